@@ -1,0 +1,38 @@
+"""The robot contract: what is observed, what is commanded, at which rate, within which limits."""
+
+from rewact_ros.contract.frames import (
+    Frame,
+    FrameAssembler,
+    Sample,
+    SampleError,
+    Stale,
+    image_sample,
+    joint_sample,
+    select_joints,
+    state_stream,
+)
+from rewact_ros.contract.load import load_contract, parse_contract
+from rewact_ros.contract.schema import ActionPart, Camera, Contract, ContractError, Reset, StatePart
+from rewact_ros.contract.signature import check_signature, signature_of_dataset
+
+__all__ = [
+    "ActionPart",
+    "Camera",
+    "Contract",
+    "ContractError",
+    "Frame",
+    "FrameAssembler",
+    "Reset",
+    "Sample",
+    "SampleError",
+    "Stale",
+    "StatePart",
+    "check_signature",
+    "image_sample",
+    "joint_sample",
+    "load_contract",
+    "parse_contract",
+    "select_joints",
+    "signature_of_dataset",
+    "state_stream",
+]

@@ -1,0 +1,204 @@
+"""Samples of several streams → one complete observation, live and from recordings alike."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rewact_ros.contract.schema import STATE_KEY, Camera, Contract, StatePart
+
+NANO = 1_000_000_000
+# A camera at 1 kHz beside one at 5 Hz needs this many samples to be matched; beyond it, old ones go.
+HISTORY = 512
+
+
+class SampleError(ValueError):
+    """A message does not carry what the contract promises; the message names the stream."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One value with its header stamp and, live, the time it was received on the age clock."""
+
+    stamp_ns: int
+    received_s: float
+    value: NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A complete observation.
+
+    `values` holds `observation.state` as (S,) float32 and each `observation.images.NAME` as
+    (H, W, 3) uint8 RGB. `stamp_ns` is the header stamp of the reference (first) camera;
+    `received_s` is when its image came in, on the age clock.
+    """
+
+    stamp_ns: int
+    received_s: float
+    values: dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Stale:
+    """Why there is no observation: the stream that is missing, old or out of step, and the reason."""
+
+    stream: str
+    reason: str
+
+
+@dataclass
+class _Stream:
+    max_age_s: float
+    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=HISTORY))
+
+
+def select_joints(
+    names: Sequence[str], values: Sequence[float], wanted: Sequence[str], topic: str
+) -> NDArray[np.float64]:
+    """Pick the wanted joints by name, in any order of arrival.
+
+    Returns:
+        (len(wanted),) float64.
+
+    Raises:
+        SampleError: a joint is absent, listed twice or not finite, or names and values differ in length.
+    """
+    if len(names) != len(values):
+        raise SampleError(f"{topic}: expected {len(names)} values for as many names, got {len(values)}")
+    index = {name: i for i, name in enumerate(names)}
+    if len(index) != len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise SampleError(f"{topic}: joint {twice} is listed twice")
+    missing = [name for name in wanted if name not in index]
+    if missing:
+        raise SampleError(f"{topic}: joint {missing[0]} is missing; got {', '.join(names)}")
+    picked = np.array([values[index[name]] for name in wanted], dtype=np.float64)
+    if not np.isfinite(picked).all():
+        bad = int(np.flatnonzero(~np.isfinite(picked))[0])
+        raise SampleError(f"{topic}: joint {wanted[bad]} is {picked[bad]}")
+    return picked
+
+
+class FrameAssembler:
+    """Keeps the newest samples of every stream and joins them on the reference camera's stamp.
+
+    For each new image of the first camera it takes, of every other stream, the newest sample with
+    a stamp not after the image's. An observation is complete or it does not exist: nothing is
+    zero-filled, repeated or extrapolated. Not thread-safe; the owner locks.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+        self._max_skew_ns = round(contract.max_skew_s * NANO)
+        self._reference = contract.cameras[0].key
+        self._streams = {camera.key: _Stream(camera.max_age_s) for camera in contract.cameras}
+        for i, part in enumerate(contract.state):
+            self._streams[state_stream(i)] = _Stream(part.max_age_s)
+        self._last_stamp_ns: int | None = None
+
+    @property
+    def streams(self) -> list[str]:
+        """Names of the streams that `put` accepts."""
+        return list(self._streams)
+
+    def put(self, stream: str, sample: Sample) -> None:
+        """Store a sample. A stamp that runs backwards (clock jump, restart) flushes the stream."""
+        samples = self._streams[stream].samples
+        if samples and sample.stamp_ns < samples[-1].stamp_ns:
+            samples.clear()
+            if stream == self._reference:
+                self._last_stamp_ns = None
+        samples.append(sample)
+
+    def clear(self) -> None:
+        """Forget everything, as after a clock jump."""
+        for stream in self._streams.values():
+            stream.samples.clear()
+        self._last_stamp_ns = None
+
+    def assemble(self, now_s: float | None = None, now_ns: int | None = None) -> Frame | Stale | None:
+        """Build the observation of the newest reference image.
+
+        Args:
+            now_s: current time on the age clock; None (recordings) skips ages by receipt.
+            now_ns: current ROS time; None skips the age of the header stamp.
+
+        Returns:
+            a `Frame`; a `Stale` that names the stream at fault; or None when all streams are
+            fresh but the newest reference image was already used.
+        """
+        for key, stream in self._streams.items():
+            if not stream.samples:
+                return Stale(key, "no message received yet")
+            age = None if now_s is None else now_s - stream.samples[-1].received_s
+            if age is not None and age > stream.max_age_s:
+                return Stale(key, f"last message {age:.2f} s ago, limit {stream.max_age_s:g} s")
+        newest = self._streams[self._reference].samples[-1]
+        if now_ns is not None:
+            age = (now_ns - newest.stamp_ns) / NANO
+            limit = self._streams[self._reference].max_age_s
+            if abs(age) > limit:
+                return Stale(
+                    self._reference,
+                    f"header stamp is {age:+.2f} s old, limit ±{limit:g} s; compare the clocks",
+                )
+        if newest.stamp_ns == self._last_stamp_ns:
+            return None
+        picked = self._pick(newest.stamp_ns)
+        if isinstance(picked, Stale):
+            return picked
+        self._last_stamp_ns = newest.stamp_ns
+        return Frame(newest.stamp_ns, newest.received_s, self._join(picked))
+
+    def _pick(self, stamp_ns: int) -> dict[str, Sample] | Stale:
+        """Newest sample of every stream with stamp ≤ the reference's, within the allowed skew."""
+        picked: dict[str, Sample] = {}
+        for key, stream in self._streams.items():
+            sample = next((s for s in reversed(stream.samples) if s.stamp_ns <= stamp_ns), None)
+            if sample is None or stamp_ns - sample.stamp_ns > self._max_skew_ns:
+                gap = (stamp_ns - (sample or stream.samples[0]).stamp_ns) / NANO
+                return Stale(
+                    key,
+                    f"nearest stamp is {gap:+.3f} s before {self._reference}, "
+                    f"allowed 0 to {self.contract.max_skew_s:g} s",
+                )
+            picked[key] = sample
+        return picked
+
+    def _join(self, picked: dict[str, Sample]) -> dict[str, NDArray[np.generic]]:
+        parts = [picked[state_stream(i)].value for i in range(len(self.contract.state))]
+        values: dict[str, NDArray[np.generic]] = {STATE_KEY: np.concatenate(parts).astype(np.float32)}
+        for camera in self.contract.cameras:
+            values[camera.key] = picked[camera.key].value
+        return values
+
+
+def state_stream(index: int) -> str:
+    """Stream name of the state part `index`."""
+    return f"{STATE_KEY}[{index}]"
+
+
+def joint_sample(
+    part: StatePart, names: Sequence[str], values: Sequence[float], stamp_ns: int, received_s: float
+) -> Sample:
+    """Check one joint-state message against its part of the contract; see `select_joints`."""
+    return Sample(stamp_ns, received_s, select_joints(names, values, part.joints, part.topic))
+
+
+def image_sample(
+    camera: Camera, image: NDArray[np.uint8], stamp_ns: int, received_s: float
+) -> Sample:
+    """Check one decoded RGB image against its camera.
+
+    Raises:
+        SampleError: the image is not (H, W, 3) uint8 of the contract's shape.
+    """
+    if image.shape != camera.shape or image.dtype != np.uint8:
+        raise SampleError(
+            f"{camera.topic}: expected a {camera.shape} uint8 image, got {image.shape} {image.dtype}; "
+            "set the camera to that size or correct 'shape' in the contract"
+        )
+    return Sample(stamp_ns, received_s, image)

@@ -1,0 +1,68 @@
+"""Comparing a contract with what a data set or a checkpoint was made for."""
+
+from typing import Any
+
+from rewact_ros.contract.schema import (
+    ACTION_KEY,
+    IMAGE_PREFIX,
+    STATE_KEY,
+    Contract,
+    ContractError,
+)
+
+
+def signature_of_dataset(info: dict[str, Any]) -> dict[str, Any]:
+    """Read the signature of a LeRobotDataset without a contract hash from its `meta/info.json`.
+
+    Units are not in that file, so they are absent here and are not compared.
+
+    Raises:
+        ContractError: a feature that every robot data set has is absent.
+    """
+    features: dict[str, Any] = {}
+    for key, feature in info["features"].items():
+        if key in (STATE_KEY, ACTION_KEY):
+            names = feature.get("names")
+            if isinstance(names, dict):  # LeRobot v2 wrote {"motors": [...]}
+                names = next(iter(names.values()))
+            features[key] = {"shape": list(feature["shape"]), "names": list(names or [])}
+        elif key.startswith(IMAGE_PREFIX):
+            shape = list(feature["shape"])
+            if (feature.get("names") or [""])[0].startswith("channel"):
+                shape = [shape[1], shape[2], shape[0]]
+            features[key] = {"shape": shape}
+    for key in (STATE_KEY, ACTION_KEY):
+        if key not in features:
+            raise ContractError(f"data set: no feature '{key}' in meta/info.json; got {list(features)}")
+    return {"rate_hz": float(info["fps"]), "features": features}
+
+
+def check_signature(contract: Contract, other: dict[str, Any], what: str) -> None:
+    """Refuse `other` (a signature from a data set or checkpoint) unless it fits the contract.
+
+    Keys that `other` does not carry, such as units of a foreign data set, are not compared; a
+    feature that one side lacks is a mismatch.
+
+    Raises:
+        ContractError: names the first key that differs, expected and got.
+    """
+    own = contract.signature()
+    if abs(own["rate_hz"] - other["rate_hz"]) > 1e-6:
+        raise _mismatch(what, "rate_hz", own["rate_hz"], other["rate_hz"])
+    if own["features"].keys() != other["features"].keys():
+        raise _mismatch(what, "features", sorted(own["features"]), sorted(other["features"]))
+    for key, expected in own["features"].items():
+        for field, got in other["features"][key].items():
+            if field in expected and got != expected[field]:
+                raise _mismatch(what, f"{key}.{field}", expected[field], got)
+
+
+def _mismatch(what: str, key: str, expected: object, got: object) -> ContractError:
+    if isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
+        # Of 26 joint names one differs: show that one, not two walls of text.
+        index = next(i for i, (a, b) in enumerate(zip(expected, got, strict=True)) if a != b)
+        key, expected, got = f"{key}[{index}]", expected[index], got[index]
+    return ContractError(
+        f"{what} does not fit the contract: {key}: expected {expected}, got {got}. "
+        "Use the contract that it was made with, or another checkpoint."
+    )
