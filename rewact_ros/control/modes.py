@@ -1,0 +1,80 @@
+"""Modes of the command path as one transition table; nothing else changes a mode."""
+
+from enum import Enum, IntEnum
+
+
+class Mode(IntEnum):
+    """Same numbers as `rewact_ros/msg/ControlStatus`."""
+
+    DISARMED = 0
+    HOLD = 1
+    POLICY = 2
+    HUMAN = 3
+    RESET = 4
+    FAULT = 5
+
+
+class Event(Enum):
+    """What may change a mode."""
+
+    ARM = "arm"
+    DISARM = "disarm"
+    START_POLICY = "start_policy"
+    START_RESET = "start_reset"
+    RESET_DONE = "reset_done"
+    RELEASE = "release"
+    STOP = "stop"
+    FAULT = "fault"
+    CLEAR_FAULT = "clear_fault"
+
+
+SENDING = frozenset({Mode.HOLD, Mode.POLICY, Mode.HUMAN, Mode.RESET})
+MOVING = frozenset({Mode.POLICY, Mode.HUMAN, Mode.RESET})
+
+TRANSITIONS: dict[tuple[Mode, Event], Mode] = {
+    (Mode.DISARMED, Event.ARM): Mode.HOLD,
+    (Mode.HOLD, Event.START_POLICY): Mode.POLICY,
+    (Mode.HOLD, Event.START_RESET): Mode.RESET,
+    (Mode.RESET, Event.RESET_DONE): Mode.HOLD,
+    # RELEASE: the supervisor is done with the motion. STOP: a watchdog or a lost lease ended it.
+    **{(mode, Event.RELEASE): Mode.HOLD for mode in (Mode.POLICY, Mode.RESET)},
+    **{(mode, Event.STOP): Mode.HOLD for mode in (Mode.POLICY, Mode.RESET)},
+    **{(mode, Event.DISARM): Mode.DISARMED for mode in SENDING},
+    **{(mode, Event.FAULT): Mode.FAULT for mode in SENDING},
+    (Mode.FAULT, Event.CLEAR_FAULT): Mode.DISARMED,
+}
+
+
+class ModeMachine:
+    """Current mode with its reason; a STOP latches until `resume`.
+
+    `resume_required` is part of the state: a HOLD that a watchdog entered is left only by a
+    person, so a policy that comes back never moves the arm by itself.
+    """
+
+    def __init__(self) -> None:
+        self.mode = Mode.DISARMED
+        self.reason = "started"
+        self.remedy = "arm when the workspace is clear"
+        self.resume_required = False
+
+    def fire(self, event: Event, reason: str, remedy: str = "") -> bool:
+        """Apply an event; returns False, changing nothing, where the table has no such edge."""
+        target = TRANSITIONS.get((self.mode, event))
+        if target is None:
+            return False
+        starts = event in (Event.START_POLICY, Event.START_RESET)
+        if starts and self.resume_required:
+            return False
+        if event is Event.STOP:
+            self.resume_required = True
+        elif target in (Mode.DISARMED, Mode.FAULT):
+            self.resume_required = False
+        self.mode, self.reason, self.remedy = target, reason, remedy
+        return True
+
+    def resume(self) -> None:
+        """Lift the latch of a watchdog stop."""
+        if self.resume_required:
+            self.resume_required = False
+            self.reason, self.remedy = "resumed", ""

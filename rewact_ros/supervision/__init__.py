@@ -1,0 +1,1 @@
+"""Judging an episode from the policy's own reward, without ROS. NumPy only."""
