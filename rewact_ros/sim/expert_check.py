@@ -1,0 +1,65 @@
+"""Success rate of the scripted expert over unseen seeds: `python -m rewact_ros.sim.expert_check`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+
+from tqdm import tqdm
+
+from rewact_ros.sim.pick_place import PickPlaceSim
+from rewact_ros.sim.rollout import RATE_HZ, roll_out
+
+
+def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """Return the Wilson score interval of a proportion (95 % by default).
+
+    Raises:
+        ValueError: no trials, or successes outside 0 to trials.
+    """
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes of {trials} trials: expected 0 <= s <= n, n >= 1")
+    rate, square = successes / trials, z * z / trials
+    centre = (rate + square / 2) / (1 + square)
+    half = z / (1 + square) * math.sqrt(rate * (1 - rate) / trials + square / (4 * trials))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def main() -> None:
+    """Print successes, Wilson interval, durations and speed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200, help="number of seeds")
+    parser.add_argument("--first", type=int, default=200_000, help="first seed")
+    parser.add_argument("--noise", type=float, default=0.0, help="arm noise in rad")
+    parser.add_argument("--retries", type=int, default=0, help="further attempts after a failure")
+    parser.add_argument("--fault", choices=("missed_grasp", "dropped_cube"), default=None)
+    arguments = parser.parse_args()
+    sim = PickPlaceSim(cameras=())
+    failed, times, frames, begin_s = [], [], 0, time.perf_counter()
+    for seed in tqdm(
+        range(arguments.first, arguments.first + arguments.seeds), leave=False, mininterval=1.0
+    ):
+        episode = roll_out(
+            sim, seed, arguments.fault, noise_rad=arguments.noise, retries=arguments.retries
+        )
+        frames += len(episode.action)
+        if episode.truth.success:
+            times.append(episode.truth.success_time_s)
+        else:
+            failed.append((seed, episode.truth.failure or episode.truth.stage))
+    took_s = time.perf_counter() - begin_s
+    good, count = arguments.seeds - len(failed), arguments.seeds
+    low, high = wilson_interval(good, count)
+    print(f"expert: {good}/{count} successes, Wilson 95 % [{low:.3f}, {high:.3f}]")
+    if times:
+        print(f"time to success: {min(times):.2f} to {max(times):.2f} s")
+    print(
+        f"mean episode {frames / count / RATE_HZ:.2f} s; {frames / took_s:.0f} frames/s, no cameras"
+    )
+    for seed, why in failed[:20]:
+        print(f"  seed {seed}: {why}")
+
+
+if __name__ == "__main__":
+    main()
