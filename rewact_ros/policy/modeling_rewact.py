@@ -35,12 +35,17 @@ class Heads(nn.Module):
             nn.Linear(dim // 2, dim // 4),
             nn.ReLU(),
             nn.Linear(dim // 4, 1),
-            nn.Sigmoid(),
         )
 
     def forward(self, decoder_out: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (B, chunk, dim) tokens to actions (B, chunk, A) and reward (B,) in [0, 1]."""
-        return self.action(decoder_out), self.reward(decoder_out[:, 0]).squeeze(-1)
+        """Map (B, chunk, dim) tokens to actions (B, chunk, A) and reward (B,) in [0, 1].
+
+        Always in float32: the outputs of a mixed-precision run must not be rounded to 8 bits.
+        """
+        with torch.autocast(decoder_out.device.type, enabled=False):
+            decoder_out = decoder_out.float()
+            reward = torch.sigmoid(self.reward(decoder_out[:, 0]))
+            return self.action(decoder_out), reward.squeeze(-1)
 
 
 class RewACT(ACT):

@@ -1,0 +1,1 @@
+"""Training of policies; needs torch and LeRobot, never ROS."""

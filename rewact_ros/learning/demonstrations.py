@@ -1,0 +1,218 @@
+"""A LeRobotDataset as NumPy tables and cached frames, from which a batch costs milliseconds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lerobot.configs.types import FeatureType, PolicyFeature
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from lerobot.utils.constants import ACTION, OBS_STATE, REWARD
+from torch import Tensor
+
+from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD, TEACHES_ACTION
+
+from .frames import dataset_fingerprint, open_frames
+
+SUCCESS = "next.success"
+
+
+class DatasetError(ValueError):
+    """A dataset or a choice of its episodes that cannot be trained on."""
+
+
+@dataclass
+class Demonstrations:
+    """All frames of a dataset; row i is frame i.
+
+    Attributes:
+        fingerprint: identifies the dataset's content.
+        fps: frames per second.
+        state: (N, S) float32, contract units.
+        action: (N, A) float32, contract units.
+        reward: (N,) float32 progress labels, NaN where unknown.
+        teaches: (N,) bool, whether the frame's action may be imitated.
+        episode: (N,) int64, episode of each row.
+        start, end: (N,) int64, first row and row after the last of that row's episode.
+        frames: camera key -> (N, H, W, 3) uint8; empty until ``decode``.
+        camera_shapes: camera key -> (3, H, W) of the dataset's own images.
+    """
+
+    source: LeRobotDataset
+    fingerprint: str
+    fps: int
+    state: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    teaches: np.ndarray
+    episode: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    frames: dict[str, np.ndarray]
+    camera_shapes: dict[str, tuple[int, int, int]]
+
+    def decode(self, image_size: tuple[int, int] | None, cache: Path | None, progress: bool = True) -> None:
+        """Fill ``frames`` from the cache, decoding the videos if need be."""
+        self.frames = open_frames(self.source, list(self.camera_shapes), image_size, cache, progress)
+
+    def rows(self, episodes: list[int]) -> np.ndarray:
+        """Rows (M,) of the given episodes."""
+        return np.flatnonzero(np.isin(self.episode, episodes))
+
+    def input_features(self) -> dict[str, PolicyFeature]:
+        """What a policy trained on this takes: state and cameras (the dataset's own sizes)."""
+        features = {OBS_STATE: PolicyFeature(FeatureType.STATE, self.state.shape[1:])}
+        for camera, shape in self.camera_shapes.items():
+            features[camera] = PolicyFeature(FeatureType.VISUAL, shape)
+        return features
+
+    def output_features(self) -> dict[str, PolicyFeature]:
+        """What a policy trained on this gives: the action."""
+        return {ACTION: PolicyFeature(FeatureType.ACTION, self.action.shape[1:])}
+
+    def stats(self, rows: np.ndarray, min_std: float) -> dict[str, dict[str, Tensor]]:
+        """Normalisation statistics over ``rows``; a joint that hardly moves gets ``min_std``,
+        so that its sensor noise is not blown up to unit variance."""
+        taught = rows[self.teaches[rows]]
+        return {key: _stats(table, min_std) for key, table in
+                ((OBS_STATE, self.state[rows]), (ACTION, self.action[taught]))}
+
+    def batch(self, rows: np.ndarray, chunk: int) -> dict[str, Tensor]:
+        """Assemble a raw batch: observation at each row, action chunk from there, labels.
+
+        ``action_is_pad`` (B, chunk) marks steps past the episode's end and every step of frames
+        that do not teach actions (LeRobot's processors would drop a key of its own for these).
+        """
+        steps = rows[:, None] + np.arange(chunk)
+        is_pad = (steps >= self.end[rows, None]) | ~self.teaches[rows, None]
+        steps = np.minimum(steps, self.end[rows, None] - 1)
+        batch = {
+            OBS_STATE: torch.from_numpy(self.state[rows]),
+            ACTION: torch.from_numpy(self.action[steps]),
+            ACTION_IS_PAD: torch.from_numpy(is_pad),
+            REWARD: torch.from_numpy(self.reward[rows]),
+        }
+        for camera, frames in self.frames.items():
+            images = torch.from_numpy(frames[rows])
+            batch[camera] = images.permute(0, 3, 1, 2).float().div_(255)
+        return batch
+
+
+def load_demonstrations(root: Path, progress_ramp: bool = False) -> Demonstrations:
+    """Read a LeRobotDataset v3 from ``root`` without touching its videos.
+
+    Args:
+        root: the dataset's folder.
+        progress_ramp: where the dataset has no ``next.reward``, label its successful episodes
+            (``next.success`` anywhere in the episode; without that column, all) by a time ramp.
+
+    Raises:
+        DatasetError: not a dataset; a column missing; no labels; values not finite.
+    """
+    if not (root / "meta" / "info.json").exists():
+        raise DatasetError(f"{root}: no LeRobotDataset here (meta/info.json is missing)")
+    source = LeRobotDataset(f"local/{root.name}", root=root, video_backend="pyav")
+    meta = source.meta
+    table = source.hf_dataset.with_format("numpy")
+    for key in (OBS_STATE, ACTION):
+        if key not in meta.features:
+            raise DatasetError(f"{root}: has no column {key}; it has {sorted(meta.features)}")
+    if not meta.camera_keys:
+        raise DatasetError(f"{root}: has no camera; expected features observation.images.<name>")
+
+    episode = np.asarray(table["episode_index"]).reshape(-1).astype(np.int64)
+    bounds = {e["episode_index"]: (e["dataset_from_index"], e["dataset_to_index"]) for e in meta.episodes}
+    start, end = (np.array([bounds[e][side] for e in episode], np.int64) for side in (0, 1))
+
+    def column(key: str) -> np.ndarray | None:
+        return np.asarray(table[key]).reshape(len(episode), -1) if key in meta.features else None
+
+    teaches = column(TEACHES_ACTION)
+    data = Demonstrations(
+        source=source,
+        fingerprint=dataset_fingerprint(meta),
+        fps=meta.fps,
+        state=column(OBS_STATE).astype(np.float32),
+        action=column(ACTION).astype(np.float32),
+        reward=_labels(root, column(REWARD), column(SUCCESS), episode, progress_ramp),
+        teaches=np.ones(len(episode), bool) if teaches is None else teaches[:, 0].astype(bool),
+        episode=episode,
+        start=start,
+        end=end,
+        frames={},
+        camera_shapes={k: _channels_first(meta.features[k]["shape"]) for k in meta.camera_keys},
+    )
+    for key, values in ((OBS_STATE, data.state), (ACTION, data.action)):
+        bad = np.flatnonzero(~np.isfinite(values).all(1))
+        if len(bad):
+            row = bad[0]
+            raise DatasetError(
+                f"{root}: {key} is not finite in {len(bad)} frames, the first is episode {episode[row]} "
+                f"frame {row - start[row]}; leave that episode out or mend the dataset"
+            )
+    return data
+
+
+def parse_episodes(text: str, total: int) -> list[int]:
+    """Parse ``0:24`` or ``0,3,5:9`` (end exclusive) into episode indices.
+
+    Raises:
+        DatasetError: not of that form, or outside the dataset.
+    """
+    episodes: set[int] = set()
+    for part in text.split(","):
+        try:
+            first, _, last = part.partition(":")
+            episodes.update(range(int(first), int(last)) if last else [int(first)])
+        except ValueError:
+            raise DatasetError(f"episodes: expected a form like 0:24 or 0,3,5:9, got {text!r}") from None
+    outside = sorted(e for e in episodes if not 0 <= e < total)
+    if outside or not episodes:
+        raise DatasetError(f"episodes {text}: the dataset has 0:{total}; outside it: {outside[:5]}")
+    return sorted(episodes)
+
+
+def split_episodes(
+    episodes: list[int], val_episodes: list[int] | None, val_fraction: float, seed: int
+) -> tuple[list[int], list[int]]:
+    """Split by whole episodes into training and validation; at least one validates if a fraction is asked."""
+    if val_episodes is None:
+        count = int(np.ceil(len(episodes) * val_fraction)) if val_fraction else 0
+        val_episodes = np.random.default_rng(seed).permutation(episodes)[:count].tolist()
+    train = sorted(set(episodes) - set(val_episodes))
+    if not train:
+        raise DatasetError("no training episodes are left after the validation split; lower val_fraction")
+    return train, sorted(val_episodes)
+
+
+def _labels(root, reward, success, episode: np.ndarray, progress_ramp: bool) -> np.ndarray:
+    if reward is not None:
+        return reward[:, 0].astype(np.float32)
+    if not progress_ramp:
+        raise DatasetError(
+            f"{root}: has no column {REWARD}; label it, or give --progress-ramp to label successful "
+            "episodes by time (5 % to 95 %)"
+        )
+    from rewact_ros.reward.labels import progress_ramp as ramp
+
+    labels = np.full(len(episode), np.nan, np.float32)
+    for index in np.unique(episode):
+        rows = np.flatnonzero(episode == index)
+        if success is None or success[rows].any():
+            labels[rows] = ramp(len(rows), start=0.05, end=0.95)
+    return labels
+
+
+def _stats(values: np.ndarray, min_std: float) -> dict[str, Tensor]:
+    values = values.astype(np.float64)
+    return {
+        "mean": torch.from_numpy(values.mean(0)).float(),
+        "std": torch.from_numpy(values.std(0)).float().clamp_min(min_std),
+        "min": torch.from_numpy(values.min(0)).float(),
+        "max": torch.from_numpy(values.max(0)).float(),
+    }
+
+
+def _channels_first(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    height, width, channels = shape if shape[-1] in (1, 3) else (shape[1], shape[2], shape[0])
+    return (channels, height, width)
