@@ -119,17 +119,8 @@ class FrameAssembler:
             stream.samples.clear()
         self._last_stamp_ns = None
 
-    def assemble(self, now_s: float | None = None, now_ns: int | None = None) -> Frame | Stale | None:
-        """Build the observation of the newest reference image.
-
-        Args:
-            now_s: current time on the age clock; None (recordings) skips ages by receipt.
-            now_ns: current ROS time; None skips the age of the header stamp.
-
-        Returns:
-            a `Frame`; a `Stale` that names the stream at fault; or None when all streams are
-            fresh but the newest reference image was already used.
-        """
+    def check_fresh(self, now_s: float | None = None, now_ns: int | None = None) -> Stale | None:
+        """Name the first stream that is silent or old; see `assemble` for the arguments."""
         for key, stream in self._streams.items():
             if not stream.samples:
                 return Stale(key, "no message received yet")
@@ -145,6 +136,23 @@ class FrameAssembler:
                     self._reference,
                     f"header stamp is {age:+.2f} s old, limit ±{limit:g} s; compare the clocks",
                 )
+        return None
+
+    def assemble(self, now_s: float | None = None, now_ns: int | None = None) -> Frame | Stale | None:
+        """Build the observation of the newest reference image.
+
+        Args:
+            now_s: current time on the age clock; None (recordings) skips ages by receipt.
+            now_ns: current ROS time; None skips the age of the header stamp.
+
+        Returns:
+            a `Frame`; a `Stale` that names the stream at fault; or None when all streams are
+            fresh but the newest reference image was already used.
+        """
+        stale = self.check_fresh(now_s, now_ns)
+        if stale:
+            return stale
+        newest = self._streams[self._reference].samples[-1]
         if newest.stamp_ns == self._last_stamp_ns:
             return None
         picked = self._pick(newest.stamp_ns)

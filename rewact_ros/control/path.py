@@ -112,9 +112,12 @@ class CommandPath:
 
     # Messages ---------------------------------------------------------------------------------
 
-    def on_joints(self, positions: FloatArray, now: Now) -> None:
-        """Take measured positions of the commanded joints, (A,) in action order."""
-        self._measured, self._joints_s, self._joint_fault = positions, now.age_s, ""
+    def on_joints(self, positions: FloatArray, received_s: float) -> None:
+        """Take measured positions of the commanded joints, (A,) in action order.
+
+        `received_s` is when the oldest of them came in, on the age clock.
+        """
+        self._measured, self._joints_s, self._joint_fault = positions, received_s, ""
 
     def on_joint_fault(self, reason: str) -> None:
         """Take note that a joint state was unusable (joint missing, NaN)."""

@@ -83,6 +83,7 @@ class Episode:
         self.verdict: Verdict | None = None
         self.running_since_s: float | None = None
         self.ended_s: float | None = None
+        self._now_s: float | None = None
         self._phase_since_s: float | None = None
         self._seen_reset = False
         self._held_since_s: float | None = None
@@ -104,8 +105,6 @@ class Episode:
         if self.running_since_s is None or self._now_s is None:
             return 0.0
         return (self.ended_s or self._now_s) - self.running_since_s
-
-    _now_s: float | None = None
 
     def scene_ready(self, ok: bool, message: str) -> None:
         """Answer of the external reset service."""

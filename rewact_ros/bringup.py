@@ -1,0 +1,142 @@
+"""One list of processes for `launch/rewact.launch.py` and `rewact up`."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rewact_ros.share import share_dir
+
+ParameterValue = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class BringUp:
+    """Arguments of a bring-up; both front ends offer exactly these.
+
+    Attributes:
+        contract: contract file of the robot.
+        policy: checkpoint folder; empty starts no policy (teleoperation only).
+        params_file: ROS parameter file applied to every node before the arguments here.
+        namespace: prefix of all topics, such as `left`; one robot per namespace.
+        use_sim_time: follow `/clock`.
+        device: auto, cpu or cuda.
+        dry_run: compute commands and publish none.
+        sim: start the simulated robot too.
+        ml_python: interpreter for the torch nodes, so that they can live in the project's own
+            environment beside a stock ROS.
+        seed: first scene of the simulated robot.
+        real_time_factor: speed of the simulated robot; other than 1 needs use_sim_time.
+    """
+
+    contract: str = ""
+    policy: str = ""
+    params_file: str = ""
+    namespace: str = ""
+    use_sim_time: bool = False
+    device: str = "auto"
+    dry_run: bool = False
+    sim: bool = False
+    ml_python: str = ""
+    seed: int = 300000
+    real_time_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.real_time_factor != 1.0 and not self.use_sim_time:
+            raise ValueError(
+                f"real_time_factor: {self.real_time_factor:g} needs use_sim_time, or ages and chunk "
+                "times would run at another speed than the robot"
+            )
+        for name in ("contract", "params_file"):
+            path = getattr(self, name)
+            if path and not Path(path).is_file():
+                raise ValueError(f"{name}: no such file: {path}")
+        if self.policy and not Path(self.policy).is_dir():
+            raise ValueError(f"policy: no such checkpoint folder: {self.policy}")
+
+
+@dataclass(frozen=True)
+class Process:
+    """One node process: `python -m module --ros-args …`."""
+
+    name: str
+    module: str
+    parameters: dict[str, ParameterValue]
+    python: str
+    respawn: bool
+    params_file: str = ""
+    namespace: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def command(self) -> list[str]:
+        """Arguments to start it without a shell."""
+        args = [self.python, "-u", "-m", self.module, "--ros-args"]
+        if self.namespace:
+            args += ["-r", f"__ns:=/{self.namespace.strip('/')}"]
+        if self.params_file:
+            args += ["--params-file", self.params_file]
+        for key, value in self.parameters.items():
+            # JSON quoting keeps YAML from reading a path such as `1e3` as a number.
+            text = f'"{value}"' if isinstance(value, str) else str(value).lower()
+            args += ["-p", f"{key}:={text}"]
+        return args
+
+
+def default_contract() -> str:
+    """Contract of the simulated robot, which ships with the package."""
+    return str(share_dir() / "config" / "robots" / "vx300s.yaml")
+
+
+def default_policy() -> str:
+    """Checkpoint of the simulated robot, which ships with the package."""
+    return str(share_dir() / "models" / "vx300s_pick_place")
+
+
+def processes(args: BringUp) -> list[Process]:
+    """Processes of one robot, in the order in which they start."""
+    contract = args.contract or default_contract()
+    ml_python = args.ml_python or sys.executable
+    # Two OpenMP threads on two busy cores can be ten times slower than one.
+    threads = {"OMP_NUM_THREADS": "1"}
+    common: dict[str, ParameterValue] = {"use_sim_time": args.use_sim_time}
+
+    def process(
+        name: str,
+        parameters: dict[str, ParameterValue],
+        python: str = sys.executable,
+    ) -> Process:
+        return Process(
+            name=name,
+            module=f"rewact_ros.nodes.{name}",
+            parameters={**common, **parameters},
+            python=python,
+            respawn=True,
+            params_file=args.params_file,
+            namespace=args.namespace,
+            environment=threads,
+        )
+
+    nodes = []
+    if args.sim:
+        nodes.append(
+            process(
+                "sim",
+                {
+                    "use_sim_time": False,  # it is the clock
+                    "contract": contract,
+                    "seed": args.seed,
+                    "real_time_factor": args.real_time_factor,
+                    "stamp_sim_time": args.use_sim_time,
+                },
+            )
+        )
+    nodes.append(process("hil", {"contract": contract, "dry_run": args.dry_run}))
+    nodes.append(process("supervisor", {"reset_service": "sim/reset"} if args.sim else {}))
+    if args.policy:
+        nodes.append(
+            process(
+                "policy",
+                {"contract": contract, "policy": args.policy, "device": args.device},
+                ml_python,
+            )
+        )
+    return nodes

@@ -1,0 +1,23 @@
+"""`rewact …`: one file per command. Heavy imports happen inside the commands."""
+
+import os
+import sys
+
+# Two OpenMP threads on two busy cores can be ten times slower than one; set before torch loads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def main() -> None:
+    """Entry point: faults that the user can mend become one line and exit code 2."""
+    from rewact_ros.cli.app import app
+
+    try:
+        app()
+    except (ValueError, FileNotFoundError, FileExistsError, RuntimeError, ImportError) as error:
+        if os.environ.get("REWACT_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

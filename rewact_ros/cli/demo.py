@@ -1,0 +1,85 @@
+"""`rewact demo`: the simulated robot, the trained policy, ten tasks, one table."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SEED = 300_000
+
+
+def demo(
+    episodes: Annotated[int, typer.Option(min=1, help="Number of tasks.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Scene of the first task; the next one counts up.")] = SEED,
+    policy: Annotated[str, typer.Option(help="Checkpoint folder; default: the one that ships.")] = "",
+    contract: Annotated[str, typer.Option(help="Contract file; default: the simulated ViperX.")] = "",
+    out: Annotated[str, typer.Option(help="Folder for the results; default: runs/<time>-demo.")] = "",
+    timeout_s: Annotated[float, typer.Option(min=0.0, help="Running time per task; 0: default.")] = 0.0,
+    verbose: Annotated[bool, typer.Option(help="Show the log of the nodes.")] = False,
+) -> None:
+    """Run the whole stack headless on unseen scenes and print what it did."""
+    folder, complete = run_demo(episodes, seed, policy, contract, out, timeout_s, verbose)
+    typer.echo(f"pictures and summary.json: {folder}")
+    raise typer.Exit(0 if complete else 1)
+
+
+def run_demo(
+    episodes: int,
+    seed: int,
+    policy: str = "",
+    contract: str = "",
+    out: str = "",
+    timeout_s: float = 0.0,
+    verbose: bool = False,
+) -> tuple[Path, bool]:
+    """Run the demo; returns the folder of its results and whether every task ran to a verdict."""
+    from rewact_ros.bringup import BringUp, default_contract, default_policy, processes
+    from rewact_ros.cli.demo_report import DemoReport
+    from rewact_ros.cli.domain import own_domain
+    from rewact_ros.cli.runner import Runner, print_line
+    from rewact_ros.contract import load_contract
+    from rewact_ros.runs import new_run
+
+    args = BringUp(
+        contract=contract or default_contract(), policy=policy or default_policy(), sim=True, seed=seed
+    )
+    robot = load_contract(args.contract)
+    folder = Path(out) if out else new_run("demo")
+    folder.mkdir(parents=True, exist_ok=True)
+    report = DemoReport(folder, seed, args)
+    lock = own_domain()
+    log_file = (folder / "nodes.log").open("w")
+
+    def write(line: str) -> None:
+        log_file.write(line + "\n")
+        if verbose:
+            print_line(line)
+
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    from rewact_ros.cli.task_client import TaskClient
+
+    try:
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        typer.echo(f"starting robot, policy, hil and supervisor (ROS domain {os.environ['ROS_DOMAIN_ID']})")
+        with Runner(processes(args), write) as runner:
+            client = TaskClient(robot, runner.poll)
+            try:
+                client.wait_until_ready()
+                client.arm()
+                for index in range(episodes):
+                    if index:
+                        client.arm()
+                    report.add(client.run_task("put the cube into the tray", timeout_s))
+                client.trigger("hil/disarm")
+                report.timings(client.timings())
+            finally:
+                client.close()
+    finally:
+        rclpy.try_shutdown()
+        lock.release()
+        log_file.close()
+    report.finish()
+    return folder, len(report.rows) == episodes

@@ -1,0 +1,283 @@
+"""Node `policy`: observations in, timed action chunks and the reward out. Never a robot command."""
+
+import threading
+import time
+
+import numpy as np
+from builtin_interfaces.msg import Duration
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float32
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from rewact_ros.contract import Frame, FrameAssembler, SampleError, Stale, load_contract
+from rewact_ros.contract.frames import state_stream
+from rewact_ros.control.timing import DurationHistogram
+from rewact_ros.msg import ActionChunk, ControlStatus, PolicyStatus, Reward
+from rewact_ros.policy.checkpoint import load_policy
+from rewact_ros.policy.compatibility import check_contract
+from rewact_ros.policy.engine import Prediction, TorchEngine
+from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.clock import NodeClock, steady_clock
+from rewact_ros.ros.convert import NANO, camera_sample, camera_type, state_sample, to_stamp
+from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
+from rewact_ros.ros.params import PolicyParams, declare
+from rewact_ros.ros.process import run_node
+
+
+class ConfigurationError(ValueError):
+    """The node could not be configured; the cause was logged."""
+
+
+class PolicyNode(LifecycleNode):
+    """Loads and checks in configure, infers in a worker thread, newest observation wins."""
+
+    def __init__(self) -> None:
+        super().__init__("policy")
+        self.params = declare(self, PolicyParams)
+        self.clock = NodeClock(self)
+        self.version = ""
+        self._epoch = 0
+        self._active = False
+        self._stale: Stale | None = None
+        self._last_frame_s = -np.inf
+        self._engine: TorchEngine | None = None
+        self._waiting: tuple[Frame, int] | None = None
+        self._wake = threading.Condition()
+        self._worker: threading.Thread | None = None
+        self._worker_fault = ""
+        self._skipped = self._refused = 0
+        self._inference = DurationHistogram()
+        self._status = self.create_publisher(PolicyStatus, names.POLICY_STATUS, names.COMMAND)
+        self._chunks = self.create_publisher(ActionChunk, names.ACTION_CHUNK, names.COMMAND)
+        self._rewards = self.create_publisher(Reward, names.REWARD, names.EVENTS)
+        self._values = self.create_publisher(Float32, names.REWARD_VALUE, names.EVENTS)
+        self.create_timer(1.0 / self.params.heartbeat_hz, self._beat, clock=steady_clock())
+        publish_diagnostics(self, self._diagnose)
+        self.configuration_fault = ""
+        if self.params.autostart:
+            self.trigger_configure()
+            if self.configuration_fault:
+                raise ConfigurationError(self.configuration_fault)
+            self.trigger_activate()
+
+    # Lifecycle --------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the contract and the checkpoint, check one against the other, warm up."""
+        started_s = time.monotonic()
+        try:
+            self.contract = load_contract(self.params.contract)
+            loaded = load_policy(self.params.policy, self.params.device)
+            check_contract(loaded, self.contract)
+            self._engine = TorchEngine(loaded, threads=self.params.threads)
+            self._engine.warm_up()
+        except (ValueError, RuntimeError, OSError) as error:
+            self.configuration_fault = str(error)
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        self.configuration_fault, self.version = "", loaded.version
+        self.assembler = FrameAssembler(self.contract)
+        self._subscribe()
+        elapsed_s = time.monotonic() - started_s
+        self.get_logger().info(f"policy {self.version} ready in {elapsed_s:.1f} s")
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start inferring."""
+        self._active = True
+        self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
+        self._worker.start()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop inferring; the heartbeat goes on and says so."""
+        self._stop_worker()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Drop the model and the subscriptions."""
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self._engine, self.version = None, ""
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End from any state."""
+        self._stop_worker()
+        return TransitionCallbackReturn.SUCCESS
+
+    def close(self) -> None:
+        """End the worker before the node goes."""
+        self._stop_worker()
+
+    def _stop_worker(self) -> None:
+        with self._wake:
+            self._active = False
+            self._wake.notify()
+        if self._worker is not None:
+            self._worker.join(timeout=5.0)
+            self._worker = None
+
+    # Inputs -----------------------------------------------------------------------------------
+
+    def _subscribe(self) -> None:
+        self._inputs = []
+        for i, part in enumerate(self.contract.state):
+
+            def on_state(msg, part=part, stream=state_stream(i)):  # type: ignore[no-untyped-def]
+                self._store(stream, lambda now_s: state_sample(part, msg, now_s))
+
+            self._inputs.append(
+                self.create_subscription(JointState, part.topic, on_state, names.SENSOR)
+            )
+        for camera in self.contract.cameras:
+
+            def on_image(msg, camera=camera):  # type: ignore[no-untyped-def]
+                self._store(camera.key, lambda now_s: camera_sample(camera, msg, now_s))
+
+            self._inputs.append(
+                self.create_subscription(
+                    camera_type(camera), camera.topic, on_image, names.SENSOR
+                )
+            )
+        self._inputs.append(
+            self.create_subscription(
+                ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED
+            )
+        )
+
+    def _on_control(self, msg: ControlStatus) -> None:
+        self._epoch = msg.epoch
+
+    def _store(self, stream: str, read) -> None:  # type: ignore[no-untyped-def]
+        if not self._active:
+            return
+        now = self.clock.now()
+        try:
+            self.assembler.put(stream, read(now.age_s))
+        except SampleError as error:
+            # The stream goes stale by its own age limit; the reason is kept for the status.
+            self._refused += 1
+            self._stale = Stale(stream, str(error))
+            return
+        frame = self.assembler.assemble(now.age_s, now.ros_ns)
+        if isinstance(frame, Frame):
+            self._stale, self._last_frame_s = None, now.age_s
+            with self._wake:
+                self._skipped += self._waiting is not None
+                self._waiting = (frame, self._epoch)
+                self._wake.notify()
+        elif isinstance(frame, Stale):
+            self._stale = frame
+
+    # Inference --------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Worker thread: the newest observation, one at a time."""
+        try:
+            while True:
+                with self._wake:
+                    self._wake.wait_for(lambda: self._waiting is not None or not self._active)
+                    if not self._active or self._waiting is None:
+                        return
+                    frame, epoch = self._waiting
+                    self._waiting = None
+                started_s = time.monotonic()
+                assert self._engine is not None
+                prediction = self._engine.infer(frame.values)
+                elapsed_s = time.monotonic() - started_s
+                self._inference.add(elapsed_s)
+                self._publish(frame, epoch, prediction, elapsed_s)
+                self._worker_fault = ""
+        except Exception as error:  # noqa: BLE001 - a dead worker must show in the heartbeat
+            self._worker_fault = f"inference failed: {error}"
+            self.get_logger().error(self._worker_fault)
+
+    def _publish(self, frame: Frame, epoch: int, prediction: Prediction, elapsed_s: float) -> None:
+        stamp = to_stamp(frame.stamp_ns)
+        msg = ActionChunk(epoch=epoch, policy_version=self.version, inference_time=elapsed_s)
+        msg.header.stamp = stamp
+        msg.trajectory = JointTrajectory(joint_names=list(self.contract.action_names))
+        msg.trajectory.header.stamp = stamp
+        msg.trajectory.points = [
+            JointTrajectoryPoint(positions=row, time_from_start=_duration(k * self.contract.dt_s))
+            for k, row in enumerate(prediction.actions.astype(np.float64).tolist())
+        ]
+        self._chunks.publish(msg)
+        if prediction.reward is None:
+            return
+        nan = float("nan")
+        reward = Reward(
+            value=prediction.reward,
+            q10=nan,
+            q50=nan,
+            q90=nan,
+            entropy=nan,
+            policy_version=self.version,
+        )
+        reward.header.stamp = stamp
+        self._rewards.publish(reward)
+        self._values.publish(Float32(data=prediction.reward))
+
+    # Outputs ----------------------------------------------------------------------------------
+
+    def _fault(self) -> tuple[str, str]:
+        """(stream, reason) that keeps the policy from being ready, or two empty strings."""
+        if not self._active:
+            return "policy", "not active"
+        if self._worker_fault:
+            return "policy", self._worker_fault
+        now = self.clock.now()
+        reference = self.contract.cameras[0]
+        age_s = now.age_s - self._last_frame_s
+        if age_s <= reference.max_age_s:
+            return "", ""
+        # The last refusal (wrong size, out of step) explains more than the age that follows from it.
+        stale = self._stale or self.assembler.check_fresh(now.age_s, now.ros_ns)
+        stale = stale or Stale(reference.key, f"no new image for {age_s:.2f} s")
+        return stale.stream, stale.reason
+
+    def _beat(self) -> None:
+        stream, reason = self._fault()
+        msg = PolicyStatus(
+            ready=not reason,
+            stale_stream=stream,
+            reason=f"{stream}: {reason}" if reason else "",
+            epoch=self._epoch,
+            policy_version=self.version,
+        )
+        msg.header.stamp = self.get_clock().now().to_msg()
+        self._status.publish(msg)
+
+    def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
+        stream, reason = self._fault()
+        summary = self._inference.summary()
+        level = ERROR if self._worker_fault else WARN if reason else OK
+        return (
+            level,
+            f"{stream}: {reason}" if reason else "inferring",
+            {
+                "policy_version": self.version,
+                "inferences": summary.n,
+                "inference_p50_ms": f"{summary.p50_ms:.2f}",
+                "inference_p95_ms": f"{summary.p95_ms:.2f}",
+                "inference_p99_ms": f"{summary.p99_ms:.2f}",
+                "observations_skipped": self._skipped,
+                "messages_refused": self._refused,
+            },
+        )
+
+
+def _duration(seconds: float) -> Duration:
+    ns = round(seconds * NANO)
+    return Duration(sec=ns // NANO, nanosec=ns % NANO)
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(PolicyNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Node `sim`: the simulated robot behind the same topics as a real one."""
+
+import time
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import Trigger
+
+from rewact_ros.contract import ContractError, load_contract
+from rewact_ros.msg import SimTruth
+from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.clock import steady_clock
+from rewact_ros.ros.convert import image_message, joint_state_message, to_stamp
+from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
+from rewact_ros.ros.params import SimParams, declare
+from rewact_ros.ros.process import run_node
+from rewact_ros.sim.pick_place import PickPlaceSim
+
+TICK_HZ, JOINT_HZ = 100, 50
+# Falling further behind than this, the clock runs slower than asked instead of catching up.
+MAX_TICKS_PER_CALL = 5
+# A command younger than this means that a controller holds the arm: a reset must not teleport it.
+COMMAND_FRESH_S = 0.2
+
+
+class SimNode(Node):
+    """Advances MuJoCo in step with the wall clock and publishes what a robot would."""
+
+    def __init__(self) -> None:
+        super().__init__("sim")
+        self.params = declare(self, SimParams)
+        self.contract = load_contract(self.params.contract)
+        self._check_contract()
+        height, width, _ = self.contract.cameras[0].shape
+        self.sim = PickPlaceSim(
+            width=width, height=height, cameras=tuple(c.name for c in self.contract.cameras)
+        )
+        self._next_seed = self.params.seed
+        self._ticks = 0
+        self._last_command_s = -np.inf
+        self._refused = self._overruns = 0
+        self._reset()
+        self._make_interfaces()
+        self._started_s = time.monotonic()
+        self._origin = (time.monotonic(), 0)
+
+    def _check_contract(self) -> None:
+        if self.contract.action_names != PickPlaceSim.JOINTS:
+            raise ContractError(
+                f"sim: expected the joints {', '.join(PickPlaceSim.JOINTS)} as action, got "
+                f"{', '.join(self.contract.action_names)}; use config/robots/vx300s.yaml"
+            )
+        if len(self.contract.state) != 1 or len(self.contract.action) != 1:
+            raise ContractError("sim: expected one state part and one action part")
+        if len({c.shape for c in self.contract.cameras}) != 1:
+            raise ContractError("sim: expected cameras of one shape")
+        if TICK_HZ % self.contract.rate_hz:
+            raise ContractError(f"sim: rate_hz must divide {TICK_HZ}, got {self.contract.rate_hz}")
+
+    def _make_interfaces(self) -> None:
+        part = self.contract.action[0]
+        self.create_subscription(Float64MultiArray, part.topic, self._on_command, names.COMMAND)
+        self._clock_pub = self.create_publisher(Clock, "/clock", QoSProfile(depth=10))
+        state = self.contract.state[0]
+        self._joints_pub = self.create_publisher(JointState, state.topic, names.SENSOR_OUT)
+        self._image_pubs = {
+            camera.name: self.create_publisher(Image, camera.topic, names.SENSOR_OUT)
+            for camera in self.contract.cameras
+        }
+        self._truth_pub = self.create_publisher(SimTruth, names.SIM_TRUTH, 10)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        period_s = 1.0 / TICK_HZ / self.params.real_time_factor
+        self.create_timer(period_s, self._on_timer, clock=steady_clock())
+        publish_diagnostics(self, self._diagnose)
+
+    def _on_command(self, msg: Float64MultiArray) -> None:
+        if len(msg.data) != len(PickPlaceSim.JOINTS) or not np.isfinite(msg.data).all():
+            self._refused += 1
+            return
+        self._last_command_s = time.monotonic()
+        self.sim.set_command(np.array(msg.data))
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, response.message = True, f"seed {self._reset()}"
+        return response
+
+    def _reset(self) -> int:
+        """Next seed. Where a controller holds the arm only the objects move."""
+        seed, self._next_seed = self._next_seed, self._next_seed + 1
+        held = time.monotonic() - self._last_command_s < COMMAND_FRESH_S
+        self.sim.reset(seed, keep_arm=held)
+        return seed
+
+    def _on_timer(self) -> None:
+        origin_s, origin_ticks = self._origin
+        elapsed_s = (time.monotonic() - origin_s) * self.params.real_time_factor
+        due = origin_ticks + int(elapsed_s * TICK_HZ) - self._ticks
+        if due > MAX_TICKS_PER_CALL:
+            self._overruns += 1
+            self._origin = (time.monotonic(), self._ticks + MAX_TICKS_PER_CALL)
+            due = MAX_TICKS_PER_CALL
+        for _ in range(due):
+            self._tick()
+
+    def _tick(self) -> None:
+        self.sim.advance(1.0 / TICK_HZ)
+        self._ticks += 1
+        sim_stamp = to_stamp(round(self._ticks * 1e9 / TICK_HZ))
+        self._clock_pub.publish(Clock(clock=sim_stamp))
+        stamp = sim_stamp if self.params.stamp_sim_time else self.get_clock().now().to_msg()
+        if self._ticks % (TICK_HZ // JOINT_HZ) == 0:
+            self._publish_joints(stamp)
+        if self._ticks % round(TICK_HZ / self.contract.rate_hz) == 0:
+            self._publish_cameras(stamp)
+            self._publish_truth(stamp)
+
+    def _publish_joints(self, stamp: Time) -> None:
+        part = self.contract.state[0]
+        order = [PickPlaceSim.JOINTS.index(joint) for joint in part.joints]
+        values = self.sim.joint_positions()[order]
+        self._joints_pub.publish(joint_state_message(part.joints, "position", values, stamp))
+
+    def _publish_cameras(self, stamp: Time) -> None:
+        if not self.params.render:
+            return
+        # The reference camera goes last: its image completes the observation.
+        for camera in reversed(self.contract.cameras):
+            image = self.sim.render(camera.name)
+            self._image_pubs[camera.name].publish(
+                image_message(image, stamp, f"{camera.name}_optical_frame")
+            )
+
+    def _publish_truth(self, stamp: Time) -> None:
+        truth = self.sim.truth()
+        msg = SimTruth(
+            seed=truth.seed,
+            stage=truth.stage,
+            success=truth.success,
+            success_time=truth.success_time_s,
+            failure=truth.failure,
+        )
+        msg.header.stamp = stamp
+        self._truth_pub.publish(msg)
+
+    def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
+        factor = self._ticks / TICK_HZ / (time.monotonic() - self._started_s)
+        slow = factor < 0.95 * self.params.real_time_factor
+        return (
+            WARN if slow else OK,
+            "slower than asked" if slow else "running",
+            {
+                "real_time_factor": f"{factor:.2f}",
+                "overruns": self._overruns,
+                "refused_commands": self._refused,
+            },
+        )
+
+    def close(self) -> None:
+        """Free the renderers before the interpreter ends."""
+        self.sim.close()
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(SimNode, (ValueError, RuntimeError, ImportError))
+
+
+if __name__ == "__main__":
+    main()

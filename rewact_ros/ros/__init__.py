@@ -1,0 +1,1 @@
+"""The only glue between ROS and the rest: messages, parameters, QoS, clocks."""

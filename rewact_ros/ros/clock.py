@@ -1,0 +1,33 @@
+"""The three clocks of a node as one reading."""
+
+import time
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from rewact_ros.control.path import Now
+
+NANO = 1_000_000_000
+
+
+class NodeClock:
+    """Reads steady, age and ROS time; ages follow `/clock` only where the node uses sim time."""
+
+    def __init__(self, node: Node) -> None:
+        self._ros = node.get_clock()
+        self.uses_sim_time = bool(node.get_parameter("use_sim_time").value)
+
+    def now(self) -> Now:
+        """Current instant."""
+        steady_s = time.monotonic()
+        ros_ns = self._ros.now().nanoseconds
+        return Now(steady_s, ros_ns / NANO if self.uses_sim_time else steady_s, ros_ns)
+
+    def tick_clock(self) -> Clock:
+        """Clock for control timers: sim time where used, else steady."""
+        return self._ros if self.uses_sim_time else Clock(clock_type=ClockType.STEADY_TIME)
+
+
+def steady_clock() -> Clock:
+    """Clock for heartbeats and watchdogs, which sim time must not stop."""
+    return Clock(clock_type=ClockType.STEADY_TIME)

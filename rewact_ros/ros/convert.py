@@ -1,0 +1,147 @@
+"""Messages ↔ NumPy. Images are converted here rather than by cv_bridge, which breaks with NumPy 2."""
+
+import array
+import sys
+from collections.abc import Callable
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from numpy.typing import NDArray
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from rewact_ros.contract import ActionPart, Camera, SampleError, StatePart
+from rewact_ros.contract.frames import Sample, image_sample, joint_sample
+
+NANO = 1_000_000_000
+# Encoding → (channels, order that makes RGB).
+ENCODINGS: dict[str, tuple[int, tuple[int, int, int]]] = {
+    "rgb8": (3, (0, 1, 2)),
+    "bgr8": (3, (2, 1, 0)),
+    "rgba8": (4, (0, 1, 2)),
+    "bgra8": (4, (2, 1, 0)),
+    "mono8": (1, (0, 0, 0)),
+}
+
+
+def to_ns(stamp: Time) -> int:
+    """Header stamp in nanoseconds."""
+    return int(stamp.sec) * NANO + int(stamp.nanosec)
+
+
+def to_stamp(ns: int) -> Time:
+    """Nanoseconds as a header stamp."""
+    return Time(sec=ns // NANO, nanosec=ns % NANO)
+
+
+def decode_image(msg: Image, topic: str) -> NDArray[np.uint8]:
+    """Raw image as (H, W, 3) uint8 RGB; honours row padding (`step`). Zero copy for rgb8.
+
+    Raises:
+        SampleError: an encoding that is not 8-bit colour or grey, or a buffer of the wrong size.
+    """
+    if msg.encoding not in ENCODINGS:
+        raise SampleError(
+            f"{topic}: encoding '{msg.encoding}' is not supported; expected one of "
+            f"{', '.join(ENCODINGS)}: set the camera driver's pixel format"
+        )
+    channels, order = ENCODINGS[msg.encoding]
+    data = np.frombuffer(msg.data, np.uint8)
+    row = msg.width * channels
+    if msg.step < row or data.size != msg.step * msg.height:
+        raise SampleError(
+            f"{topic}: expected {msg.height} rows of at least {row} bytes, got step {msg.step} and "
+            f"{data.size} bytes"
+        )
+    image = data.reshape(msg.height, msg.step)[:, :row].reshape(msg.height, msg.width, channels)
+    return image if order == (0, 1, 2) and channels == 3 else image[..., list(order)]
+
+
+def decode_compressed(msg: CompressedImage, topic: str) -> NDArray[np.uint8]:
+    """JPEG or PNG as (H, W, 3) uint8 RGB.
+
+    Raises:
+        SampleError: the picture does not decode.
+    """
+    import cv2
+
+    picture = cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise SampleError(f"{topic}: a {msg.format or 'compressed'} picture does not decode")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def camera_sample(camera: Camera, msg: Image | CompressedImage, received_s: float) -> Sample:
+    """Decode and check one camera message; raises SampleError."""
+    decode = decode_image if isinstance(msg, Image) else decode_compressed
+    return image_sample(camera, decode(msg, camera.topic), to_ns(msg.header.stamp), received_s)
+
+
+def state_sample(part: StatePart, msg: JointState, received_s: float) -> Sample:
+    """Pick and check the joints of one state message; raises SampleError."""
+    values = getattr(msg, part.field)
+    return joint_sample(part, msg.name, values, to_ns(msg.header.stamp), received_s)
+
+
+def camera_type(camera: Camera) -> type:
+    """Message class of a camera topic."""
+    return Image if camera.type.endswith("/Image") else CompressedImage
+
+
+def image_message(image: NDArray[np.uint8], stamp: Time, frame_id: str) -> Image:
+    """(H, W, 3) uint8 RGB as an rgb8 message."""
+    height, width, _ = image.shape
+    data = array.array("B")
+    data.frombytes(np.ascontiguousarray(image).data)
+    msg = Image(height=height, width=width, encoding="rgb8", step=3 * width)
+    msg.is_bigendian = int(sys.byteorder == "big")
+    msg.header.stamp, msg.header.frame_id = stamp, frame_id
+    msg.data = data
+    return msg
+
+
+def joint_state_message(
+    names: tuple[str, ...], field: str, values: NDArray[np.float64], stamp: Time
+) -> JointState:
+    """One field of a joint state."""
+    msg = JointState(name=list(names))
+    msg.header.stamp = stamp
+    setattr(msg, field, values.tolist())
+    return msg
+
+
+def command_type(part: ActionPart) -> type:
+    """Message class of a command topic."""
+    types = {
+        "std_msgs/msg/Float64MultiArray": Float64MultiArray,
+        "trajectory_msgs/msg/JointTrajectory": JointTrajectory,
+        "sensor_msgs/msg/JointState": JointState,
+    }
+    return types[part.type]
+
+
+def command_encoder(part: ActionPart) -> Callable[[NDArray[np.float64], Time], object]:
+    """Function (values (n,), stamp) → command message of one action part."""
+    names = list(part.joints)
+    period_ns = round(NANO / part.command_rate_hz)
+
+    def multi_array(values: NDArray[np.float64], stamp: Time) -> Float64MultiArray:
+        return Float64MultiArray(data=values.tolist())
+
+    def trajectory(values: NDArray[np.float64], stamp: Time) -> JointTrajectory:
+        # A zero stamp means "now" to joint_trajectory_controller; one point, due one tick ahead.
+        key = {"position": "positions", "velocity": "velocities"}[part.command]
+        point = JointTrajectoryPoint(**{key: values.tolist()})
+        point.time_from_start.nanosec = period_ns
+        return JointTrajectory(joint_names=names, points=[point])
+
+    def joint_state(values: NDArray[np.float64], stamp: Time) -> JointState:
+        return joint_state_message(part.joints, part.command, values, stamp)
+
+    encoders: dict[str, Callable[[NDArray[np.float64], Time], object]] = {
+        "std_msgs/msg/Float64MultiArray": multi_array,
+        "trajectory_msgs/msg/JointTrajectory": trajectory,
+        "sensor_msgs/msg/JointState": joint_state,
+    }
+    return encoders[part.type]

@@ -1,0 +1,151 @@
+"""Every node parameter, declared once: type, default, unit, bounds and meaning.
+
+ROS descriptors, command-line flags and `config/params.yaml` all come from these dataclasses.
+"""
+
+from dataclasses import MISSING, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+T = TypeVar("T")
+
+
+class ParameterError(ValueError):
+    """A parameter is missing or out of bounds; the message names node and parameter."""
+
+
+def _param(
+    default: Any,
+    doc: str,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    metadata = {"doc": doc, "unit": unit, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class PolicyParams:
+    """Node `policy`."""
+
+    contract: str = _param("", "contract file of the robot")
+    policy: str = _param("", "checkpoint folder")
+    device: str = _param("auto", "where the policy runs", choices=("auto", "cpu", "cuda"))
+    threads: int = _param(1, "CPU threads of the policy", low=1, high=64)
+    heartbeat_hz: float = _param(30.0, "rate of policy_status", "Hz", 20.0, 200.0)
+    autostart: bool = _param(True, "configure and activate at start")
+
+
+@dataclass(frozen=True)
+class HilParams:
+    """Node `hil`, the only publisher of robot commands."""
+
+    contract: str = _param("", "contract file of the robot")
+    dry_run: bool = _param(False, "do everything but publish commands")
+    combine: str = _param(
+        "ensemble", "how overlapping chunks become one command", choices=("replace", "ensemble")
+    )
+    ensemble_coefficient: float = _param(
+        0.01, "m of ACT's temporal ensembling, weights exp(-m i), oldest first", low=0.0, high=10.0
+    )
+    lease_timeout_s: float = _param(
+        0.3, "silence of the supervisor after which motion stops", "s", 0.1, 5.0
+    )
+    status_hz: float = _param(10.0, "rate of control_status between changes", "Hz", 1.0, 100.0)
+
+
+@dataclass(frozen=True)
+class SupervisorParams:
+    """Node `supervisor`."""
+
+    threshold: float = _param(0.9, "filtered progress that counts as complete", low=0.01, high=0.999)
+    filter_s: float = _param(0.1, "time constant of the progress filter", "s", 0.001, 10.0)
+    dwell: int = _param(8, "complete samples needed within the window", low=1, high=1000)
+    window: int = _param(10, "samples in the dwell window", low=1, high=1000)
+    timeout_s: float = _param(20.0, "running time after which a task has failed", "s", 0.1, 86400.0)
+    reset_motion: bool = _param(True, "move to the contract's reset pose before a task")
+    reset_service: str = _param("", "std_srvs/Trigger called after the reset motion; empty: none")
+    reset_timeout_s: float = _param(15.0, "longest reset", "s", 0.1, 3600.0)
+    hold_timeout_s: float = _param(5.0, "longest hold within a task before it is given up", "s", 0.0, 3600.0)
+
+
+@dataclass(frozen=True)
+class SimParams:
+    """Node `sim`, the simulated robot."""
+
+    contract: str = _param("", "contract file of the robot")
+    seed: int = _param(300000, "seed of the first scene; every reset takes the next", low=0)
+    real_time_factor: float = _param(1.0, "simulated seconds per second", low=0.05, high=20.0)
+    stamp_sim_time: bool = _param(False, "stamp messages with simulated instead of system time")
+    render: bool = _param(True, "publish the cameras")
+
+
+NODE_PARAMS: dict[str, type] = {
+    "policy": PolicyParams,
+    "hil": HilParams,
+    "supervisor": SupervisorParams,
+    "sim": SimParams,
+}
+
+
+def validate(node: str, name: str, value: Any, metadata: Any) -> None:
+    """Refuse a value outside its bounds or choices.
+
+    Raises:
+        ParameterError: names node, parameter, what was expected and what came.
+    """
+    choices, low, high = metadata["choices"], metadata["low"], metadata["high"]
+    if choices and value not in choices:
+        raise ParameterError(f"{node}: parameter {name}: expected one of {choices}, got '{value}'")
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ParameterError(f"{node}: parameter {name}: expected {low} to {high}, got {value}")
+
+
+def declare(node: "Node", params: type[T]) -> T:
+    """Declare all parameters of a dataclass on a node and read them.
+
+    Raises:
+        ParameterError: a value has the wrong type or is out of bounds.
+    """
+    from rcl_interfaces.msg import ParameterDescriptor
+    from rclpy.exceptions import InvalidParameterTypeException
+
+    values = {}
+    for f in fields(params):  # type: ignore[arg-type]
+        unit = f" [{f.metadata['unit']}]" if f.metadata["unit"] else ""
+        descriptor = ParameterDescriptor(description=f.metadata["doc"] + unit, read_only=True)
+        try:
+            value = node.declare_parameter(f.name, f.default, descriptor).value
+        except InvalidParameterTypeException as error:
+            raise ParameterError(f"{node.get_name()}: parameter {f.name}: {error}") from None
+        validate(node.get_name(), f.name, value, f.metadata)
+        values[f.name] = value
+    return params(**values)
+
+
+def params_yaml() -> str:
+    """Text of `config/params.yaml`: every parameter at its default, with its meaning."""
+    lines = [
+        "# Generated by `rewact params`; edit a copy and pass it as params_file.",
+        "# contract, policy, device, dry_run and use_sim_time are set by the launch arguments.",
+    ]
+    for name, params in NODE_PARAMS.items():
+        lines += ["", f"/**/{name}:", "  ros__parameters:"]
+        for f in fields(params):
+            m = f.metadata
+            bounds = f", {m['low']} to {m['high']}" if None not in (m["low"], m["high"]) else ""
+            choices = f", one of {', '.join(m['choices'])}" if m["choices"] else ""
+            unit = f" [{m['unit']}]" if m["unit"] else ""
+            if f.default is MISSING or (isinstance(f.default, str) and not f.default):
+                lines.append(f"    # {f.name}: {m['doc']}")
+            else:
+                lines.append(f"    {f.name}: {_yaml(f.default)}  # {m['doc']}{unit}{bounds}{choices}")
+    return "\n".join(lines) + "\n"
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
