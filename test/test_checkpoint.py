@@ -1,0 +1,166 @@
+"""Checkpoints survive a round trip bit for bit, and broken or alien ones are refused clearly."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from lerobot.configs.types import FeatureType, PolicyFeature
+from safetensors.torch import load_file, save_file
+
+from rewact_ros.policy import RewACTConfig, RewACTPolicy, make_rewact_pre_post_processors
+from rewact_ros.policy.checkpoint import CheckpointError, load_policy, save_policy
+from rewact_ros.policy.engine import TorchEngine
+
+STATE, ACTION, CAMERA = "observation.state", "action", "observation.images.front"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A saved policy: (folder, policy, preprocessor, postprocessor)."""
+    torch.manual_seed(0)
+    config = RewACTConfig(
+        input_features={
+            STATE: PolicyFeature(FeatureType.STATE, (5,)),
+            CAMERA: PolicyFeature(FeatureType.VISUAL, (3, 48, 64)),
+        },
+        output_features={ACTION: PolicyFeature(FeatureType.ACTION, (3,))},
+        chunk_size=4, n_action_steps=4, dim_model=32, n_heads=2, dim_feedforward=32,
+        n_encoder_layers=1, n_decoder_layers=1, image_size=(32, 32), device="cpu",
+    )
+    policy = RewACTPolicy(config).eval()
+    stats = {STATE: _stats(5), ACTION: _stats(3)}
+    processors = make_rewact_pre_post_processors(config, stats)
+    folder = tmp_path_factory.mktemp("models") / "policy"
+    contract = {"hash": "abc", "signature": {"rate_hz": 20.0}}
+    version = save_policy(folder, policy, *processors, contract, {"training.json": "{}"})
+    return folder, policy, *processors, version
+
+
+def _stats(width: int) -> dict[str, torch.Tensor]:
+    return {"mean": torch.linspace(-1, 1, width), "std": torch.linspace(0.5, 2, width)}
+
+
+def _observation() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        STATE: rng.normal(size=5).astype(np.float32),
+        CAMERA: rng.integers(0, 256, (48, 64, 3), dtype=np.uint8),
+    }
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    return shutil.copytree(saved[0], tmp_path / "copy")
+
+
+def test_round_trip_gives_bit_equal_outputs_and_keeps_contract_and_version(saved):
+    folder, policy, preprocessor, postprocessor, version = saved
+    loaded = load_policy(folder)
+    assert loaded.contract == {"hash": "abc", "signature": {"rate_hz": 20.0}}
+    assert loaded.version == version and len(version) == 12
+    observation = _observation()
+    batch = {
+        STATE: torch.from_numpy(observation[STATE])[None],
+        CAMERA: torch.from_numpy(observation[CAMERA]).permute(2, 0, 1)[None].float() / 255,
+    }
+    actions, reward = policy.predict(preprocessor(batch))
+    again, reward_again = loaded.policy.predict(loaded.preprocessor(batch))
+    assert torch.equal(postprocessor(actions), loaded.postprocessor(again)) and torch.equal(reward, reward_again)
+
+
+def test_the_engine_equals_the_processors_path(saved):
+    folder, policy, preprocessor, postprocessor, _ = saved
+    observation = _observation()
+    engine = TorchEngine(load_policy(folder), threads=None)
+    engine.warm_up()
+    prediction = engine.infer(observation)
+    batch = preprocessor({
+        STATE: torch.from_numpy(observation[STATE])[None],
+        CAMERA: torch.from_numpy(observation[CAMERA]).permute(2, 0, 1)[None].float() / 255,
+    })
+    actions, reward = policy.predict(batch)
+    np.testing.assert_array_equal(prediction.actions, postprocessor(actions)[0].numpy())
+    assert prediction.actions.dtype == np.float32 and prediction.reward == float(reward[0])
+
+
+def test_the_engine_refuses_wrong_inputs_and_outputs_that_are_not_finite(saved):
+    engine = TorchEngine(load_policy(saved[0]), threads=None)
+    observation = _observation()
+    with pytest.raises(KeyError, match=CAMERA):
+        engine.infer({STATE: observation[STATE]})
+    with pytest.raises(ValueError, match=r"expected shape \(48, 64, 3\) uint8"):
+        engine.infer({**observation, CAMERA: observation[CAMERA][:32]})
+    with pytest.raises(FloatingPointError, match="non-finite"):
+        engine.infer({**observation, STATE: np.full(5, np.nan, np.float32)})
+
+
+def test_an_absent_folder_or_file_is_named(saved, copy, tmp_path):
+    with pytest.raises(CheckpointError, match="no such checkpoint folder"):
+        load_policy(tmp_path / "nowhere")
+    (copy / "policy_preprocessor.json").unlink()
+    with pytest.raises(CheckpointError, match="missing policy_preprocessor.json"):
+        load_policy(copy)
+
+
+def test_truncated_weights_are_refused(copy):
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        load_policy(copy)
+
+
+def test_weights_of_other_dimensions_are_refused_with_both_shapes(copy):
+    config = json.loads((copy / "config.json").read_text())
+    config["input_features"][STATE]["shape"] = [9]
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"expected shape \(32, 9\).*got \(32, 5\)"):
+        load_policy(copy)
+
+
+def test_weights_that_are_not_finite_are_refused(copy):
+    tensors = load_file(copy / "model.safetensors")
+    tensors["model.action_head.action.bias"][0] = float("nan")
+    save_file(tensors, copy / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"model\.action_head\.action\.bias: NaN"):
+        load_policy(copy)
+
+
+def test_missing_tensors_are_refused(copy):
+    tensors = load_file(copy / "model.safetensors")
+    tensors.pop("model.action_head.action.bias")
+    save_file(tensors, copy / "model.safetensors")
+    with pytest.raises(CheckpointError, match="1 missing"):
+        load_policy(copy)
+
+
+@pytest.mark.parametrize("text", ['{"type": "act"}', "[1]", "{", '{"type": "rewact", "dim_modle": 3}'])
+def test_an_alien_configuration_is_refused(copy, text):
+    (copy / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        load_policy(copy)
+
+
+def test_a_device_of_another_machine_does_not_stop_this_one(copy):
+    for name in ("config.json", "policy_preprocessor.json"):
+        text = (copy / name).read_text().replace('"device": "cpu"', '"device": "cuda"')
+        (copy / name).write_text(text)
+    assert np.isfinite(TorchEngine(load_policy(copy, device="cpu")).infer(_observation()).reward)
+    if not torch.cuda.is_available():
+        load_policy(copy)
+        with pytest.raises(CheckpointError, match="no CUDA device"):
+            load_policy(copy, device="cuda")
+
+
+def test_saving_over_an_older_checkpoint_replaces_it_whole(saved, copy):
+    (copy / "stale.txt").write_text("old")
+    save_policy(copy, *saved[1:4])
+    assert not (copy / "stale.txt").exists() and not (copy / "contract.json").exists()
+    assert load_policy(copy).contract is None
+    assert [p.name for p in copy.parent.iterdir()] == ["copy"]
+
+
+def test_lerobot_loads_the_checkpoint_too(saved):
+    loaded = RewACTPolicy.from_pretrained(saved[0])
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), saved[1].parameters(), strict=True))
