@@ -1,0 +1,232 @@
+"""Training: frame cache, batches, labels, resuming, splits and what stops it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+from rewact_ros.learning import train as train_module
+from rewact_ros.learning.demonstrations import (
+    DatasetError,
+    load_demonstrations,
+    parse_episodes,
+    split_episodes,
+)
+from rewact_ros.learning.frames import FrameCacheError
+from rewact_ros.learning.train import TrainError, TrainSettings, batch_rows, train
+from rewact_ros.policy.checkpoint import load_policy
+from rewact_ros.policy.images import resize_images
+
+CAMERA = "observation.images.front"
+LENGTHS = (9, 12, 7)
+TINY = {"chunk_size": "4", "dim_model": "32", "n_heads": "2", "dim_feedforward": "32",
+        "n_encoder_layers": "1", "n_decoder_layers": "1", "random_shift_px": "2"}
+
+
+def write_dataset(root: Path, labelled: bool = True, bad_frame: bool = False) -> Path:
+    """A LeRobotDataset of three short episodes, 40x48 px video, the last episode a failure."""
+    features = {
+        "observation.state": {"dtype": "float32", "shape": (3,), "names": ["a", "b", "c"]},
+        "action": {"dtype": "float32", "shape": (3,), "names": ["a", "b", "c"]},
+        CAMERA: {"dtype": "video", "shape": (40, 48, 3), "names": ["height", "width", "channels"]},
+    }
+    if labelled:
+        features |= {
+            "next.reward": {"dtype": "float32", "shape": (1,), "names": None},
+            "teaches_action": {"dtype": "bool", "shape": (1,), "names": None},
+        }
+    dataset = LeRobotDataset.create("local/tiny", 20, features, root=root)
+    rng = np.random.default_rng(0)
+    for episode, length in enumerate(LENGTHS):
+        for frame in range(length):
+            image = np.full((40, 48, 3), (60 * episode + 5 * frame) % 256, np.uint8)
+            image[: 2 + frame, :20] = 250
+            item = {
+                "observation.state": rng.normal(size=3).astype(np.float32),
+                "action": np.array([episode, frame, 0.5], np.float32),
+                CAMERA: image,
+                "task": "tiny",
+            }
+            if bad_frame and (episode, frame) == (1, 3):
+                item["action"][1] = np.nan
+            if labelled:
+                item["next.reward"] = np.array([frame / length if episode < 2 else np.nan], np.float32)
+                item["teaches_action"] = np.array([episode < 2])
+            dataset.add_frame(item)
+        dataset.save_episode()
+    dataset.finalize()
+    return root
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def settings(dataset: Path, out: Path, **changes) -> TrainSettings:
+    base = {"steps": 6, "batch_size": 4, "val_every": 3, "save_every": 3, "warmup_steps": 2, "log_every": 1,
+            "val_episodes": "1", "device": "cpu", "policy": TINY}
+    return TrainSettings(dataset=str(dataset), out=str(out), **{**base, **changes})
+
+
+def run(settings: TrainSettings, cache: Path, **kwargs):
+    return train(settings, cache=cache, show_progress=False, **kwargs)
+
+
+def test_cached_frames_equal_lerobots_own_decoding(dataset, cache):
+    data = load_demonstrations(dataset)
+    data.decode(None, cache, progress=False)
+    for row in (0, 8, 9, 20, 27):
+        own = (data.source[row][CAMERA] * 255).round().to(torch.uint8)
+        np.testing.assert_array_equal(data.frames[CAMERA][row], own.permute(1, 2, 0).numpy())
+
+
+def test_resized_cache_equals_the_policys_resize_of_the_camera_frame(dataset, cache):
+    data = load_demonstrations(dataset)
+    data.decode(None, cache, progress=False)
+    raw = data.batch(np.arange(28), 4)[CAMERA]
+    data.decode((24, 32), cache, progress=False)
+    cached = data.batch(np.arange(28), 4)[CAMERA]
+    one_by_one = torch.cat([resize_images(image[None], (24, 32), round_to_8_bits=True) for image in raw])
+    assert torch.equal(cached, one_by_one)
+
+
+def test_cache_is_used_again_and_invalidated_by_size_and_by_the_dataset(tmp_path):
+    root, cache = write_dataset(tmp_path / "data"), tmp_path / "cache"
+    for size, expected in ((None, 1), (None, 1), ((24, 32), 2)):
+        load_demonstrations(root).decode(size, cache, progress=False)
+        assert len(list(cache.iterdir())) == expected
+    info = json.loads((root / "meta" / "info.json").read_text())
+    (root / "meta" / "info.json").write_text(json.dumps({**info, "robot_type": "other"}))
+    load_demonstrations(root).decode(None, cache, progress=False)
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_a_damaged_video_names_the_file_and_leaves_no_cache(tmp_path):
+    root, cache = write_dataset(tmp_path / "data"), tmp_path / "cache"
+    video = next(root.rglob("*.mp4"))
+    video.write_bytes(video.read_bytes()[:300])
+    with pytest.raises(FrameCacheError, match="cannot be decoded|missing from the videos"):
+        load_demonstrations(root).decode(None, cache, progress=False)
+    assert not list(cache.iterdir())
+
+
+def test_a_batch_pads_at_the_episodes_end_and_masks_failed_episodes(dataset):
+    data = load_demonstrations(dataset)
+    batch = data.batch(np.array([0, 7, 22]), 4)
+    np.testing.assert_array_equal(batch["action"][1, :, 1], [7, 8, 8, 8])
+    np.testing.assert_array_equal(
+        batch["action_is_pad"], [[False] * 4, [False, False, True, True], [True] * 4]
+    )
+    assert batch["next.reward"][:2].isfinite().all() and batch["next.reward"][2].isnan()
+
+
+def test_statistics_come_from_the_given_rows_that_teach(dataset):
+    data = load_demonstrations(dataset)
+    stats = data.stats(data.rows([0, 2]), min_std=0.01)
+    assert stats["action"]["mean"][0] == 0  # episode 2 fails, so only episode 0 counts
+    assert stats["action"]["std"][2] == pytest.approx(0.01)  # a joint that never moves
+    torch.testing.assert_close(
+        stats["observation.state"]["mean"], torch.from_numpy(data.state[data.rows([0, 2])].mean(0))
+    )
+
+
+def test_an_unlabelled_dataset_is_an_error_that_names_the_option_and_the_ramp_labels_it(tmp_path):
+    root = write_dataset(tmp_path / "data", labelled=False)
+    with pytest.raises(DatasetError, match="--progress-ramp"):
+        load_demonstrations(root)
+    reward = load_demonstrations(root, progress_ramp=True).reward
+    assert reward[0] == 0 and reward[8] == 1 and (np.diff(reward[:9]) >= 0).all() and reward[9] == 0
+
+
+def test_values_that_are_not_finite_name_episode_and_frame(tmp_path):
+    with pytest.raises(DatasetError, match="action is not finite.*episode 1 frame 3"):
+        load_demonstrations(write_dataset(tmp_path / "data", bad_frame=True))
+
+
+def test_an_empty_folder_is_no_dataset(tmp_path):
+    with pytest.raises(DatasetError, match=r"meta/info\.json"):
+        load_demonstrations(tmp_path)
+
+
+def test_episode_ranges():
+    assert parse_episodes("0:2,5", 6) == [0, 1, 5]
+    for text in ("0:9", "x", "", "3:3"):
+        with pytest.raises(DatasetError):
+            parse_episodes(text, 6)
+
+
+def test_the_split_is_by_episode_and_repeatable():
+    first, again = (split_episodes(list(range(10)), None, 0.2, seed=1) for _ in range(2))
+    assert first == again and len(first[1]) == 2 and not set(first[0]) & set(first[1])
+    with pytest.raises(DatasetError, match="no training episodes"):
+        split_episodes([0, 1], [0, 1], 0.0, seed=0)
+
+
+def test_every_epoch_visits_every_frame_once():
+    rows = np.arange(12) * 2
+    epoch = np.concatenate([batch_rows(rows, 4, seed=0, step=step) for step in range(3, 6)])
+    np.testing.assert_array_equal(np.sort(epoch), rows)
+
+
+def test_a_killed_run_resumes_to_the_very_same_weights(dataset, cache, tmp_path, monkeypatch):
+    whole = settings(dataset, tmp_path / "whole")
+    run(whole, cache)
+
+    class Killed(Exception):
+        pass
+
+    saves = []
+
+    def save_then_die(*args, **kwargs):
+        folder = real_save(*args, **kwargs)
+        saves.append(folder)
+        raise Killed
+
+    real_save = train_module.save_training_state
+    monkeypatch.setattr(train_module, "save_training_state", save_then_die)
+    cut = settings(dataset, tmp_path / "cut")
+    with pytest.raises(Killed):
+        run(cut, cache)
+    monkeypatch.setattr(train_module, "save_training_state", real_save)
+    assert saves[0].name == "000003"
+    run(cut, cache, resume=True)
+
+    a, b = (load_policy(tmp_path / n / "checkpoints/last/pretrained_model").policy for n in ("whole", "cut"))
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+    assert [p.name for p in sorted((tmp_path / "cut/checkpoints").iterdir())] == ["000006", "last"]
+
+
+def test_a_run_reports_figures_and_its_recipe_and_exports_the_averaged_weights(dataset, cache, tmp_path):
+    figures = run(settings(dataset, tmp_path), cache)
+    assert {"action_l1", "action_l1_normalised", "reward_mae"} == figures.keys()
+    assert all(np.isfinite(value) for value in figures.values())
+    record = json.loads((tmp_path / "checkpoints/last/pretrained_model/training.json").read_text())
+    assert record["step"] == 6 and record["dataset"]["val_episodes"] == [1]
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_an_existing_run_is_neither_overwritten_nor_resumed_with_other_settings(dataset, cache, tmp_path):
+    run(settings(dataset, tmp_path, steps=3), cache)
+    with pytest.raises(TrainError, match="--resume"):
+        run(settings(dataset, tmp_path, steps=3), cache)
+    with pytest.raises(TrainError, match="started with lr"):
+        run(settings(dataset, tmp_path, steps=3, lr=1e-2), cache, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_frames(dataset, cache, tmp_path):
+    with pytest.raises(TrainError, match=r"step \d+: loss is .*episode:frame \d+:\d+"):
+        run(settings(dataset, tmp_path, lr=1e30, steps=50), cache)
+
+
+def test_a_mistyped_policy_setting_is_refused(dataset, cache, tmp_path):
+    with pytest.raises(TrainError, match="dim_modle"):
+        run(settings(dataset, tmp_path, policy={"dim_modle": "3"}), cache)
