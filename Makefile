@@ -1,0 +1,37 @@
+# `make demo` runs the robot, `make test` the tests; both set everything up first.
+.PHONY: setup demo test lint types clean
+.DEFAULT_GOAL := setup
+
+# One thread per process: on few cores more threads fight. No download at run time. Robots of other
+# machines stay out of sight.
+export OMP_NUM_THREADS := 1
+export HF_HUB_OFFLINE := 1
+export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+# A sourced ROS would put its own, differently built messages before those of .venv.
+unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+PURE_ROOMS := $(wildcard rewact_ros/contract rewact_ros/control rewact_ros/supervision)
+
+setup:
+	@scripts/setup
+
+demo: setup
+	.venv/bin/rewact demo
+
+# In this order also under `make -j`: the cheap checks speak first.
+test: setup
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory types
+	.venv/bin/python -m pytest
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: setup
+	.venv/bin/mypy $(PURE_ROOMS)
+
+clean:
+	rm -rf build install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find rewact_ros test -name __pycache__ -prune -exec rm -rf {} +
