@@ -1,4 +1,4 @@
-"""Success rate of the scripted expert over unseen seeds: `python -m rewact_ros.sim.expert_check`."""
+"""Success rate of the expert on unseen seeds: `python -m rewact_ros.sim.expert_check`."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ _WORLD = f"""
     <geom name="floor" type="plane" pos="0 0 -0.6" size="3 3 0.1" rgba="0.33 0.36 0.40 1"/>
     <geom name="table" type="box" size="0.5 0.5 0.03" pos="0.25 0 -0.03" rgba="0.80 0.78 0.74 1"
           friction="0.9 0.01 0.001"/>
-    <camera name="front" pos="0.86 0.045 0.62" xyaxes="0 1 0 -0.736 0 0.677" fovy="37"/>
+    <camera name="front" pos="0.86 0.045 0.62" xyaxes="0 1 0 -0.736 0 0.677" fovy="39"/>
     <body name="tray" mocap="true">
       <geom name="tray/floor" type="box" size="0.074 0.074 0.002" pos="0 0 0.002"
             rgba="0.10 0.28 0.75 1"/>

@@ -1,0 +1,1 @@
+"""Datasets: scripted demonstrations written as a LeRobotDataset."""

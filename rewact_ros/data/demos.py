@@ -1,0 +1,327 @@
+"""Scripted demonstrations, successes and real failures, written as a LeRobotDataset v3."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import signal
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from rewact_ros.contract import Contract, load_contract
+from rewact_ros.reward.labels import task_progress
+from rewact_ros.sim.pick_place import CAMERAS, JOINTS, PickPlaceSim
+from rewact_ros.sim.rollout import RATE_HZ, Episode, roll_out
+
+if TYPE_CHECKING:
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+TASK = "Put the red cube into the blue tray."
+_SETTLE_FRAMES = 6  # from the release until the cube lies still: completes a failed plan's length
+_LABELS: dict[str, dict[str, Any]] = {
+    "next.reward": {"dtype": "float32", "shape": (1,), "names": None},
+    "next.done": {"dtype": "bool", "shape": (1,), "names": None},
+    "next.success": {"dtype": "bool", "shape": (1,), "names": None},
+    "teaches_action": {"dtype": "bool", "shape": (1,), "names": None},
+}
+
+
+class DemosError(ValueError):
+    """Demonstrations that cannot be made as asked."""
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What to record.
+
+    Attributes:
+        out: folder of the new dataset; must not exist.
+        contract: robot contract (features, rate, image size).
+        episodes: episodes that succeed, `retries` of them after a missed grasp.
+        failures: episodes that end failed, half missed grasps, half dropped cubes.
+        retries: as above.
+        seed: first scene seed; each episode takes the next (training 0 to 99 999, tuning 100 000
+            to 199 999, reported figures 200 000 and up).
+        noise_rad: standard deviation of the motion noise on the arm joints.
+        workers: processes that simulate.
+
+    Raises:
+        DemosError: a number out of range.
+    """
+
+    out: Path
+    contract: Path
+    episodes: int = 300
+    failures: int = 60
+    retries: int = 40
+    seed: int = 0
+    noise_rad: float = 0.035
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("episodes", 0),
+            ("failures", 0),
+            ("retries", 0),
+            ("seed", 0),
+            ("workers", 1),
+        ):
+            if getattr(self, name) < least:
+                raise DemosError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if self.retries > self.episodes:
+            raise DemosError(
+                f"retries: expected at most episodes ({self.episodes}), got {self.retries}"
+            )
+        if self.episodes + self.failures == 0:
+            raise DemosError("nothing to record: episodes and failures are both 0")
+        if not 0.0 <= self.noise_rad <= 0.2:
+            raise DemosError(f"noise: expected 0 to 0.2 rad, got {self.noise_rad}")
+
+
+@dataclass(frozen=True)
+class _Job:
+    seed: int
+    fault: str | None
+    retry: bool
+    noise_rad: float
+
+    @property
+    def wants_success(self) -> bool:
+        return self.fault is None or self.retry
+
+
+def write_demos(settings: DemoSettings, progress: bool = True) -> dict[str, Any]:
+    """Record the demonstrations and return the report that is also in `meta/demos.json`.
+
+    The dataset grows in `<out>.partial` and takes its name when it is complete; an interrupted or
+    failed run removes it. Every frame of an episode is labelled from the simulator's truth:
+    `next.reward` (progress), `next.success` (true from the success on), `next.done` (last frame)
+    and `teaches_action` (whether the action is worth imitating: not in failures, and in a retry
+    only from the renewed approach on).
+
+    Raises:
+        DemosError: the folder exists, or the contract does not fit the simulated robot.
+        ContractError: the contract cannot be read.
+        SimulationUnavailableError: MuJoCo, its assets or off-screen OpenGL are missing.
+    """
+    contract = load_contract(settings.contract)
+    _check_contract(contract)
+    partial = settings.out.with_name(settings.out.name + ".partial")
+    for folder in (settings.out, partial):
+        if folder.exists():
+            raise DemosError(f"{folder} exists: choose another --out, or remove it first")
+    height, width, _ = contract.cameras[0].shape
+    PickPlaceSim(width, height).close()  # a missing part is named here, once, before any worker
+    try:
+        report = _record(settings, contract, partial, progress)
+        _write_json(partial / "meta" / "demos.json", report)
+        _write_json(
+            partial / "meta" / "contract.json",
+            {"hash": contract.hash, "signature": contract.signature()},
+        )
+        partial.rename(settings.out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return report
+
+
+def episode_labels(episode: Episode) -> dict[str, np.ndarray]:
+    """Return the labels of an episode's n frames, each (n,).
+
+    Raises:
+        ValueError: the episode neither succeeded nor failed in a way that the truth names.
+    """
+    frames = len(episode.action)
+    reward = task_progress(
+        frames,
+        episode.nominal_frames + _SETTLE_FRAMES,
+        success_frame=episode.success_frame,
+        failure_frame=episode.failure_frame,
+        resume_frame=episode.resume_frame if episode.success_frame is not None else None,
+    )
+    index = np.arange(frames)
+    success = np.zeros(frames, bool)
+    teaches = np.zeros(frames, bool)
+    if episode.success_frame is not None:
+        success = index >= episode.success_frame
+        teaches = index >= (episode.resume_frame or 0)
+    return {
+        "next.reward": reward,
+        "next.done": index == frames - 1,
+        "next.success": success,
+        "teaches_action": teaches,
+    }
+
+
+def _record(
+    settings: DemoSettings, contract: Contract, folder: Path, progress: bool
+) -> dict[str, Any]:
+    dataset = _create(contract, folder)
+    report: dict[str, Any] = {
+        "settings": {**asdict(settings), "out": settings.out.name, "contract": contract.robot},
+        "rejected": 0,
+        "episodes": [],
+    }
+    size = contract.cameras[0].shape[:2]
+    jobs = _jobs(settings)
+    next_seed = settings.seed + len(jobs)
+    with (
+        _pool(settings.workers, size) as pool,
+        tqdm(
+            total=len(jobs), desc="demos", unit="episode", disable=not progress, mininterval=1.0
+        ) as bar,
+    ):
+        rounds = 0
+        while jobs:
+            rounds += 1
+            if rounds > 10:
+                raise DemosError(
+                    f"{len(jobs)} episodes still do not turn out as asked: lower --noise"
+                )
+            again = []
+            for job, episode in _ordered(pool, jobs):
+                if not _as_asked(job, episode):
+                    report["rejected"] += 1
+                    again.append(_Job(next_seed, job.fault, job.retry, job.noise_rad))
+                    next_seed += 1
+                    continue
+                _add(dataset, contract, episode)
+                report["episodes"].append(_summary(episode))
+                bar.update()
+            jobs = again
+    dataset.finalize()
+    return report
+
+
+def _jobs(settings: DemoSettings) -> list[_Job]:
+    """Return the episodes to record, the kinds mixed so that any part of the set has them all."""
+    kinds: list[tuple[str | None, bool]] = [(None, False)] * (settings.episodes - settings.retries)
+    kinds += [("missed_grasp", True)] * settings.retries
+    kinds += [
+        ("missed_grasp" if index % 2 else "dropped_cube", False)
+        for index in range(settings.failures)
+    ]
+    order = np.random.default_rng(settings.seed).permutation(len(kinds))
+    return [
+        _Job(settings.seed + place, *kinds[kind], settings.noise_rad)
+        for place, kind in enumerate(order)
+    ]
+
+
+def _as_asked(job: _Job, episode: Episode) -> bool:
+    """Tell whether chance (noise, a lucky miss) left the episode what it was meant to be."""
+    if job.wants_success:
+        disturbed = episode.failure_frame is not None
+        return episode.success_frame is not None and disturbed == job.retry
+    return episode.success_frame is None and episode.failure_frame is not None
+
+
+def _create(contract: Contract, folder: Path) -> LeRobotDataset:
+    import av  # these take seconds to import
+    from lerobot.configs.video import RGBEncoderConfig
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    # Full colour resolution: in 96 px images a cube is a few pixels wide.
+    encoder = RGBEncoderConfig(vcodec="h264", pix_fmt="yuv444p", crf=14, preset="veryfast")
+    av.logging.set_libav_level(av.logging.ERROR)  # or x264 prints a page per episode
+    return LeRobotDataset.create(
+        repo_id=f"local/{folder.stem}",
+        fps=round(contract.rate_hz),
+        features={**contract.dataset_features(), **_LABELS},
+        root=folder,
+        robot_type=contract.robot,
+        rgb_encoder=encoder,
+        streaming_encoding=True,
+        encoder_queue_maxsize=10_000,  # a full queue would drop frames; an episode has hundreds
+        encoder_threads=1,
+    )
+
+
+def _add(dataset: LeRobotDataset, contract: Contract, episode: Episode) -> None:
+    labels = episode_labels(episode)
+    for index in range(len(episode.action)):
+        frame: dict[str, Any] = {
+            "observation.state": episode.state[index],
+            "action": episode.action[index],
+            "task": TASK,
+        }
+        for camera in contract.cameras:
+            frame[camera.key] = episode.images[camera.name][index]
+        for key, values in labels.items():
+            frame[key] = values[index : index + 1]
+        dataset.add_frame(frame)
+    dataset.save_episode()
+
+
+def _summary(episode: Episode) -> dict[str, Any]:
+    return {
+        "seed": episode.seed,
+        "fault": episode.fault,
+        "retried": episode.retried,
+        "frames": len(episode.action),
+        "success_frame": episode.success_frame,
+        "failure": episode.truth.failure,
+    }
+
+
+def _check_contract(contract: Contract) -> None:
+    for what, names in (("state", contract.state_names), ("action", contract.action_names)):
+        if tuple(names) != JOINTS:
+            raise DemosError(
+                f"contract {contract.robot}: {what} joints: expected {', '.join(JOINTS)}, "
+                f"got {', '.join(names)}"
+            )
+    if contract.rate_hz != RATE_HZ:
+        raise DemosError(
+            f"contract {contract.robot}: rate_hz: expected {RATE_HZ}, got {contract.rate_hz}"
+        )
+    cameras = {camera.name: camera.shape for camera in contract.cameras}
+    if set(cameras) != set(CAMERAS) or len(set(cameras.values())) != 1:
+        raise DemosError(
+            f"contract {contract.robot}: cameras: expected {' and '.join(CAMERAS)} of one size, "
+            f"got {cameras}"
+        )
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+_worker_sim: PickPlaceSim | None = None
+
+
+def _pool(workers: int, size: tuple[int, int]) -> Any:
+    """Processes with a simulation each; spawned, as OpenGL and torch do not survive a fork."""
+    context = multiprocessing.get_context("spawn")
+    return context.Pool(workers, initializer=_start_worker, initargs=size)
+
+
+def _start_worker(height: int, width: int) -> None:
+    global _worker_sim
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    _worker_sim = PickPlaceSim(width, height)
+
+
+def _simulate(job: _Job) -> tuple[_Job, Episode]:
+    if _worker_sim is None:
+        raise RuntimeError("worker without a simulation: _start_worker did not run")
+    return job, roll_out(_worker_sim, job.seed, job.fault, job.retry, job.noise_rad)
+
+
+def _ordered(pool: Any, jobs: list[_Job]) -> Iterator[tuple[_Job, Episode]]:
+    """Yield the results in the order of the jobs; few at a time, an episode's images weigh 7 MB."""
+    pending: deque[Any] = deque()
+    for job in jobs:
+        pending.append(pool.apply_async(_simulate, (job,)))
+        if len(pending) > 6:
+            yield pending.popleft().get()
+    while pending:
+        yield pending.popleft().get()

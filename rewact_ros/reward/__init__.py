@@ -1,0 +1,1 @@
+"""Rewards: progress labels of demonstrations (NumPy only)."""
