@@ -26,8 +26,15 @@ def saved(tmp_path_factory):
             CAMERA: PolicyFeature(FeatureType.VISUAL, (3, 48, 64)),
         },
         output_features={ACTION: PolicyFeature(FeatureType.ACTION, (3,))},
-        chunk_size=4, n_action_steps=4, dim_model=32, n_heads=2, dim_feedforward=32,
-        n_encoder_layers=1, n_decoder_layers=1, image_size=(32, 32), device="cpu",
+        chunk_size=4,
+        n_action_steps=4,
+        dim_model=32,
+        n_heads=2,
+        dim_feedforward=32,
+        n_encoder_layers=1,
+        n_decoder_layers=1,
+        image_size=(32, 32),
+        device="cpu",
     )
     policy = RewACTPolicy(config).eval()
     stats = {STATE: _stats(5), ACTION: _stats(3)}
@@ -67,7 +74,9 @@ def test_round_trip_gives_bit_equal_outputs_and_keeps_contract_and_version(saved
     }
     actions, reward = policy.predict(preprocessor(batch))
     again, reward_again = loaded.policy.predict(loaded.preprocessor(batch))
-    assert torch.equal(postprocessor(actions), loaded.postprocessor(again)) and torch.equal(reward, reward_again)
+    assert torch.equal(postprocessor(actions), loaded.postprocessor(again)) and torch.equal(
+        reward, reward_again
+    )
 
 
 def test_the_engine_equals_the_processors_path(saved):
@@ -76,10 +85,12 @@ def test_the_engine_equals_the_processors_path(saved):
     engine = TorchEngine(load_policy(folder), threads=None)
     engine.warm_up()
     prediction = engine.infer(observation)
-    batch = preprocessor({
-        STATE: torch.from_numpy(observation[STATE])[None],
-        CAMERA: torch.from_numpy(observation[CAMERA]).permute(2, 0, 1)[None].float() / 255,
-    })
+    batch = preprocessor(
+        {
+            STATE: torch.from_numpy(observation[STATE])[None],
+            CAMERA: torch.from_numpy(observation[CAMERA]).permute(2, 0, 1)[None].float() / 255,
+        }
+    )
     actions, reward = policy.predict(batch)
     np.testing.assert_array_equal(prediction.actions, postprocessor(actions)[0].numpy())
     assert prediction.actions.dtype == np.float32 and prediction.reward == float(reward[0])
@@ -135,7 +146,9 @@ def test_missing_tensors_are_refused(copy):
         load_policy(copy)
 
 
-@pytest.mark.parametrize("text", ['{"type": "act"}', "[1]", "{", '{"type": "rewact", "dim_modle": 3}'])
+@pytest.mark.parametrize(
+    "text", ['{"type": "act"}', "[1]", "{", '{"type": "rewact", "dim_modle": 3}']
+)
 def test_an_alien_configuration_is_refused(copy, text):
     (copy / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"config\.json"):
@@ -163,4 +176,6 @@ def test_saving_over_an_older_checkpoint_replaces_it_whole(saved, copy):
 
 def test_lerobot_loads_the_checkpoint_too(saved):
     loaded = RewACTPolicy.from_pretrained(saved[0])
-    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), saved[1].parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(loaded.parameters(), saved[1].parameters(), strict=True)
+    )

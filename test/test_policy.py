@@ -17,9 +17,20 @@ CHUNK, STATE_DIM, ACTION_DIM = 4, 5, 3
 
 
 def make_config(**settings) -> RewACTConfig:
-    settings = {"chunk_size": CHUNK, "n_action_steps": CHUNK, "dim_model": 32, "n_heads": 2,
-                "dim_feedforward": 32, "n_encoder_layers": 1, "n_decoder_layers": 1,
-                "n_vae_encoder_layers": 1, "latent_dim": 4, "dropout": 0.0, "device": "cpu", **settings}
+    settings = {
+        "chunk_size": CHUNK,
+        "n_action_steps": CHUNK,
+        "dim_model": 32,
+        "n_heads": 2,
+        "dim_feedforward": 32,
+        "n_encoder_layers": 1,
+        "n_decoder_layers": 1,
+        "n_vae_encoder_layers": 1,
+        "latent_dim": 4,
+        "dropout": 0.0,
+        "device": "cpu",
+        **settings,
+    }
     return RewACTConfig(
         input_features={
             STATE: PolicyFeature(FeatureType.STATE, (STATE_DIM,)),
@@ -60,9 +71,11 @@ def test_reward_is_in_the_unit_interval_and_trains_without_the_vae():
     policy, batch = make_policy(), make_batch()
     policy.train()
     policy(batch)[0].backward()
-    assert all(p.grad.abs().sum() > 0 for p in policy.model.action_head.reward.parameters() if p.dim() > 1)
+    assert all(
+        p.grad.abs().sum() > 0 for p in policy.model.action_head.reward.parameters() if p.dim() > 1
+    )
     reward = policy.predict(batch)[1]
-    assert reward.shape == (6,) and (0 <= reward).all() and (reward <= 1).all()
+    assert reward.shape == (6,) and (reward >= 0).all() and (reward <= 1).all()
 
 
 def test_masked_l1_is_a_mean_over_valid_steps_and_action_dims():
@@ -81,7 +94,9 @@ def test_frames_that_do_not_teach_actions_still_teach_the_reward(shape):
     batch["teaches_action"] = torch.tensor([1, 1, 0, 0, 0, 0]).bool().reshape(shape)
     _, logs = policy(batch)
     actions, reward = policy.predict(batch)
-    assert logs["l1_loss"] == pytest.approx((actions - batch[ACTION])[:2].abs().mean().item(), rel=1e-5)
+    assert logs["l1_loss"] == pytest.approx(
+        (actions - batch[ACTION])[:2].abs().mean().item(), rel=1e-5
+    )
     assert logs["reward_loss"] == pytest.approx(
         (reward - batch["next.reward"]).square().mean().item(), rel=1e-5
     )
@@ -137,7 +152,11 @@ def test_batch_of_one_equals_batch_of_many():
 def test_select_action_walks_the_chunk_and_its_reward_is_of_the_current_observation():
     policy = make_policy()
     observations = [make_batch(1)] * 2
-    observations[1] = {**observations[0], STATE: observations[0][STATE] + 1, CAMERA: observations[0][CAMERA] * 0.2}
+    observations[1] = {
+        **observations[0],
+        STATE: observations[0][STATE] + 1,
+        CAMERA: observations[0][CAMERA] * 0.2,
+    }
     chunk = policy.predict(observations[0])[0]
     for step in range(CHUNK):
         observation = observations[step % 2]
@@ -169,7 +188,9 @@ def test_the_policy_resizes_as_the_frame_cache_does():
 
 
 def test_augmentation_acts_in_training_only():
-    policy = make_policy(random_shift_px=3, brightness_jitter=0.2, state_noise_std=0.1, state_dropout=0.5)
+    policy = make_policy(
+        random_shift_px=3, brightness_jitter=0.2, state_noise_std=0.1, state_dropout=0.5
+    )
     batch = make_batch()
     torch.testing.assert_close(policy.predict(batch), policy.predict(batch), atol=0, rtol=0)
     policy.train()
@@ -190,14 +211,24 @@ def test_cameras_alone_suffice():
     assert RewACTPolicy(config).predict({CAMERA: torch.rand(2, 3, 32, 32)})[1].shape == (2,)
 
 
-def test_a_resnet_serves_as_backbone_and_pretrained_weights_are_never_downloaded(monkeypatch, tmp_path):
+def test_a_resnet_serves_as_backbone_and_pretrained_weights_are_never_downloaded(
+    monkeypatch, tmp_path
+):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert make_policy(vision_backbone="resnet18").predict(make_batch(1))[0].shape == (1, CHUNK, ACTION_DIM)
+    assert make_policy(vision_backbone="resnet18").predict(make_batch(1))[0].shape == (
+        1,
+        CHUNK,
+        ACTION_DIM,
+    )
     with pytest.raises(FileNotFoundError, match="nothing is downloaded"):
-        make_policy(vision_backbone="resnet18", pretrained_backbone_weights="ResNet18_Weights.IMAGENET1K_V1")
+        make_policy(
+            vision_backbone="resnet18", pretrained_backbone_weights="ResNet18_Weights.IMAGENET1K_V1"
+        )
 
 
-@pytest.mark.parametrize("setting", [{"image_size": (4, 4)}, {"state_dropout": 1.5}, {"vision_backbone": "vgg"}])
+@pytest.mark.parametrize(
+    "setting", [{"image_size": (4, 4)}, {"state_dropout": 1.5}, {"vision_backbone": "vgg"}]
+)
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         make_config(**setting)
@@ -206,8 +237,14 @@ def test_settings_out_of_range_are_refused(setting):
 def test_lerobot_finds_policy_and_processors_by_name():
     assert get_policy_class("rewact") is RewACTPolicy
     config = make_policy_config("rewact", device="cpu")
-    config.input_features, config.output_features = make_config().input_features, make_config().output_features
-    stats = {key: {"mean": torch.zeros(n), "std": torch.ones(n)} for key, n in ((STATE, STATE_DIM), (ACTION, ACTION_DIM))}
+    config.input_features, config.output_features = (
+        make_config().input_features,
+        make_config().output_features,
+    )
+    stats = {
+        key: {"mean": torch.zeros(n), "std": torch.ones(n)}
+        for key, n in ((STATE, STATE_DIM), (ACTION, ACTION_DIM))
+    }
     preprocessor, _ = make_pre_post_processors(config, dataset_stats=stats)
     batch = preprocessor(make_batch(2))
     assert batch["next.reward"].shape == (2,) and batch["action_is_pad"].shape == (2, CHUNK)
@@ -215,7 +252,8 @@ def test_lerobot_finds_policy_and_processors_by_name():
 
 def test_lerobot_discovers_the_package_in_a_fresh_interpreter_without_ros():
     code = (
-        "import sys; from lerobot.configs.parser import load_plugin; load_plugin('rewact_ros.policy'); "
+        "import sys; from lerobot.configs.parser import load_plugin; "
+        "load_plugin('rewact_ros.policy'); "
         "from lerobot.configs import PreTrainedConfig; "
         "assert 'rewact' in PreTrainedConfig.get_known_choices(); assert 'rclpy' not in sys.modules"
     )

@@ -22,8 +22,15 @@ from rewact_ros.policy.images import resize_images
 
 CAMERA = "observation.images.front"
 LENGTHS = (9, 12, 7)
-TINY = {"chunk_size": "4", "dim_model": "32", "n_heads": "2", "dim_feedforward": "32",
-        "n_encoder_layers": "1", "n_decoder_layers": "1", "random_shift_px": "2"}
+TINY = {
+    "chunk_size": "4",
+    "dim_model": "32",
+    "n_heads": "2",
+    "dim_feedforward": "32",
+    "n_encoder_layers": "1",
+    "n_decoder_layers": "1",
+    "random_shift_px": "2",
+}
 
 
 def write_dataset(root: Path, labelled: bool = True, bad_frame: bool = False) -> Path:
@@ -53,7 +60,9 @@ def write_dataset(root: Path, labelled: bool = True, bad_frame: bool = False) ->
             if bad_frame and (episode, frame) == (1, 3):
                 item["action"][1] = np.nan
             if labelled:
-                item["next.reward"] = np.array([frame / length if episode < 2 else np.nan], np.float32)
+                item["next.reward"] = np.array(
+                    [frame / length if episode < 2 else np.nan], np.float32
+                )
                 item["teaches_action"] = np.array([episode < 2])
             dataset.add_frame(item)
         dataset.save_episode()
@@ -72,8 +81,17 @@ def cache(tmp_path_factory) -> Path:
 
 
 def settings(dataset: Path, out: Path, **changes) -> TrainSettings:
-    base = {"steps": 6, "batch_size": 4, "val_every": 3, "save_every": 3, "warmup_steps": 2, "log_every": 1,
-            "val_episodes": "1", "device": "cpu", "policy": TINY}
+    base = {
+        "steps": 6,
+        "batch_size": 4,
+        "val_every": 3,
+        "save_every": 3,
+        "warmup_steps": 2,
+        "log_every": 1,
+        "val_episodes": "1",
+        "device": "cpu",
+        "policy": TINY,
+    }
     return TrainSettings(dataset=str(dataset), out=str(out), **{**base, **changes})
 
 
@@ -95,7 +113,9 @@ def test_resized_cache_equals_the_policys_resize_of_the_camera_frame(dataset, ca
     raw = data.batch(np.arange(28), 4)[CAMERA]
     data.decode((24, 32), cache, progress=False)
     cached = data.batch(np.arange(28), 4)[CAMERA]
-    one_by_one = torch.cat([resize_images(image[None], (24, 32), round_to_8_bits=True) for image in raw])
+    one_by_one = torch.cat(
+        [resize_images(image[None], (24, 32), round_to_8_bits=True) for image in raw]
+    )
     assert torch.equal(cached, one_by_one)
 
 
@@ -200,12 +220,17 @@ def test_a_killed_run_resumes_to_the_very_same_weights(dataset, cache, tmp_path,
     assert saves[0].name == "000003"
     run(cut, cache, resume=True)
 
-    a, b = (load_policy(tmp_path / n / "checkpoints/last/pretrained_model").policy for n in ("whole", "cut"))
+    a, b = (
+        load_policy(tmp_path / n / "checkpoints/last/pretrained_model").policy
+        for n in ("whole", "cut")
+    )
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
     assert [p.name for p in sorted((tmp_path / "cut/checkpoints").iterdir())] == ["000006", "last"]
 
 
-def test_a_run_reports_figures_and_its_recipe_and_exports_the_averaged_weights(dataset, cache, tmp_path):
+def test_a_run_reports_figures_and_its_recipe_and_exports_the_averaged_weights(
+    dataset, cache, tmp_path
+):
     figures = run(settings(dataset, tmp_path), cache)
     assert {"action_l1", "action_l1_normalised", "reward_mae"} == figures.keys()
     assert all(np.isfinite(value) for value in figures.values())
@@ -214,7 +239,9 @@ def test_a_run_reports_figures_and_its_recipe_and_exports_the_averaged_weights(d
     assert list((tmp_path / "tensorboard").iterdir())
 
 
-def test_an_existing_run_is_neither_overwritten_nor_resumed_with_other_settings(dataset, cache, tmp_path):
+def test_an_existing_run_is_neither_overwritten_nor_resumed_with_other_settings(
+    dataset, cache, tmp_path
+):
     run(settings(dataset, tmp_path, steps=3), cache)
     with pytest.raises(TrainError, match="--resume"):
         run(settings(dataset, tmp_path, steps=3), cache)

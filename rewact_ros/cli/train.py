@@ -10,32 +10,59 @@ import typer
 
 def train(
     dataset: Annotated[Path, typer.Option(help="Folder of a LeRobotDataset v3.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/<time>-train]")] = None,
-    episodes: Annotated[str | None, typer.Option(help="Episodes to use, e.g. 0:24 or 0,3,5:9.")] = None,
-    val_episodes: Annotated[str | None, typer.Option(help="Episodes to validate on, e.g. 20:24.")] = None,
-    val_fraction: Annotated[float, typer.Option(help="Share of episodes to validate on, drawn by seed.")] = 0.1,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run. [default: runs/<time>-train]")
+    ] = None,
+    episodes: Annotated[
+        str | None, typer.Option(help="Episodes to use, e.g. 0:24 or 0,3,5:9.")
+    ] = None,
+    val_episodes: Annotated[
+        str | None, typer.Option(help="Episodes to validate on, e.g. 20:24.")
+    ] = None,
+    val_fraction: Annotated[
+        float, typer.Option(help="Share of episodes to validate on, drawn by seed.")
+    ] = 0.1,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 5000,
     batch_size: Annotated[int, typer.Option(min=1, help="Frames per step.")] = 32,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-4,
-    lr_backbone: Annotated[float | None, typer.Option(help="Of the image backbone. [default: as lr]")] = None,
+    lr_backbone: Annotated[
+        float | None, typer.Option(help="Of the image backbone. [default: as lr]")
+    ] = None,
     weight_decay: Annotated[float, typer.Option(help="AdamW's weight decay.")] = 1e-4,
-    warmup_steps: Annotated[int, typer.Option(help="Steps of linear warm-up before the cosine.")] = 200,
-    ema_decay: Annotated[float, typer.Option(help="Decay of the averaged weights; 0 for none.")] = 0.999,
+    warmup_steps: Annotated[
+        int, typer.Option(help="Steps of linear warm-up before the cosine.")
+    ] = 200,
+    ema_decay: Annotated[
+        float, typer.Option(help="Decay of the averaged weights; 0 for none.")
+    ] = 0.999,
     seed: Annotated[int, typer.Option(help="Seed of weights, batches, noise and split.")] = 0,
     mixed_precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
     policy: Annotated[
-        list[str] | None, typer.Option("--policy", help="Policy setting NAME=VALUE, e.g. image_size=[120,160]; may repeat.")
+        list[str] | None,
+        typer.Option(
+            "--policy", help="Policy setting NAME=VALUE, e.g. image_size=[120,160]; may repeat."
+        ),
     ] = None,
     progress_ramp: Annotated[
-        bool, typer.Option("--progress-ramp", help="Label a dataset without next.reward by time, 5 % to 95 %.")
+        bool,
+        typer.Option(
+            "--progress-ramp", help="Label a dataset without next.reward by time, 5 % to 95 %."
+        ),
     ] = False,
-    contract: Annotated[Path | None, typer.Option(help="Robot contract whose signature goes into the checkpoint.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of decoded frames. [default: ~/.cache/rewact_ros/frames]")] = None,
+    contract: Annotated[
+        Path | None, typer.Option(help="Robot contract whose signature goes into the checkpoint.")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of decoded frames. [default: ~/.cache/rewact_ros/frames]"),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="Torch threads on a CPU.")] = 1,
     val_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 500,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
-    export: Annotated[Path | None, typer.Option(help="Also write the finished policy here, e.g. models/mine.")] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Also write the finished policy here, e.g. models/mine.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Train a policy on a LeRobotDataset; a killed run goes on with --resume."""
@@ -51,13 +78,27 @@ def train(
     out = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-train"
     try:
         settings = TrainSettings(
-            dataset=str(dataset), out=str(out), episodes=episodes, val_episodes=val_episodes,
-            val_fraction=val_fraction, steps=steps, batch_size=batch_size, lr=lr,
-            lr_backbone=lr if lr_backbone is None else lr_backbone, weight_decay=weight_decay,
-            warmup_steps=warmup_steps, ema_decay=ema_decay, seed=seed, mixed_precision=mixed_precision,
-            policy=_pairs(policy or []), progress_ramp=progress_ramp,
-            contract=None if contract is None else str(contract), device=device, threads=threads,
-            val_every=val_every, save_every=save_every,
+            dataset=str(dataset),
+            out=str(out),
+            episodes=episodes,
+            val_episodes=val_episodes,
+            val_fraction=val_fraction,
+            steps=steps,
+            batch_size=batch_size,
+            lr=lr,
+            lr_backbone=lr if lr_backbone is None else lr_backbone,
+            weight_decay=weight_decay,
+            warmup_steps=warmup_steps,
+            ema_decay=ema_decay,
+            seed=seed,
+            mixed_precision=mixed_precision,
+            policy=_pairs(policy or []),
+            progress_ramp=progress_ramp,
+            contract=None if contract is None else str(contract),
+            device=device,
+            threads=threads,
+            val_every=val_every,
+            save_every=save_every,
         )
         figures = run(settings, cache=cache, resume=resume)
         finished = out / "checkpoints" / "last" / "pretrained_model"
@@ -66,8 +107,13 @@ def train(
     except (TrainError, DatasetError, FrameCacheError, ContractError) as error:
         _fail(str(error))
     except OSError as error:
-        _fail(f"{error.filename or out}: {error.strerror}; the last checkpoint in {out}/checkpoints is intact")
-    typer.echo(f"policy: {export or finished}  " + "  ".join(f"{k}={v:.4f}" for k, v in figures.items()))
+        _fail(
+            f"{error.filename or out}: {error.strerror}; "
+            f"the last checkpoint in {out}/checkpoints is intact"
+        )
+    typer.echo(
+        f"policy: {export or finished}  " + "  ".join(f"{k}={v:.4f}" for k, v in figures.items())
+    )
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

@@ -51,9 +51,13 @@ class Demonstrations:
     frames: dict[str, np.ndarray]
     camera_shapes: dict[str, tuple[int, int, int]]
 
-    def decode(self, image_size: tuple[int, int] | None, cache: Path | None, progress: bool = True) -> None:
+    def decode(
+        self, image_size: tuple[int, int] | None, cache: Path | None, progress: bool = True
+    ) -> None:
         """Fill ``frames`` from the cache, decoding the videos if need be."""
-        self.frames = open_frames(self.source, list(self.camera_shapes), image_size, cache, progress)
+        self.frames = open_frames(
+            self.source, list(self.camera_shapes), image_size, cache, progress
+        )
 
     def rows(self, episodes: list[int]) -> np.ndarray:
         """Rows (M,) of the given episodes."""
@@ -74,8 +78,10 @@ class Demonstrations:
         """Normalisation statistics over ``rows``; a joint that hardly moves gets ``min_std``,
         so that its sensor noise is not blown up to unit variance."""
         taught = rows[self.teaches[rows]]
-        return {key: _stats(table, min_std) for key, table in
-                ((OBS_STATE, self.state[rows]), (ACTION, self.action[taught]))}
+        return {
+            key: _stats(table, min_std)
+            for key, table in ((OBS_STATE, self.state[rows]), (ACTION, self.action[taught]))
+        }
 
     def batch(self, rows: np.ndarray, chunk: int) -> dict[str, Tensor]:
         """Assemble a raw batch: observation at each row, action chunk from there, labels.
@@ -121,7 +127,9 @@ def load_demonstrations(root: Path, progress_ramp: bool = False) -> Demonstratio
         raise DatasetError(f"{root}: has no camera; expected features observation.images.<name>")
 
     episode = np.asarray(table["episode_index"]).reshape(-1).astype(np.int64)
-    bounds = {e["episode_index"]: (e["dataset_from_index"], e["dataset_to_index"]) for e in meta.episodes}
+    bounds = {
+        e["episode_index"]: (e["dataset_from_index"], e["dataset_to_index"]) for e in meta.episodes
+    }
     start, end = (np.array([bounds[e][side] for e in episode], np.int64) for side in (0, 1))
 
     def column(key: str) -> np.ndarray | None:
@@ -147,8 +155,9 @@ def load_demonstrations(root: Path, progress_ramp: bool = False) -> Demonstratio
         if len(bad):
             row = bad[0]
             raise DatasetError(
-                f"{root}: {key} is not finite in {len(bad)} frames, the first is episode {episode[row]} "
-                f"frame {row - start[row]}; leave that episode out or mend the dataset"
+                f"{root}: {key} is not finite in {len(bad)} frames, the first is "
+                f"episode {episode[row]} frame {row - start[row]}; "
+                "leave that episode out or mend the dataset"
             )
     return data
 
@@ -165,7 +174,9 @@ def parse_episodes(text: str, total: int) -> list[int]:
             first, _, last = part.partition(":")
             episodes.update(range(int(first), int(last)) if last else [int(first)])
         except ValueError:
-            raise DatasetError(f"episodes: expected a form like 0:24 or 0,3,5:9, got {text!r}") from None
+            raise DatasetError(
+                f"episodes: expected a form like 0:24 or 0,3,5:9, got {text!r}"
+            ) from None
     outside = sorted(e for e in episodes if not 0 <= e < total)
     if outside or not episodes:
         raise DatasetError(f"episodes {text}: the dataset has 0:{total}; outside it: {outside[:5]}")
@@ -175,13 +186,15 @@ def parse_episodes(text: str, total: int) -> list[int]:
 def split_episodes(
     episodes: list[int], val_episodes: list[int] | None, val_fraction: float, seed: int
 ) -> tuple[list[int], list[int]]:
-    """Split by whole episodes into training and validation; at least one validates if a fraction is asked."""
+    """Split by whole episodes into training and validation (at least one, if a fraction > 0)."""
     if val_episodes is None:
         count = int(np.ceil(len(episodes) * val_fraction)) if val_fraction else 0
         val_episodes = np.random.default_rng(seed).permutation(episodes)[:count].tolist()
     train = sorted(set(episodes) - set(val_episodes))
     if not train:
-        raise DatasetError("no training episodes are left after the validation split; lower val_fraction")
+        raise DatasetError(
+            "no training episodes are left after the validation split; lower val_fraction"
+        )
     return train, sorted(val_episodes)
 
 
@@ -190,8 +203,8 @@ def _labels(root, reward, success, episode: np.ndarray, progress_ramp: bool) -> 
         return reward[:, 0].astype(np.float32)
     if not progress_ramp:
         raise DatasetError(
-            f"{root}: has no column {REWARD}; label it, or give --progress-ramp to label successful "
-            "episodes by time (5 % to 95 %)"
+            f"{root}: has no column {REWARD}; label it, or give --progress-ramp to label "
+            "successful episodes by time (5 % to 95 %)"
         )
     from rewact_ros.reward.labels import progress_ramp as ramp
 

@@ -52,7 +52,12 @@ def open_frames(
         FrameCacheError: a frame is missing from a video, or the cache cannot be written.
     """
     fingerprint = dataset_fingerprint(dataset.meta)
-    recipe = {"layout": _LAYOUT, "dataset": fingerprint, "size": image_size, "cameras": sorted(cameras)}
+    recipe = {
+        "layout": _LAYOUT,
+        "dataset": fingerprint,
+        "size": image_size,
+        "cameras": sorted(cameras),
+    }
     key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
     folder = Path(cache or DEFAULT_CACHE) / key
     if not (folder / "recipe.json").exists():
@@ -70,7 +75,9 @@ def dataset_fingerprint(meta: LeRobotDatasetMetadata) -> str:
         for file in sorted((meta.root / folder).rglob("*")):
             if file.is_file():
                 stat = file.stat()
-                digest.update(f"{file.relative_to(meta.root)} {stat.st_size} {stat.st_mtime_ns}".encode())
+                digest.update(
+                    f"{file.relative_to(meta.root)} {stat.st_size} {stat.st_mtime_ns}".encode()
+                )
     return digest.hexdigest()
 
 
@@ -80,10 +87,18 @@ def _build(dataset, cameras, image_size, folder: Path, recipe: dict, progress: b
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
-        raise FrameCacheError(f"frame cache {folder.parent}: {error.strerror}; name another by --cache") from error
+        raise FrameCacheError(
+            f"frame cache {folder.parent}: {error.strerror}; name another by --cache"
+        ) from error
     total = dataset.meta.total_frames
     try:
-        with tqdm(total=total * len(cameras), desc="decode", unit="frame", mininterval=1, disable=not progress) as bar:
+        with tqdm(
+            total=total * len(cameras),
+            desc="decode",
+            unit="frame",
+            mininterval=1,
+            disable=not progress,
+        ) as bar:
             for camera in cameras:
                 size = image_size or tuple(dataset.meta.features[camera]["shape"][:2])
                 _require_room(partial, total * size[0] * size[1] * 3)
@@ -108,8 +123,10 @@ def _fill(frames: np.memmap, dataset, camera: str, image_size, bar) -> None:
         row = int(np.flatnonzero(~filled)[0])
         episode = next(e for e in dataset.meta.episodes if e["dataset_to_index"] > row)
         raise FrameCacheError(
-            f"{dataset.meta.root}: {camera}: {int((~filled).sum())} frames missing from the videos, the first "
-            f"is episode {episode['episode_index']} frame {row - episode['dataset_from_index']}; "
+            f"{dataset.meta.root}: {camera}: {int((~filled).sum())} frames missing from the "
+            "videos, "
+            f"the first is episode {episode['episode_index']} "
+            f"frame {row - episode['dataset_from_index']}; "
             "the dataset is damaged, copy or record it again"
         )
 
@@ -148,11 +165,15 @@ def _decoded_videos(meta: LeRobotDatasetMetadata, camera: str) -> Iterator[tuple
                     row = rows.get(round(frame.time * meta.fps))
                     if row is not None:
                         yield row, frame.to_ndarray(format="rgb24")
-        except (av.FFmpegError, OSError) as error:
-            raise FrameCacheError(f"{file}: cannot be decoded: {error}; copy or record it again") from error
+        except (av.FFmpegError, OSError, IndexError) as error:  # IndexError: no video stream
+            raise FrameCacheError(
+                f"{file}: cannot be decoded: {error}; copy or record it again"
+            ) from error
 
 
-def _batched(pairs: Iterator[tuple[int, np.ndarray]], size: int) -> Iterator[tuple[list[int], np.ndarray]]:
+def _batched(
+    pairs: Iterator[tuple[int, np.ndarray]], size: int
+) -> Iterator[tuple[list[int], np.ndarray]]:
     rows, images = [], []
     for row, image in pairs:
         rows.append(row)

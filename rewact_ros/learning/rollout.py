@@ -1,7 +1,7 @@
 """Closed loop without ROS: a policy drives the simulated arm, timed as the robot side times it.
 
-``python -m rewact_ros.learning.rollout --policy models/vx300s_pick_place --episodes 50``. Seeds from
-100 000 are for choosing between models; those from 200 000 are kept for reported figures.
+``python -m rewact_ros.learning.rollout --policy models/vx300s_pick_place --episodes 50``. Seeds
+from 100 000 are for choosing between models; those from 200 000 are kept for reported figures.
 """
 
 import argparse
@@ -91,7 +91,9 @@ def roll_out(
         elif tick - succeeded_at >= dwell_s * COMMAND_HZ:
             break
     truth = sim.truth()
-    return Rollout(seed, truth.success, truth.stage, truth.failure, (tick + 1) / COMMAND_HZ, rewards)
+    return Rollout(
+        seed, truth.success, truth.stage, truth.failure, (tick + 1) / COMMAND_HZ, rewards
+    )
 
 
 def wilson_interval(successes: int, total: int, z: float = 1.96) -> tuple[float, float]:
@@ -121,14 +123,21 @@ def main() -> None:
     height, width = next(iter(loaded.config.image_features.values())).shape[1:]
     sim, results = PickPlaceSim(width, height), []
     try:
-        bar = tqdm(range(arguments.seed, arguments.seed + arguments.episodes), unit="episode", mininterval=1)
+        bar = tqdm(
+            range(arguments.seed, arguments.seed + arguments.episodes),
+            unit="episode",
+            mininterval=1,
+        )
         for seed in bar:
             result = roll_out(
                 engine, sim, seed, arguments.replan_steps, arguments.combine, arguments.latency_s
             )
             results.append(result)
             if not result.success:
-                bar.write(f"seed {seed}: {result.stage} {result.failure} peak reward {max(result.rewards):.2f}")
+                bar.write(
+                    f"seed {seed}: {result.stage} {result.failure} "
+                    f"peak reward {max(result.rewards):.2f}"
+                )
             bar.set_postfix(success=f"{sum(r.success for r in results)}/{len(results)}")
     finally:
         sim.close()

@@ -7,81 +7,35 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import draccus
 import numpy as np
 import torch
 from accelerate import Accelerator
-from lerobot.utils.constants import ACTION, REWARD
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from rewact_ros.policy import RewACTConfig, RewACTPolicy, make_rewact_pre_post_processors
 from rewact_ros.policy.checkpoint import save_policy
-from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD
 
 from .demonstrations import Demonstrations, load_demonstrations, parse_episodes, split_episodes
+from .settings import TrainSettings
 from .training_state import TrainingState, load_training_state, save_training_state
+from .validation import evaluate
 
 
 class TrainError(RuntimeError):
     """Training cannot start or cannot go on."""
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """What a run is made of; saved with it, so that it can be resumed and repeated.
-
-    Attributes:
-        dataset: folder of a LeRobotDataset v3.
-        out: folder of the run (checkpoints, TensorBoard log).
-        episodes: such as ``0:24``; None for all.
-        val_episodes: such as ``20:24``; None: ``val_fraction`` of the episodes, drawn by ``seed``.
-        steps: optimiser steps.
-        batch_size: frames per step, over all processes.
-        lr_backbone: learning rate of the image backbone.
-        warmup_steps: linear rise before the cosine fall to ``final_lr_ratio``.
-        ema_decay: of the averaged weights, which are the ones evaluated and exported; 0: none.
-        min_std: floor of the normalisation's standard deviations, contract units.
-        mixed_precision: ``no``, ``bf16`` or ``fp16`` (accelerate's).
-        progress_ramp: label a dataset without ``next.reward`` by time.
-        policy: settings of ``RewACTConfig`` as ``name -> text``.
-        contract: robot contract file whose signature goes into the checkpoint.
-        threads: torch threads of a CPU run.
-    """
-
-    dataset: str
-    out: str
-    episodes: str | None = None
-    val_episodes: str | None = None
-    val_fraction: float = 0.1
-    steps: int = 5000
-    batch_size: int = 32
-    lr: float = 3e-4
-    lr_backbone: float = 3e-4
-    weight_decay: float = 1e-4
-    warmup_steps: int = 200
-    final_lr_ratio: float = 0.02
-    grad_clip_norm: float = 10.0
-    ema_decay: float = 0.999
-    min_std: float = 1e-2
-    seed: int = 0
-    mixed_precision: str = "no"
-    progress_ramp: bool = False
-    policy: dict[str, str] = field(default_factory=dict)
-    contract: str | None = None
-    device: str = "auto"
-    threads: int = 1
-    log_every: int = 50
-    val_every: int = 500
-    save_every: int = 500
-
-
 def train(
-    settings: TrainSettings, cache: Path | None = None, resume: bool = False, show_progress: bool = True
+    settings: TrainSettings,
+    cache: Path | None = None,
+    resume: bool = False,
+    show_progress: bool = True,
 ) -> dict[str, float]:
     """Run (or go on with) a training and leave its checkpoints in ``settings.out``.
 
@@ -122,12 +76,25 @@ def train(
     if state is not None:
         load_training_state(state, policy, averaged, optimizer, scheduler)
 
-    log = SummaryWriter(out / "tensorboard", purge_step=state.step if state else None) if accelerator.is_main_process else None
-    first_step, spent_s, begun = (state.step if state else 0), (state.wall_s if state else 0.0), time.monotonic()
+    log = (
+        SummaryWriter(out / "tensorboard", purge_step=state.step if state else None)
+        if accelerator.is_main_process
+        else None
+    )
+    first_step, spent_s, begun = (
+        (state.step if state else 0),
+        (state.wall_s if state else 0.0),
+        time.monotonic(),
+    )
     figures = state.figures if state else {}
     bar = tqdm(
-        range(first_step, settings.steps), initial=first_step, total=settings.steps, desc="train",
-        unit="step", mininterval=1, disable=not (show_progress and accelerator.is_main_process),
+        range(first_step, settings.steps),
+        initial=first_step,
+        total=settings.steps,
+        desc="train",
+        unit="step",
+        mininterval=1,
+        disable=not (show_progress and accelerator.is_main_process),
     )
     for step in bar:
         rows = batch_rows(train_rows, settings.batch_size, settings.seed, step)
@@ -149,7 +116,12 @@ def train(
         if not accelerator.is_main_process:
             continue
         if done % settings.log_every == 0 or last:
-            scalars = {"loss": loss.item(), **parts, "grad_norm": float(norm), "lr": scheduler.get_last_lr()[0]}
+            scalars = {
+                "loss": loss.item(),
+                **parts,
+                "grad_norm": float(norm),
+                "lr": scheduler.get_last_lr()[0],
+            }
             for name, value in scalars.items():
                 log.add_scalar(f"train/{name}", value, done)
             bar.set_postfix(loss=f"{scalars['loss']:.3f}", l1=f"{parts['l1_loss']:.3f}")
@@ -162,8 +134,12 @@ def train(
             wall_s = spent_s + time.monotonic() - begun
             record = _training_record(settings, data, split, done, wall_s, figures)
             save_training_state(
-                out, TrainingState(done, wall_s, asdict(settings), figures), policy, averaged,
-                optimizer, scheduler,
+                out,
+                TrainingState(done, wall_s, asdict(settings), figures),
+                policy,
+                averaged,
+                optimizer,
+                scheduler,
                 export=lambda folder, text=record: save_policy(
                     folder, averaged, preprocessor, postprocessor, contract, {"training.json": text}
                 ),
@@ -174,43 +150,11 @@ def train(
 
 
 def batch_rows(rows: np.ndarray, batch_size: int, seed: int, step: int) -> np.ndarray:
-    """Rows of step ``step``: every epoch shuffles all rows anew, and the last, short batch is dropped."""
+    """Rows of a step: each epoch shuffles all rows anew; its last, short batch is dropped."""
     per_epoch = max(len(rows) // batch_size, 1)
     epoch, index = divmod(step, per_epoch)
     order = np.random.default_rng([seed, epoch]).permutation(len(rows))
     return rows[order[index * batch_size : (index + 1) * batch_size]]
-
-
-@torch.inference_mode()
-def evaluate(
-    policy: RewACTPolicy, preprocessor, postprocessor, data: Demonstrations, rows: np.ndarray,
-    max_frames: int = 1024,
-) -> dict[str, float]:
-    """Score the policy on at most ``max_frames`` evenly spaced rows.
-
-    Returns:
-        ``action_l1``: mean over valid steps and joints, contract units; ``action_l1_normalised``;
-        ``reward_mae`` over labelled frames (absent where nothing is labelled).
-    """
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), max_frames)).astype(int)]
-    sums = dict.fromkeys(("raw", "normalised", "valid", "reward", "known"), 0.0)
-    for part in np.array_split(rows, math.ceil(len(rows) / 64)):
-        raw = data.batch(part, policy.config.chunk_size)
-        batch = preprocessor(raw)
-        actions, reward = policy.predict(batch)
-        valid = ~raw[ACTION_IS_PAD].unsqueeze(-1)
-        sums["raw"] += ((postprocessor(actions) - raw[ACTION]).abs() * valid).sum().item()
-        normalised_error = (actions - batch[ACTION]).abs() * valid.to(actions.device)
-        sums["normalised"] += normalised_error.sum().item()
-        sums["valid"] += valid.sum().item() * actions.shape[-1]
-        known = ~raw[REWARD].isnan()
-        sums["reward"] += (reward.cpu() - raw[REWARD])[known].abs().sum().item()
-        sums["known"] += known.sum().item()
-    figures = {
-        "action_l1": sums["raw"] / max(sums["valid"], 1),
-        "action_l1_normalised": sums["normalised"] / max(sums["valid"], 1),
-    }
-    return figures | ({"reward_mae": sums["reward"] / sums["known"]} if sums["known"] else {})
 
 
 def _make_accelerator(settings: TrainSettings) -> Accelerator:
@@ -229,7 +173,10 @@ def _previous_state(settings: TrainSettings, out: Path, resume: bool) -> Trainin
     if state is None:
         return None
     if not resume:
-        raise TrainError(f"{out}: holds a run at step {state.step}; continue it with --resume, or give another --out")
+        raise TrainError(
+            f"{out}: holds a run at step {state.step}; continue it with --resume, "
+            "or give another --out"
+        )
     free = {"out", "device", "threads", "log_every", "val_every", "save_every"}
     now = json.loads(json.dumps(asdict(settings)))
     for name, value in now.items():
@@ -245,7 +192,9 @@ def _split(settings: TrainSettings, data: Demonstrations) -> tuple[np.ndarray, n
     total = data.source.meta.total_episodes
     chosen = parse_episodes(settings.episodes, total) if settings.episodes else list(range(total))
     wanted = parse_episodes(settings.val_episodes, total) if settings.val_episodes else None
-    train_episodes, val_episodes = split_episodes(chosen, wanted, settings.val_fraction, settings.seed)
+    train_episodes, val_episodes = split_episodes(
+        chosen, wanted, settings.val_fraction, settings.seed
+    )
     return (
         data.rows(train_episodes),
         data.rows(val_episodes),
@@ -253,7 +202,9 @@ def _split(settings: TrainSettings, data: Demonstrations) -> tuple[np.ndarray, n
     )
 
 
-def _policy_config(settings: TrainSettings, data: Demonstrations, device: torch.device) -> RewACTConfig:
+def _policy_config(
+    settings: TrainSettings, data: Demonstrations, device: torch.device
+) -> RewACTConfig:
     arguments = [f"--{name}={value}" for name, value in settings.policy.items()]
     if "n_action_steps" not in settings.policy and "chunk_size" in settings.policy:
         arguments.append(f"--n_action_steps={settings.policy['chunk_size']}")
@@ -262,7 +213,9 @@ def _policy_config(settings: TrainSettings, data: Demonstrations, device: torch.
     except SystemExit:
         raise TrainError(f"policy settings {settings.policy}: see the message above") from None
     except Exception as error:  # draccus raises its own families of errors
-        raise TrainError(f"policy settings {settings.policy}: {' '.join(str(error).split())}") from error
+        raise TrainError(
+            f"policy settings {settings.policy}: {' '.join(str(error).split())}"
+        ) from error
     config.optimizer_lr, config.optimizer_lr_backbone = settings.lr, settings.lr_backbone
     config.input_features, config.output_features = data.input_features(), data.output_features()
     return config
@@ -274,7 +227,11 @@ def _contract_record(path: str | None, data: Demonstrations) -> dict | None:
     from rewact_ros.contract import check_signature, load_contract, signature_of_dataset
 
     contract = load_contract(path)
-    check_signature(contract, signature_of_dataset(data.source.meta.info.to_dict()), f"data set {data.source.root}")
+    check_signature(
+        contract,
+        signature_of_dataset(data.source.meta.info.to_dict()),
+        f"data set {data.source.root}",
+    )
     return {"hash": contract.hash, "signature": contract.signature()}
 
 
@@ -295,7 +252,7 @@ def _seed_step(seed: int, step: int, process: int) -> None:
 
 @torch.no_grad()
 def _average(averaged: RewACTPolicy, policy: RewACTPolicy, decay: float, step: int) -> None:
-    """Move the averaged weights; the decay rises with the steps, so that early weights are forgotten."""
+    """Move the averaged weights; the decay rises with the steps, to forget the early weights."""
     decay = min(decay, (1 + step) / (10 + step)) if decay else 0.0
     torch._foreach_lerp_(list(averaged.parameters()), list(policy.parameters()), 1 - decay)
 
@@ -305,13 +262,19 @@ def _require_finite(loss: torch.Tensor, data: Demonstrations, rows: np.ndarray, 
         return
     frames = [f"{data.episode[r]}:{r - data.start[r]}" for r in rows]
     raise TrainError(
-        f"step {step}: loss is {loss.item()}; the batch holds episode:frame {', '.join(frames[:64])}; "
+        f"step {step}: loss is {loss.item()}; the batch holds episode:frame "
+        f"{', '.join(frames[:64])}; "
         "look at these, lower lr, or resume from the last checkpoint with mixed_precision no"
     )
 
 
 def _training_record(
-    settings: TrainSettings, data: Demonstrations, split: dict, step: int, wall_s: float, figures: dict
+    settings: TrainSettings,
+    data: Demonstrations,
+    split: dict,
+    step: int,
+    wall_s: float,
+    figures: dict,
 ) -> str:
     """What made a checkpoint, as JSON text."""
     record = {

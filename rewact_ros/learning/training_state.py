@@ -1,4 +1,4 @@
-"""State of a run on disk: numbered checkpoints and a ``last`` link, so that a kill costs one interval."""
+"""State of a run on disk: numbered checkpoints and a ``last`` link; a kill costs one interval."""
 
 import json
 import os
@@ -104,7 +104,7 @@ def load_training_state(
     optimizer: Optimizer,
     scheduler: LRScheduler,
 ) -> None:
-    """Put weights, averaged weights, optimiser and scheduler back where the checkpoint left them."""
+    """Put weights, averaged weights, optimiser and scheduler back as the checkpoint has them."""
     folder = state.folder / STATE
     load_model(policy, str(folder / WEIGHTS))
     load_model(averaged, str(folder / f"averaged_{WEIGHTS}"))

@@ -1,4 +1,4 @@
-"""Image backbones: a small CNN that suits a CPU, or torchvision's ResNets; nothing is downloaded."""
+"""Image backbones: a small CNN that suits a CPU, or torchvision's ResNets; no downloads."""
 
 from pathlib import Path
 
@@ -25,7 +25,9 @@ class SmallCNN(nn.Module):
     def __init__(self):
         super().__init__()
         layers, channels = [], 3
-        for index, (width, stride) in enumerate(zip(SMALL_CNN_CHANNELS, SMALL_CNN_STRIDES, strict=True)):
+        for index, (width, stride) in enumerate(
+            zip(SMALL_CNN_CHANNELS, SMALL_CNN_STRIDES, strict=True)
+        ):
             kernel = 5 if index == 0 else 3
             layers += [
                 nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False),
@@ -60,7 +62,11 @@ def build_backbone(config: RewACTConfig) -> tuple[nn.Module, int]:
         )
     _require_cached(config.pretrained_backbone_weights)
     resnet = build(
-        replace_stride_with_dilation=[False, False, bool(config.replace_final_stride_with_dilation)],
+        replace_stride_with_dilation=[
+            False,
+            False,
+            bool(config.replace_final_stride_with_dilation),
+        ],
         weights=config.pretrained_backbone_weights,
         norm_layer=FrozenBatchNorm2d,
     )
@@ -76,6 +82,7 @@ def _require_cached(weights: str | None) -> None:
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if not file.exists():
         raise FileNotFoundError(
-            f"pretrained_backbone_weights {weights}: {file} is missing and nothing is downloaded here; "
-            f"put the file from {url} there, or set pretrained_backbone_weights to null"
+            f"pretrained_backbone_weights {weights}: {file} is missing and nothing is downloaded "
+            f"here; put the file from {url} there, or set "
+            "pretrained_backbone_weights to null"
         )

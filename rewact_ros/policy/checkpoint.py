@@ -27,7 +27,7 @@ CONTRACT = "contract.json"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message says what, where, expected, got and the mend."""
+    """A checkpoint that cannot be used; the message says what, where, expected, got, mend."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ def load_policy(path: str | Path, device: str = "auto") -> LoadedPolicy:
     try:
         policy = RewACTPolicy(config)
     except (ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path / CONFIG}: no policy can be built from it: {error}") from error
+        raise CheckpointError(
+            f"{path / CONFIG}: no policy can be built from it: {error}"
+        ) from error
     _check_weights(path / WEIGHTS, policy.state_dict(), weights)
     policy.load_state_dict(weights)
     policy.to(device).eval()
@@ -152,8 +154,14 @@ def weights_version(file: Path) -> str:
 
 def _require_files(path: Path) -> None:
     if not path.is_dir():
-        raise CheckpointError(f"{path}: no such checkpoint folder; give the folder that holds {WEIGHTS}")
-    missing = [name for name in (CONFIG, WEIGHTS, PREPROCESSOR, POSTPROCESSOR) if not (path / name).exists()]
+        raise CheckpointError(
+            f"{path}: no such checkpoint folder; give the folder that holds {WEIGHTS}"
+        )
+    missing = [
+        name
+        for name in (CONFIG, WEIGHTS, PREPROCESSOR, POSTPROCESSOR)
+        if not (path / name).exists()
+    ]
     if missing:
         raise CheckpointError(
             f"{path}: missing {', '.join(missing)}; expected a folder written by `rewact train` or "
@@ -173,7 +181,9 @@ def _load_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{file}: not valid JSON ({error}); copy the checkpoint again") from error
+        raise CheckpointError(
+            f"{file}: not valid JSON ({error}); copy the checkpoint again"
+        ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{file}: expected a JSON object, got {type(content).__name__}")
     return content
@@ -182,7 +192,9 @@ def _load_json(file: Path) -> dict[str, Any]:
 def _load_config(path: Path, device: str) -> RewACTConfig:
     kind = _load_json(path / CONFIG).get("type")
     if kind != RewACTConfig.get_choice_name(RewACTConfig):
-        raise CheckpointError(f"{path / CONFIG}: type: expected rewact, got {kind}; give a RewACT checkpoint")
+        raise CheckpointError(
+            f"{path / CONFIG}: type: expected rewact, got {kind}; give a RewACT checkpoint"
+        )
     try:
         config = PreTrainedConfig.from_pretrained(path, cli_overrides=[f"--device={device}"])
     except Exception as error:  # draccus raises its own families of errors
@@ -197,7 +209,8 @@ def _load_weights(file: Path) -> dict[str, torch.Tensor]:
     except SafetensorError as error:
         size = file.stat().st_size
         raise CheckpointError(
-            f"{file}: not a whole safetensors file ({error}; {size} bytes); copy the checkpoint again"
+            f"{file}: not a whole safetensors file ({error}; {size} bytes); "
+            "copy the checkpoint again"
         ) from error
 
 
@@ -209,7 +222,8 @@ def _check_weights(
     if missing or unexpected:
         raise CheckpointError(
             f"{file}: tensors do not fit {CONFIG}: {len(missing)} missing {missing[:2]}, "
-            f"{len(unexpected)} unexpected {unexpected[:2]}; use weights and configuration of one run"
+            f"{len(unexpected)} unexpected {unexpected[:2]}; "
+            "use weights and configuration of one run"
         )
     for name, tensor in got.items():
         if tensor.shape != expected[name].shape:
@@ -218,13 +232,17 @@ def _check_weights(
                 f"got {tuple(tensor.shape)}; use weights and configuration of one run"
             )
         if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{file}: {name}: NaN or infinite weights; take an earlier checkpoint")
+            raise CheckpointError(
+                f"{file}: {name}: NaN or infinite weights; take an earlier checkpoint"
+            )
 
 
 def _load_processors(path: Path, config: RewACTConfig, device: str):
     moved = {"device_processor": {"device": device}, "normalizer_processor": {"device": device}}
     try:
-        return make_pre_post_processors(config, pretrained_path=str(path), preprocessor_overrides=moved)
+        return make_pre_post_processors(
+            config, pretrained_path=str(path), preprocessor_overrides=moved
+        )
     except Exception as error:  # LeRobot raises several families here
         raise CheckpointError(
             f"{path}: its processors do not load: {' '.join(str(error).split())[:300]}"

@@ -80,7 +80,12 @@ class RewACTConfig(ACTConfig):
                 raise ValueError(
                     f"image_size: expected (height, width) of at least 16 px, got {self.image_size}"
                 )
-        for name in ("reward_loss_weight", "random_shift_px", "brightness_jitter", "state_noise_std"):
+        for name in (
+            "reward_loss_weight",
+            "random_shift_px",
+            "brightness_jitter",
+            "state_noise_std",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected >= 0, got {getattr(self, name)}")
         if not 0 <= self.state_dropout < 1:

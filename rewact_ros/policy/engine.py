@@ -62,7 +62,8 @@ class TorchEngine:
         if not (np.isfinite(actions).all() and np.isfinite(value)):
             raise FloatingPointError(
                 f"policy {self._loaded.version} gave a non-finite "
-                f"{'reward' if np.isfinite(actions).all() else 'action'}; check its input and weights"
+                f"{'reward' if np.isfinite(actions).all() else 'action'}; "
+                "check its input and weights"
             )
         return Prediction(actions=actions, reward=value)
 

@@ -33,7 +33,9 @@ def random_shift(images: Tensor, max_px: int) -> Tensor:
     height, width = images.shape[-2:]
     padded = F.pad(images, (max_px,) * 4, mode="replicate")
     offsets = torch.randint(0, 2 * max_px + 1, (len(images), 2)).tolist()
-    return torch.stack([p[:, y : y + height, x : x + width] for p, (y, x) in zip(padded, offsets, strict=True)])
+    return torch.stack(
+        [p[:, y : y + height, x : x + width] for p, (y, x) in zip(padded, offsets, strict=True)]
+    )
 
 
 def jitter_brightness(images: Tensor, amount: float) -> Tensor:

@@ -58,14 +58,18 @@ class RewACT(ACT):
         # ACT builds torchvision ResNets only, so let it build everything but the cameras.
         blind = copy.copy(config)
         blind.input_features = {
-            key: ft for key, ft in config.input_features.items() if ft.type is not FeatureType.VISUAL
+            key: ft
+            for key, ft in config.input_features.items()
+            if ft.type is not FeatureType.VISUAL
         }
         super().__init__(blind)
         self.config = config
         if config.image_features:
             self.backbone, channels = build_backbone(config)
             self.encoder_img_feat_input_proj = nn.Conv2d(channels, config.dim_model, kernel_size=1)
-            self.encoder_cam_feat_pos_embed = ACTSinusoidalPositionEmbedding2d(config.dim_model // 2)
+            self.encoder_cam_feat_pos_embed = ACTSinusoidalPositionEmbedding2d(
+                config.dim_model // 2
+            )
         self.action_head = Heads(config.dim_model, config.action_feature.shape[0])
 
 
@@ -83,11 +87,15 @@ class RewACTPolicy(ACTPolicy):
         self.model = RewACT(config)
         self._images_are_unit = config.normalization_mapping["VISUAL"] is NormalizationMode.IDENTITY
         if config.temporal_ensemble_coeff is not None:
-            self.temporal_ensembler = ACTTemporalEnsembler(config.temporal_ensemble_coeff, config.chunk_size)
+            self.temporal_ensembler = ACTTemporalEnsembler(
+                config.temporal_ensemble_coeff, config.chunk_size
+            )
         self.reset()
 
     @classmethod
-    def from_pretrained(cls, pretrained_name_or_path, *, config: RewACTConfig | None = None, **kwargs):
+    def from_pretrained(
+        cls, pretrained_name_or_path, *, config: RewACTConfig | None = None, **kwargs
+    ):
         """Load as LeRobot does, never fetching backbone weights that the checkpoint replaces."""
         if config is None:
             config = PreTrainedConfig.from_pretrained(pretrained_name_or_path)
@@ -166,7 +174,7 @@ class RewACTPolicy(ACTPolicy):
         loss = l1 + self.config.reward_loss_weight * reward_loss
         logs = {"l1_loss": l1.item(), "reward_loss": reward_loss.item()}
         if mu is not None:
-            # KL to a standard normal, summed over the latent, mean over the batch (arXiv:1312.6114 B).
+            # KL to a standard normal: sum over the latent, mean over the batch (arXiv:1312.6114 B).
             kl = (-0.5 * (1 + log_sigma_x2 - mu.square() - log_sigma_x2.exp())).sum(-1).mean()
             loss = loss + self.config.kl_weight * kl
             logs["kld_loss"] = kl.item()
@@ -204,7 +212,7 @@ class RewACTPolicy(ACTPolicy):
 
 
 def _action_is_pad(batch: dict[str, Tensor]) -> Tensor:
-    """Mask (B, chunk) of the action steps that teach nothing: padding, and failed episodes' frames."""
+    """Mask (B, chunk) of action steps that teach nothing: padding and frames of failed episodes."""
     is_pad = batch.get(ACTION_IS_PAD)
     if is_pad is None:
         is_pad = torch.zeros(batch[ACTION].shape[:2], dtype=torch.bool, device=batch[ACTION].device)
@@ -218,7 +226,7 @@ def _reward_label(batch: dict[str, Tensor]) -> Tensor:
     if not isinstance(label, Tensor) or label.numel() != size:
         got = tuple(label.shape) if isinstance(label, Tensor) else label
         raise KeyError(
-            f"{REWARD}: expected a reward label per frame, shape ({size},) or ({size}, 1), got {got}; "
+            f"{REWARD}: expected a label per frame, shape ({size},) or ({size}, 1), got {got}; "
             "label the dataset (column next.reward, NaN for unknown), or train with --progress-ramp"
         )
     return label.reshape(size).float()

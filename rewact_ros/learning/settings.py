@@ -1,0 +1,52 @@
+"""What a training run is made of."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What a run is made of; saved with it, so that it can be resumed and repeated.
+
+    Attributes:
+        dataset: folder of a LeRobotDataset v3.
+        out: folder of the run (checkpoints, TensorBoard log).
+        episodes: such as ``0:24``; None for all.
+        val_episodes: such as ``20:24``; None: ``val_fraction`` of the episodes, drawn by ``seed``.
+        steps: optimiser steps.
+        batch_size: frames per step, over all processes.
+        lr_backbone: learning rate of the image backbone.
+        warmup_steps: linear rise before the cosine fall to ``final_lr_ratio``.
+        ema_decay: of the averaged weights, which are the ones evaluated and exported; 0: none.
+        min_std: floor of the normalisation's standard deviations, contract units.
+        mixed_precision: ``no``, ``bf16`` or ``fp16`` (accelerate's).
+        progress_ramp: label a dataset without ``next.reward`` by time.
+        policy: settings of ``RewACTConfig`` as ``name -> text``.
+        contract: robot contract file whose signature goes into the checkpoint.
+        threads: torch threads of a CPU run.
+    """
+
+    dataset: str
+    out: str
+    episodes: str | None = None
+    val_episodes: str | None = None
+    val_fraction: float = 0.1
+    steps: int = 5000
+    batch_size: int = 32
+    lr: float = 3e-4
+    lr_backbone: float = 3e-4
+    weight_decay: float = 1e-4
+    warmup_steps: int = 200
+    final_lr_ratio: float = 0.02
+    grad_clip_norm: float = 10.0
+    ema_decay: float = 0.999
+    min_std: float = 1e-2
+    seed: int = 0
+    mixed_precision: str = "no"
+    progress_ramp: bool = False
+    policy: dict[str, str] = field(default_factory=dict)
+    contract: str | None = None
+    device: str = "auto"
+    threads: int = 1
+    log_every: int = 50
+    val_every: int = 500
+    save_every: int = 500

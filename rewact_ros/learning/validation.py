@@ -1,0 +1,48 @@
+"""Open-loop figures of a policy on recorded episodes."""
+
+import math
+
+import numpy as np
+import torch
+from lerobot.utils.constants import ACTION, REWARD
+
+from rewact_ros.policy import RewACTPolicy
+from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD
+
+from .demonstrations import Demonstrations
+
+
+@torch.inference_mode()
+def evaluate(
+    policy: RewACTPolicy,
+    preprocessor,
+    postprocessor,
+    data: Demonstrations,
+    rows: np.ndarray,
+    max_frames: int = 1024,
+) -> dict[str, float]:
+    """Score the policy on at most ``max_frames`` evenly spaced rows.
+
+    Returns:
+        ``action_l1``: mean over valid steps and joints, contract units; ``action_l1_normalised``;
+        ``reward_mae`` over labelled frames (absent where nothing is labelled).
+    """
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), max_frames)).astype(int)]
+    sums = dict.fromkeys(("raw", "normalised", "valid", "reward", "known"), 0.0)
+    for part in np.array_split(rows, math.ceil(len(rows) / 64)):
+        raw = data.batch(part, policy.config.chunk_size)
+        batch = preprocessor(raw)
+        actions, reward = policy.predict(batch)
+        valid = ~raw[ACTION_IS_PAD].unsqueeze(-1)
+        sums["raw"] += ((postprocessor(actions) - raw[ACTION]).abs() * valid).sum().item()
+        normalised_error = (actions - batch[ACTION]).abs() * valid.to(actions.device)
+        sums["normalised"] += normalised_error.sum().item()
+        sums["valid"] += valid.sum().item() * actions.shape[-1]
+        known = ~raw[REWARD].isnan()
+        sums["reward"] += (reward.cpu() - raw[REWARD])[known].abs().sum().item()
+        sums["known"] += known.sum().item()
+    figures = {
+        "action_l1": sums["raw"] / max(sums["valid"], 1),
+        "action_l1_normalised": sums["normalised"] / max(sums["valid"], 1),
+    }
+    return figures | ({"reward_mae": sums["reward"] / sums["known"]} if sums["known"] else {})
