@@ -1,5 +1,6 @@
 """One list of processes for `launch/rewact.launch.py` and `rewact up`."""
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,11 @@ class Process:
     namespace: str = ""
     environment: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def own_python(self) -> bool:
+        """Whether it runs on another interpreter than the rest."""
+        return self.python != sys.executable
+
     def command(self) -> list[str]:
         """Arguments to start it without a shell."""
         args = [self.python, "-u", "-m", self.module, "--ros-args"]
@@ -91,18 +97,25 @@ def default_policy() -> str:
     return str(share_dir() / "models" / "vx300s_pick_place")
 
 
+def transport_environment() -> dict[str, str]:
+    """Environment that lets raw camera images through; a user's own profile stays in force."""
+    key = "FASTRTPS_DEFAULT_PROFILES_FILE"
+    return {} if key in os.environ else {key: str(share_dir() / "config" / "fastdds.xml")}
+
+
 def processes(args: BringUp) -> list[Process]:
     """Processes of one robot, in the order in which they start."""
     contract = args.contract or default_contract()
     ml_python = args.ml_python or sys.executable
     # Two OpenMP threads on two busy cores can be ten times slower than one.
-    threads = {"OMP_NUM_THREADS": "1"}
+    environment = {"OMP_NUM_THREADS": "1", **transport_environment()}
     common: dict[str, ParameterValue] = {"use_sim_time": args.use_sim_time}
 
     def process(
         name: str,
         parameters: dict[str, ParameterValue],
         python: str = sys.executable,
+        more_environment: dict[str, str] | None = None,
     ) -> Process:
         return Process(
             name=name,
@@ -112,7 +125,7 @@ def processes(args: BringUp) -> list[Process]:
             respawn=True,
             params_file=args.params_file,
             namespace=args.namespace,
-            environment=threads,
+            environment={**environment, **(more_environment or {})},
         )
 
     nodes = []
@@ -130,13 +143,20 @@ def processes(args: BringUp) -> list[Process]:
             )
         )
     nodes.append(process("hil", {"contract": contract, "dry_run": args.dry_run}))
-    nodes.append(process("supervisor", {"reset_service": "sim/reset"} if args.sim else {}))
+    # In dry-run nothing can move to a reset pose.
+    judging: dict[str, ParameterValue] = {"reset_motion": not args.dry_run}
+    if args.sim:
+        judging["reset_service"] = "sim/reset"
+    nodes.append(process("supervisor", judging))
     if args.policy:
+        # Another interpreter brings its own ROS and NumPy: a sourced ROS must not shadow them.
+        shield = {"PYTHONPATH": "", "LD_LIBRARY_PATH": ""} if ml_python != sys.executable else {}
         nodes.append(
             process(
                 "policy",
                 {"contract": contract, "policy": args.policy, "device": args.device},
                 ml_python,
+                shield,
             )
         )
     return nodes

@@ -1,10 +1,13 @@
 """`rewact …`: one file per command. Heavy imports happen inside the commands."""
 
+import logging
 import os
 import sys
 
 # Two OpenMP threads on two busy cores can be ten times slower than one; set before torch loads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# LeRobot reports at length that torchcodec lacks FFmpeg, then uses PyAV, which is what we want.
+logging.getLogger("lerobot.utils.import_utils").setLevel(logging.ERROR)
 
 
 def main() -> None:

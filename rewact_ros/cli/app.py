@@ -4,6 +4,7 @@ import typer
 
 from rewact_ros.cli.demo import demo
 from rewact_ros.cli.params import params
+from rewact_ros.cli.replay import replay
 from rewact_ros.cli.up import up
 
 app = typer.Typer(
@@ -14,4 +15,5 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(demo)
+app.command()(replay)
 app.command()(params)

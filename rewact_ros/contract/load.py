@@ -153,6 +153,9 @@ class _Section:
         where = self.path("joints")
         if not isinstance(value, list) or not value or not all(isinstance(j, str) for j in value):
             raise ContractError(f"{where}: expected a list of joint names, got {_short(value)}")
+        repeated = sorted({name for name in value if value.count(name) > 1})
+        if repeated:
+            raise ContractError(f"{where}: expected each joint once, got {repeated[0]} twice")
         return tuple(value)
 
     def per_joint(self, key: str, joints: tuple[str, ...], default: Any = ...) -> list[tuple[str, Any]]:

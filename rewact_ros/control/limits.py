@@ -87,9 +87,14 @@ class SafetyGate:
         return sent
 
     def _braking_speed(self, distance: FloatArray) -> FloatArray:
-        """Largest speed from which discrete braking ends within `distance`."""
+        """Largest speed from which braking, in whole ticks, ends within `distance`.
+
+        With k further ticks of braking after this one, (k + 1) v - k (k + 1) / 2 · a·dt = distance / dt.
+        """
         step = self._limits.acceleration * self._dt
-        return np.asarray(step / 2 * (np.sqrt(1 + 8 * np.abs(distance) / (step * self._dt)) - 1))
+        reach = np.abs(distance) / self._dt
+        k = np.floor((np.sqrt(1 + 8 * reach / step) - 1) / 2)
+        return np.asarray(reach / (k + 1) + step * k / 2)
 
     def _advance(self, speed: FloatArray) -> FloatArray:
         position, limits, dt = self.position, self._limits, self._dt

@@ -44,7 +44,8 @@ class SimNode(Node):
         self._ticks = 0
         self._last_command_s = -np.inf
         self._refused = self._overruns = 0
-        self._reset()
+        # The first scene is there before anybody asks; the first ~/reset shows the same seed again.
+        self.sim.reset(self.params.seed)
         self._make_interfaces()
         self._started_s = time.monotonic()
         self._origin = (time.monotonic(), 0)

@@ -1,0 +1,219 @@
+"""The contract is strict, its errors say what to mend, and observations are never invented."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import yaml
+from conftest import G1, SHARED_DATA, VX300S
+
+from rewact_ros.contract import (
+    ContractError,
+    Frame,
+    FrameAssembler,
+    Sample,
+    SampleError,
+    Stale,
+    check_signature,
+    image_sample,
+    load_contract,
+    parse_contract,
+    select_joints,
+    signature_of_dataset,
+)
+
+MS = 1_000_000
+
+
+def edited(path, change):
+    data = yaml.safe_load(path.read_text())
+    change(data)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d.pop("rate_hz"), ["rate_hz", "missing"]),
+        (lambda d: d.update(rate_hertz=d.pop("rate_hz")), ["rate_hz", "missing"]),
+        (lambda d: d.update(handover=1.0), ["handover", "unknown", "handover_s"]),
+        (lambda d: d.update(rate_hz="fast"), ["rate_hz", "number", "fast"]),
+        (lambda d: d.update(rate_hz=-1), ["rate_hz", "above 0", "-1"]),
+        (lambda d: d.update(rate_hz=True), ["rate_hz", "number"]),
+        (lambda d: d["action"].update(type="std_msgs/msg/Float64MultiArry"), ["action.type", "Float64MultiArray"]),
+        (lambda d: d["action"]["velocity"].update(wrist_rotat=1.0), ["wrist_rotat", "did you mean 'wrist_rotate'"]),
+        (lambda d: d["action"]["position"].pop("elbow"), ["action.position.elbow", "missing"]),
+        (lambda d: d["action"]["position"].update(elbow=[1, -1]), ["elbow", "low < high"]),
+        (lambda d: d["action"].pop("acceleration"), ["action.acceleration", "missing"]),
+        (lambda d: d["action"].update(command="delta"), ["action.command", "absolute"]),
+        (lambda d: d["action"].update(command="velocity"), ["controller_timeout_s", "missing"]),
+        (lambda d: d["action"].update(unit="degrees"), ["action.unit", "rad", "degrees"]),
+        (lambda d: d["action"]["joints"].append("elbow"), ["elbow"]),
+        (lambda d: d["observation.state"]["joints"].remove("elbow"), ["elbow", "observation.state"]),
+        (lambda d: d["observation.images.front"].update(shape=[96, 96]), ["front.shape", "height, width"]),
+        (lambda d: [d.pop(k) for k in list(d) if "images" in k], ["no camera"]),
+        (lambda d: d["reset"].update(pose=[0.0]), ["reset.pose", "7", "1"]),
+        (lambda d: d["reset"]["pose"].__setitem__(0, 9.0), ["reset.pose", "waist", "9.0"]),
+        (lambda d: d.update(replan_hz=50), ["replan_hz", "20"]),
+    ],
+)
+def test_a_wrong_key_is_refused_with_where_and_what(change, words):
+    with pytest.raises(ContractError) as error:
+        parse_contract(edited(VX300S, change))
+    for word in words:
+        assert word in str(error.value)
+    assert str(error.value).count("\n") <= 1
+
+
+@pytest.mark.parametrize("text", ["a: [", "just text", ""])
+def test_a_file_that_is_no_mapping_is_refused_with_its_path(tmp_path, text):
+    path = tmp_path / "robot.yaml"
+    path.write_text(text)
+    with pytest.raises(ContractError, match="robot.yaml"):
+        load_contract(path)
+    with pytest.raises(ContractError, match="absent.yaml"):
+        load_contract(tmp_path / "absent.yaml")
+
+
+def test_the_hash_covers_features_but_not_topics_or_limits(vx300s):
+    def with_change(change):
+        return parse_contract(edited(VX300S, change)).hash
+
+    def set_part(key, **values):
+        return lambda d: d[key].update(values)
+
+    assert with_change(set_part("action", topic="other/commands")) == vx300s.hash
+    assert with_change(set_part("action", velocity=0.1)) == vx300s.hash
+    assert with_change(set_part("observation.state", max_age_s=1.0)) == vx300s.hash
+    assert with_change(lambda d: d.update(rate_hz=25)) != vx300s.hash
+    assert with_change(set_part("action", unit="rad")) != vx300s.hash
+    assert with_change(set_part("observation.images.front", shape=[48, 96, 3])) != vx300s.hash
+    assert with_change(lambda d: d["observation.state"]["joints"].reverse()) != vx300s.hash
+
+
+def test_a_mismatch_names_key_expected_and_got(vx300s, g1):
+    other = copy.deepcopy(vx300s.signature())
+    other["features"]["action"]["names"][2] = "elbow_roll"
+    with pytest.raises(ContractError, match=r"action\.names\[2\].*expected elbow, got elbow_roll"):
+        check_signature(vx300s, other, "checkpoint x")
+    with pytest.raises(ContractError, match=r"rate_hz: expected 20\.0, got 30\.0"):
+        check_signature(vx300s, g1.signature(), "checkpoint x")
+
+
+@pytest.mark.skipif(not SHARED_DATA.exists(), reason="real robot data is not on this machine")
+def test_the_g1_contract_fits_the_real_data_set(g1, vx300s):
+    info = json.loads((SHARED_DATA / "g1_bottle" / "meta" / "info.json").read_text())
+    check_signature(g1, signature_of_dataset(info), "data set")
+    with pytest.raises(ContractError):
+        check_signature(vx300s, signature_of_dataset(info), "data set")
+
+
+def test_parts_become_one_vector_with_their_own_units_and_limits(g1):
+    assert len(g1.state_names) == len(g1.action_names) == 26
+    assert g1.limits.velocity[0] == 2.5 and g1.limits.velocity[25] == 6.0
+    assert g1.signature()["features"]["action"]["units"][13:15] == ["rad", "normalized"]
+    assert load_contract(G1).hash == g1.hash
+
+
+def test_joints_are_matched_by_name_in_any_order():
+    picked = select_joints(["c", "a", "b"], [3.0, 1.0, 2.0], ["a", "b", "c"], "joint_states")
+    assert picked.tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "words"),
+    [
+        (["a"], [1.0], "joint b is missing"),
+        (["a", "b", "a"], [1.0, 2.0, 3.0], "joint a is listed twice"),
+        (["a", "b"], [1.0, float("nan")], "joint b is nan"),
+        (["a", "b"], [1.0], "expected 2 values"),
+    ],
+)
+def test_unusable_joints_are_named(names, values, words):
+    with pytest.raises(SampleError, match=words):
+        select_joints(names, values, ["a", "b"], "joint_states")
+
+
+class Streams:
+    """Feeds an assembler; times in milliseconds on one clock."""
+
+    def __init__(self, contract):
+        self.assembler = FrameAssembler(contract)
+        self.contract = contract
+
+    def joints(self, ms, value=0.0):
+        state = np.full(len(self.contract.state_names), value)
+        self.assembler.put("observation.state[0]", Sample(ms * MS, ms / 1000, state))
+
+    def image(self, name, ms, value=0):
+        image = np.full((96, 96, 3), value, np.uint8)
+        self.assembler.put(f"observation.images.{name}", Sample(ms * MS, ms / 1000, image))
+
+    def assemble(self, ms):
+        return self.assembler.assemble(ms / 1000, ms * MS)
+
+
+def test_every_stream_gives_its_newest_sample_not_after_the_reference(vx300s):
+    s = Streams(vx300s)
+    for ms in (0, 20, 40, 60):
+        s.joints(ms, ms)
+    s.image("wrist", 0, 1)
+    s.image("wrist", 45, 2)
+    s.image("wrist", 55, 3)
+    s.image("front", 50, 9)
+    frame = s.assemble(60)
+    assert isinstance(frame, Frame)
+    assert frame.stamp_ns == 50 * MS
+    assert frame.values["observation.state"].tolist() == [40.0] * 7
+    assert frame.values["observation.state"].dtype == np.float32
+    assert frame.values["observation.images.wrist"][0, 0, 0] == 2
+
+
+def test_no_image_is_used_twice(vx300s):
+    s = Streams(vx300s)
+    s.joints(0), s.image("wrist", 0), s.image("front", 0)
+    assert isinstance(s.assemble(1), Frame)
+    s.joints(20)
+    assert s.assemble(21) is None
+
+
+@pytest.mark.parametrize("silent", ["observation.state[0]", "observation.images.wrist", "observation.images.front"])
+def test_a_silent_stream_is_named_and_gives_no_observation(vx300s, silent):
+    s = Streams(vx300s)
+    s.joints(0), s.image("wrist", 0), s.image("front", 0)
+    for ms in range(20, 400, 20):
+        if silent != "observation.state[0]":
+            s.joints(ms)
+        for name in ("wrist", "front"):
+            if not silent.endswith(name):
+                s.image(name, ms)
+    stale = s.assemble(400)
+    assert isinstance(stale, Stale) and stale.stream == silent
+
+
+def test_streams_out_of_step_are_refused(vx300s):
+    s = Streams(vx300s)
+    s.image("wrist", 0), s.joints(95), s.image("front", 100)
+    stale = s.assemble(101)
+    assert isinstance(stale, Stale) and stale.stream == "observation.images.wrist"
+
+
+def test_a_header_stamp_from_another_clock_is_refused(vx300s):
+    s = Streams(vx300s)
+    s.joints(0), s.image("wrist", 0), s.image("front", 0)
+    stale = s.assembler.assemble(0.001, 10_000 * MS)
+    assert isinstance(stale, Stale) and "clocks" in stale.reason
+
+
+def test_a_clock_that_runs_backwards_flushes_the_stream(vx300s):
+    s = Streams(vx300s)
+    s.joints(1000), s.image("wrist", 1000), s.image("front", 1000)
+    assert isinstance(s.assemble(1000), Frame)
+    s.joints(0), s.image("wrist", 0), s.image("front", 0)
+    assert s.assembler.assemble().stamp_ns == 0
+
+
+def test_an_image_of_another_size_is_refused_with_both_sizes(vx300s):
+    with pytest.raises(SampleError, match=r"\(96, 96, 3\).*\(48, 64, 3\)"):
+        image_sample(vx300s.cameras[0], np.zeros((48, 64, 3), np.uint8), 0, 0.0)

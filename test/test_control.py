@@ -1,0 +1,355 @@
+"""The command path: what reaches the robot, when, and what stops it."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rewact_ros.control.chunks import Chunk, ChunkError, ChunkQueue
+from rewact_ros.control.limits import SafetyGate
+from rewact_ros.control.modes import TRANSITIONS, Event, Mode, ModeMachine
+from rewact_ros.control.path import CommandPath, Now
+from rewact_ros.control.timing import DurationHistogram
+
+MS = 1_000_000
+HOME = np.array([0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 1.0])
+
+
+def ramp(stamp_ms, start, slope, epoch=1, steps=20, joints=1):
+    """A chunk whose value at time t (ms) is start + slope * (t - stamp)."""
+    values = start + slope * 50 * np.arange(steps)
+    return Chunk(stamp_ms * MS, epoch, np.repeat(values[:, None], joints, axis=1), 0.05)
+
+
+def queue(**kwargs):
+    q = ChunkQueue(1, **kwargs)
+    q.start_epoch(1, 0)
+    return q
+
+
+# Chunks -----------------------------------------------------------------------------------------
+
+
+def test_elapsed_steps_are_skipped_and_steps_interpolated():
+    q = queue(combine="replace")
+    q.add(ramp(0, 0.0, 1.0), 120 * MS)
+    assert q.sample(120 * MS)[0] == pytest.approx(120.0)
+    assert q.sample(130 * MS)[0] == pytest.approx(130.0)
+
+
+def test_no_chunk_covers_times_outside_its_steps():
+    q = queue(combine="replace", max_age_s=5.0)
+    q.add(ramp(100, 0.0, 1.0, steps=3), 100 * MS)
+    assert q.sample(99 * MS) is None
+    assert q.sample(200 * MS) is not None
+    assert q.sample(201 * MS) is None
+
+
+def test_ensembling_weighs_time_aligned_steps_oldest_first():
+    q = queue(combine="ensemble", coefficient=0.5)
+    q.add(ramp(0, 0.0, 0.0), 0)
+    q.add(ramp(50, 1.0, 0.0), 50 * MS)
+    w = np.exp(-0.5 * np.arange(2))
+    assert q.sample(60 * MS)[0] == pytest.approx(w[1] / w.sum())
+
+
+@pytest.mark.parametrize(
+    ("chunk", "words"),
+    [
+        (ramp(0, 0, 0, epoch=2), "epoch 2"),
+        (ramp(0, np.nan, 0), "not finite"),
+        (ramp(0, 0, 0, joints=2), "shape"),
+        (ramp(-600, 0, 0), "before its epoch"),
+        (ramp(700, 0, 0), "future"),
+        (Chunk(0, 1, np.zeros((0, 1)), 0.05), "no steps"),
+    ],
+)
+def test_a_chunk_that_must_not_drive_the_arm_is_refused_with_the_reason(chunk, words):
+    with pytest.raises(ChunkError, match=words):
+        queue().add(chunk, 0)
+
+
+def test_an_old_chunk_is_dropped():
+    q = queue(max_age_s=0.5)
+    q.add(ramp(0, 0.0, 0.0), 0)
+    assert q.sample(499 * MS) is not None
+    assert q.sample(501 * MS) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    data=st.lists(st.floats(-2, 2), min_size=12, max_size=12),
+    when=st.integers(2, 149),
+    combine=st.sampled_from(["replace", "ensemble"]),
+)
+def test_the_output_stays_within_the_hull_of_its_chunks(data, when, combine):
+    q = queue(combine=combine)
+    values = np.array(data).reshape(3, 4)
+    for i, row in enumerate(values):
+        q.add(Chunk(i * MS, 1, row[:, None], 0.05), i * MS)
+    out = q.sample(when * MS)
+    assert out is not None
+    assert values.min() - 1e-9 <= out[0] <= values.max() + 1e-9
+
+
+# Safety gate ------------------------------------------------------------------------------------
+
+
+def run_gate(contract, targets):
+    gate = SafetyGate(contract.limits, 0.01)
+    gate.start(HOME)
+    sent = [HOME]
+    for target in targets:
+        gated = gate.apply(target)
+        sent.append(gate.brake() if gated is None else gated.command)
+    return np.array(sent)
+
+
+def check_limits(contract, sent):
+    limits, dt = contract.limits, 0.01
+    velocity = np.diff(sent, axis=0) / dt
+    acceleration = np.diff(np.vstack([np.zeros(7), velocity]), axis=0) / dt
+    assert np.isfinite(sent).all()
+    assert (sent >= limits.low - 1e-9).all() and (sent <= limits.high + 1e-9).all()
+    assert (np.abs(velocity) <= limits.velocity + 1e-6).all()
+    assert (np.abs(acceleration) <= limits.acceleration + 1e-4).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 1.0, 10.0, 1e9]))
+def test_whatever_is_asked_the_wire_stays_within_all_limits(vx300s, seed, scale):
+    rng = np.random.default_rng(seed)
+    targets = HOME + scale * np.repeat(rng.normal(size=(8, 7)), 25, axis=0)
+    check_limits(vx300s, run_gate(vx300s, targets))
+
+
+def test_a_non_finite_target_is_rejected_not_clipped(vx300s):
+    gate = SafetyGate(vx300s.limits, 0.01)
+    gate.start(HOME)
+    for bad in (np.nan, np.inf, -np.inf):
+        target = HOME.copy()
+        target[3] = bad
+        assert gate.apply(target) is None
+    assert gate.apply(np.zeros(3)) is None
+    assert gate.position.tolist() == HOME.tolist()
+
+
+def test_a_gentle_motion_passes_unchanged(vx300s):
+    t = np.arange(300)[:, None] * 0.01
+    targets = HOME + 0.3 * (1 - np.cos(t)) * np.array([1, 1, -1, 1, 1, 1, 0])
+    sent = run_gate(vx300s, targets)[1:]
+    assert np.abs(sent - targets).max() < 1e-6
+
+
+def test_after_a_clipped_step_the_target_is_reached_without_ringing(vx300s):
+    target = HOME + np.array([0.5, 0, 0, 0, 0, 0, 0])
+    sent = run_gate(vx300s, [target] * 150)
+    assert sent[-1][0] == pytest.approx(0.5, abs=1e-6)
+    assert sent[:, 0].max() <= 0.5 + 1e-3
+
+
+# Modes ------------------------------------------------------------------------------------------
+
+
+def test_only_the_edges_of_the_table_change_a_mode():
+    for mode, event in itertools.product(Mode, Event):
+        machine = ModeMachine()
+        machine.mode = mode
+        moved = machine.fire(event, "test")
+        assert moved == ((mode, event) in TRANSITIONS)
+        assert machine.mode == TRANSITIONS.get((mode, event), mode)
+
+
+def test_no_single_event_leads_from_disarmed_to_motion():
+    reachable = {TRANSITIONS[edge] for edge in TRANSITIONS if edge[0] is Mode.DISARMED}
+    assert reachable == {Mode.HOLD}
+
+
+# The whole path ---------------------------------------------------------------------------------
+
+
+class Robot:
+    """A command path with a fake clock; by default policy, joints and lease are all well."""
+
+    def __init__(self, contract):
+        self.path = CommandPath(contract)
+        self.ms = 1000
+        self.measured = HOME.copy()
+        self.sent = []
+        self.policy_fault = ""
+        self.beat = self.joints = self.renew = self.chunks = True
+        self.lease = Mode.HOLD
+        self.request = 1
+        self.offset = np.zeros(7)
+
+    @property
+    def now(self):
+        return Now(self.ms / 1000, self.ms / 1000, self.ms * MS)
+
+    def run(self, ms):
+        for _ in range(ms // 10):
+            self.ms += 10
+            if self.joints and self.ms % 20 == 0:
+                self.path.on_joints(self.measured, self.now.age_s)
+            if self.beat and self.ms % 30 == 0:
+                self.path.on_heartbeat(self.policy_fault, self.now)
+            if self.renew and self.ms % 100 == 0:
+                self.path.on_request(self.lease, "supervisor", self.request, self.now)
+            if self.chunks and self.ms % 50 == 0:
+                self.path.on_chunk(self.chunk(), self.now)
+            command = self.path.step(self.now)
+            self.sent.append(command)
+            if command is not None:
+                self.measured = command.copy()
+        return self
+
+    def chunk(self):
+        """From an observation 20 ms ago: hold the measured joints plus an offset."""
+        return Chunk((self.ms - 20) * MS, self.path.epoch, np.tile(HOME + self.offset, (20, 1)), 0.05)
+
+    def moving_under_policy(self):
+        self.run(100)
+        assert self.path.arm(self.now).ok
+        self.lease = Mode.POLICY
+        self.offset = np.array([0.2, 0, 0, 0, 0, 0, 0])
+        self.run(300)
+        assert self.path.mode is Mode.POLICY
+        return self
+
+
+@pytest.fixture
+def robot(vx300s):
+    return Robot(vx300s)
+
+
+def test_nothing_is_sent_before_arm(robot):
+    robot.lease = Mode.POLICY
+    robot.run(2000)
+    assert all(command is None for command in robot.sent)
+    assert robot.path.mode is Mode.DISARMED
+
+
+def test_arming_needs_fresh_joints(robot):
+    assert not robot.path.arm(robot.now).ok
+    robot.run(100)
+    robot.joints = False
+    robot.run(300)
+    answer = robot.path.arm(robot.now)
+    assert not answer.ok and "joint state" in answer.reason
+
+
+def test_policy_moves_the_arm_smoothly_to_the_chunk(robot, vx300s):
+    robot.moving_under_policy().run(1000)
+    sent = np.array([c for c in robot.sent if c is not None])
+    check_limits(vx300s, sent)
+    assert sent[-1][0] == pytest.approx(0.2, abs=1e-3)
+    assert robot.path.clipped == 0
+
+
+FAULTS = {
+    "heartbeat": lambda r: setattr(r, "beat", False),
+    "front": lambda r: setattr(r, "policy_fault", "observation.images.front: last message 0.2 s ago"),
+    "joint state": lambda r: setattr(r, "joints", False),
+    "chunk": lambda r: setattr(r, "chunks", False),
+    "lease": lambda r: setattr(r, "renew", False),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_every_watchdog_brakes_to_a_hold_that_only_resume_ends(robot, vx300s, name):
+    robot.moving_under_policy()
+    FAULTS[name](robot)
+    robot.run(800)
+    assert robot.path.mode is Mode.HOLD
+    assert name in robot.path.modes.reason and robot.path.modes.resume_required
+    check_limits(vx300s, np.array([c for c in robot.sent if c is not None]))
+    assert robot.sent[-1] is not None and not robot.path.gate.moving
+    # All is well again: still no motion.
+    robot.beat = robot.joints = robot.renew = robot.chunks = True
+    robot.policy_fault = ""
+    robot.run(500)
+    assert robot.path.mode is Mode.HOLD
+    robot.path.resume()
+    robot.run(300)
+    assert robot.path.mode is Mode.POLICY
+
+
+def test_a_new_policy_phase_raises_the_epoch_and_drops_older_chunks(robot):
+    robot.moving_under_policy()
+    before, old = robot.path.epoch, robot.chunk()
+    robot.lease = Mode.HOLD
+    robot.run(500)
+    robot.lease = Mode.POLICY
+    robot.chunks = False
+    robot.run(200)
+    assert robot.path.epoch == before + 1
+    assert "epoch" in robot.path.on_chunk(old, robot.now)
+    observed_before = replace(robot.chunk(), stamp_ns=old.stamp_ns)
+    assert "before its epoch" in robot.path.on_chunk(observed_before, robot.now)
+
+
+def test_a_first_command_far_from_the_measured_joints_is_refused(robot):
+    robot.run(100)
+    robot.path.arm(robot.now)
+    robot.lease, robot.offset = Mode.POLICY, np.array([0, 0.6, 0, 0, 0, 0, 0])
+    robot.run(400)
+    assert robot.path.mode is Mode.HOLD
+    assert "shoulder" in robot.path.modes.reason and "max_start_jump" in robot.path.modes.reason
+
+
+def test_reset_reaches_the_pose_once_per_request(robot, vx300s):
+    robot.measured = HOME + np.array([0.4, 0.2, -0.2, 0, 0, 0, -0.5])
+    robot.run(100)
+    robot.path.arm(robot.now)
+    robot.lease = Mode.RESET
+    robot.run(1000)
+    assert robot.path.mode is Mode.RESET
+    robot.run(2500)
+    assert robot.path.mode is Mode.HOLD
+    assert robot.sent[-1] == pytest.approx(np.array(vx300s.reset.pose), abs=2e-3)
+    robot.run(500)
+    assert robot.path.mode is Mode.HOLD
+    robot.request = 2
+    robot.run(200)
+    assert robot.path.mode is Mode.RESET
+    check_limits(vx300s, np.array([c for c in robot.sent if c is not None]))
+
+
+def test_disarm_brakes_and_then_is_silent(robot, vx300s):
+    robot.moving_under_policy()
+    robot.path.disarm()
+    robot.run(1000)
+    sent = [c for c in robot.sent if c is not None]
+    check_limits(vx300s, np.array(sent))
+    assert robot.sent[-1] is None
+    assert robot.path.mode is Mode.DISARMED
+
+
+def test_a_clock_jump_flushes_and_holds(robot):
+    robot.moving_under_policy()
+    robot.path.on_clock_jump()
+    robot.run(300)
+    assert robot.path.mode is Mode.HOLD and "clock" in robot.path.modes.reason
+
+
+def test_a_second_supervisor_does_not_get_the_lease(robot):
+    robot.moving_under_policy()
+    refusal = robot.path.on_request(Mode.RESET, "intruder", 1, robot.now)
+    assert "supervisor" in refusal
+    assert robot.path.mode is Mode.POLICY
+
+
+def test_histogram_percentiles_are_within_one_percent():
+    rng = np.random.default_rng(0)
+    values = rng.lognormal(-5, 0.5, 20000)
+    histogram = DurationHistogram()
+    for value in values:
+        histogram.add(float(value))
+    summary = histogram.summary()
+    assert summary.n == 20000
+    for got, share in ((summary.p50_ms, 50), (summary.p99_ms, 99)):
+        assert got == pytest.approx(1e3 * np.percentile(values, share), rel=0.02)
+    assert summary.max_ms == pytest.approx(1e3 * values.max())
