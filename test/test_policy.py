@@ -211,6 +211,13 @@ def test_cameras_alone_suffice():
     assert RewACTPolicy(config).predict({CAMERA: torch.rand(2, 3, 32, 32)})[1].shape == (2,)
 
 
+def test_a_state_skip_begins_at_the_present_posture():
+    policy, batch = make_policy(state_skip=True), make_batch()
+    torch.nn.init.zeros_(policy.model.action_head.action.weight)
+    torch.nn.init.zeros_(policy.model.action_head.action.bias)
+    torch.testing.assert_close(policy.predict(batch)[0][:, -1], batch[STATE][:, :ACTION_DIM])
+
+
 def test_a_resnet_serves_as_backbone_and_pretrained_weights_are_never_downloaded(
     monkeypatch, tmp_path
 ):

@@ -124,6 +124,8 @@ def save_policy(
         for name, text in (extra_files or {}).items():
             (partial / name).write_text(text)
         partial.chmod(0o755)
+        for file in partial.iterdir():
+            file.chmod(0o644)  # safetensors writes for the owner alone
         replace_folder(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -22,6 +22,9 @@ class RewACTConfig(ACTConfig):
             None: as it comes.
         normalization_mapping: images default to IDENTITY: the model takes [0, 1] and centres them
             itself, so that resizing can round to 8 bits exactly as the training cache stores them.
+        state_skip: Add a learned linear map of the state (at first the identity) to every action
+            of the chunk, so that the network learns the change from the present posture. For state
+            and action of the same joints, where postures vary more than motions.
         random_shift_px: Largest shift of each training image, in pixels of ``image_size``.
         brightness_jitter: Largest relative change of brightness of a training image.
         state_noise_std: Gaussian noise on the normalised state in training.
@@ -56,6 +59,7 @@ class RewACTConfig(ACTConfig):
     use_vae: bool = False
 
     reward_loss_weight: float = 2.0
+    state_skip: bool = False
 
     random_shift_px: int = 0
     brightness_jitter: float = 0.0
@@ -90,3 +94,11 @@ class RewACTConfig(ACTConfig):
                 raise ValueError(f"{name}: expected >= 0, got {getattr(self, name)}")
         if not 0 <= self.state_dropout < 1:
             raise ValueError(f"state_dropout: expected 0 <= p < 1, got {self.state_dropout}")
+
+    def validate_features(self) -> None:
+        """Check the features as ACT does, and that a skip from the state has a state."""
+        super().validate_features()
+        if self.state_skip and self.robot_state_feature is None:
+            raise ValueError(
+                "state_skip: needs observation.state among the inputs; set it to false"
+            )

@@ -21,6 +21,7 @@ from .images import jitter_brightness, random_shift, resize_images
 
 ACTION_IS_PAD = "action_is_pad"
 TEACHES_ACTION = "teaches_action"
+_POSTURE = "posture"  # the state as it is, where dropout may hide it from the encoder
 
 
 class Heads(nn.Module):
@@ -49,10 +50,7 @@ class Heads(nn.Module):
 
 
 class RewACT(ACT):
-    """ACT's network with our backbones and heads; ``forward`` stays ACT's.
-
-    ``forward`` therefore returns ``((actions, reward), (mu, log_sigma_x2))``.
-    """
+    """ACT's network with our backbones and heads."""
 
     def __init__(self, config: RewACTConfig):
         # ACT builds torchvision ResNets only, so let it build everything but the cameras.
@@ -71,6 +69,19 @@ class RewACT(ACT):
                 config.dim_model // 2
             )
         self.action_head = Heads(config.dim_model, config.action_feature.shape[0])
+        if config.state_skip:
+            self.state_skip = nn.Linear(
+                config.robot_state_feature.shape[0], config.action_feature.shape[0], bias=False
+            )
+            nn.init.eye_(self.state_skip.weight)
+
+    def forward(self, batch: dict[str, Tensor]):
+        """Run ACT's forward; returns ``((actions, reward), (mu, log_sigma_x2))``."""
+        (actions, reward), latent = super().forward(batch)
+        if self.config.state_skip:
+            with torch.autocast(actions.device.type, enabled=False):
+                actions = actions + self.state_skip(batch[_POSTURE].float()).unsqueeze(1)
+        return (actions, reward), latent
 
 
 class RewACTPolicy(ACTPolicy):
@@ -189,7 +200,9 @@ class RewACTPolicy(ACTPolicy):
         if config.robot_state_feature is None and config.image_features:
             # ACT asks this tensor for its device even where no state is an input.
             inputs[OBS_STATE] = inputs[OBS_IMAGES][0].new_zeros(0)
-        elif self.training:
+        elif config.robot_state_feature is not None:
+            inputs[_POSTURE] = batch[OBS_STATE]
+        if self.training and config.robot_state_feature is not None:
             inputs[OBS_STATE] = self._augment_state(batch[OBS_STATE])
         return inputs
 
