@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
-import signal
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from rewact_ros.contract import Contract, load_contract
+from rewact_ros.data.demo_jobs import DemoJob, Simulator
 from rewact_ros.reward.labels import task_progress
 from rewact_ros.sim.pick_place import CAMERAS, JOINTS, PickPlaceSim
-from rewact_ros.sim.rollout import RATE_HZ, Episode, roll_out
+from rewact_ros.sim.rollout import RATE_HZ, Episode
 
 if TYPE_CHECKING:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -50,7 +47,7 @@ class DemoSettings:
         seed: first scene seed; each episode takes the next (training 0 to 99 999, tuning 100 000
             to 199 999, reported figures 200 000 and up).
         noise_rad: standard deviation of the motion noise on the arm joints.
-        workers: processes that simulate.
+        workers: processes that simulate; with 1, the writing process does it itself.
 
     Raises:
         DemosError: a number out of range.
@@ -83,18 +80,6 @@ class DemoSettings:
             raise DemosError("nothing to record: episodes and failures are both 0")
         if not 0.0 <= self.noise_rad <= 0.2:
             raise DemosError(f"noise: expected 0 to 0.2 rad, got {self.noise_rad}")
-
-
-@dataclass(frozen=True)
-class _Job:
-    seed: int
-    fault: str | None
-    retry: bool
-    noise_rad: float
-
-    @property
-    def wants_success(self) -> bool:
-        return self.fault is None or self.retry
 
 
 def write_demos(settings: DemoSettings, progress: bool = True) -> dict[str, Any]:
@@ -174,7 +159,7 @@ def _record(
     jobs = _jobs(settings)
     next_seed = settings.seed + len(jobs)
     with (
-        _pool(settings.workers, size) as pool,
+        Simulator(settings.workers, size) as simulator,
         tqdm(
             total=len(jobs), desc="demos", unit="episode", disable=not progress, mininterval=1.0
         ) as bar,
@@ -187,10 +172,10 @@ def _record(
                     f"{len(jobs)} episodes still do not turn out as asked: lower --noise"
                 )
             again = []
-            for job, episode in _ordered(pool, jobs):
+            for job, episode in simulator.run(jobs):
                 if not _as_asked(job, episode):
                     report["rejected"] += 1
-                    again.append(_Job(next_seed, job.fault, job.retry, job.noise_rad))
+                    again.append(DemoJob(next_seed, job.fault, job.retry, job.noise_rad))
                     next_seed += 1
                     continue
                 _add(dataset, contract, episode)
@@ -201,7 +186,7 @@ def _record(
     return report
 
 
-def _jobs(settings: DemoSettings) -> list[_Job]:
+def _jobs(settings: DemoSettings) -> list[DemoJob]:
     """Return the episodes to record, the kinds mixed so that any part of the set has them all."""
     kinds: list[tuple[str | None, bool]] = [(None, False)] * (settings.episodes - settings.retries)
     kinds += [("missed_grasp", True)] * settings.retries
@@ -211,12 +196,12 @@ def _jobs(settings: DemoSettings) -> list[_Job]:
     ]
     order = np.random.default_rng(settings.seed).permutation(len(kinds))
     return [
-        _Job(settings.seed + place, *kinds[kind], settings.noise_rad)
+        DemoJob(settings.seed + place, *kinds[kind], settings.noise_rad)
         for place, kind in enumerate(order)
     ]
 
 
-def _as_asked(job: _Job, episode: Episode) -> bool:
+def _as_asked(job: DemoJob, episode: Episode) -> bool:
     """Tell whether chance (noise, a lucky miss) left the episode what it was meant to be."""
     if job.wants_success:
         disturbed = episode.failure_frame is not None
@@ -293,35 +278,3 @@ def _check_contract(contract: Contract) -> None:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n")
-
-
-_worker_sim: PickPlaceSim | None = None
-
-
-def _pool(workers: int, size: tuple[int, int]) -> Any:
-    """Processes with a simulation each; spawned, as OpenGL and torch do not survive a fork."""
-    context = multiprocessing.get_context("spawn")
-    return context.Pool(workers, initializer=_start_worker, initargs=size)
-
-
-def _start_worker(height: int, width: int) -> None:
-    global _worker_sim
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    _worker_sim = PickPlaceSim(width, height)
-
-
-def _simulate(job: _Job) -> tuple[_Job, Episode]:
-    if _worker_sim is None:
-        raise RuntimeError("worker without a simulation: _start_worker did not run")
-    return job, roll_out(_worker_sim, job.seed, job.fault, job.retry, job.noise_rad)
-
-
-def _ordered(pool: Any, jobs: list[_Job]) -> Iterator[tuple[_Job, Episode]]:
-    """Yield the results in the order of the jobs; few at a time, an episode's images weigh 7 MB."""
-    pending: deque[Any] = deque()
-    for job in jobs:
-        pending.append(pool.apply_async(_simulate, (job,)))
-        if len(pending) > 6:
-            yield pending.popleft().get()
-    while pending:
-        yield pending.popleft().get()
