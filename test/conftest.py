@@ -27,3 +27,60 @@ def vx300s() -> Contract:
 def g1() -> Contract:
     """Contract of the real humanoid data set."""
     return load_contract(G1)
+
+
+def write_policy(contract: Contract, folder: Path, **config: object) -> Path:
+    """A small untrained checkpoint for a contract, that commands poses near the reset pose."""
+    import numpy as np
+    import torch
+    from lerobot.configs import FeatureType, PolicyFeature
+
+    from rewact_ros.policy.checkpoint import save_policy
+    from rewact_ros.policy.configuration_rewact import RewACTConfig
+    from rewact_ros.policy.modeling_rewact import RewACTPolicy
+    from rewact_ros.policy.processor_rewact import make_rewact_pre_post_processors
+
+    actions = len(contract.action_names)
+    home = torch.tensor(contract.reset.pose if contract.reset else np.zeros(actions))
+    state = home if len(contract.state_names) == actions else torch.zeros(len(contract.state_names))
+    inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (len(contract.state_names),))}
+    stats = {
+        "observation.state": {"mean": state.float(), "std": torch.ones(len(contract.state_names))},
+        "action": {"mean": home.float(), "std": torch.full((actions,), 0.05)},
+    }
+    for camera in contract.cameras:
+        height, width, channels = camera.shape
+        inputs[camera.key] = PolicyFeature(FeatureType.VISUAL, (channels, height, width))
+        stats[camera.key] = {
+            "mean": torch.full((3, 1, 1), 0.5),
+            "std": torch.full((3, 1, 1), 0.25),
+        }
+    settings = {
+        "chunk_size": 20,
+        "n_action_steps": 20,
+        "vision_backbone": "small_cnn",
+        "dim_model": 32,
+        "n_heads": 4,
+        "dim_feedforward": 64,
+        "n_encoder_layers": 1,
+        "use_vae": False,
+        "device": "cpu",
+    }
+    torch.manual_seed(0)
+    policy = RewACTPolicy(
+        RewACTConfig(
+            input_features=inputs,
+            output_features={"action": PolicyFeature(FeatureType.ACTION, (actions,))},
+            **{**settings, **config},
+        )
+    )
+    processors = make_rewact_pre_post_processors(policy.config, dataset_stats=stats)
+    record = {"hash": contract.hash, "signature": contract.signature()}
+    save_policy(folder, policy, *processors, contract=record)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_policy(vx300s: Contract, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoint folder of an untrained policy for the simulated arm."""
+    return write_policy(vx300s, tmp_path_factory.mktemp("policy") / "tiny")

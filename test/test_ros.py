@@ -1,0 +1,176 @@
+"""Messages, parameters and bring-up: the glue between ROS and the rest."""
+
+import sys
+import types
+from dataclasses import fields
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT
+from sensor_msgs.msg import CompressedImage, Image
+from trajectory_msgs.msg import JointTrajectory
+
+from rewact_ros.bringup import BringUp, processes
+from rewact_ros.contract import SampleError
+from rewact_ros.ros.convert import (
+    command_encoder,
+    decode_compressed,
+    decode_image,
+    image_message,
+    to_ns,
+    to_stamp,
+)
+from rewact_ros.ros.params import HilParams, ParameterError, params_yaml, validate
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+
+
+def raw(encoding, data, step):
+    msg = Image(height=5, width=7, encoding=encoding, step=step)
+    msg.data.frombytes(np.ascontiguousarray(data).tobytes())
+    return msg
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data"),
+    [
+        ("rgb8", PICTURE),
+        ("bgr8", PICTURE[..., ::-1]),
+        ("rgba8", np.dstack([PICTURE, np.full((5, 7), 9, np.uint8)])),
+        ("bgra8", np.dstack([PICTURE[..., ::-1], np.full((5, 7), 9, np.uint8)])),
+    ],
+)
+@pytest.mark.parametrize("padding", [0, 3])
+def test_colour_encodings_become_rgb_whatever_the_row_padding(encoding, data, padding):
+    rows = data.reshape(5, -1)
+    padded = np.hstack([rows, np.full((5, padding), 77, np.uint8)])
+    image = decode_image(raw(encoding, padded, padded.shape[1]), "front")
+    assert (image == PICTURE).all()
+
+
+def test_grey_becomes_three_equal_channels():
+    image = decode_image(raw("mono8", PICTURE[..., 0], 7), "front")
+    assert (image == PICTURE[..., :1]).all() and image.shape == (5, 7, 3)
+
+
+def test_an_image_survives_the_message_round_trip():
+    assert (decode_image(image_message(PICTURE, to_stamp(5), "front"), "front") == PICTURE).all()
+
+
+@pytest.mark.parametrize(
+    ("msg", "words"),
+    [
+        (raw("32FC1", np.zeros((5, 7), np.float32), 28), "32FC1"),
+        (raw("rgb8", PICTURE[:4], 21), "84 bytes"),
+        (raw("rgb8", PICTURE, 20), "step 20"),
+    ],
+)
+def test_an_unusable_image_is_refused_with_its_topic(msg, words):
+    with pytest.raises(SampleError, match=words) as error:
+        decode_image(msg, "front/image_raw")
+    assert "front/image_raw" in str(error.value)
+
+
+def test_a_jpeg_decodes_and_a_corrupt_one_is_refused():
+    smooth = np.full((16, 16, 3), (200, 40, 10), np.uint8)
+    data = cv2.imencode(".jpg", cv2.cvtColor(smooth, cv2.COLOR_RGB2BGR))[1].tobytes()
+    image = decode_compressed(CompressedImage(format="jpeg", data=data), "front")
+    assert np.abs(image.astype(int) - smooth).max() < 8
+    with pytest.raises(SampleError, match="does not decode"):
+        decode_compressed(CompressedImage(format="jpeg", data=data[:20]), "front")
+
+
+def test_stamps_keep_nanoseconds():
+    assert to_ns(to_stamp(1_700_000_000_123_456_789)) == 1_700_000_000_123_456_789
+
+
+def test_commands_carry_joint_names_where_the_type_has_them(vx300s):
+    from dataclasses import replace
+
+    part = replace(vx300s.action[0], type="trajectory_msgs/msg/JointTrajectory")
+    msg = command_encoder(part)(np.arange(7.0), to_stamp(0))
+    assert isinstance(msg, JointTrajectory)
+    assert msg.joint_names == list(part.joints)
+    assert list(msg.points[0].positions) == list(range(7))
+
+
+# Parameters -------------------------------------------------------------------------------------
+
+
+def test_the_parameter_file_is_the_one_that_the_declarations_give():
+    assert (ROOT / "config" / "params.yaml").read_text() == params_yaml()
+
+
+def test_a_parameter_out_of_bounds_is_refused_with_its_bounds():
+    metadata = {f.name: f.metadata for f in fields(HilParams)}
+    with pytest.raises(ParameterError, match="hil: parameter lease_timeout_s: expected 0.1 to 5.0, got 9"):
+        validate("hil", "lease_timeout_s", 9.0, metadata["lease_timeout_s"])
+    with pytest.raises(ParameterError, match="combine"):
+        validate("hil", "combine", "average", metadata["combine"])
+
+
+# Bring-up ---------------------------------------------------------------------------------------
+
+
+def test_one_argument_list_serves_launch_file_and_command_line():
+    import inspect
+
+    from rewact_ros.cli.up import up
+
+    assert set(inspect.signature(up).parameters) == {f.name for f in fields(BringUp)}
+
+
+def test_the_policy_runs_on_the_interpreter_that_was_asked_for(tmp_path):
+    nodes = {p.name: p for p in processes(BringUp(policy=str(tmp_path), sim=True, ml_python="/x/python"))}
+    assert list(nodes) == ["sim", "hil", "supervisor", "policy"]
+    assert nodes["policy"].command()[0] == "/x/python"
+    assert nodes["policy"].environment["PYTHONPATH"] == ""
+    assert nodes["hil"].command()[0] == sys.executable
+
+
+def test_a_namespace_reaches_every_node(tmp_path):
+    for process in processes(BringUp(policy=str(tmp_path), sim=True, namespace="left")):
+        assert "__ns:=/left" in process.command()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"contract": "nowhere.yaml"}, {"policy": "nowhere"}, {"real_time_factor": 2.0}]
+)
+def test_impossible_arguments_are_refused_before_anything_starts(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        BringUp(**wrong)
+
+
+def test_the_launch_file_starts_the_same_processes(monkeypatch):
+    """`launch` is not installable here; recorders in its place check what the file asks of it."""
+    started, declared = [], {}
+
+    def module(name, **members):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**members))
+
+    class Configuration:
+        def __init__(self, name):
+            self.name = name
+
+        def perform(self, context):
+            return context.get(self.name, declared[self.name])
+
+    module("launch", LaunchContext=dict, LaunchDescription=list)
+    module(
+        "launch.actions",
+        DeclareLaunchArgument=lambda name, default_value, description: declared.update({name: default_value}),
+        OpaqueFunction=lambda function: function,
+    )
+    module("launch.substitutions", LaunchConfiguration=Configuration)
+    module("launch_ros", actions=None)
+    module("launch_ros.actions", Node=lambda **kwargs: started.append(kwargs))
+    source = (ROOT / "launch" / "rewact.launch.py").read_text()
+    namespace = {}
+    exec(compile(source, "rewact.launch.py", "exec"), namespace)  # noqa: S102
+    description = namespace["generate_launch_description"]()
+    assert set(declared) == {f.name for f in fields(BringUp)}
+    description[-1]({"sim": "true", "policy": "none", "namespace": "left", "dry_run": "True"})
+    assert [s["executable"] for s in started] == ["sim", "hil", "supervisor"]
+    assert started[1]["parameters"][-1]["dry_run"] is True
+    assert all(s["namespace"] == "left" for s in started)

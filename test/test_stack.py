@@ -1,0 +1,201 @@
+"""The real stack: simulated robot, hil, supervisor and policy as processes on a ROS graph of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import rclpy
+import yaml
+from conftest import VX300S
+from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import Float64MultiArray
+
+from rewact_ros.action import ExecuteTask
+from rewact_ros.bringup import BringUp, processes
+from rewact_ros.cli.domain import own_domain
+from rewact_ros.cli.runner import BringUpError, Runner
+from rewact_ros.cli.task_client import StackError, TaskClient
+from rewact_ros.msg import ActionChunk, ControlStatus, Reward
+from rewact_ros.ros import interfaces as names
+
+pytestmark = pytest.mark.timeout(240)
+
+
+class Stack:
+    """A running robot, a client, and counters of what was on the wire."""
+
+    def __init__(self, runner, client, log):
+        self.runner, self.client, self.log = runner, client, log
+        self.commands, self.chunks, self.rewards = [], [], []
+        for kind, topic, sink, qos in (
+            (Float64MultiArray, "arm/commands", self.commands, names.COMMAND),
+            (ActionChunk, names.ACTION_CHUNK, self.chunks, names.EVENTS),
+            (Reward, names.REWARD, self.rewards, names.EVENTS),
+        ):
+            client.create_subscription(kind, topic, sink.append, qos)
+
+    def mode(self):
+        return self.client.control.mode if self.client.control else None
+
+    def wait(self, condition, what, timeout_s=60.0):
+        self.client.spin(condition, timeout_s, what)
+
+    def pause(self, seconds):
+        end_s = time.monotonic() + seconds
+        self.wait(lambda: time.monotonic() > end_s, "pause")
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory):
+    """Contract and parameters with long time limits: a busy test machine must not trip watchdogs."""
+    folder = tmp_path_factory.mktemp("patient")
+    data = yaml.safe_load(VX300S.read_text())
+    for key, value in data.items():
+        if key.startswith("observation"):
+            value["max_age_s"] = 1.5
+    data.update(heartbeat_timeout_s=1.5, max_chunk_age_s=1.0)
+    (folder / "vx300s.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
+    (folder / "params.yaml").write_text("/**/hil:\n  ros__parameters:\n    lease_timeout_s: 2.0\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stack(vx300s, tiny_policy, monkeypatch_module, patient):
+    monkeypatch_module.delenv("ROS_DOMAIN_ID", raising=False)
+    lock = own_domain()
+    log = []
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    args = BringUp(
+        contract=str(patient / "vx300s.yaml"),
+        params_file=str(patient / "params.yaml"),
+        policy=str(tiny_policy),
+        sim=True,
+    )
+    with Runner(processes(args), log.append) as runner:
+        client = TaskClient(vx300s, runner.poll)
+        try:
+            yield Stack(runner, client, log)
+        finally:
+            client.close()
+            pids = [runner.pid(name) for name in ("sim", "hil", "supervisor", "policy")]
+    rclpy.shutdown()
+    lock.release()
+    left = [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+    assert not left, f"processes left running: {left}"
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def test_the_reward_flows_while_disarmed_and_nothing_is_commanded(stack):
+    stack.client.wait_until_ready(120.0)
+    stack.wait(lambda: len(stack.rewards) > 20, "rewards")
+    assert stack.mode() == ControlStatus.DISARMED
+    assert not stack.commands
+    assert all(0 <= r.value <= 1 for r in stack.rewards)
+    stamps = [(r.header.stamp.sec, r.header.stamp.nanosec) for r in stack.rewards]
+    assert len(set(stamps)) == len(stamps), "one observation gave two rewards"
+
+
+def test_a_task_is_refused_while_disarmed(stack):
+    with pytest.raises(StackError, match="refused"):
+        stack.client.run_task("test", 1.0)
+    assert not stack.commands
+
+
+def test_a_task_runs_through_reset_and_policy_to_a_verdict(stack):
+    stack.client.arm()
+    log = stack.client.run_task("test", 2.0, settle_s=0.2)
+    assert log.outcome == ExecuteTask.Result.FAILURE and log.reason.startswith("timeout")
+    assert log.truth is not None and not log.truth.success
+    assert log.frames and log.rewards
+    assert stack.commands and all(len(c.data) == 7 for c in stack.commands)
+    timings = stack.client.timings()
+    assert timings["observation_to_command"].n > 10 and timings["command_interval"].n > 100
+    stack.wait(lambda: stack.mode() == ControlStatus.HOLD, "hold after the verdict")
+
+
+def test_a_killed_policy_leaves_the_arm_held_until_a_person_resumes(stack):
+    client = stack.client
+    client._log = None
+    sent = client._action.send_goal_async(ExecuteTask.Goal(task="test", timeout=60.0))
+    stack.wait(sent.done, "goal")
+    stack.wait(lambda: stack.mode() == ControlStatus.POLICY, "policy mode")
+    stack.pause(0.5)
+    os.kill(stack.runner.pid("policy"), signal.SIGKILL)
+    stack.wait(lambda: stack.mode() == ControlStatus.HOLD, "hold", 10.0)
+    assert client.control.resume_required
+    stack.pause(0.5)
+    held = list(stack.commands[-1].data)
+    # The policy is started again by the bring-up; the arm must not move by itself.
+    client.policy = None
+    stack.wait(lambda: client.policy is not None and client.policy.ready, "policy is back", 120.0)
+    stack.pause(0.5)
+    assert stack.mode() == ControlStatus.HOLD
+    assert list(stack.commands[-1].data) == held
+    goal = sent.result()
+    done = goal.get_result_async()
+    stack.wait(done.done, "result", 30.0)
+    assert done.result().result.outcome == ExecuteTask.Result.UNLABELLED
+    client.trigger("hil/resume")
+
+
+def test_cancelling_a_task_stops_motion(stack):
+    client = stack.client
+    sent = client._action.send_goal_async(ExecuteTask.Goal(task="test", timeout=60.0))
+    stack.wait(sent.done, "goal")
+    stack.wait(lambda: stack.mode() == ControlStatus.POLICY, "policy mode")
+    cancelled = sent.result().cancel_goal_async()
+    stack.wait(cancelled.done, "cancel")
+    stack.wait(lambda: stack.mode() == ControlStatus.HOLD, "hold", 10.0)
+    assert not client.control.resume_required
+
+
+def test_disarming_silences_the_command_topic(stack):
+    stack.client.trigger("hil/disarm")
+    stack.pause(0.5)
+    count = len(stack.commands)
+    stack.pause(0.5)
+    assert len(stack.commands) == count
+
+
+def test_a_second_robot_in_the_same_domain_is_refused(stack):
+    with pytest.raises(BringUpError, match="already running"):
+        own_domain()
+
+
+def node(name, *args):
+    """Run a node process that should refuse its configuration; returns (exit code, output)."""
+    command = [sys.executable, "-m", f"rewact_ros.nodes.{name}", "--ros-args"]
+    for arg in args:
+        command += ["-p", arg]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "words"),
+    [
+        ("hil", ["contract:='nowhere.yaml'"], "nowhere.yaml"),
+        ("hil", [f"contract:='{VX300S}'", "lease_timeout_s:=99.0"], "lease_timeout_s"),
+        ("supervisor", ["dwell:=50"], "dwell"),
+        ("sim", [f"contract:='{VX300S.with_name('g1.yaml')}'"], "expected the joints waist"),
+    ],
+)
+def test_a_wrong_configuration_ends_a_node_with_one_line(name, args, words):
+    code, output = node(name, *args)
+    assert code == 2
+    assert words in output and "Traceback" not in output
+
+
+def test_a_policy_for_another_robot_is_refused_at_bring_up(tiny_policy):
+    g1 = VX300S.with_name("g1.yaml")
+    code, output = node("policy", f"contract:='{g1}'", f"policy:='{tiny_policy}'")
+    assert code == 2
+    assert "rate_hz" in output and "expected 30.0, got 20.0" in output and "Traceback" not in output
