@@ -6,24 +6,24 @@ lists them.
 
 from dataclasses import fields
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from launch import LaunchContext, LaunchDescription
 from rewact_ros.bringup import BringUp, Process, default_policy, processes
 
 # Shown by --show-args.
 MEANING = {
     "contract": "contract file of the robot; empty: the simulated ViperX",
-    "policy": "checkpoint folder; empty: the one that ships for the simulated ViperX; none: no policy",
+    "policy": "checkpoint folder; empty: the one that ships for the simulated arm; none: no policy",
     "params_file": "ROS parameter file for all nodes, like config/params.yaml",
     "namespace": "prefix of all topics: one robot each",
     "use_sim_time": "follow /clock",
     "device": "auto, cpu or cuda",
     "dry_run": "compute commands, publish none",
     "sim": "start the simulated robot too",
-    "ml_python": "interpreter for the torch nodes, e.g. /path/to/.venv/bin/python beside a stock ROS",
+    "ml_python": "interpreter of the torch nodes, e.g. that of .venv beside a stock ROS",
     "seed": "first scene of the simulated robot",
     "real_time_factor": "speed of the simulated robot; other than 1 needs use_sim_time",
 }

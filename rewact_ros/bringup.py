@@ -44,8 +44,8 @@ class BringUp:
     def __post_init__(self) -> None:
         if self.real_time_factor != 1.0 and not self.use_sim_time:
             raise ValueError(
-                f"real_time_factor: {self.real_time_factor:g} needs use_sim_time, or ages and chunk "
-                "times would run at another speed than the robot"
+                f"real_time_factor: {self.real_time_factor:g} needs use_sim_time, or ages and "
+                "chunk times would run at another speed than the robot"
             )
         for name in ("contract", "params_file"):
             path = getattr(self, name)

@@ -41,8 +41,14 @@ def edited(path, change):
         (lambda d: d.update(rate_hz="fast"), ["rate_hz", "number", "fast"]),
         (lambda d: d.update(rate_hz=-1), ["rate_hz", "above 0", "-1"]),
         (lambda d: d.update(rate_hz=True), ["rate_hz", "number"]),
-        (lambda d: d["action"].update(type="std_msgs/msg/Float64MultiArry"), ["action.type", "Float64MultiArray"]),
-        (lambda d: d["action"]["velocity"].update(wrist_rotat=1.0), ["wrist_rotat", "did you mean 'wrist_rotate'"]),
+        (
+            lambda d: d["action"].update(type="std_msgs/msg/Float64MultiArry"),
+            ["action.type", "Float64MultiArray"],
+        ),
+        (
+            lambda d: d["action"]["velocity"].update(wrist_rotat=1.0),
+            ["wrist_rotat", "did you mean 'wrist_rotate'"],
+        ),
         (lambda d: d["action"]["position"].pop("elbow"), ["action.position.elbow", "missing"]),
         (lambda d: d["action"]["position"].update(elbow=[1, -1]), ["elbow", "low < high"]),
         (lambda d: d["action"].pop("acceleration"), ["action.acceleration", "missing"]),
@@ -50,8 +56,14 @@ def edited(path, change):
         (lambda d: d["action"].update(command="velocity"), ["controller_timeout_s", "missing"]),
         (lambda d: d["action"].update(unit="degrees"), ["action.unit", "rad", "degrees"]),
         (lambda d: d["action"]["joints"].append("elbow"), ["elbow"]),
-        (lambda d: d["observation.state"]["joints"].remove("elbow"), ["elbow", "observation.state"]),
-        (lambda d: d["observation.images.front"].update(shape=[96, 96]), ["front.shape", "height, width"]),
+        (
+            lambda d: d["observation.state"]["joints"].remove("elbow"),
+            ["elbow", "observation.state"],
+        ),
+        (
+            lambda d: d["observation.images.front"].update(shape=[96, 96]),
+            ["front.shape", "height, width"],
+        ),
         (lambda d: [d.pop(k) for k in list(d) if "images" in k], ["no camera"]),
         (lambda d: d["reset"].update(pose=[0.0]), ["reset.pose", "7", "1"]),
         (lambda d: d["reset"]["pose"].__setitem__(0, 9.0), ["reset.pose", "waist", "9.0"]),
@@ -178,7 +190,9 @@ def test_no_image_is_used_twice(vx300s):
     assert s.assemble(21) is None
 
 
-@pytest.mark.parametrize("silent", ["observation.state[0]", "observation.images.wrist", "observation.images.front"])
+@pytest.mark.parametrize(
+    "silent", ["observation.state[0]", "observation.images.wrist", "observation.images.front"]
+)
 def test_a_silent_stream_is_named_and_gives_no_observation(vx300s, silent):
     s = Streams(vx300s)
     s.joints(0), s.image("wrist", 0), s.image("front", 0)

@@ -208,7 +208,9 @@ class Robot:
 
     def chunk(self):
         """From an observation 20 ms ago: hold the measured joints plus an offset."""
-        return Chunk((self.ms - 20) * MS, self.path.epoch, np.tile(HOME + self.offset, (20, 1)), 0.05)
+        return Chunk(
+            (self.ms - 20) * MS, self.path.epoch, np.tile(HOME + self.offset, (20, 1)), 0.05
+        )
 
     def moving_under_policy(self):
         self.run(100)
@@ -251,7 +253,9 @@ def test_policy_moves_the_arm_smoothly_to_the_chunk(robot, vx300s):
 
 FAULTS = {
     "heartbeat": lambda r: setattr(r, "beat", False),
-    "front": lambda r: setattr(r, "policy_fault", "observation.images.front: last message 0.2 s ago"),
+    "front": lambda r: setattr(
+        r, "policy_fault", "observation.images.front: last message 0.2 s ago"
+    ),
     "joint state": lambda r: setattr(r, "joints", False),
     "chunk": lambda r: setattr(r, "chunks", False),
     "lease": lambda r: setattr(r, "renew", False),

@@ -104,7 +104,9 @@ def test_the_parameter_file_is_the_one_that_the_declarations_give():
 
 def test_a_parameter_out_of_bounds_is_refused_with_its_bounds():
     metadata = {f.name: f.metadata for f in fields(HilParams)}
-    with pytest.raises(ParameterError, match="hil: parameter lease_timeout_s: expected 0.1 to 5.0, got 9"):
+    with pytest.raises(
+        ParameterError, match="hil: parameter lease_timeout_s: expected 0.1 to 5.0, got 9"
+    ):
         validate("hil", "lease_timeout_s", 9.0, metadata["lease_timeout_s"])
     with pytest.raises(ParameterError, match="combine"):
         validate("hil", "combine", "average", metadata["combine"])
@@ -122,7 +124,9 @@ def test_one_argument_list_serves_launch_file_and_command_line():
 
 
 def test_the_policy_runs_on_the_interpreter_that_was_asked_for(tmp_path):
-    nodes = {p.name: p for p in processes(BringUp(policy=str(tmp_path), sim=True, ml_python="/x/python"))}
+    nodes = {
+        p.name: p for p in processes(BringUp(policy=str(tmp_path), sim=True, ml_python="/x/python"))
+    }
     assert list(nodes) == ["sim", "hil", "supervisor", "policy"]
     assert nodes["policy"].command()[0] == "/x/python"
     assert nodes["policy"].environment["PYTHONPATH"] == ""
@@ -159,7 +163,9 @@ def test_the_launch_file_starts_the_same_processes(monkeypatch):
     module("launch", LaunchContext=dict, LaunchDescription=list)
     module(
         "launch.actions",
-        DeclareLaunchArgument=lambda name, default_value, description: declared.update({name: default_value}),
+        DeclareLaunchArgument=lambda name, default_value, description: declared.update(
+            {name: default_value}
+        ),
         OpaqueFunction=lambda function: function,
     )
     module("launch.substitutions", LaunchConfiguration=Configuration)
@@ -167,7 +173,7 @@ def test_the_launch_file_starts_the_same_processes(monkeypatch):
     module("launch_ros.actions", Node=lambda **kwargs: started.append(kwargs))
     source = (ROOT / "launch" / "rewact.launch.py").read_text()
     namespace = {}
-    exec(compile(source, "rewact.launch.py", "exec"), namespace)  # noqa: S102
+    exec(compile(source, "rewact.launch.py", "exec"), namespace)
     description = namespace["generate_launch_description"]()
     assert set(declared) == {f.name for f in fields(BringUp)}
     description[-1]({"sim": "true", "policy": "none", "namespace": "left", "dry_run": "True"})

@@ -1,4 +1,4 @@
-"""The real stack: simulated robot, hil, supervisor and policy as processes on a ROS graph of their own."""
+"""The real stack: robot, hil, supervisor and policy as processes on a ROS graph of their own."""
 
 import os
 import signal
@@ -50,7 +50,7 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory):
-    """Contract and parameters with long time limits: a busy test machine must not trip watchdogs."""
+    """Contract and parameters with long time limits: a busy machine must not trip watchdogs."""
     folder = tmp_path_factory.mktemp("patient")
     data = yaml.safe_load(VX300S.read_text())
     for key, value in data.items():

@@ -60,7 +60,9 @@ class Run:
         for _ in range(round(seconds / 0.05)):
             self.t += 0.05
             if self.obedient:
-                self.control = {Want.HOLD: HOLD, Want.POLICY: POLICY, Want.RESET: RESET}[self.episode.want]
+                self.control = {Want.HOLD: HOLD, Want.POLICY: POLICY, Want.RESET: RESET}[
+                    self.episode.want
+                ]
             if self.reward is not None:
                 self.episode.reward(self.reward, self.t)
             self.episode.step(self.t, self.control)

@@ -2,9 +2,12 @@
 
 import typer
 
+from rewact_ros.cli.bench import bench
 from rewact_ros.cli.demo import demo
+from rewact_ros.cli.demos import demos
 from rewact_ros.cli.params import params
 from rewact_ros.cli.replay import replay
+from rewact_ros.cli.train import train
 from rewact_ros.cli.up import up
 
 app = typer.Typer(
@@ -13,7 +16,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command()(up)
-app.command()(demo)
-app.command()(replay)
-app.command()(params)
+for command in (up, demo, replay, demos, train, bench, params):
+    app.command()(command)

@@ -11,11 +11,21 @@ SEED = 300_000
 
 def demo(
     episodes: Annotated[int, typer.Option(min=1, help="Number of tasks.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Scene of the first task; the next one counts up.")] = SEED,
-    policy: Annotated[str, typer.Option(help="Checkpoint folder; default: the one that ships.")] = "",
-    contract: Annotated[str, typer.Option(help="Contract file; default: the simulated ViperX.")] = "",
-    out: Annotated[str, typer.Option(help="Folder for the results; default: runs/<time>-demo.")] = "",
-    timeout_s: Annotated[float, typer.Option(min=0.0, help="Running time per task; 0: default.")] = 0.0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Scene of the first task; the next one counts up.")
+    ] = SEED,
+    policy: Annotated[
+        str, typer.Option(help="Checkpoint folder; default: the one that ships.")
+    ] = "",
+    contract: Annotated[
+        str, typer.Option(help="Contract file; default: the simulated ViperX.")
+    ] = "",
+    out: Annotated[
+        str, typer.Option(help="Folder for the results; default: runs/<time>-demo.")
+    ] = "",
+    timeout_s: Annotated[
+        float, typer.Option(min=0.0, help="Running time per task; 0: default.")
+    ] = 0.0,
     verbose: Annotated[bool, typer.Option(help="Show the log of the nodes.")] = False,
 ) -> None:
     """Run the whole stack headless on unseen scenes and print what it did."""
@@ -42,7 +52,10 @@ def run_demo(
     from rewact_ros.runs import new_run
 
     args = BringUp(
-        contract=contract or default_contract(), policy=policy or default_policy(), sim=True, seed=seed
+        contract=contract or default_contract(),
+        policy=policy or default_policy(),
+        sim=True,
+        seed=seed,
     )
     robot = load_contract(args.contract)
     folder = Path(out) if out else new_run("demo")
@@ -63,7 +76,9 @@ def run_demo(
 
     try:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        typer.echo(f"starting robot, policy, hil and supervisor (ROS domain {os.environ['ROS_DOMAIN_ID']})")
+        typer.echo(
+            f"starting robot, policy, hil and supervisor (ROS domain {os.environ['ROS_DOMAIN_ID']})"
+        )
         with Runner(processes(args), write) as runner:
             client = TaskClient(robot, runner.poll)
             try:

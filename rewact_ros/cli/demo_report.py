@@ -21,7 +21,7 @@ STRIP_FRAMES = 8
 
 @dataclass(frozen=True)
 class Row:
-    """One task: the supervisor's verdict beside the truth. Times in seconds, NaN where undefined."""
+    """One task: the verdict beside the truth. Times in seconds, NaN where undefined."""
 
     seed: int
     verdict: str
@@ -71,7 +71,8 @@ class DemoReport:
         picture(self.folder / f"episode-{row.seed}.png", log, row)
         mark = "[green]✓[/]" if row.right else "[red]✗[/]"
         self._console.print(
-            f"{mark} seed {row.seed}: verdict {row.verdict}, truth {row.truth}, {row.duration_s:.1f} s"
+            f"{mark} seed {row.seed}: verdict {row.verdict}, truth {row.truth}, "
+            f"{row.duration_s:.1f} s"
             f" — {row.reason}"
         )
 
@@ -112,8 +113,18 @@ class DemoReport:
 
     def _episode_table(self) -> Table:
         table = Table(title=f"{len(self.rows)} tasks, policy {self._version}")
-        for name in ("seed", "verdict", "true outcome", "right", "duration s", "peak reward", "detection delay s"):
-            table.add_column(name, justify="left" if name in ("verdict", "true outcome") else "right")
+        for name in (
+            "seed",
+            "verdict",
+            "true outcome",
+            "right",
+            "duration s",
+            "peak reward",
+            "detection delay s",
+        ):
+            table.add_column(
+                name, justify="left" if name in ("verdict", "true outcome") else "right"
+            )
         for row in self.rows:
             truth = row.truth if row.truth == "success" else f"failure ({row.failure or row.stage})"
             table.add_row(
@@ -145,7 +156,9 @@ class DemoReport:
         titles = {"latency_ms": "observation → command", "command_interval_ms": "command interval"}
         for key, title in titles.items():
             t = self._timings[key]
-            table.add_row(title, *(f"{t[k]:.1f}" for k in ("p50", "p95", "p99", "max")), f"{t['n']}")
+            table.add_row(
+                title, *(f"{t[k]:.1f}" for k in ("p50", "p95", "p99", "max")), f"{t['n']}"
+            )
         return table
 
 
@@ -167,11 +180,16 @@ def picture(path: Path, log: EpisodeLog, row: Row) -> None:
         for k, i in enumerate(picks):
             seconds = log.frames[i][0] - log.running_s
             strip.text(k * width + 3, 10, f"{seconds:.1f} s", color="white", fontsize=8)
-    strip.set_title(f"seed {row.seed}: verdict {row.verdict}, truth {row.truth} — {row.reason}", fontsize=10)
+    strip.set_title(
+        f"seed {row.seed}: verdict {row.verdict}, truth {row.truth} — {row.reason}", fontsize=10
+    )
     if log.rewards:
         stamps, values = np.array(log.rewards).T
         curve.plot(stamps - log.running_s, values, color="tab:blue", label="predicted reward")
-    marks = (("true success", log.true_success_s, "tab:green"), ("verdict", log.verdict_s, "tab:red"))
+    marks = (
+        ("true success", log.true_success_s, "tab:green"),
+        ("verdict", log.verdict_s, "tab:red"),
+    )
     for label, time_s, colour in marks:
         if not math.isnan(time_s):
             curve.axvline(time_s - log.running_s, color=colour, linestyle="--", label=label)

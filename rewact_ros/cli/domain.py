@@ -26,4 +26,6 @@ def own_domain() -> RobotLock:
         except BringUpError:
             continue
     del os.environ["ROS_DOMAIN_ID"]
-    raise BringUpError(f"ROS domains {FIRST} to {LAST} are all in use: stop a bring-up, or set ROS_DOMAIN_ID")
+    raise BringUpError(
+        f"ROS domains {FIRST} to {LAST} are all in use: stop a bring-up, or set ROS_DOMAIN_ID"
+    )

@@ -1,4 +1,4 @@
-"""`rewact replay`: recorded robot data on the contract's topics, in real time, as a robot in dry-run."""
+"""`rewact replay`: recorded data on the contract's topics in real time, as a robot in dry-run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +9,15 @@ import typer
 def replay(
     dataset: Annotated[Path, typer.Option(help="Folder of a LeRobotDataset v3.")],
     contract: Annotated[str, typer.Option(help="Contract file of the recorded robot.")],
-    episodes: Annotated[str, typer.Option(help="Episodes to play: A:B, or a list such as 1,4.")] = "",
+    episodes: Annotated[
+        str, typer.Option(help="Episodes to play: A:B, or a list such as 1,4.")
+    ] = "",
     policy: Annotated[
         str, typer.Option(help="Checkpoint: also start policy, hil (dry-run) and supervisor.")
     ] = "",
-    out: Annotated[str, typer.Option(help="Folder for the report; default: runs/<time>-replay.")] = "",
+    out: Annotated[
+        str, typer.Option(help="Folder for the report; default: runs/<time>-replay.")
+    ] = "",
     verbose: Annotated[bool, typer.Option(help="Show the log of the nodes.")] = False,
 ) -> None:
     """Play a data set as if the robot were there; report action error and progress per episode.
@@ -25,7 +29,12 @@ def replay(
 
 
 def run_replay(
-    dataset: Path, contract: str, episodes: str, policy: str = "", out: str = "", verbose: bool = False
+    dataset: Path,
+    contract: str,
+    episodes: str,
+    policy: str = "",
+    out: str = "",
+    verbose: bool = False,
 ) -> Path:
     """Play and report; returns the folder of the report."""
     import contextlib

@@ -140,7 +140,9 @@ class ReplayRobot(Node):
                 break
             if time.monotonic() > deadline_s:
                 reason = self._policy.reason if self._policy else "no policy is running"
-                raise ContractError(f"replay: the stack is not ready after {READY_TIMEOUT_S:g} s: {reason}")
+                raise ContractError(
+                    f"replay: the stack is not ready after {READY_TIMEOUT_S:g} s: {reason}"
+                )
         self.destroy_client(client)
 
     def _hold_lease(self, last_s: float) -> float:
@@ -284,7 +286,9 @@ def _encode(kind: str, picture: NDArray[np.uint8], stamp, name: str):  # type: i
     return msg
 
 
-def _prefetch(images: Iterator[dict[str, NDArray[np.uint8]]]) -> Iterator[dict[str, NDArray[np.uint8]]]:
+def _prefetch(
+    images: Iterator[dict[str, NDArray[np.uint8]]],
+) -> Iterator[dict[str, NDArray[np.uint8]]]:
     """Decode ahead in a thread, so that a slow frame does not delay the next ones."""
     ahead: queue.Queue[object] = queue.Queue(maxsize=PREFETCH_FRAMES)
 
@@ -293,7 +297,7 @@ def _prefetch(images: Iterator[dict[str, NDArray[np.uint8]]]) -> Iterator[dict[s
             for pictures in images:
                 ahead.put(pictures)
             ahead.put(None)
-        except Exception as error:  # noqa: BLE001 - raised again in the reader
+        except Exception as error:
             ahead.put(error)
 
     threading.Thread(target=decode, name="decode", daemon=True).start()

@@ -40,14 +40,14 @@ class RobotLock:
     def __init__(self, namespace: str) -> None:
         domain = os.environ.get("ROS_DOMAIN_ID", "0")
         name = f"rewact_ros-{os.getuid()}-{domain}-{namespace.strip('/').replace('/', '-')}.lock"
-        self._file = open(Path(tempfile.gettempdir()) / name, "w")  # noqa: SIM115 - held while running
+        self._file = (Path(tempfile.gettempdir()) / name).open("w")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._file.close()
             raise BringUpError(
-                f"a robot is already running in ROS domain {domain}, namespace '/{namespace}': stop it, "
-                "or choose another ROS_DOMAIN_ID or namespace"
+                f"a robot is already running in ROS domain {domain}, namespace '/{namespace}': "
+                "stop it, or choose another ROS_DOMAIN_ID or namespace"
             ) from None
 
     def release(self) -> None:
@@ -154,7 +154,7 @@ class Runner:
             self._write(f"{name} | {text}")
 
     def stop(self) -> None:
-        """End every process: SIGINT, then SIGTERM, then SIGKILL. The sender of commands goes last."""
+        """End every process: SIGINT, then SIGTERM, then SIGKILL; the sender of commands last."""
         # hil brakes the arm while policy and supervisor go; stopping it first would cut that short.
         order = sorted(self._running, key=lambda name: name in ("hil", "sim"))
         for names in ([n for n in order if n not in ("hil", "sim")], order):

@@ -168,9 +168,7 @@ class TaskClient(Node):
         """
         self._log = log = EpisodeLog()
         self.spin(self._action.server_is_ready, 10.0, "action execute_task")
-        sent: Future = self._action.send_goal_async(
-            ExecuteTask.Goal(task=task, timeout=timeout_s)
-        )
+        sent: Future = self._action.send_goal_async(ExecuteTask.Goal(task=task, timeout=timeout_s))
         self.spin(sent.done, 10.0, "action execute_task")
         goal = sent.result()
         if not goal.accepted:

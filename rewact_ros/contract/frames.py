@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rewact_ros.contract.schema import STATE_KEY, Camera, Contract, StatePart
 
 NANO = 1_000_000_000
-# A camera at 1 kHz beside one at 5 Hz needs this many samples to be matched; beyond it, old ones go.
+# A stream at 1 kHz beside a camera at 5 Hz needs this many samples to be matched.
 HISTORY = 512
 
 
@@ -43,7 +43,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Stale:
-    """Why there is no observation: the stream that is missing, old or out of step, and the reason."""
+    """Why there is no observation: the stream that is missing, old or out of step, and why."""
 
     stream: str
     reason: str
@@ -64,10 +64,12 @@ def select_joints(
         (len(wanted),) float64.
 
     Raises:
-        SampleError: a joint is absent, listed twice or not finite, or names and values differ in length.
+        SampleError: a joint is absent, listed twice or not finite, or a value is missing.
     """
     if len(names) != len(values):
-        raise SampleError(f"{topic}: expected {len(names)} values for as many names, got {len(values)}")
+        raise SampleError(
+            f"{topic}: expected {len(names)} values for as many names, got {len(values)}"
+        )
     index = {name: i for i, name in enumerate(names)}
     if len(index) != len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
@@ -138,7 +140,9 @@ class FrameAssembler:
                 )
         return None
 
-    def assemble(self, now_s: float | None = None, now_ns: int | None = None) -> Frame | Stale | None:
+    def assemble(
+        self, now_s: float | None = None, now_ns: int | None = None
+    ) -> Frame | Stale | None:
         """Build the observation of the newest reference image.
 
         Args:
@@ -178,7 +182,9 @@ class FrameAssembler:
 
     def _join(self, picked: dict[str, Sample]) -> dict[str, NDArray[np.generic]]:
         parts = [picked[state_stream(i)].value for i in range(len(self.contract.state))]
-        values: dict[str, NDArray[np.generic]] = {STATE_KEY: np.concatenate(parts).astype(np.float32)}
+        values: dict[str, NDArray[np.generic]] = {
+            STATE_KEY: np.concatenate(parts).astype(np.float32)
+        }
         for camera in self.contract.cameras:
             values[camera.key] = picked[camera.key].value
         return values
@@ -206,7 +212,7 @@ def image_sample(
     """
     if image.shape != camera.shape or image.dtype != np.uint8:
         raise SampleError(
-            f"{camera.topic}: expected a {camera.shape} uint8 image, got {image.shape} {image.dtype}; "
-            "set the camera to that size or correct 'shape' in the contract"
+            f"{camera.topic}: expected a {camera.shape} uint8 image, got {image.shape} "
+            f"{image.dtype}; set the camera to that size or correct 'shape' in the contract"
         )
     return Sample(stamp_ns, received_s, image)

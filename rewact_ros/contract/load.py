@@ -47,9 +47,13 @@ def load_contract(path: str | Path) -> Contract:
     try:
         data = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise ContractError(f"contract {path}: {error.strerror}; give a file like config/robots/vx300s.yaml")
+        raise ContractError(
+            f"contract {path}: {error.strerror}; give a file like config/robots/vx300s.yaml"
+        ) from None
     except yaml.YAMLError as error:
-        raise ContractError(f"contract {path}: not valid YAML: {str(error).replace(chr(10), ' ')}")
+        raise ContractError(
+            f"contract {path}: not valid YAML: {' '.join(str(error).split())}"
+        ) from None
     try:
         return parse_contract(data)
     except ContractError as error:
@@ -68,7 +72,9 @@ def parse_contract(data: object) -> Contract:
     action = tuple(_action_part(part) for part in top.parts(ACTION_KEY))
     rate_hz = top.positive("rate_hz")
     teleop_section = top.section("teleop", {})
-    teleop = tuple(_teleop(name, teleop_section.section(name)) for name in list(teleop_section.data))
+    teleop = tuple(
+        _teleop(name, teleop_section.section(name)) for name in list(teleop_section.data)
+    )
     contract = Contract(
         robot=top.text("robot"),
         rate_hz=rate_hz,
@@ -106,7 +112,9 @@ class _Section:
             return self.data[key]
         if default is ...:
             near = difflib.get_close_matches(key, map(str, self.data), 1, 0.75)
-            hint = f"; did you mean it by '{near[0]}'?" if near and near[0] not in self._known else ""
+            hint = (
+                f"; did you mean it by '{near[0]}'?" if near and near[0] not in self._known else ""
+            )
             raise ContractError(f"{self.path(key)}: missing{hint}")
         return default
 
@@ -114,7 +122,11 @@ class _Section:
         for key in self.data:
             if key not in self._known:
                 near = difflib.get_close_matches(str(key), sorted(self._known), 1)
-                hint = f"; the nearest known key is '{near[0]}'" if near else f"; known: {sorted(self._known)}"
+                hint = (
+                    f"; the nearest known key is '{near[0]}'"
+                    if near
+                    else f"; known: {sorted(self._known)}"
+                )
                 raise ContractError(f"{self.path(str(key))}: unknown key{hint}")
 
     def section(self, key: str, default: Any = ...) -> "_Section":
@@ -158,8 +170,10 @@ class _Section:
             raise ContractError(f"{where}: expected each joint once, got {repeated[0]} twice")
         return tuple(value)
 
-    def per_joint(self, key: str, joints: tuple[str, ...], default: Any = ...) -> list[tuple[str, Any]]:
-        """One value for all joints, or a mapping by joint in which `default` stands for the rest."""
+    def per_joint(
+        self, key: str, joints: tuple[str, ...], default: Any = ...
+    ) -> list[tuple[str, Any]]:
+        """One value for all joints, or a mapping by joint with a `default` for the rest."""
         value = self.get(key, default)
         if not isinstance(value, Mapping):
             return [(self.path(key), value) for _ in joints]
@@ -248,8 +262,8 @@ def _action_part(section: _Section) -> ActionPart:
     command = section.get("command")
     if command in ("delta", "relative", "pose", "end_effector"):
         raise ContractError(
-            f"{section.path('command')}: '{command}' actions are not supported; record absolute joint "
-            "positions or velocities"
+            f"{section.path('command')}: '{command}' actions are not supported; record absolute "
+            "joint positions or velocities"
         )
 
     def values(key: str) -> tuple[float, ...]:
@@ -268,13 +282,15 @@ def _action_part(section: _Section) -> ActionPart:
         max_start_jump=values("max_start_jump"),
         on_stale=section.choice("on_stale", ("hold",), "hold"),
         controller_timeout_s=(
-            section.positive("controller_timeout_s") if "controller_timeout_s" in section.data else None
+            section.positive("controller_timeout_s")
+            if "controller_timeout_s" in section.data
+            else None
         ),
     )
     if part.command == "velocity" and part.controller_timeout_s is None:
         raise ContractError(
-            f"{section.path('controller_timeout_s')}: missing; a velocity interface keeps moving when "
-            "commands stop, so give the time after which the robot's own controller stops"
+            f"{section.path('controller_timeout_s')}: missing; a velocity interface keeps moving "
+            "when commands stop, so give the time after which the robot's own controller stops"
         )
     section.finish()
     return part
@@ -286,7 +302,9 @@ def _teleop(name: str, section: _Section) -> TeleopSource:
         inner = section.section("deadman")
         button = inner.get("button")
         if not isinstance(button, int) or isinstance(button, bool) or button < 0:
-            raise ContractError(f"{inner.path('button')}: expected a button index, got {_short(button)}")
+            raise ContractError(
+                f"{inner.path('button')}: expected a button index, got {_short(button)}"
+            )
         deadman = Deadman(topic=inner.text("topic"), button=button)
         inner.finish()
     source = TeleopSource(
@@ -304,12 +322,16 @@ def _reset(section: _Section, action: tuple[ActionPart, ...]) -> Reset:
     pose = section.get("pose")
     if not isinstance(pose, list) or len(pose) != len(joints):
         got = len(pose) if isinstance(pose, list) else _short(pose)
-        raise ContractError(f"reset.pose: expected {len(joints)} numbers in action order, got {got}")
+        raise ContractError(
+            f"reset.pose: expected {len(joints)} numbers in action order, got {got}"
+        )
     limits = [limit for part in action for limit in part.position]
     numbers = tuple(_number(f"reset.pose[{i}]", v) for i, v in enumerate(pose))
     for joint, number, (low, high) in zip(joints, numbers, limits, strict=True):
         if not low <= number <= high:
-            raise ContractError(f"reset.pose: {joint}: expected within [{low}, {high}], got {number}")
+            raise ContractError(
+                f"reset.pose: {joint}: expected within [{low}, {high}], got {number}"
+            )
     reset = Reset(pose=numbers, duration_s=section.positive("duration_s"))
     section.finish()
     return reset
@@ -325,16 +347,20 @@ def _check_whole(contract: Contract) -> None:
     for joint in contract.action_names:
         if joint not in measured:
             raise ContractError(
-                f"{ACTION_KEY}.joints: {joint} is commanded but its position is not in {STATE_KEY}; "
-                "the start-jump guard needs it"
+                f"{ACTION_KEY}.joints: {joint} is commanded but its position is not in "
+                f"{STATE_KEY}; the start-jump guard needs it"
             )
     rates = {part.command_rate_hz for part in contract.action}
     if len(rates) > 1:
-        raise ContractError(f"{ACTION_KEY}.command_rate_hz: expected one rate for all parts, got {sorted(rates)}")
+        raise ContractError(
+            f"{ACTION_KEY}.command_rate_hz: expected one rate for all parts, got {sorted(rates)}"
+        )
     if contract.command_rate_hz < contract.rate_hz:
         raise ContractError(
             f"{ACTION_KEY}.command_rate_hz: expected at least rate_hz ({contract.rate_hz}), "
             f"got {contract.command_rate_hz}"
         )
     if contract.replan_hz > contract.rate_hz:
-        raise ContractError(f"replan_hz: expected at most rate_hz ({contract.rate_hz}), got {contract.replan_hz}")
+        raise ContractError(
+            f"replan_hz: expected at most rate_hz ({contract.rate_hz}), got {contract.replan_hz}"
+        )

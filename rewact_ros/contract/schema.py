@@ -17,7 +17,7 @@ ACTION_KEY = "action"
 
 
 class ContractError(ValueError):
-    """A contract, or something that must agree with it, is wrong; the message says where and how to mend."""
+    """A contract, or what must agree with it, is wrong; the message says where and how to mend."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,9 @@ def signature_of_dataset(info: dict[str, Any]) -> dict[str, Any]:
             features[key] = {"shape": shape}
     for key in (STATE_KEY, ACTION_KEY):
         if key not in features:
-            raise ContractError(f"data set: no feature '{key}' in meta/info.json; got {list(features)}")
+            raise ContractError(
+                f"data set: no feature '{key}' in meta/info.json; got {list(features)}"
+            )
     return {"rate_hz": float(info["fps"]), "features": features}
 
 

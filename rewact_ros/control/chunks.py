@@ -49,7 +49,11 @@ class ChunkQueue:
     """
 
     def __init__(
-        self, joints: int, combine: str = "ensemble", coefficient: float = 0.01, max_age_s: float = 0.5
+        self,
+        joints: int,
+        combine: str = "ensemble",
+        coefficient: float = 0.01,
+        max_age_s: float = 0.5,
     ) -> None:
         if combine not in ("replace", "ensemble"):
             raise ValueError(f"combine: expected 'replace' or 'ensemble', got '{combine}'")
@@ -81,7 +85,9 @@ class ChunkQueue:
         if chunk.epoch != self._epoch:
             raise ChunkError(f"chunk of epoch {chunk.epoch}, current epoch is {self._epoch}")
         if chunk.positions.ndim != 2 or chunk.positions.shape[1] != self._joints:
-            raise ChunkError(f"chunk has shape {chunk.positions.shape}, expected (steps, {self._joints})")
+            raise ChunkError(
+                f"chunk has shape {chunk.positions.shape}, expected (steps, {self._joints})"
+            )
         if len(chunk.positions) == 0:
             raise ChunkError("chunk has no steps")
         if not np.isfinite(chunk.positions).all():
@@ -91,7 +97,9 @@ class ChunkQueue:
         if now_ns - chunk.stamp_ns > self._max_age_ns:
             raise ChunkError(f"chunk is {(now_ns - chunk.stamp_ns) / NANO:.2f} s old")
         if chunk.stamp_ns - now_ns > self._max_age_ns:
-            raise ChunkError(f"chunk is stamped {(chunk.stamp_ns - now_ns) / NANO:.2f} s in the future")
+            raise ChunkError(
+                f"chunk is stamped {(chunk.stamp_ns - now_ns) / NANO:.2f} s in the future"
+            )
         newest = self.newest_stamp_ns
         if newest is not None and chunk.stamp_ns <= newest:
             raise ChunkError("chunk is not newer than the last one")

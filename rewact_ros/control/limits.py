@@ -89,7 +89,7 @@ class SafetyGate:
     def _braking_speed(self, distance: FloatArray) -> FloatArray:
         """Largest speed from which braking, in whole ticks, ends within `distance`.
 
-        With k further ticks of braking after this one, (k + 1) v - k (k + 1) / 2 · a·dt = distance / dt.
+        With k further ticks of braking: (k + 1) v - k (k + 1) / 2 · a·dt = distance / dt.
         """
         step = self._limits.acceleration * self._dt
         reach = np.abs(distance) / self._dt

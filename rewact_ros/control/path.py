@@ -14,7 +14,7 @@ from rewact_ros.control.timing import DurationHistogram
 
 FloatArray = NDArray[np.float64]
 RESUME = "check the robot, then call ~/resume"
-# Peak speed and acceleration of a minimum-jerk motion over unit distance and time (Flash & Hogan 1985).
+# Peak speed and acceleration of a unit minimum-jerk motion (Flash & Hogan 1985).
 MIN_JERK_SPEED, MIN_JERK_ACCELERATION = 1.875, 5.7735
 
 

@@ -39,7 +39,9 @@ class RecordedEpisodes:
     def __init__(self, root: str | Path, contract: Contract) -> None:
         root = Path(root)
         if not (root / "meta" / "info.json").is_file():
-            raise ContractError(f"data set {root}: no meta/info.json; give the folder of a LeRobotDataset v3")
+            raise ContractError(
+                f"data set {root}: no meta/info.json; give the folder of a LeRobotDataset v3"
+            )
         self.meta = LeRobotDatasetMetadata(repo_id=root.name, root=root)
         check_signature(contract, signature_of_dataset(self.meta.info), f"data set {root}")
         self._contract = contract
@@ -88,4 +90,6 @@ class RecordedEpisodes:
                 sent += 1
                 if sent == length:
                     return
-        raise ContractError(f"{path}: episode {index} has {length} frames, the video only {sent} of them")
+        raise ContractError(
+            f"{path}: episode {index} has {length} frames, the video only {sent} of them"
+        )

@@ -1,103 +1,107 @@
-"""What a policy predicts on recorded episodes, against baselines, and what its reward looks at."""
+"""A policy against a recording: action error, progress, and what the reward head looks at."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from lerobot.utils.constants import ACTION, OBS_STATE
-from scipy.stats import spearmanr
+from numpy.typing import NDArray
 
-from rewact_ros.policy.checkpoint import LoadedPolicy
-from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD
+from rewact_ros.contract import Contract
+from rewact_ros.data.recorded import RecordedEpisode, RecordedEpisodes
+from rewact_ros.policy.engine import TorchEngine
+from rewact_ros.reward.metrics import spearman
 
-from .demonstrations import Demonstrations
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class OpenLoop:
-    """Figures over episodes; action errors are means over valid chunk steps and joints.
+    """Figures of one episode; L1 is the mean over chunk steps and joints, in contract units.
 
     Attributes:
-        action_l1: policy, contract units.
-        hold_l1: baseline that holds the current state (NaN where state and action differ in width).
-        mean_l1: baseline that always gives the training actions' mean.
-        reward_mae: against the labels (NaN where none is known).
-        spearman: per episode, predicted reward with time.
-        swapped_image: mean Spearman over episodes whose images come from random other times, with
-            the time of the state and with the time of the image: {"state": ..., "image": ...}.
-        rewards: per episode, predicted reward of every frame.
+        l1, l1_hold, l1_mean: of the policy, of holding the measured joints, of a constant action.
+        spearman: rank correlation of predicted progress with time.
+        l1_other_image, l1_other_state: against the recording at the time of the input that stayed.
+        spearman_state_time, spearman_image_time: of the progress predicted from a state and an
+            image of two different times, with the time of either.
     """
 
-    action_l1: float
-    hold_l1: float
-    mean_l1: float
-    reward_mae: float
-    spearman: dict[int, float]
-    swapped_image: dict[str, float]
-    rewards: dict[int, list[float]]
+    episode: int
+    frames: int
+    l1: float
+    l1_hold: float
+    l1_mean: float
+    spearman: float
+    l1_other_image: float
+    l1_other_state: float
+    spearman_state_time: float
+    spearman_image_time: float
+    progress: FloatArray
 
 
-def evaluate_open_loop(
-    loaded: LoadedPolicy, data: Demonstrations, episodes: list[int], train_rows: np.ndarray
+def evaluate_episode(
+    engine: TorchEngine,
+    contract: Contract,
+    recorded: RecordedEpisodes,
+    index: int,
+    mean_action: FloatArray,
+    seed: int = 0,
 ) -> OpenLoop:
-    """Evaluate on ``episodes`` of ``data``.
+    """Run a policy over one recorded episode, once as recorded and once with swapped images.
 
     Args:
-        loaded: the policy.
-        data: decoded at the policy's image size.
-        episodes: to evaluate on; the policy must not have seen them.
-        train_rows: rows whose actions make the mean baseline.
+        mean_action: (A,) the constant baseline.
+        seed: draws which image goes with which state in the swap; every frame is used once.
     """
-    errors: dict[str, list[np.ndarray]] = {"policy": [], "hold": [], "mean": []}
-    mean = data.action[train_rows].mean(0)
-    rewards, spearman, reward_errors = {}, {}, []
-    swapped: dict[str, list[float]] = {"state": [], "image": []}
-    rng = np.random.default_rng(0)
-    for episode in episodes:
-        rows = data.rows([episode])
-        raw, actions, reward = _predict(loaded, data, rows, rows)
-        target, valid = raw[ACTION].numpy(), ~raw[ACTION_IS_PAD].numpy()
-        errors["policy"].append(np.abs(actions - target)[valid])
-        errors["mean"].append(np.abs(mean - target)[valid])
-        if data.state.shape == data.action.shape:
-            errors["hold"].append(np.abs(data.state[rows][:, None] - target)[valid])
-        reward_errors.append(np.abs(reward - data.reward[rows]))
-        rewards[episode] = reward.tolist()
-        spearman[episode] = float(spearmanr(reward, rows).statistic)
-        other = rng.permutation(rows)
-        _, _, mixed = _predict(loaded, data, rows, other)
-        swapped["state"].append(spearmanr(mixed, rows).statistic)
-        swapped["image"].append(spearmanr(mixed, other).statistic)
+    episode = recorded.episode(index)
+    images = list(recorded.images(index))
+    n = len(episode.times)
+    order = np.random.default_rng(seed + index).permutation(n)
+    straight = [engine.infer(_observation(episode, images, i, i)) for i in range(n)]
+    swapped = [engine.infer(_observation(episode, images, i, int(order[i]))) for i in range(n)]
+    chunk = len(straight[0].actions)
+    target = [episode.action[i : i + chunk] for i in range(n)]
 
-    def mean_of(parts: list[np.ndarray]) -> float:
-        return float(np.concatenate(parts).mean()) if parts else float("nan")
+    def l1(predictions: Sequence[NDArray[np.generic]], times: Sequence[int]) -> float:
+        errors = [
+            np.abs(p[: len(target[t])] - target[t]).mean()
+            for p, t in zip(predictions, times, strict=True)
+        ]
+        return float(np.mean(errors))
 
-    known = np.concatenate(reward_errors)
-    known = known[~np.isnan(known)]
+    def constant(row: FloatArray) -> FloatArray:
+        return np.tile(row, (chunk, 1))
+
+    own = list(range(n))
+    actions = [p.actions for p in straight]
+    progress = np.array([p.reward for p in straight], dtype=float)
+    crossed = np.array([p.reward for p in swapped], dtype=float)
+    hold = episode.state[:, contract.action_in_state]
     return OpenLoop(
-        action_l1=mean_of(errors["policy"]),
-        hold_l1=mean_of(errors["hold"]),
-        mean_l1=mean_of(errors["mean"]),
-        reward_mae=float(known.mean()) if len(known) else float("nan"),
-        spearman=spearman,
-        swapped_image={key: float(np.mean(values)) for key, values in swapped.items()},
-        rewards=rewards,
+        episode=index,
+        frames=n,
+        l1=l1(actions, own),
+        l1_hold=l1([constant(row) for row in hold], own),
+        l1_mean=l1([constant(mean_action)] * n, own),
+        spearman=spearman(own, progress),
+        l1_other_image=l1([p.actions for p in swapped], own),
+        l1_other_state=l1([p.actions for p in swapped], order.tolist()),
+        spearman_state_time=spearman(own, crossed),
+        spearman_image_time=spearman(order, crossed),
+        progress=progress,
     )
 
 
-@torch.inference_mode()
-def _predict(loaded: LoadedPolicy, data: Demonstrations, rows: np.ndarray, image_rows: np.ndarray):
-    """Raw batch of ``rows``, actions (M, chunk, A) and rewards (M,); images from ``image_rows``."""
-    chunk, actions, rewards = loaded.config.chunk_size, [], []
-    for part, image_part in zip(
-        np.array_split(rows, len(rows) // 64 + 1),
-        np.array_split(image_rows, len(rows) // 64 + 1),
-        strict=True,
-    ):
-        batch = data.batch(image_part, chunk)
-        batch[OBS_STATE] = torch.from_numpy(data.state[part])
-        action, reward = loaded.policy.predict(loaded.preprocessor(batch))
-        actions.append(loaded.postprocessor(action).numpy())
-        rewards.append(reward.cpu().numpy())
-    steps = replace(data, frames={}).batch(rows, chunk)
-    return steps, np.concatenate(actions), np.concatenate(rewards)
+def mean_action(recorded: RecordedEpisodes, episodes: Sequence[int]) -> FloatArray:
+    """(A,) mean of the recorded actions of some episodes."""
+    return np.concatenate([recorded.episode(i).action for i in episodes]).mean(axis=0)
+
+
+def _observation(
+    episode: RecordedEpisode,
+    images: list[dict[str, NDArray[np.uint8]]],
+    state_at: int,
+    image_at: int,
+) -> dict[str, NDArray[np.generic]]:
+    state = episode.state[state_at].astype(np.float32)
+    return {"observation.state": state, **images[image_at]}

@@ -125,8 +125,8 @@ class PolicyNode(LifecycleNode):
         self._inputs = []
         for i, part in enumerate(self.contract.state):
 
-            def on_state(msg, part=part, stream=state_stream(i)):  # type: ignore[no-untyped-def]
-                self._store(stream, lambda now_s: state_sample(part, msg, now_s))
+            def on_state(msg, part=part, i=i):  # type: ignore[no-untyped-def]
+                self._store(state_stream(i), lambda now_s: state_sample(part, msg, now_s))
 
             self._inputs.append(
                 self.create_subscription(JointState, part.topic, on_state, names.SENSOR)
@@ -137,9 +137,7 @@ class PolicyNode(LifecycleNode):
                 self._store(camera.key, lambda now_s: camera_sample(camera, msg, now_s))
 
             self._inputs.append(
-                self.create_subscription(
-                    camera_type(camera), camera.topic, on_image, names.SENSOR
-                )
+                self.create_subscription(camera_type(camera), camera.topic, on_image, names.SENSOR)
             )
         self._inputs.append(
             self.create_subscription(
@@ -190,7 +188,7 @@ class PolicyNode(LifecycleNode):
                 self._inference.add(elapsed_s)
                 self._publish(frame, epoch, prediction, elapsed_s)
                 self._worker_fault = ""
-        except Exception as error:  # noqa: BLE001 - a dead worker must show in the heartbeat
+        except Exception as error:
             self._worker_fault = f"inference failed: {error}"
             self.get_logger().error(self._worker_fault)
 
@@ -233,7 +231,7 @@ class PolicyNode(LifecycleNode):
         age_s = now.age_s - self._last_frame_s
         if age_s <= reference.max_age_s:
             return "", ""
-        # The last refusal (wrong size, out of step) explains more than the age that follows from it.
+        # The last refusal (wrong size, out of step) explains more than the age that follows.
         stale = self._stale or self.assembler.check_fresh(now.age_s, now.ros_ns)
         stale = stale or Stale(reference.key, f"no new image for {age_s:.2f} s")
         return stale.stream, stale.reason

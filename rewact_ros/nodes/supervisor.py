@@ -223,7 +223,8 @@ class SupervisorNode(Node):
         verdict = episode.verdict
         assert verdict is not None and self._ended is not None
         self.get_logger().info(
-            f"episode {self.episode_id}: {verdict.outcome.name}, {verdict.termination}: {verdict.detail}"
+            f"episode {self.episode_id}: {verdict.outcome.name}, {verdict.termination}: "
+            f"{verdict.detail}"
         )
         self._publish_event(
             EpisodeEvent.VERDICT, int(verdict.outcome), verdict.termination, "supervisor"

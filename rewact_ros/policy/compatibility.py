@@ -26,7 +26,9 @@ def check_contract(loaded: LoadedPolicy, contract: Contract) -> None:
     features = {**loaded.config.input_features, **loaded.config.output_features}
     for key, feature in features.items():
         if key not in expected:
-            raise CheckpointError(f"{what}: needs '{key}', which the contract of {contract.robot} lacks")
+            raise CheckpointError(
+                f"{what}: needs '{key}', which the contract of {contract.robot} lacks"
+            )
         if tuple(feature.shape) != expected[key]:
             raise CheckpointError(
                 f"{what}: {key}: expected shape {expected[key]} as in the contract of "

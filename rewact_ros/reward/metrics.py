@@ -21,7 +21,7 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:
-    """Spearman's rank correlation of two (N,) series; ties share their mean rank; NaN if constant."""
+    """Spearman's rank correlation of two (N,) series; ties share a mean rank; NaN if constant."""
     ranks_a, ranks_b = _ranks(np.asarray(a, dtype=float)), _ranks(np.asarray(b, dtype=float))
     if ranks_a.std() == 0 or ranks_b.std() == 0:
         return math.nan

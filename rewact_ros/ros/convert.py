@@ -1,4 +1,4 @@
-"""Messages ↔ NumPy. Images are converted here rather than by cv_bridge, which breaks with NumPy 2."""
+"""Messages ↔ NumPy. Images are converted here: Jazzy's cv_bridge breaks with NumPy 2."""
 
 import array
 import sys

@@ -4,12 +4,10 @@ ROS descriptors, command-line flags and `config/params.yaml` all come from these
 """
 
 from dataclasses import MISSING, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rclpy.node import Node
-
-T = TypeVar("T")
 
 
 class ParameterError(ValueError):
@@ -62,7 +60,9 @@ class HilParams:
 class SupervisorParams:
     """Node `supervisor`."""
 
-    threshold: float = _param(0.9, "filtered progress that counts as complete", low=0.01, high=0.999)
+    threshold: float = _param(
+        0.9, "filtered progress that counts as complete", low=0.01, high=0.999
+    )
     filter_s: float = _param(0.1, "time constant of the progress filter", "s", 0.001, 10.0)
     dwell: int = _param(8, "complete samples needed within the window", low=1, high=1000)
     window: int = _param(10, "samples in the dwell window", low=1, high=1000)
@@ -70,7 +70,9 @@ class SupervisorParams:
     reset_motion: bool = _param(True, "move to the contract's reset pose before a task")
     reset_service: str = _param("", "std_srvs/Trigger called after the reset motion; empty: none")
     reset_timeout_s: float = _param(15.0, "longest reset", "s", 0.1, 3600.0)
-    hold_timeout_s: float = _param(5.0, "longest hold within a task before it is given up", "s", 0.0, 3600.0)
+    hold_timeout_s: float = _param(
+        5.0, "longest hold within a task before it is given up", "s", 0.0, 3600.0
+    )
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def validate(node: str, name: str, value: Any, metadata: Any) -> None:
         raise ParameterError(f"{node}: parameter {name}: expected {low} to {high}, got {value}")
 
 
-def declare(node: "Node", params: type[T]) -> T:
+def declare[T](node: "Node", params: type[T]) -> T:
     """Declare all parameters of a dataclass on a node and read them.
 
     Raises:
@@ -143,7 +145,9 @@ def params_yaml() -> str:
             if f.default is MISSING or (isinstance(f.default, str) and not f.default):
                 lines.append(f"    # {f.name}: {m['doc']}")
             else:
-                lines.append(f"    {f.name}: {_yaml(f.default)}  # {m['doc']}{unit}{bounds}{choices}")
+                lines.append(
+                    f"    {f.name}: {_yaml(f.default)}  # {m['doc']}{unit}{bounds}{choices}"
+                )
     return "\n".join(lines) + "\n"
 
 

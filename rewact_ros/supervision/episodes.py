@@ -34,7 +34,7 @@ class Want(IntEnum):
 
 @dataclass(frozen=True)
 class Control:
-    """What hil last said: mode number of `ControlStatus`, reason and the latch of a watchdog stop."""
+    """What hil last said: mode of `ControlStatus`, reason and the latch of a watchdog stop."""
 
     mode: int
     reason: str

@@ -49,7 +49,7 @@ class ProgressMonitor:
         return len(self._hits) == self.settings.window and sum(self._hits) >= self.settings.dwell
 
     def add(self, reward: float, stamp_s: float) -> None:
-        """Take one reward with its observation time; out-of-order and non-finite ones are ignored."""
+        """Take one reward with its observation time; late and non-finite ones are ignored."""
         if not math.isfinite(reward) or stamp_s <= self._last_s:
             return
         gap = stamp_s - self._last_s
@@ -57,7 +57,9 @@ class ProgressMonitor:
             self._hits.clear()
             self.filtered = reward
         else:
-            self.filtered += (1 - math.exp(-gap / self.settings.filter_s)) * (reward - self.filtered)
+            self.filtered += (1 - math.exp(-gap / self.settings.filter_s)) * (
+                reward - self.filtered
+            )
         self._last_s = stamp_s
         self.peak = self.filtered if math.isnan(self.peak) else max(self.peak, self.filtered)
         self._hits.append(self.filtered >= self.settings.threshold)
