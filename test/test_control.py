@@ -184,10 +184,11 @@ class Robot:
         self.lease = Mode.HOLD
         self.request = 1
         self.offset = np.zeros(7)
+        self.jump_ms = 0
 
     @property
     def now(self):
-        return Now(self.ms / 1000, self.ms / 1000, self.ms * MS)
+        return Now(self.ms / 1000, self.ms / 1000, (self.ms + 60_000 + self.jump_ms) * MS)
 
     def run(self, ms):
         for _ in range(ms // 10):
@@ -332,11 +333,14 @@ def test_disarm_brakes_and_then_is_silent(robot, vx300s):
     assert robot.path.mode is Mode.DISARMED
 
 
-def test_a_clock_jump_flushes_and_holds(robot):
+@pytest.mark.parametrize("jump_ms", [-10_000, 10_000])
+def test_a_clock_jump_brakes_to_a_hold(robot, vx300s, jump_ms):
     robot.moving_under_policy()
-    robot.path.on_clock_jump()
-    robot.run(300)
-    assert robot.path.mode is Mode.HOLD and "clock" in robot.path.modes.reason
+    robot.jump_ms = jump_ms
+    robot.chunks = False
+    robot.run(100)
+    assert robot.path.mode is Mode.HOLD and robot.path.modes.resume_required
+    check_limits(vx300s, np.array([c for c in robot.sent if c is not None]))
 
 
 def test_a_second_supervisor_does_not_get_the_lease(robot):

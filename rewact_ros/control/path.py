@@ -104,6 +104,7 @@ class CommandPath:
         self._entered_ns: int | None = None
         self._entry_position: FloatArray | None = None
         self._used_stamp_ns = 0
+        self._last_ros_ns = 0
 
     @property
     def mode(self) -> Mode:
@@ -148,10 +149,6 @@ class CommandPath:
             self.modes.fire(Event.RELEASE, "released by the supervisor")
         return ""
 
-    def on_clock_jump(self) -> None:
-        """ROS time was stepped: chunks and motions timed by it are void."""
-        self._stop("the ROS clock jumped")
-
     # Operator calls ---------------------------------------------------------------------------
 
     def arm(self, now: Now) -> Answer:
@@ -193,6 +190,9 @@ class CommandPath:
 
     def step(self, now: Now) -> FloatArray | None:
         """Decide one control tick; returns the command (A,) to send, or None for silence."""
+        if now.ros_ns < self._last_ros_ns:
+            self._stop("the ROS clock ran backwards")
+        self._last_ros_ns = now.ros_ns
         self._watch(now)
         self._follow_lease(now)
         if self.mode not in SENDING:
