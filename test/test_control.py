@@ -210,7 +210,7 @@ class Robot:
     def chunk(self):
         """From an observation 20 ms ago: hold the measured joints plus an offset."""
         return Chunk(
-            (self.ms - 20) * MS, self.path.epoch, np.tile(HOME + self.offset, (20, 1)), 0.05
+            self.now.ros_ns - 20 * MS, self.path.epoch, np.tile(HOME + self.offset, (20, 1)), 0.05
         )
 
     def moving_under_policy(self):
