@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ class DemoReport:
         self._args = args
         self._timings: dict[str, dict[str, float]] = {}
         self._version = ""
-        self._console = Console()
+        # A log file or pipe has no width of its own; 80 columns would cut the words.
+        self._console = Console(width=None if sys.stdout.isatty() else 110)
 
     def add(self, log: EpisodeLog) -> None:
         """Take one episode."""

@@ -3,6 +3,7 @@
 import json
 import math
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -204,7 +205,8 @@ class ReplayReport:
         self._folder, self._contract = folder, contract
         self._rows: list[ReplayRow] = []
         self._curves: list[tuple[int, NDArray[np.float64], NDArray[np.float64]]] = []
-        self._console = Console()
+        # A log file or pipe has no width of its own; 80 columns would cut the words.
+        self._console = Console(width=None if sys.stdout.isatty() else 110)
 
     def add(self, playback: Playback) -> None:
         """Take one episode."""

@@ -20,6 +20,7 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import NANO, camera_sample, camera_type, to_ns
 
 FRAME_PERIOD_S = 0.5
+STATUS_LAG_S = 0.2
 
 
 class StackError(RuntimeError):
@@ -159,6 +160,14 @@ class TaskClient(Node):
             self.trigger("hil/arm")
         elif self.control.resume_required:
             self.trigger("hil/resume")
+        self.spin(
+            lambda: self.control.mode == ControlStatus.HOLD and not self.control.resume_required,
+            10.0,
+            "hil in HOLD",
+        )
+        # The supervisor hears of it by the same topic, a moment earlier or later than this client.
+        end_s = time.monotonic() + STATUS_LAG_S
+        self.spin(lambda: time.monotonic() > end_s, 10.0, "hil in HOLD")
 
     def run_task(self, task: str, timeout_s: float = 0.0, settle_s: float = 1.0) -> EpisodeLog:
         """Run one task to its verdict, then watch `settle_s` longer for what really happened.
