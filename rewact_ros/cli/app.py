@@ -5,6 +5,7 @@ import typer
 from rewact_ros.cli.bench import bench
 from rewact_ros.cli.demo import demo
 from rewact_ros.cli.demos import demos
+from rewact_ros.cli.evaluate import evaluate
 from rewact_ros.cli.params import params
 from rewact_ros.cli.replay import replay
 from rewact_ros.cli.train import train
@@ -18,3 +19,4 @@ app = typer.Typer(
 )
 for command in (up, demo, replay, demos, train, bench, params):
     app.command()(command)
+app.command("eval")(evaluate)
