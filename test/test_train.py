@@ -16,7 +16,8 @@ from rewact_ros.learning.demonstrations import (
     split_episodes,
 )
 from rewact_ros.learning.frames import FrameCacheError
-from rewact_ros.learning.train import TrainError, TrainSettings, batch_rows, train
+from rewact_ros.learning.settings import TrainError, TrainSettings
+from rewact_ros.learning.train import batch_rows, train
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.images import resize_images
 
@@ -255,5 +256,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_frames(dataset, cache
 
 
 def test_a_mistyped_policy_setting_is_refused(dataset, cache, tmp_path):
-    with pytest.raises(TrainError, match="dim_modle"):
+    with pytest.raises(TrainError, match="dim_modle.*did you mean dim_model"):
         run(settings(dataset, tmp_path, policy={"dim_modle": "3"}), cache)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"steps": 0}, {"val_fraction": 1.0}, {"lr": 0.0}, {"mixed_precision": "x"}, {"device": "y"}],
+)
+def test_a_setting_out_of_range_is_refused_by_name(change):
+    with pytest.raises(TrainError, match=next(iter(change))):
+        TrainSettings(dataset="d", out="o", **change)

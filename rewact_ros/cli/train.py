@@ -11,7 +11,7 @@ import typer
 def train(
     dataset: Annotated[Path, typer.Option(help="Folder of a LeRobotDataset v3.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run. [default: runs/<time>-train]")
+        Path | None, typer.Option(help="Folder of the run (default: runs/<time>-train).")
     ] = None,
     episodes: Annotated[
         str | None, typer.Option(help="Episodes to use, e.g. 0:24 or 0,3,5:9.")
@@ -26,7 +26,7 @@ def train(
     batch_size: Annotated[int, typer.Option(min=1, help="Frames per step.")] = 32,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-4,
     lr_backbone: Annotated[
-        float | None, typer.Option(help="Of the image backbone. [default: as lr]")
+        float | None, typer.Option(help="Of the image backbone (default: as lr).")
     ] = None,
     weight_decay: Annotated[float, typer.Option(help="AdamW's weight decay.")] = 1e-4,
     warmup_steps: Annotated[
@@ -54,7 +54,7 @@ def train(
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Folder of decoded frames. [default: ~/.cache/rewact_ros/frames]"),
+        typer.Option(help="Folder of decoded frames (default: ~/.cache/rewact_ros/frames)."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="Torch threads on a CPU.")] = 1,
@@ -69,7 +69,7 @@ def train(
     from rewact_ros.contract import ContractError
     from rewact_ros.learning.demonstrations import DatasetError
     from rewact_ros.learning.frames import FrameCacheError
-    from rewact_ros.learning.train import TrainError, TrainSettings
+    from rewact_ros.learning.settings import TrainError, TrainSettings
     from rewact_ros.learning.train import train as run
     from rewact_ros.policy.checkpoint import export_policy
 

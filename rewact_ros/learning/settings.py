@@ -3,6 +3,10 @@
 from dataclasses import dataclass, field
 
 
+class TrainError(RuntimeError):
+    """Training cannot start or cannot go on."""
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """What a run is made of; saved with it, so that it can be resumed and repeated.
@@ -23,6 +27,9 @@ class TrainSettings:
         policy: settings of ``RewACTConfig`` as ``name -> text``.
         contract: robot contract file whose signature goes into the checkpoint.
         threads: torch threads of a CPU run.
+
+    Raises:
+        TrainError: a setting out of its range.
     """
 
     dataset: str
@@ -50,3 +57,23 @@ class TrainSettings:
     log_every: int = 50
     val_every: int = 500
     save_every: int = 500
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        at_least = {"steps": 1, "batch_size": 1, "threads": 1, "warmup_steps": 0, "weight_decay": 0}
+        for name, low in at_least.items():
+            if getattr(self, name) < low:
+                raise TrainError(f"{name}: expected at least {low}, got {getattr(self, name)}")
+        for name in ("lr", "lr_backbone", "min_std", "grad_clip_norm"):
+            if not getattr(self, name) > 0:
+                raise TrainError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        for name in ("val_fraction", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise TrainError(f"{name}: expected 0 <= x < 1, got {getattr(self, name)}")
+        for name, choices in (
+            ("mixed_precision", ("no", "bf16", "fp16")),
+            ("device", ("auto", "cpu", "cuda")),
+        ):
+            if getattr(self, name) not in choices:
+                got = getattr(self, name)
+                raise TrainError(f"{name}: expected one of {', '.join(choices)}, got {got}")

@@ -1,13 +1,14 @@
 """Behaviour cloning with a reward head: trains a RewACT policy on a LeRobotDataset."""
 
 import copy
+import difflib
 import json
 import math
 import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import draccus
@@ -22,13 +23,9 @@ from rewact_ros.policy import RewACTConfig, RewACTPolicy, make_rewact_pre_post_p
 from rewact_ros.policy.checkpoint import save_policy
 
 from .demonstrations import Demonstrations, load_demonstrations, parse_episodes, split_episodes
-from .settings import TrainSettings
+from .settings import TrainError, TrainSettings
 from .training_state import TrainingState, load_training_state, save_training_state
 from .validation import evaluate
-
-
-class TrainError(RuntimeError):
-    """Training cannot start or cannot go on."""
 
 
 def train(
@@ -158,8 +155,6 @@ def batch_rows(rows: np.ndarray, batch_size: int, seed: int, step: int) -> np.nd
 
 
 def _make_accelerator(settings: TrainSettings) -> Accelerator:
-    if settings.device not in ("auto", "cpu", "cuda"):
-        raise TrainError(f"device: expected auto, cpu or cuda, got {settings.device}")
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise TrainError("device cuda: no CUDA device is available here; use auto or cpu")
     cpu = settings.device == "cpu" or not torch.cuda.is_available()
@@ -205,13 +200,17 @@ def _split(settings: TrainSettings, data: Demonstrations) -> tuple[np.ndarray, n
 def _policy_config(
     settings: TrainSettings, data: Demonstrations, device: torch.device
 ) -> RewACTConfig:
+    known = [f.name for f in fields(RewACTConfig) if f.name not in ("device", "use_peft")]
+    for name in settings.policy:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise TrainError(f"policy setting {name}: RewACTConfig has no such setting{hint}")
     arguments = [f"--{name}={value}" for name, value in settings.policy.items()]
     if "n_action_steps" not in settings.policy and "chunk_size" in settings.policy:
         arguments.append(f"--n_action_steps={settings.policy['chunk_size']}")
     try:
         config = draccus.parse(RewACTConfig, args=[*arguments, f"--device={device.type}"])
-    except SystemExit:
-        raise TrainError(f"policy settings {settings.policy}: see the message above") from None
     except Exception as error:  # draccus raises its own families of errors
         raise TrainError(
             f"policy settings {settings.policy}: {' '.join(str(error).split())}"
