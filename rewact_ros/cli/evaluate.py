@@ -63,8 +63,9 @@ def evaluate(
         "episodes": [asdict(r) for r in results],
     }
     (folder / "summary.json").write_text(json.dumps(record) + "\n")
+    share = successes / episodes
     typer.echo(
-        f"success {successes}/{episodes} = {successes / episodes:.2f} ({low:.2f} to {high:.2f}, Wilson 95 %)"
+        f"success {successes}/{episodes} = {share:.2f} ({low:.2f} to {high:.2f}, Wilson 95 %)"
     )
     for cause, count in failures.most_common():
         typer.echo(f"  {count} × failed at {cause}")
