@@ -1,5 +1,6 @@
 """`rewact demo`: the simulated robot, the trained policy, ten tasks, one table."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Annotated
@@ -44,10 +45,14 @@ def run_demo(
     verbose: bool = False,
 ) -> tuple[Path, bool]:
     """Run the demo; returns the folder of its results and whether every task ran to a verdict."""
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
     from rewact_ros.bringup import BringUp, default_contract, default_policy, processes
     from rewact_ros.cli.demo_report import DemoReport
     from rewact_ros.cli.domain import own_domain
-    from rewact_ros.cli.runner import Runner, print_line
+    from rewact_ros.cli.runner import Runner, node_log
+    from rewact_ros.cli.task_client import TaskClient
     from rewact_ros.contract import load_contract
     from rewact_ros.runs import new_run
 
@@ -61,40 +66,22 @@ def run_demo(
     folder = Path(out) if out else new_run("demo")
     folder.mkdir(parents=True, exist_ok=True)
     report = DemoReport(folder, seed, args)
-    lock = own_domain()
-    log_file = (folder / "nodes.log").open("w")
-
-    def write(line: str) -> None:
-        log_file.write(line + "\n")
-        if verbose:
-            print_line(line)
-
-    import rclpy
-    from rclpy.signals import SignalHandlerOptions
-
-    from rewact_ros.cli.task_client import TaskClient
-
-    try:
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    with contextlib.ExitStack() as stack:
+        stack.callback(own_domain().release)
+        write = stack.enter_context(node_log(folder, verbose))
         typer.echo(
             f"starting robot, policy, hil and supervisor (ROS domain {os.environ['ROS_DOMAIN_ID']})"
         )
-        with Runner(processes(args), write) as runner:
-            client = TaskClient(robot, runner.poll)
-            try:
-                client.wait_until_ready()
-                client.arm()
-                for index in range(episodes):
-                    if index:
-                        client.arm()
-                    report.add(client.run_task("put the cube into the tray", timeout_s))
-                client.trigger("hil/disarm")
-                report.timings(client.timings())
-            finally:
-                client.close()
-    finally:
-        rclpy.try_shutdown()
-        lock.release()
-        log_file.close()
+        runner = stack.enter_context(Runner(processes(args), write))
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        stack.callback(rclpy.try_shutdown)
+        client = TaskClient(robot, runner.poll)
+        stack.callback(client.close)
+        client.wait_until_ready()
+        for _ in range(episodes):
+            client.arm()
+            report.add(client.run_task("put the cube into the tray", timeout_s))
+        client.trigger("hil/disarm")
+        report.timings(client.timings())
     report.finish()
     return folder, len(report.rows) == episodes

@@ -46,7 +46,7 @@ def run_replay(
     from rewact_ros.bringup import BringUp, processes, transport_environment
     from rewact_ros.cli.domain import own_domain
     from rewact_ros.cli.replay_robot import ReplayReport, ReplayRobot
-    from rewact_ros.cli.runner import Runner, print_line
+    from rewact_ros.cli.runner import Runner, node_log
     from rewact_ros.contract import load_contract
     from rewact_ros.data.recorded import RecordedEpisodes
     from rewact_ros.learning.demonstrations import parse_episodes
@@ -60,13 +60,7 @@ def run_replay(
     report = ReplayReport(folder, robot_contract)
     os.environ.update(transport_environment())
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context((folder / "nodes.log").open("w"))
-
-        def write(line: str) -> None:
-            log.write(line + "\n")
-            if verbose:
-                print_line(line)
-
+        write = stack.enter_context(node_log(folder, verbose))
         runner = None
         if policy:
             stack.callback(own_domain().release)

@@ -1,5 +1,6 @@
 """Starts, watches, restarts and stops a list of processes; nothing outlives it."""
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -167,6 +168,19 @@ class Runner:
                 deadline_s = time.monotonic() + STOP_TIMEOUT_S
                 while time.monotonic() < deadline_s and any(p.poll() is None for p in alive):
                     time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def node_log(folder: Path, verbose: bool) -> Iterator[Callable[[str], None]]:
+    """Writer for `Runner` that keeps `nodes.log` in a folder and, if verbose, shows every line."""
+    with (folder / "nodes.log").open("w") as file:
+
+        def write(line: str) -> None:
+            file.write(line + "\n")
+            if verbose:
+                print_line(line)
+
+        yield write
 
 
 def print_line(line: str) -> None:
