@@ -10,7 +10,12 @@ from lerobot.configs.types import FeatureType, PolicyFeature
 from safetensors.torch import load_file, save_file
 
 from rewact_ros.policy import RewACTConfig, RewACTPolicy, make_rewact_pre_post_processors
-from rewact_ros.policy.checkpoint import CheckpointError, load_policy, save_policy
+from rewact_ros.policy.checkpoint import (
+    CheckpointError,
+    export_policy,
+    load_policy,
+    save_policy,
+)
 from rewact_ros.policy.engine import TorchEngine
 
 STATE, ACTION, CAMERA = "observation.state", "action", "observation.images.front"
@@ -179,3 +184,10 @@ def test_lerobot_loads_the_checkpoint_too(saved):
     assert all(
         torch.equal(a, b) for a, b in zip(loaded.parameters(), saved[1].parameters(), strict=True)
     )
+
+
+def test_exporting_replaces_the_weights_and_keeps_the_readme(saved, copy):
+    (copy / "README.md").write_text("card")
+    (copy / "model.safetensors").write_bytes(b"old")
+    export_policy(saved[0], copy)
+    assert load_policy(copy).version == saved[4] and (copy / "README.md").read_text() == "card"
