@@ -7,6 +7,14 @@ from pathlib import Path
 
 from rewact_ros.share import share_dir
 
+# What a sourced ROS, or the wheels of another environment, put in the way of an interpreter.
+SHIELDED = (
+    "PYTHONPATH",
+    "LD_LIBRARY_PATH",
+    "AMENT_PREFIX_PATH",
+    "_ROS_WHEELS_BOOTSTRAP_COMPLETE",
+)
+
 ParameterValue = str | int | float | bool
 
 
@@ -150,7 +158,7 @@ def processes(args: BringUp) -> list[Process]:
     nodes.append(process("supervisor", judging))
     if args.policy:
         # Another interpreter brings its own ROS and NumPy: a sourced ROS must not shadow them.
-        shield = {"PYTHONPATH": "", "LD_LIBRARY_PATH": ""} if ml_python != sys.executable else {}
+        shield = dict.fromkeys(SHIELDED, "") if ml_python != sys.executable else {}
         nodes.append(
             process(
                 "policy",
