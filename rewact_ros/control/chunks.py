@@ -14,6 +14,10 @@ class ChunkError(ValueError):
     """A chunk that must not drive the arm; the message says why."""
 
 
+class OldEpochError(ChunkError):
+    """A chunk from before the current epoch: in flight when control changed hands, so expected."""
+
+
 @dataclass(frozen=True)
 class Chunk:
     """`positions[k]` (K, A) is due at `stamp_ns + k * dt_s`; the stamp is the observation's."""
@@ -83,7 +87,7 @@ class ChunkQueue:
                 width, empty or not finite.
         """
         if chunk.epoch != self._epoch:
-            raise ChunkError(f"chunk of epoch {chunk.epoch}, current epoch is {self._epoch}")
+            raise OldEpochError(f"chunk of epoch {chunk.epoch}, current epoch is {self._epoch}")
         if chunk.positions.ndim != 2 or chunk.positions.shape[1] != self._joints:
             raise ChunkError(
                 f"chunk has shape {chunk.positions.shape}, expected (steps, {self._joints})"
@@ -93,7 +97,7 @@ class ChunkQueue:
         if not np.isfinite(chunk.positions).all():
             raise ChunkError("chunk holds values that are not finite")
         if chunk.stamp_ns < self._epoch_start_ns:
-            raise ChunkError("chunk was observed before its epoch began")
+            raise OldEpochError("chunk was observed before its epoch began")
         if now_ns - chunk.stamp_ns > self._max_age_ns:
             raise ChunkError(f"chunk is {(now_ns - chunk.stamp_ns) / NANO:.2f} s old")
         if chunk.stamp_ns - now_ns > self._max_age_ns:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros.contract.schema import Contract
-from rewact_ros.control.chunks import NANO, Chunk, ChunkError, ChunkQueue
+from rewact_ros.control.chunks import NANO, Chunk, ChunkError, ChunkQueue, OldEpochError
 from rewact_ros.control.limits import SafetyGate
 from rewact_ros.control.modes import MOVING, SENDING, Event, Mode, ModeMachine
 from rewact_ros.control.timing import DurationHistogram
@@ -135,7 +135,7 @@ class CommandPath:
         try:
             self.queue.add(chunk, now.ros_ns)
         except ChunkError as error:
-            self.rejected += 1
+            self.rejected += not isinstance(error, OldEpochError)
             return str(error)
         return ""
 

@@ -114,8 +114,9 @@ class HilNode(Node):
             np.array([p.positions for p in points], dtype=float),
             self.contract.dt_s,
         )
+        rejected = self.path.rejected
         refusal = self.path.on_chunk(chunk, self.clock.now())
-        if refusal and self.path.mode is Mode.POLICY:
+        if self.path.rejected > rejected:
             self.get_logger().warning(f"chunk dropped: {refusal}", throttle_duration_sec=1.0)
 
     def _on_mode_request(self, msg: ModeRequest) -> None:

@@ -17,7 +17,7 @@ class MonitorSettings:
         max_gap_s: a longer gap between rewards forgets the dwell window.
     """
 
-    threshold: float = 0.9
+    threshold: float = 0.95
     filter_s: float = 0.1
     dwell: int = 8
     window: int = 10
