@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("mujoco")
-pytest.importorskip("lerobot")
 
 from rewact_ros.contract import check_signature, load_contract
 from rewact_ros.data.demos import DemosError, DemoSettings, episode_labels, write_demos

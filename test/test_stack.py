@@ -201,18 +201,18 @@ def test_a_policy_for_another_robot_is_refused_at_bring_up(tiny_policy):
     assert "rate_hz" in output and "expected 30.0, got 20.0" in output and "Traceback" not in output
 
 
-def test_up_stops_everything_when_a_node_refuses_its_configuration(tiny_policy):
+def test_up_stops_everything_when_a_node_refuses_its_configuration(tiny_policy, tmp_path):
     """A checkpoint of another robot: one line that says so, and nothing left running."""
     environment = {**os.environ, "ROS_DOMAIN_ID": "33"}
+    policy = tmp_path / "policy"  # a path of its own tells these processes from the fixture's
+    policy.symlink_to(tiny_policy)
     command = [sys.executable, "-c", "from rewact_ros.cli import main; main()", "up"]
-    command += ["--contract", str(VX300S.with_name("g1.yaml")), "--policy", str(tiny_policy)]
+    command += ["--contract", str(VX300S.with_name("g1.yaml")), "--policy", str(policy)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=False, env=environment
     )
     assert done.returncode == 2
     assert "error: policy: " in done.stderr and "rate_hz" in done.stderr
     assert "Traceback" not in done.stderr
-    left = subprocess.run(
-        ["pgrep", "-f", str(tiny_policy)], capture_output=True, text=True, check=False
-    )
+    left = subprocess.run(["pgrep", "-f", str(policy)], capture_output=True, text=True, check=False)
     assert not left.stdout

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
 import time
 
 from tqdm import tqdm
 
+from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.sim.pick_place import PickPlaceSim
 from rewact_ros.sim.rollout import RATE_HZ, roll_out
-
-
-def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the Wilson score interval of a proportion (95 % by default).
-
-    Raises:
-        ValueError: no trials, or successes outside 0 to trials.
-    """
-    if trials < 1 or not 0 <= successes <= trials:
-        raise ValueError(f"{successes} successes of {trials} trials: expected 0 <= s <= n, n >= 1")
-    rate, square = successes / trials, z * z / trials
-    centre = (rate + square / 2) / (1 + square)
-    half = z / (1 + square) * math.sqrt(rate * (1 - rate) / trials + square / (4 * trials))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def main() -> None:
