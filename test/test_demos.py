@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-
 from rewact_ros.contract import check_signature, load_contract
 from rewact_ros.data.demos import DemosError, DemoSettings, episode_labels, write_demos
 from rewact_ros.sim.pick_place import JOINTS, PickPlaceSim

@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 
-
+from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.sim.backend import SimulationUnavailableError, asset_dir
 from rewact_ros.sim.expert import Expert
-from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.sim.kinematics import TIP_M, tip_down
 from rewact_ros.sim.pick_place import HOME, JOINTS, PickPlaceSim, draw_scene
 from rewact_ros.sim.rollout import roll_out, smooth_noise
