@@ -16,7 +16,6 @@ from rewact_ros.learning.demonstrations import (
     split_episodes,
 )
 from rewact_ros.learning.frames import FrameCacheError
-from rewact_ros.learning.rollout import wilson_interval
 from rewact_ros.learning.settings import TrainError, TrainSettings
 from rewact_ros.learning.train import batch_rows, train
 from rewact_ros.policy.checkpoint import load_policy
@@ -268,9 +267,3 @@ def test_a_mistyped_policy_setting_is_refused(dataset, cache, tmp_path):
 def test_a_setting_out_of_range_is_refused_by_name(change):
     with pytest.raises(TrainError, match=next(iter(change))):
         TrainSettings(dataset="d", out="o", **change)
-
-
-def test_the_wilson_interval_matches_a_published_value():
-    low, high = wilson_interval(46, 50)  # as scipy.stats.binomtest(46, 50) gives it
-    assert (low, high) == (pytest.approx(0.8117, abs=1e-3), pytest.approx(0.9684, abs=1e-3))
-    assert wilson_interval(20, 20)[1] == 1.0
