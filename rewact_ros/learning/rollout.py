@@ -1,6 +1,6 @@
 """Closed loop without ROS: a policy drives the simulated arm, timed as the robot side times it.
 
-Seeds from 100 000 are for choosing between models; those from 200 000 are kept for reported figures.
+Seeds from 100 000 are for choosing between models, those from 200 000 for reported figures.
 """
 
 from dataclasses import dataclass
