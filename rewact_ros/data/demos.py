@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -150,6 +151,18 @@ def _record(
     settings: DemoSettings, contract: Contract, folder: Path, progress: bool
 ) -> dict[str, Any]:
     dataset = _create(contract, folder)
+    try:
+        return _fill(dataset, settings, contract, progress)
+    finally:
+        # Also when interrupted: encoders and writers left open would write into `folder` once more
+        # after it was removed.
+        dataset.clear_episode_buffer(delete_images=False)
+        dataset.finalize()
+
+
+def _fill(
+    dataset: LeRobotDataset, settings: DemoSettings, contract: Contract, progress: bool
+) -> dict[str, Any]:
     report: dict[str, Any] = {
         "settings": {**asdict(settings), "out": settings.out.name, "contract": contract.robot},
         "rejected": 0,
@@ -182,7 +195,6 @@ def _record(
                 report["episodes"].append(_summary(episode))
                 bar.update()
             jobs = again
-    dataset.finalize()
     return report
 
 
@@ -210,6 +222,8 @@ def _as_asked(job: DemoJob, episode: Episode) -> bool:
 
 
 def _create(contract: Contract, folder: Path) -> LeRobotDataset:
+    # Read when `datasets` is imported: one bar for the set, not one per episode.
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     import av  # these take seconds to import
     from lerobot.configs.video import RGBEncoderConfig
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
