@@ -343,6 +343,16 @@ def test_a_clock_jump_brakes_to_a_hold(robot, vx300s, jump_ms):
     check_limits(vx300s, np.array([c for c in robot.sent if c is not None]))
 
 
+def test_a_stall_of_hil_itself_is_excused_for_one_tick_only(robot):
+    robot.moving_under_policy()
+    robot.ms += 400  # the process did not run; everybody's messages wait in its queues
+    robot.path.step(robot.now)
+    assert robot.path.mode is Mode.POLICY
+    robot.ms += 10
+    robot.path.step(robot.now)  # no message was waiting after all
+    assert robot.path.mode is Mode.HOLD
+
+
 def test_a_second_supervisor_does_not_get_the_lease(robot):
     robot.moving_under_policy()
     refusal = robot.path.on_request(Mode.RESET, "intruder", 1, robot.now)
