@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 
 # Two OpenMP threads on two busy cores can be ten times slower than one; set before torch loads.
@@ -14,6 +15,8 @@ def main() -> None:
     """Entry point: faults that the user can mend become one line and exit code 2."""
     from rewact_ros.cli.app import app
 
+    # Ended by `kill`, a command still stops the processes that it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except (ValueError, FileNotFoundError, FileExistsError, RuntimeError, ImportError) as error:
