@@ -11,19 +11,19 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
-from rewact_ros.bringup import BringUp, Process, default_policy, processes
+from rewact_ros.bringup import BringUp, Process, processes
 
 # Shown by --show-args.
 MEANING = {
-    "contract": "contract file of the robot; empty: the simulated ViperX",
-    "policy": "checkpoint folder; empty: the one that ships for the simulated arm; none: no policy",
+    "contract": "contract file of the robot; empty: the simulated arm with its policy",
+    "policy": "checkpoint folder; none (or empty with a contract): no policy",
     "params_file": "ROS parameter file for all nodes, like config/params.yaml",
     "namespace": "prefix of all topics: one robot each",
     "use_sim_time": "follow /clock",
     "device": "auto, cpu or cuda",
     "dry_run": "compute commands, publish none",
-    "sim": "start the simulated robot too",
-    "ml_python": "interpreter of the torch nodes, e.g. that of .venv beside a stock ROS",
+    "sim": "simulate the robot of the contract",
+    "ml_python": "interpreter of policy and sim, e.g. that of .venv beside a stock ROS",
     "seed": "first scene of the simulated robot",
     "real_time_factor": "speed of the simulated robot; other than 1 needs use_sim_time",
 }
@@ -35,10 +35,6 @@ def _read(context: LaunchContext) -> BringUp:
         text = LaunchConfiguration(field.name).perform(context)
         kind = type(field.default)
         values[field.name] = text.lower() in ("true", "1", "yes") if kind is bool else kind(text)
-    if not values["policy"] and not values["contract"]:
-        values["policy"] = default_policy()
-    if values["policy"] == "none":
-        values["policy"] = ""
     return BringUp(**values)
 
 

@@ -23,16 +23,17 @@ class BringUp:
     """Arguments of a bring-up; both front ends offer exactly these.
 
     Attributes:
-        contract: contract file of the robot.
-        policy: checkpoint folder; empty starts no policy (teleoperation only).
+        contract: contract file of the robot; empty: the simulated arm, its policy and its
+            simulation, which ship with the package.
+        policy: checkpoint folder; empty with a contract, or `none`, starts no policy.
         params_file: ROS parameter file applied to every node before the arguments here.
         namespace: prefix of all topics, such as `left`; one robot per namespace.
         use_sim_time: follow `/clock`.
         device: auto, cpu or cuda.
         dry_run: compute commands and publish none.
-        sim: start the simulated robot too.
-        ml_python: interpreter for the torch nodes, so that they can live in the project's own
-            environment beside a stock ROS.
+        sim: start the simulated robot with a contract of your own.
+        ml_python: interpreter of `policy` and `sim`, so that PyTorch and MuJoCo can live in the
+            project's own environment beside a stock ROS.
         seed: first scene of the simulated robot.
         real_time_factor: speed of the simulated robot; other than 1 needs use_sim_time.
     """
@@ -59,7 +60,7 @@ class BringUp:
             path = getattr(self, name)
             if path and not Path(path).is_file():
                 raise ValueError(f"{name}: no such file: {path}")
-        if self.policy and not Path(self.policy).is_dir():
+        if self.policy not in ("", "none") and not Path(self.policy).is_dir():
             raise ValueError(f"policy: no such checkpoint folder: {self.policy}")
 
 
@@ -114,7 +115,11 @@ def transport_environment() -> dict[str, str]:
 def processes(args: BringUp) -> list[Process]:
     """Processes of one robot, in the order in which they start."""
     contract = args.contract or default_contract()
+    sim = args.sim or not args.contract
+    policy = args.policy or ("" if args.contract else default_policy())
     ml_python = args.ml_python or sys.executable
+    # Another interpreter brings its own ROS and NumPy: a sourced ROS must not shadow them.
+    shield = dict.fromkeys(SHIELDED, "") if ml_python != sys.executable else {}
     # Two OpenMP threads on two busy cores can be ten times slower than one.
     environment = {"OMP_NUM_THREADS": "1", **transport_environment()}
     common: dict[str, ParameterValue] = {"use_sim_time": args.use_sim_time}
@@ -137,7 +142,7 @@ def processes(args: BringUp) -> list[Process]:
         )
 
     nodes = []
-    if args.sim:
+    if sim:
         nodes.append(
             process(
                 "sim",
@@ -148,21 +153,21 @@ def processes(args: BringUp) -> list[Process]:
                     "real_time_factor": args.real_time_factor,
                     "stamp_sim_time": args.use_sim_time,
                 },
+                ml_python,
+                shield,
             )
         )
     nodes.append(process("hil", {"contract": contract, "dry_run": args.dry_run}))
     # In dry-run nothing can move to a reset pose.
     judging: dict[str, ParameterValue] = {"reset_motion": not args.dry_run}
-    if args.sim:
+    if sim:
         judging["reset_service"] = "sim/reset"
     nodes.append(process("supervisor", judging))
-    if args.policy:
-        # Another interpreter brings its own ROS and NumPy: a sourced ROS must not shadow them.
-        shield = dict.fromkeys(SHIELDED, "") if ml_python != sys.executable else {}
+    if policy not in ("", "none"):
         nodes.append(
             process(
                 "policy",
-                {"contract": contract, "policy": args.policy, "device": args.device},
+                {"contract": contract, "policy": policy, "device": args.device},
                 ml_python,
                 shield,
             )

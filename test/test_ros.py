@@ -130,7 +130,14 @@ def test_the_policy_runs_on_the_interpreter_that_was_asked_for(tmp_path):
     assert list(nodes) == ["sim", "hil", "supervisor", "policy"]
     assert nodes["policy"].command()[0] == "/x/python"
     assert nodes["policy"].environment["PYTHONPATH"] == ""
+    assert nodes["sim"].command()[0] == "/x/python"
     assert nodes["hil"].command()[0] == sys.executable
+
+
+def test_without_a_contract_the_simulated_arm_comes_with_its_policy():
+    assert [p.name for p in processes(BringUp())] == ["sim", "hil", "supervisor", "policy"]
+    contract = str(ROOT / "config" / "robots" / "g1.yaml")
+    assert [p.name for p in processes(BringUp(contract=contract))] == ["hil", "supervisor"]
 
 
 def test_a_namespace_reaches_every_node(tmp_path):

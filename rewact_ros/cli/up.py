@@ -6,31 +6,31 @@ from typing import Annotated
 
 import typer
 
-from rewact_ros.bringup import BringUp, default_policy, processes
+from rewact_ros.bringup import BringUp, processes
 from rewact_ros.cli.runner import RobotLock, Runner, print_line
 
 POLL_S = 0.1
 
 
 def up(
-    contract: Annotated[str, typer.Option(help="Contract file of the robot.")] = "",
-    policy: Annotated[str, typer.Option(help="Checkpoint folder; 'none' starts no policy.")] = "",
+    contract: Annotated[
+        str, typer.Option(help="Contract file of the robot; none: simulated arm.")
+    ] = "",
+    policy: Annotated[str, typer.Option(help="Checkpoint folder, or none.")] = "",
     params_file: Annotated[str, typer.Option(help="ROS parameter file for all nodes.")] = "",
     namespace: Annotated[str, typer.Option(help="Prefix of all topics: one robot each.")] = "",
     use_sim_time: Annotated[bool, typer.Option(help="Follow /clock.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dry_run: Annotated[bool, typer.Option(help="Compute commands, publish none.")] = False,
-    sim: Annotated[bool, typer.Option(help="Start the simulated robot too.")] = False,
-    ml_python: Annotated[str, typer.Option(help="Interpreter of the torch nodes.")] = "",
+    sim: Annotated[bool, typer.Option(help="Simulate the robot of --contract.")] = False,
+    ml_python: Annotated[str, typer.Option(help="Interpreter of policy and sim.")] = "",
     seed: Annotated[int, typer.Option(help="First scene of the simulated robot.")] = 300000,
     real_time_factor: Annotated[float, typer.Option(help="Speed of the simulated robot.")] = 1.0,
 ) -> None:
     """Start the nodes, restart what dies, stop all on Ctrl-C. Nothing moves before hil/arm."""
-    if not policy and not contract:
-        policy = default_policy()
     args = BringUp(
         contract=contract,
-        policy="" if policy == "none" else policy,
+        policy=policy,
         params_file=params_file,
         namespace=namespace,
         use_sim_time=use_sim_time,
