@@ -169,6 +169,7 @@ def picture(path: Path, log: EpisodeLog, row: Row) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    from matplotlib import patheffects
     from matplotlib import pyplot as plt
 
     figure, (strip, curve) = plt.subplots(
@@ -178,10 +179,13 @@ def picture(path: Path, log: EpisodeLog, row: Row) -> None:
     if log.frames:
         picks = np.unique(np.linspace(0, len(log.frames) - 1, STRIP_FRAMES).round().astype(int))
         strip.imshow(np.concatenate([log.frames[i][1] for i in picks], axis=1))
-        width = log.frames[0][1].shape[1]
+        height, width, _ = log.frames[0][1].shape
         for k, i in enumerate(picks):
             seconds = log.frames[i][0] - log.running_s
-            strip.text(k * width + 3, 10, f"{seconds:.1f} s", color="white", fontsize=8)
+            label = strip.text(
+                k * width + 4, height - 5, f"{seconds:.1f} s", color="white", fontsize=8
+            )
+            label.set_path_effects([patheffects.withStroke(linewidth=2, foreground="black")])
     strip.set_title(
         f"seed {row.seed}: verdict {row.verdict}, truth {row.truth} — {row.reason}", fontsize=10
     )

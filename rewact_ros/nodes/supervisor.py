@@ -60,7 +60,7 @@ class SupervisorNode(Node):
         self._control_s = 0.0
         self._ended: Future | None = None
         self._goal: ServerGoalHandle | None = None
-        self._reset_called = False
+        self._reset_called = self._accepted = False
         self._lease_s = 0.0
         self._make_interfaces()
 
@@ -116,12 +116,13 @@ class SupervisorNode(Node):
         if refusal:
             self.get_logger().warning(f"task refused: {refusal}")
             return GoalResponse.REJECT
+        self._accepted = True  # until _finish: two goals in one breath must not both be accepted
         return GoalResponse.ACCEPT
 
     def _refusal(self, goal: ExecuteTask.Goal) -> str:
         control = self._fresh_control()
-        if self.episode:
-            return f"episode {self.episode_id} is running"
+        if self._accepted:
+            return f"a task is running ({self.episode_id})"
         if not 0 <= goal.timeout < 86400:
             return f"timeout: expected 0 to 86400 s, got {goal.timeout}"
         if control is None:
@@ -230,6 +231,7 @@ class SupervisorNode(Node):
             EpisodeEvent.VERDICT, int(verdict.outcome), verdict.termination, "supervisor"
         )
         self.episode, self._phase, self._goal = None, Phase.IDLE, None
+        self._accepted = False
         self._ended.set_result(None)
 
     # Outputs ----------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ class Episode:
                 self._end(Outcome.UNLABELLED, "hold", control.reason)
                 return
         if self.monitor.complete:
-            self._end(Outcome.SUCCESS, "progress", f"progress {self.monitor.filtered:.2f}")
+            self._end(Outcome.SUCCESS, "progress", f"filtered reward {self.monitor.filtered:.2f}")
         elif now_s - self.running_since_s > self.timeout_s:
             peak = self.monitor.peak
             self._end(Outcome.FAILURE, "timeout", f"{self.timeout_s:g} s, peak progress {peak:.2f}")
