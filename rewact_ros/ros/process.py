@@ -10,6 +10,8 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 CONFIGURATION_FAULT = 2
+# Longest time until a node notices that it should end.
+WAKE_S = 0.2
 
 
 def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (ValueError,)) -> None:
@@ -22,9 +24,11 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
     """
     rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor()
+    stopping = False
 
     def stop(signum: int, frame: object) -> None:
-        executor.shutdown(timeout_sec=0)
+        nonlocal stopping
+        stopping = True  # shutting the executor down in here would pull it from under its own spin
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
@@ -33,7 +37,8 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
     try:
         node = make()
         executor.add_node(node)
-        executor.spin()
+        while not stopping:
+            executor.spin_once(timeout_sec=WAKE_S)
     except faults as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         code = CONFIGURATION_FAULT
