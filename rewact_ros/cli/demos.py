@@ -19,18 +19,20 @@ def demos(
     seed: Annotated[int, typer.Option(help="First scene seed (training: 0 to 99999).")] = 0,
     noise: Annotated[float, typer.Option(help="Motion noise on the arm joints in rad.")] = 0.035,
     workers: Annotated[int, typer.Option(help="Simulating processes.")] = 2,
-    contract: Annotated[Path, typer.Option(help="Robot contract.")] = Path(
-        "config/robots/vx300s.yaml"
-    ),
+    contract: Annotated[
+        Path | None, typer.Option(help="Robot contract. [default: the simulated arm]")
+    ] = None,
 ) -> None:
     """Write a LeRobotDataset of scripted pick-and-place episodes with progress labels."""
+    from rewact_ros.bringup import default_contract
     from rewact_ros.contract import ContractError
     from rewact_ros.data.demos import DemosError, DemoSettings, write_demos
     from rewact_ros.sim.backend import SimulationUnavailableError
 
     begin_s = time.monotonic()
     try:
-        settings = DemoSettings(out, contract, episodes, failures, retries, seed, noise, workers)
+        robot = contract or Path(default_contract())
+        settings = DemoSettings(out, robot, episodes, failures, retries, seed, noise, workers)
         report = write_demos(settings)
     except (DemosError, ContractError, SimulationUnavailableError, OSError) as error:
         typer.echo(f"demos: {error}", err=True)
