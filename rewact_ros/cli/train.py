@@ -1,7 +1,6 @@
 """``rewact train``: train a RewACT policy on a LeRobotDataset."""
 
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -72,10 +71,11 @@ def train(
     from rewact_ros.learning.settings import TrainError, TrainSettings
     from rewact_ros.learning.train import train as run
     from rewact_ros.policy.checkpoint import export_policy
+    from rewact_ros.runs import new_run
 
     if resume and out is None:
         _fail("--resume needs --out, the folder of the run to go on with")
-    out = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-train"
+    out = out or new_run("train")
     try:
         settings = TrainSettings(
             dataset=str(dataset),
