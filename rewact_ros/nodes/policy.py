@@ -40,6 +40,7 @@ class PolicyNode(LifecycleNode):
         self._epoch = 0
         self._active = False
         self._stale: Stale | None = None
+        self._unusable: dict[str, str] = {}
         self._last_frame_s = -np.inf
         self._engine: TorchEngine | None = None
         self._waiting: tuple[Frame, int] | None = None
@@ -154,10 +155,11 @@ class PolicyNode(LifecycleNode):
         now = self.clock.now()
         try:
             self.assembler.put(stream, read(now.age_s))
+            self._unusable.pop(stream, None)
         except SampleError as error:
             # The stream goes stale by its own age limit; the reason is kept for the status.
             self._refused += 1
-            self._stale = Stale(stream, str(error))
+            self._unusable[stream] = str(error)
             return
         frame = self.assembler.assemble(now.age_s, now.ros_ns)
         if isinstance(frame, Frame):
@@ -231,9 +233,12 @@ class PolicyNode(LifecycleNode):
         age_s = now.age_s - self._last_frame_s
         if age_s <= reference.max_age_s:
             return "", ""
-        # The last refusal (wrong size, out of step) explains more than the age that follows.
         stale = self._stale or self.assembler.check_fresh(now.age_s, now.ros_ns)
         stale = stale or Stale(reference.key, f"no new image for {age_s:.2f} s")
+        # Why its messages are unusable explains more than the age that follows from it.
+        for stream in (stale.stream, *self._unusable):
+            if stream in self._unusable:
+                return stream, self._unusable[stream]
         return stale.stream, stale.reason
 
     def _beat(self) -> None:
