@@ -113,7 +113,6 @@ def killed_policy(bench: Bench, trials: int) -> None:
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
-    from rewact_ros.action import ExecuteTask
     from rewact_ros.cli.domain import own_domain
     from rewact_ros.cli.runner import Runner
     from rewact_ros.cli.task_client import TaskClient
@@ -138,25 +137,14 @@ def killed_policy(bench: Bench, trials: int) -> None:
                 client.policy = None
                 client.wait_until_ready(120.0)
                 client.arm()
-                client.spin(
-                    lambda: (
-                        not client.control.resume_required
-                        and client.control.mode == ControlStatus.HOLD
-                    ),
-                    10.0,
-                    "hold",
-                )
-                goal = client._action.send_goal_async(
-                    ExecuteTask.Goal(task="kill test", timeout=60.0)
-                )
-                client.spin(goal.done, 10.0, "goal")
+                goal = client.start_task("kill test", 60.0)
                 client.spin(lambda: client.control.mode == ControlStatus.POLICY, 20.0, "policy")
                 end_s = time.monotonic() + rng.uniform(0.8, 2.5)
                 client.spin(lambda end_s=end_s: time.monotonic() > end_s, 10.0, "motion")
                 os.kill(runner.pid("policy"), signal.SIGKILL)
                 client.spin(lambda: client.control.mode == ControlStatus.HOLD, 10.0, "hold")
                 delays.append(1e3 * (time.monotonic() - chunks[-1]))
-                result = goal.result().get_result_async()
+                result = goal.get_result_async()
                 client.spin(result.done, 30.0, "result")
                 resumed += not client.control.resume_required
             client.close()

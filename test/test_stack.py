@@ -123,9 +123,7 @@ def test_a_task_runs_through_reset_and_policy_to_a_verdict(stack):
 
 def test_a_killed_policy_leaves_the_arm_held_until_a_person_resumes(stack):
     client = stack.client
-    client._log = None
-    sent = client._action.send_goal_async(ExecuteTask.Goal(task="test", timeout=60.0))
-    stack.wait(sent.done, "goal")
+    goal = client.start_task("test", 60.0)
     stack.wait(lambda: stack.mode() == ControlStatus.POLICY, "policy mode")
     stack.pause(0.5)
     os.kill(stack.runner.pid("policy"), signal.SIGKILL)
@@ -139,7 +137,6 @@ def test_a_killed_policy_leaves_the_arm_held_until_a_person_resumes(stack):
     stack.pause(0.5)
     assert stack.mode() == ControlStatus.HOLD
     assert list(stack.commands[-1].data) == held
-    goal = sent.result()
     done = goal.get_result_async()
     stack.wait(done.done, "result", 30.0)
     assert done.result().result.outcome == ExecuteTask.Result.UNLABELLED
@@ -148,10 +145,9 @@ def test_a_killed_policy_leaves_the_arm_held_until_a_person_resumes(stack):
 
 def test_cancelling_a_task_stops_motion(stack):
     client = stack.client
-    sent = client._action.send_goal_async(ExecuteTask.Goal(task="test", timeout=60.0))
-    stack.wait(sent.done, "goal")
+    goal = client.start_task("test", 60.0)
     stack.wait(lambda: stack.mode() == ControlStatus.POLICY, "policy mode")
-    cancelled = sent.result().cancel_goal_async()
+    cancelled = goal.cancel_goal_async()
     stack.wait(cancelled.done, "cancel")
     stack.wait(lambda: stack.mode() == ControlStatus.HOLD, "hold", 10.0)
     assert not client.control.resume_required

@@ -16,7 +16,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rich.console import Console
 from rich.table import Table
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import CompressedImage, JointState
 from std_srvs.srv import Trigger
 
 from rewact_ros.contract import Contract, ContractError
@@ -24,7 +24,7 @@ from rewact_ros.data.recorded import RecordedEpisode
 from rewact_ros.msg import ActionChunk, ControlStatus, ModeRequest, PolicyStatus, Reward
 from rewact_ros.reward.metrics import spearman
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.convert import image_message, joint_state_message, to_ns, to_stamp
+from rewact_ros.ros.convert import camera_type, image_message, joint_state_message, to_ns, to_stamp
 
 PREFETCH_FRAMES = 60
 READY_TIMEOUT_S = 60.0
@@ -61,7 +61,7 @@ class ReplayRobot(Node):
         self._control: ControlStatus | None = None
         self._policy: PolicyStatus | None = None
         self._cameras = {
-            c.key: (c, self.create_publisher(_image_type(c.type), c.topic, names.SENSOR_OUT))
+            c.key: (c, self.create_publisher(camera_type(c), c.topic, names.SENSOR_OUT))
             for c in contract.cameras
         }
         self._joints = [
@@ -268,10 +268,6 @@ class ReplayReport:
         axes.legend(fontsize=8)
         figure.savefig(self._folder / "progress.png", dpi=100)
         plt.close(figure)
-
-
-def _image_type(name: str) -> type:
-    return CompressedImage if name.endswith("CompressedImage") else Image
 
 
 def _encode(kind: str, picture: NDArray[np.uint8], stamp, name: str):  # type: ignore[no-untyped-def]

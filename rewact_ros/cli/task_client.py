@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.action import ActionClient
+from rclpy.action.client import ClientGoalHandle
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.task import Future
@@ -58,7 +59,6 @@ class TaskClient(Node):
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self)
         self._action = ActionClient(self, ExecuteTask, names.EXECUTE_TASK)
-        self._triggers: dict[str, object] = {}
         for kind, topic, call, qos in (
             (Reward, names.REWARD, self._on_reward, names.EVENTS),
             (EpisodeEvent, names.EPISODE_EVENT, self._on_event, names.EVENTS),
@@ -169,6 +169,20 @@ class TaskClient(Node):
         end_s = time.monotonic() + STATUS_LAG_S
         self.spin(lambda: time.monotonic() > end_s, 10.0, "hil in HOLD")
 
+    def start_task(self, task: str, timeout_s: float = 0.0) -> ClientGoalHandle:
+        """Send one task and return its accepted goal.
+
+        Raises:
+            StackError: the supervisor refused it or went silent.
+        """
+        self.spin(self._action.server_is_ready, 10.0, "action execute_task")
+        sent: Future = self._action.send_goal_async(ExecuteTask.Goal(task=task, timeout=timeout_s))
+        self.spin(sent.done, 10.0, "action execute_task")
+        goal = sent.result()
+        if not goal.accepted:
+            raise StackError(f"execute_task was refused{self._state()}")
+        return goal
+
     def run_task(self, task: str, timeout_s: float = 0.0, settle_s: float = 1.0) -> EpisodeLog:
         """Run one task to its verdict, then watch `settle_s` longer for what really happened.
 
@@ -176,12 +190,7 @@ class TaskClient(Node):
             StackError: the supervisor refused the goal or went silent.
         """
         self._log = log = EpisodeLog()
-        self.spin(self._action.server_is_ready, 10.0, "action execute_task")
-        sent: Future = self._action.send_goal_async(ExecuteTask.Goal(task=task, timeout=timeout_s))
-        self.spin(sent.done, 10.0, "action execute_task")
-        goal = sent.result()
-        if not goal.accepted:
-            raise StackError(f"execute_task was refused{self._state()}")
+        goal = self.start_task(task, timeout_s)
         done: Future = goal.get_result_async()
         self.spin(done.done, 120.0 + timeout_s, "verdict")
         result = done.result().result

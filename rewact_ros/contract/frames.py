@@ -32,12 +32,10 @@ class Frame:
     """A complete observation.
 
     `values` holds `observation.state` as (S,) float32 and each `observation.images.NAME` as
-    (H, W, 3) uint8 RGB. `stamp_ns` is the header stamp of the reference (first) camera;
-    `received_s` is when its image came in, on the age clock.
+    (H, W, 3) uint8 RGB. `stamp_ns` is the header stamp of the reference (first) camera.
     """
 
     stamp_ns: int
-    received_s: float
     values: dict[str, NDArray[np.generic]]
 
 
@@ -101,11 +99,6 @@ class FrameAssembler:
             self._streams[state_stream(i)] = _Stream(part.max_age_s)
         self._last_stamp_ns: int | None = None
 
-    @property
-    def streams(self) -> list[str]:
-        """Names of the streams that `put` accepts."""
-        return list(self._streams)
-
     def put(self, stream: str, sample: Sample) -> None:
         """Store a sample. A stamp that runs backwards (clock jump, restart) flushes the stream."""
         samples = self._streams[stream].samples
@@ -114,12 +107,6 @@ class FrameAssembler:
             if stream == self._reference:
                 self._last_stamp_ns = None
         samples.append(sample)
-
-    def clear(self) -> None:
-        """Forget everything, as after a clock jump."""
-        for stream in self._streams.values():
-            stream.samples.clear()
-        self._last_stamp_ns = None
 
     def check_fresh(self, now_s: float | None = None, now_ns: int | None = None) -> Stale | None:
         """Name the first stream that is silent or old; see `assemble` for the arguments."""
@@ -163,7 +150,7 @@ class FrameAssembler:
         if isinstance(picked, Stale):
             return picked
         self._last_stamp_ns = newest.stamp_ns
-        return Frame(newest.stamp_ns, newest.received_s, self._join(picked))
+        return Frame(newest.stamp_ns, self._join(picked))
 
     def _pick(self, stamp_ns: int) -> dict[str, Sample] | Stale:
         """Newest sample of every stream with stamp ≤ the reference's, within the allowed skew."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-NANO = 1_000_000_000
+from rewact_ros.contract.frames import NANO
+
 FloatArray = NDArray[np.float64]
 
 

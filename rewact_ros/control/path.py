@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rewact_ros.contract.frames import NANO
 from rewact_ros.contract.schema import Contract
-from rewact_ros.control.chunks import NANO, Chunk, ChunkError, ChunkQueue, OldEpochError
+from rewact_ros.control.chunks import Chunk, ChunkError, ChunkQueue, OldEpochError
 from rewact_ros.control.limits import SafetyGate
 from rewact_ros.control.modes import MOVING, SENDING, Event, Mode, ModeMachine
+from rewact_ros.control.profile import PEAK_ACCELERATION, PEAK_SPEED, minimum_jerk
 from rewact_ros.control.timing import DurationHistogram
 
 FloatArray = NDArray[np.float64]
 OVERRUN_PERIODS = 3.0
 RESUME = "check the robot, then call ~/resume"
-# Peak speed and acceleration of a unit minimum-jerk motion (Flash & Hogan 1985).
-MIN_JERK_SPEED, MIN_JERK_ACCELERATION = 1.875, 5.7735
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,8 @@ class _Motion:
 
     def at(self, time_ns: int) -> tuple[FloatArray, bool]:
         """Minimum-jerk position at a time, and whether the motion is over."""
-        s = min(max((time_ns - self.begin_ns) / NANO / self.duration_s, 0.0), 1.0)
-        return self.start + smooth(s) * (self.goal - self.start), s >= 1.0
-
-
-def smooth(s: float) -> float:
-    """Minimum-jerk profile from 0 to 1 with zero speed and acceleration at both ends."""
-    return s**3 * (10 - 15 * s + 6 * s**2)
+        phase = (time_ns - self.begin_ns) / NANO / self.duration_s
+        return self.start + minimum_jerk(phase) * (self.goal - self.start), phase >= 1.0
 
 
 class CommandPath:
@@ -288,8 +283,8 @@ class CommandPath:
             distance, limits = np.abs(goal - start), self.contract.limits
             duration_s = max(
                 reset.duration_s,
-                float((MIN_JERK_SPEED * distance / limits.velocity).max()),
-                float(np.sqrt(MIN_JERK_ACCELERATION * distance / limits.acceleration).max()),
+                float((PEAK_SPEED * distance / limits.velocity).max()),
+                float(np.sqrt(PEAK_ACCELERATION * distance / limits.acceleration).max()),
             )
             self._motion = _Motion(start, goal, now.ros_ns, duration_s)
 
@@ -308,9 +303,9 @@ class CommandPath:
         if newest is not None and newest != self._used_stamp_ns:
             self._used_stamp_ns = newest
             self.observation_to_command.add((now.ros_ns - newest) / NANO)
-        s = min((now.ros_ns - self._entered_ns) / NANO / self.contract.handover_s, 1.0)
+        phase = (now.ros_ns - self._entered_ns) / NANO / self.contract.handover_s
         assert self._entry_position is not None
-        return self._entry_position + smooth(s) * (command - self._entry_position)
+        return self._entry_position + minimum_jerk(phase) * (command - self._entry_position)
 
     def _reset_target(self, now: Now) -> FloatArray | None:
         assert self._motion is not None

@@ -11,6 +11,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE, REWARD
 from torch import Tensor
 
 from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD, TEACHES_ACTION
+from rewact_ros.reward.labels import progress_ramp as time_ramp
 
 from .frames import dataset_fingerprint, open_frames
 
@@ -206,13 +207,11 @@ def _labels(root, reward, success, episode: np.ndarray, progress_ramp: bool) -> 
             f"{root}: has no column {REWARD}; label it, or give --progress-ramp to label "
             "successful episodes by time (5 % to 95 %)"
         )
-    from rewact_ros.reward.labels import progress_ramp as ramp
-
     labels = np.full(len(episode), np.nan, np.float32)
     for index in np.unique(episode):
         rows = np.flatnonzero(episode == index)
         if success is None or success[rows].any():
-            labels[rows] = ramp(len(rows), start=0.05, end=0.95)
+            labels[rows] = time_ramp(len(rows), start=0.05, end=0.95)
     return labels
 
 

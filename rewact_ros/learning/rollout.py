@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rewact_ros.control.chunks import NANO, Chunk, ChunkQueue
+from rewact_ros.contract.frames import NANO
+from rewact_ros.control.chunks import Chunk, ChunkQueue
 from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.sim.pick_place import CAMERAS, PickPlaceSim
 

@@ -5,9 +5,8 @@ import time
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
+from rewact_ros.contract.frames import NANO
 from rewact_ros.control.path import Now
-
-NANO = 1_000_000_000
 
 
 class NodeClock:

@@ -12,9 +12,8 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from rewact_ros.contract import ActionPart, Camera, SampleError, StatePart
-from rewact_ros.contract.frames import Sample, image_sample, joint_sample
+from rewact_ros.contract.frames import NANO, Sample, image_sample, joint_sample
 
-NANO = 1_000_000_000
 # Encoding → (channels, order that makes RGB).
 ENCODINGS: dict[str, tuple[int, tuple[int, int, int]]] = {
     "rgb8": (3, (0, 1, 2)),

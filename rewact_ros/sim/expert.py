@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rewact_ros.control.profile import minimum_jerk
 from rewact_ros.sim.kinematics import tip_down
 from rewact_ros.sim.pick_place import HOME, PickPlaceSim
-from rewact_ros.sim.trajectory import Trajectory, minimum_jerk
+from rewact_ros.sim.trajectory import Trajectory
 
 FAULTS = ("missed_grasp", "dropped_cube")
 _MAX_VELOCITY = np.array([1.1, 1.1, 1.1, 1.1, 1.3, 1.3, 5.0])  # rad/s; gripper 1/s

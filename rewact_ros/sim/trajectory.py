@@ -6,13 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_PEAK_VELOCITY = 1.875  # of a unit minimum-jerk move of unit duration
-
-
-def minimum_jerk(phase: np.ndarray | float) -> np.ndarray:
-    """Return the position of a unit minimum-jerk move (Flash & Hogan 1985) at `phase` in [0, 1]."""
-    s = np.clip(phase, 0.0, 1.0)
-    return s * s * s * (10.0 + s * (6.0 * s - 15.0))
+from rewact_ros.control.profile import PEAK_SPEED, minimum_jerk
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,7 @@ class Trajectory:
         before the end of the move before.
         """
         delta = np.asarray(target, dtype=np.float64) - self._last
-        needed_s = float((_PEAK_VELOCITY * np.abs(delta) / self._max_velocity).max())
+        needed_s = float((PEAK_SPEED * np.abs(delta) / self._max_velocity).max())
         duration_s = max(at_least_s, needed_s)
         start_s = max(0.0, self.duration_s - overlap_s)
         self._moves.append(Move(start_s, duration_s, delta))
