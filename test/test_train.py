@@ -34,8 +34,13 @@ TINY = {
 }
 
 
-def write_dataset(root: Path, labelled: bool = True, bad_frame: bool = False) -> Path:
-    """A LeRobotDataset of three short episodes, 40x48 px video, the last episode a failure."""
+def write_dataset(
+    root: Path, labelled: bool = True, bad_frame: bool = False, columns: dict | None = None
+) -> Path:
+    """A LeRobotDataset of three short episodes, 40x48 px video, the last episode a failure.
+
+    ``columns`` adds bool columns, name -> value of (episode, frame).
+    """
     features = {
         "observation.state": {"dtype": "float32", "shape": (3,), "names": ["a", "b", "c"]},
         "action": {"dtype": "float32", "shape": (3,), "names": ["a", "b", "c"]},
@@ -44,8 +49,9 @@ def write_dataset(root: Path, labelled: bool = True, bad_frame: bool = False) ->
     if labelled:
         features |= {
             "next.reward": {"dtype": "float32", "shape": (1,), "names": None},
-            "teaches_action": {"dtype": "bool", "shape": (1,), "names": None},
+            "demo_is_pad": {"dtype": "bool", "shape": (1,), "names": None},
         }
+    features |= {name: {"dtype": "bool", "shape": (1,), "names": None} for name in columns or {}}
     dataset = LeRobotDataset.create("local/tiny", 20, features, root=root)
     rng = np.random.default_rng(0)
     for episode, length in enumerate(LENGTHS):
@@ -64,7 +70,9 @@ def write_dataset(root: Path, labelled: bool = True, bad_frame: bool = False) ->
                 item["next.reward"] = np.array(
                     [frame / length if episode < 2 else np.nan], np.float32
                 )
-                item["teaches_action"] = np.array([episode < 2])
+                item["demo_is_pad"] = np.array([episode >= 2])
+            for name, values in (columns or {}).items():
+                item[name] = np.array([values(episode, frame)])
             dataset.add_frame(item)
         dataset.save_episode()
     dataset.finalize()
@@ -148,6 +156,40 @@ def test_a_batch_pads_at_the_episodes_end_and_masks_failed_episodes(dataset):
         batch["action_is_pad"], [[False] * 4, [False, False, True, True], [True] * 4]
     )
     assert batch["next.reward"][:2].isfinite().all() and batch["next.reward"][2].isnan()
+
+
+def test_human_and_autonomous_frames_teach_actions_as_asked_and_all_teach_the_reward(tmp_path):
+    root = write_dataset(
+        tmp_path / "data",
+        columns={"intervention": lambda episode, frame: (episode, frame // 3) == (0, 1)},
+    )
+    masks = {
+        whose: load_demonstrations(root, action_frames=whose).batch(np.array([1, 4]), 4)
+        for whose in ("all", "human", "autonomous")
+    }
+    pad = {whose: batch["action_is_pad"].int().tolist() for whose, batch in masks.items()}
+    assert pad["all"] == [[0, 0, 0, 0]] * 2
+    assert pad["human"] == [[1, 1, 1, 1], [0, 0, 1, 1]]
+    assert pad["autonomous"] == [[0, 0, 1, 1], [1, 1, 1, 1]]
+    assert all(batch["next.reward"].isfinite().all() for batch in masks.values())
+
+
+def test_asking_for_human_frames_of_a_dataset_that_does_not_mark_them_is_an_error(dataset):
+    with pytest.raises(DatasetError, match="no column intervention"):
+        load_demonstrations(dataset, action_frames="human")
+
+
+def test_an_episode_without_success_teaches_no_actions_unless_asked_to(tmp_path):
+    root = write_dataset(
+        tmp_path / "data",
+        labelled=False,
+        columns={"next.success": lambda episode, frame: (episode, frame) == (1, 11)},
+    )
+    data = load_demonstrations(root, progress_ramp=True)
+    assert set(data.episode[data.teaches]) == {1}
+    with pytest.raises(DatasetError, match="none of the chosen frames teaches"):
+        data.stats(data.rows([0]), min_std=0.01)
+    assert load_demonstrations(root, progress_ramp=True, imitate_failures=True).teaches.all()
 
 
 def test_statistics_come_from_the_given_rows_that_teach(dataset):
@@ -248,6 +290,17 @@ def test_an_existing_run_is_neither_overwritten_nor_resumed_with_other_settings(
         run(settings(dataset, tmp_path, steps=3), cache)
     with pytest.raises(TrainError, match="started with lr"):
         run(settings(dataset, tmp_path, steps=3, lr=1e-2), cache, resume=True)
+
+
+def test_a_run_that_is_older_than_a_setting_resumes_with_its_default(dataset, cache, tmp_path):
+    run(settings(dataset, tmp_path, steps=3), cache)
+    record = tmp_path / "checkpoints/last/training_state/step.json"
+    state = json.loads(record.read_text())
+    del state["settings"]["action_frames"]
+    record.write_text(json.dumps(state))
+    run(settings(dataset, tmp_path, steps=3), cache, resume=True)
+    with pytest.raises(TrainError, match="action_frames='all', now 'human'"):
+        run(settings(dataset, tmp_path, steps=3, action_frames="human"), cache, resume=True)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_frames(dataset, cache, tmp_path):

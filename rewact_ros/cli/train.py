@@ -48,6 +48,16 @@ def train(
             "--progress-ramp", help="Label a dataset without next.reward by time, 5 % to 95 %."
         ),
     ] = False,
+    action_frames: Annotated[
+        str, typer.Option(help="Whose frames teach actions: all, human or autonomous.")
+    ] = "all",
+    imitate_failures: Annotated[
+        bool,
+        typer.Option(
+            "--imitate-failures",
+            help="Let episodes without success teach actions (where no demo_is_pad says).",
+        ),
+    ] = False,
     contract: Annotated[
         Path | None, typer.Option(help="Robot contract whose signature goes into the checkpoint.")
     ] = None,
@@ -94,6 +104,8 @@ def train(
             mixed_precision=mixed_precision,
             policy=_pairs(policy or []),
             progress_ramp=progress_ramp,
+            action_frames=action_frames,
+            imitate_failures=imitate_failures,
             contract=None if contract is None else str(contract),
             device=device,
             threads=threads,

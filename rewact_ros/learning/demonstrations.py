@@ -1,5 +1,6 @@
 """A LeRobotDataset as NumPy tables and cached frames, from which a batch costs milliseconds."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +11,15 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION, OBS_STATE, REWARD
 from torch import Tensor
 
-from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD, TEACHES_ACTION
+from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD
 from rewact_ros.reward.labels import progress_ramp as time_ramp
 
 from .frames import dataset_fingerprint, open_frames
 
 SUCCESS = "next.success"
+DEMO_IS_PAD = "demo_is_pad"
+INTERVENTION = "intervention"
+ACTION_FRAMES = ("all", "human", "autonomous")
 
 
 class DatasetError(ValueError):
@@ -32,7 +36,7 @@ class Demonstrations:
         state: (N, S) float32, contract units.
         action: (N, A) float32, contract units.
         reward: (N,) float32 progress labels, NaN where unknown.
-        teaches: (N,) bool, whether the frame's action may be imitated.
+        teaches: (N,) bool, whether the frame's action is to be imitated (see ``_teaches``).
         episode: (N,) int64, episode of each row.
         start, end: (N,) int64, first row and row after the last of that row's episode.
         frames: camera key -> (N, H, W, 3) uint8; empty until ``decode``.
@@ -77,8 +81,18 @@ class Demonstrations:
 
     def stats(self, rows: np.ndarray, min_std: float) -> dict[str, dict[str, Tensor]]:
         """Normalisation statistics over ``rows``; a joint that hardly moves gets ``min_std``,
-        so that its sensor noise is not blown up to unit variance."""
+        so that its sensor noise is not blown up to unit variance.
+
+        Raises:
+            DatasetError: none of the rows teaches actions.
+        """
         taught = rows[self.teaches[rows]]
+        if not len(taught):
+            raise DatasetError(
+                f"{self.source.root}: none of the chosen frames teaches actions (columns "
+                f"{DEMO_IS_PAD}, {SUCCESS}, {INTERVENTION}); choose other episodes or "
+                "action_frames, or set imitate_failures"
+            )
         return {
             key: _stats(table, min_std)
             for key, table in ((OBS_STATE, self.state[rows]), (ACTION, self.action[taught]))
@@ -87,12 +101,13 @@ class Demonstrations:
     def batch(self, rows: np.ndarray, chunk: int) -> dict[str, Tensor]:
         """Assemble a raw batch: observation at each row, action chunk from there, labels.
 
-        ``action_is_pad`` (B, chunk) marks steps past the episode's end and every step of frames
-        that do not teach actions (LeRobot's processors would drop a key of its own for these).
+        ``action_is_pad`` (B, chunk) marks steps past the episode's end, steps whose own frame does
+        not teach actions, and every step of a chunk that starts at such a frame.
         """
         steps = rows[:, None] + np.arange(chunk)
-        is_pad = (steps >= self.end[rows, None]) | ~self.teaches[rows, None]
+        past_end = steps >= self.end[rows, None]
         steps = np.minimum(steps, self.end[rows, None] - 1)
+        is_pad = past_end | ~self.teaches[steps] | ~self.teaches[rows, None]
         batch = {
             OBS_STATE: torch.from_numpy(self.state[rows]),
             ACTION: torch.from_numpy(self.action[steps]),
@@ -105,13 +120,22 @@ class Demonstrations:
         return batch
 
 
-def load_demonstrations(root: Path, progress_ramp: bool = False) -> Demonstrations:
+def load_demonstrations(
+    root: Path,
+    progress_ramp: bool = False,
+    action_frames: str = "all",
+    imitate_failures: bool = False,
+) -> Demonstrations:
     """Read a LeRobotDataset v3 from ``root`` without touching its videos.
 
     Args:
         root: the dataset's folder.
         progress_ramp: where the dataset has no ``next.reward``, label its successful episodes
             (``next.success`` anywhere in the episode; without that column, all) by a time ramp.
+        action_frames: whose frames teach actions: ``all``, ``human`` (a human in control, column
+            ``intervention``) or ``autonomous``; all of them teach the reward.
+        imitate_failures: where the dataset has no ``demo_is_pad``, let episodes without any
+            ``next.success`` teach actions too.
 
     Raises:
         DatasetError: not a dataset; a column missing; no labels; values not finite.
@@ -136,7 +160,6 @@ def load_demonstrations(root: Path, progress_ramp: bool = False) -> Demonstratio
     def column(key: str) -> np.ndarray | None:
         return np.asarray(table[key]).reshape(len(episode), -1) if key in meta.features else None
 
-    teaches = column(TEACHES_ACTION)
     data = Demonstrations(
         source=source,
         fingerprint=dataset_fingerprint(meta),
@@ -144,7 +167,7 @@ def load_demonstrations(root: Path, progress_ramp: bool = False) -> Demonstratio
         state=column(OBS_STATE).astype(np.float32),
         action=column(ACTION).astype(np.float32),
         reward=_labels(root, column(REWARD), column(SUCCESS), episode, progress_ramp),
-        teaches=np.ones(len(episode), bool) if teaches is None else teaches[:, 0].astype(bool),
+        teaches=_teaches(root, column, episode, action_frames, imitate_failures),
         episode=episode,
         start=start,
         end=end,
@@ -213,6 +236,35 @@ def _labels(root, reward, success, episode: np.ndarray, progress_ramp: bool) -> 
         if success is None or success[rows].any():
             labels[rows] = time_ramp(len(rows), start=0.05, end=0.95)
     return labels
+
+
+def _teaches(
+    root: Path,
+    column: Callable[[str], np.ndarray | None],
+    episode: np.ndarray,
+    action_frames: str,
+    imitate_failures: bool,
+) -> np.ndarray:
+    """Tell (N,) which frames teach actions.
+
+    ``demo_is_pad`` decides where there is such a column (its name ends in ``_is_pad`` because
+    LeRobot's stock processors keep such keys only); without it, episodes that never succeed do not
+    teach, unless ``imitate_failures``. ``action_frames`` then leaves out human or autonomous ones.
+    """
+    teaches = np.ones(len(episode), bool)
+    is_pad, success, human = column(DEMO_IS_PAD), column(SUCCESS), column(INTERVENTION)
+    if is_pad is not None:
+        teaches = ~is_pad[:, 0].astype(bool)
+    elif success is not None and not imitate_failures:
+        teaches = np.isin(episode, episode[success[:, 0].astype(bool)])
+    if action_frames != "all":
+        if human is None:
+            raise DatasetError(
+                f"{root}: has no column {INTERVENTION} (true where a human was in control); "
+                f"action_frames {action_frames} needs it, take all"
+            )
+        teaches = teaches & (human[:, 0].astype(bool) == (action_frames == "human"))
+    return teaches
 
 
 def _stats(values: np.ndarray, min_std: float) -> dict[str, Tensor]:

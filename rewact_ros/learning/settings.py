@@ -24,6 +24,9 @@ class TrainSettings:
         min_std: floor of the normalisation's standard deviations, contract units.
         mixed_precision: ``no``, ``bf16`` or ``fp16`` (accelerate's).
         progress_ramp: label a dataset without ``next.reward`` by time.
+        action_frames: whose frames teach actions: ``all``, ``human`` or ``autonomous``.
+        imitate_failures: let episodes that never succeed teach actions, where no ``demo_is_pad``
+            column says what to imitate.
         policy: settings of ``RewACTConfig`` as ``name -> text``.
         contract: robot contract file whose signature goes into the checkpoint.
         threads: torch threads of a CPU run.
@@ -50,6 +53,8 @@ class TrainSettings:
     seed: int = 0
     mixed_precision: str = "no"
     progress_ramp: bool = False
+    action_frames: str = "all"
+    imitate_failures: bool = False
     policy: dict[str, str] = field(default_factory=dict)
     contract: str | None = None
     device: str = "auto"
@@ -73,6 +78,7 @@ class TrainSettings:
         for name, choices in (
             ("mixed_precision", ("no", "bf16", "fp16")),
             ("device", ("auto", "cpu", "cuda")),
+            ("action_frames", ("all", "human", "autonomous")),
         ):
             if getattr(self, name) not in choices:
                 got = getattr(self, name)

@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 
 import draccus
@@ -49,7 +49,12 @@ def train(
     accelerator = _make_accelerator(settings)
     out = Path(settings.out)
     state = _previous_state(settings, out, resume)
-    data = load_demonstrations(Path(settings.dataset), settings.progress_ramp)
+    data = load_demonstrations(
+        Path(settings.dataset),
+        settings.progress_ramp,
+        settings.action_frames,
+        settings.imitate_failures,
+    )
     contract = _contract_record(settings.contract, data)
     train_rows, val_rows, split = _split(settings, data)
 
@@ -174,10 +179,13 @@ def _previous_state(settings: TrainSettings, out: Path, resume: bool) -> Trainin
         )
     free = {"out", "device", "threads", "log_every", "val_every", "save_every"}
     now = json.loads(json.dumps(asdict(settings)))
+    # A setting that is younger than the run had its default's effect then.
+    defaults = {f.name: f.default for f in fields(TrainSettings) if f.default is not MISSING}
     for name, value in now.items():
-        if name not in free and state.settings.get(name) != value:
+        then = state.settings.get(name, defaults.get(name))
+        if name not in free and then != value:
             raise TrainError(
-                f"{out}: was started with {name}={state.settings.get(name)!r}, now {value!r}; "
+                f"{out}: was started with {name}={then!r}, now {value!r}; "
                 "resume with the same settings, or give another --out"
             )
     return state
