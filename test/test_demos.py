@@ -64,7 +64,7 @@ def test_labels_tell_success_from_failure(written):
         good = summary["success_frame"] is not None
         assert table["next.reward"][end] == float(good)
         assert table["next.success"][end] == good
-        assert table["teaches_action"][end] == good
+        assert table["demo_is_pad"][end] != good
     assert {summary["fault"] for summary in report["episodes"]} == {None, "dropped_cube"}
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,25 +11,21 @@ from tqdm import tqdm
 
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.data.demo_jobs import DemoJob, Simulator
+from rewact_ros.data.sim_dataset import (
+    SETTLE_FRAMES,
+    DemosError,
+    add_episode,
+    check_contract,
+    new_dataset,
+    whole_folder,
+    write_json,
+)
 from rewact_ros.reward.labels import task_progress
-from rewact_ros.sim.pick_place import CAMERAS, JOINTS, PickPlaceSim
-from rewact_ros.sim.rollout import RATE_HZ, Episode
+from rewact_ros.sim.pick_place import PickPlaceSim
+from rewact_ros.sim.rollout import Episode
 
 if TYPE_CHECKING:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
-TASK = "Put the red cube into the blue tray."
-_SETTLE_FRAMES = 6  # from the release until the cube lies still: completes a failed plan's length
-_LABELS: dict[str, dict[str, Any]] = {
-    "next.reward": {"dtype": "float32", "shape": (1,), "names": None},
-    "next.done": {"dtype": "bool", "shape": (1,), "names": None},
-    "next.success": {"dtype": "bool", "shape": (1,), "names": None},
-    "teaches_action": {"dtype": "bool", "shape": (1,), "names": None},
-}
-
-
-class DemosError(ValueError):
-    """Demonstrations that cannot be made as asked."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +82,8 @@ def write_demos(settings: DemoSettings, progress: bool = True) -> dict[str, Any]
     The dataset grows in `<out>.partial` and takes its name when it is complete; an interrupted or
     failed run removes it. Every frame of an episode is labelled from the simulator's truth:
     `next.reward` (progress), `next.success` (true from the success on), `next.done` (last frame)
-    and `teaches_action` (whether the action is worth imitating: not in failures, and in a retry
-    only from the renewed approach on).
+    and `demo_is_pad` (true where the action is not to be imitated: in failures, and in a retry
+    before the renewed approach; the name is one that LeRobot's own processors pass on).
 
     Raises:
         DemosError: the folder exists, or the contract does not fit the simulated robot.
@@ -98,25 +91,11 @@ def write_demos(settings: DemoSettings, progress: bool = True) -> dict[str, Any]
         SimulationUnavailableError: MuJoCo, its assets or off-screen OpenGL are missing.
     """
     contract = load_contract(settings.contract)
-    _check_contract(contract)
-    partial = settings.out.with_name(settings.out.name + ".partial")
-    for folder in (settings.out, partial):
-        if folder.exists():
-            raise DemosError(f"{folder} exists: choose another --out, or remove it first")
-    height, width, _ = contract.cameras[0].shape
-    PickPlaceSim(width, height).close()  # a missing part is named here, once, before any worker
-    try:
-        report = _record(settings, contract, partial, progress)
-        _write_json(partial / "meta" / "demos.json", report)
-        _write_json(
-            partial / "meta" / "contract.json",
-            {"hash": contract.hash, "signature": contract.signature()},
-        )
-        partial.rename(settings.out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return report
+    check_contract(contract)
+    with whole_folder(settings.out) as partial:
+        height, width, _ = contract.cameras[0].shape
+        PickPlaceSim(width, height).close()  # a missing part is named here, before any worker
+        return _record(settings, contract, partial, progress)
 
 
 def episode_labels(episode: Episode) -> dict[str, np.ndarray]:
@@ -128,7 +107,7 @@ def episode_labels(episode: Episode) -> dict[str, np.ndarray]:
     frames = len(episode.action)
     reward = task_progress(
         frames,
-        episode.nominal_frames + _SETTLE_FRAMES,
+        episode.nominal_frames + SETTLE_FRAMES,
         success_frame=episode.success_frame,
         failure_frame=episode.failure_frame,
         resume_frame=episode.resume_frame if episode.success_frame is not None else None,
@@ -143,21 +122,17 @@ def episode_labels(episode: Episode) -> dict[str, np.ndarray]:
         "next.reward": reward,
         "next.done": index == frames - 1,
         "next.success": success,
-        "teaches_action": teaches,
+        "demo_is_pad": ~teaches,
     }
 
 
 def _record(
     settings: DemoSettings, contract: Contract, folder: Path, progress: bool
 ) -> dict[str, Any]:
-    dataset = _create(contract, folder)
-    try:
-        return _fill(dataset, settings, contract, progress)
-    finally:
-        # Also when interrupted: encoders and writers left open would write into `folder` once more
-        # after it was removed.
-        dataset.clear_episode_buffer(delete_images=False)
-        dataset.finalize()
+    with new_dataset(contract, folder) as dataset:
+        report = _fill(dataset, settings, contract, progress)
+    write_json(folder / "meta" / "demos.json", report)
+    return report
 
 
 def _fill(
@@ -191,7 +166,10 @@ def _fill(
                     again.append(DemoJob(next_seed, job.fault, job.retry, job.noise_rad))
                     next_seed += 1
                     continue
-                _add(dataset, contract, episode)
+                labels = episode_labels(episode)
+                add_episode(
+                    dataset, contract, episode.state, episode.action, episode.images, labels
+                )
                 report["episodes"].append(_summary(episode))
                 bar.update()
             jobs = again
@@ -221,45 +199,6 @@ def _as_asked(job: DemoJob, episode: Episode) -> bool:
     return episode.success_frame is None and episode.failure_frame is not None
 
 
-def _create(contract: Contract, folder: Path) -> LeRobotDataset:
-    # Read when `datasets` is imported: one bar for the set, not one per episode.
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    import av  # these take seconds to import
-    from lerobot.configs.video import RGBEncoderConfig
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
-    # Full colour resolution: in 96 px images a cube is a few pixels wide.
-    encoder = RGBEncoderConfig(vcodec="h264", pix_fmt="yuv444p", crf=14, preset="veryfast")
-    av.logging.set_libav_level(av.logging.ERROR)  # or x264 prints a page per episode
-    return LeRobotDataset.create(
-        repo_id=f"local/{folder.stem}",
-        fps=round(contract.rate_hz),
-        features={**contract.dataset_features(), **_LABELS},
-        root=folder,
-        robot_type=contract.robot,
-        rgb_encoder=encoder,
-        streaming_encoding=True,
-        encoder_queue_maxsize=10_000,  # a full queue would drop frames; an episode has hundreds
-        encoder_threads=1,
-    )
-
-
-def _add(dataset: LeRobotDataset, contract: Contract, episode: Episode) -> None:
-    labels = episode_labels(episode)
-    for index in range(len(episode.action)):
-        frame: dict[str, Any] = {
-            "observation.state": episode.state[index],
-            "action": episode.action[index],
-            "task": TASK,
-        }
-        for camera in contract.cameras:
-            frame[camera.key] = episode.images[camera.name][index]
-        for key, values in labels.items():
-            frame[key] = values[index : index + 1]
-        dataset.add_frame(frame)
-    dataset.save_episode()
-
-
 def _summary(episode: Episode) -> dict[str, Any]:
     return {
         "seed": episode.seed,
@@ -269,26 +208,3 @@ def _summary(episode: Episode) -> dict[str, Any]:
         "success_frame": episode.success_frame,
         "failure": episode.truth.failure,
     }
-
-
-def _check_contract(contract: Contract) -> None:
-    for what, names in (("state", contract.state_names), ("action", contract.action_names)):
-        if tuple(names) != JOINTS:
-            raise DemosError(
-                f"contract {contract.robot}: {what} joints: expected {', '.join(JOINTS)}, "
-                f"got {', '.join(names)}"
-            )
-    if contract.rate_hz != RATE_HZ:
-        raise DemosError(
-            f"contract {contract.robot}: rate_hz: expected {RATE_HZ}, got {contract.rate_hz}"
-        )
-    cameras = {camera.name: camera.shape for camera in contract.cameras}
-    if set(cameras) != set(CAMERAS) or len(set(cameras.values())) != 1:
-        raise DemosError(
-            f"contract {contract.robot}: cameras: expected {' and '.join(CAMERAS)} of one size, "
-            f"got {cameras}"
-        )
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n")
