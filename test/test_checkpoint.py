@@ -77,11 +77,10 @@ def test_round_trip_gives_bit_equal_outputs_and_keeps_contract_and_version(saved
         STATE: torch.from_numpy(observation[STATE])[None],
         CAMERA: torch.from_numpy(observation[CAMERA]).permute(2, 0, 1)[None].float() / 255,
     }
-    actions, reward = policy.predict(preprocessor(batch))
-    again, reward_again = loaded.policy.predict(loaded.preprocessor(batch))
-    assert torch.equal(postprocessor(actions), loaded.postprocessor(again)) and torch.equal(
-        reward, reward_again
-    )
+    once = policy.predict(preprocessor(batch))
+    again = loaded.policy.predict(loaded.preprocessor(batch))
+    assert torch.equal(postprocessor(once.actions), loaded.postprocessor(again.actions))
+    assert torch.equal(once.reward.value, again.reward.value)
 
 
 def test_the_engine_equals_the_processors_path(saved):
@@ -96,7 +95,8 @@ def test_the_engine_equals_the_processors_path(saved):
             CAMERA: torch.from_numpy(observation[CAMERA]).permute(2, 0, 1)[None].float() / 255,
         }
     )
-    actions, reward = policy.predict(batch)
+    estimate = policy.predict(batch)
+    actions, reward = estimate.actions, estimate.reward.value
     np.testing.assert_array_equal(prediction.actions, postprocessor(actions)[0].numpy())
     assert prediction.actions.dtype == np.float32 and prediction.reward == float(reward[0])
 

@@ -57,9 +57,15 @@ def make_batch(size: int = 6, image: tuple[int, int] = (32, 32)) -> dict[str, to
     }
 
 
+def predict(policy: RewACTPolicy, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    """Actions and reward values."""
+    estimate = policy.predict(batch)
+    return estimate.actions, estimate.reward.value
+
+
 def test_loss_is_l1_plus_weighted_reward_error_without_the_vae():
     policy, batch = make_policy(reward_loss_weight=3.0), make_batch()
-    actions, reward = policy.predict(batch)
+    actions, reward = predict(policy, batch)
     loss, logs = policy(batch)
     l1 = (actions - batch[ACTION]).abs().mean()
     mse = (reward - batch["next.reward"]).square().mean()
@@ -74,14 +80,14 @@ def test_reward_is_in_the_unit_interval_and_trains_without_the_vae():
     assert all(
         p.grad.abs().sum() > 0 for p in policy.model.action_head.reward.parameters() if p.dim() > 1
     )
-    reward = policy.predict(batch)[1]
+    reward = predict(policy, batch)[1]
     assert reward.shape == (6,) and (reward >= 0).all() and (reward <= 1).all()
 
 
 def test_masked_l1_is_a_mean_over_valid_steps_and_action_dims():
     policy, batch = make_policy(reward_loss_weight=0.0), make_batch()
     batch["action_is_pad"][:, 1:] = True
-    actions, _ = policy.predict(batch)
+    actions, _ = predict(policy, batch)
     expected = (actions - batch[ACTION])[:, :1].abs().mean()
     torch.testing.assert_close(policy(batch)[0], expected)
     batch["action_is_pad"][:] = True
@@ -91,9 +97,9 @@ def test_masked_l1_is_a_mean_over_valid_steps_and_action_dims():
 @pytest.mark.parametrize("shape", [(6,), (6, 1)])
 def test_frames_that_do_not_teach_actions_still_teach_the_reward(shape):
     policy, batch = make_policy(), make_batch()
-    batch["teaches_action"] = torch.tensor([1, 1, 0, 0, 0, 0]).bool().reshape(shape)
+    batch["demo_is_pad"] = torch.tensor([0, 0, 1, 1, 1, 1]).bool().reshape(shape)
     _, logs = policy(batch)
-    actions, reward = policy.predict(batch)
+    actions, reward = predict(policy, batch)
     assert logs["l1_loss"] == pytest.approx(
         (actions - batch[ACTION])[:2].abs().mean().item(), rel=1e-5
     )
@@ -106,7 +112,7 @@ def test_unknown_rewards_are_masked_per_frame():
     policy, batch = make_policy(), make_batch()
     batch["next.reward"][2:] = float("nan")
     loss, logs = policy(batch)
-    _, reward = policy.predict(batch)
+    _, reward = predict(policy, batch)
     expected = (reward - batch["next.reward"])[:2].square().mean().item()
     assert torch.isfinite(loss) and logs["reward_loss"] == pytest.approx(expected, rel=1e-5)
     batch["next.reward"][:] = float("nan")
@@ -141,10 +147,10 @@ def test_vae_adds_its_term_in_training_and_eval_mode_forward_still_works():
 
 def test_batch_of_one_equals_batch_of_many():
     policy, batch = make_policy(), make_batch()
-    actions, reward = policy.predict(batch)
+    actions, reward = predict(policy, batch)
     for i in range(len(reward)):
         one = {key: value[i : i + 1] for key, value in batch.items()}
-        action_i, reward_i = policy.predict(one)
+        action_i, reward_i = predict(policy, one)
         torch.testing.assert_close(action_i, actions[i : i + 1], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(reward_i, reward[i : i + 1], atol=1e-5, rtol=1e-5)
 
@@ -157,12 +163,12 @@ def test_select_action_walks_the_chunk_and_its_reward_is_of_the_current_observat
         STATE: observations[0][STATE] + 1,
         CAMERA: observations[0][CAMERA] * 0.2,
     }
-    chunk = policy.predict(observations[0])[0]
+    chunk = policy.predict(observations[0]).actions
     for step in range(CHUNK):
         observation = observations[step % 2]
         action, reward = policy.select_action(observation, returns_reward=True)
         torch.testing.assert_close(action, chunk[:, step])
-        torch.testing.assert_close(reward, policy.predict(observation)[1])
+        torch.testing.assert_close(reward, predict(policy, observation)[1])
     plain = copy.deepcopy(policy)
     plain.reset()
     torch.testing.assert_close(plain.select_action(observations[0]), chunk[:, 0])
@@ -183,8 +189,8 @@ def test_the_policy_resizes_as_the_frame_cache_does():
     batch[CAMERA] = (batch[CAMERA] * 255).round() / 255
     small = resize_images(batch[CAMERA], (32, 32), round_to_8_bits=True)
     torch.testing.assert_close(small * 255, (small * 255).round(), atol=1e-4, rtol=0)
-    expected = policy.predict({**batch, CAMERA: small})[0]
-    torch.testing.assert_close(policy.predict(batch)[0], expected, atol=0, rtol=0)
+    expected = policy.predict({**batch, CAMERA: small}).actions
+    torch.testing.assert_close(policy.predict(batch).actions, expected, atol=0, rtol=0)
 
 
 def test_augmentation_acts_in_training_only():
@@ -192,7 +198,7 @@ def test_augmentation_acts_in_training_only():
         random_shift_px=3, brightness_jitter=0.2, state_noise_std=0.1, state_dropout=0.5
     )
     batch = make_batch()
-    torch.testing.assert_close(policy.predict(batch), policy.predict(batch), atol=0, rtol=0)
+    torch.testing.assert_close(predict(policy, batch), predict(policy, batch), atol=0, rtol=0)
     policy.train()
     assert policy(batch)[0] != policy(batch)[0]
 
@@ -202,27 +208,27 @@ def test_no_width_is_fixed():
     config.input_features[STATE] = PolicyFeature(FeatureType.STATE, (26,))
     config.output_features[ACTION] = PolicyFeature(FeatureType.ACTION, (11,))
     batch = {**make_batch(2), STATE: torch.zeros(2, 26)}
-    assert RewACTPolicy(config).predict(batch)[0].shape == (2, CHUNK, 11)
+    assert RewACTPolicy(config).predict(batch).actions.shape == (2, CHUNK, 11)
 
 
 def test_cameras_alone_suffice():
     config = make_config()
     del config.input_features[STATE]
-    assert RewACTPolicy(config).predict({CAMERA: torch.rand(2, 3, 32, 32)})[1].shape == (2,)
+    assert predict(RewACTPolicy(config), {CAMERA: torch.rand(2, 3, 32, 32)})[1].shape == (2,)
 
 
 def test_a_state_skip_begins_at_the_present_posture():
     policy, batch = make_policy(state_skip=True), make_batch()
     torch.nn.init.zeros_(policy.model.action_head.action.weight)
     torch.nn.init.zeros_(policy.model.action_head.action.bias)
-    torch.testing.assert_close(policy.predict(batch)[0][:, -1], batch[STATE][:, :ACTION_DIM])
+    torch.testing.assert_close(policy.predict(batch).actions[:, -1], batch[STATE][:, :ACTION_DIM])
 
 
 def test_a_resnet_serves_as_backbone_and_pretrained_weights_are_never_downloaded(
     monkeypatch, tmp_path
 ):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert make_policy(vision_backbone="resnet18").predict(make_batch(1))[0].shape == (
+    assert make_policy(vision_backbone="resnet18").predict(make_batch(1)).actions.shape == (
         1,
         CHUNK,
         ACTION_DIM,

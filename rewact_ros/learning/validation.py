@@ -32,15 +32,18 @@ def evaluate(
     for part in np.array_split(rows, math.ceil(len(rows) / 64)):
         raw = data.batch(part, policy.config.chunk_size)
         batch = preprocessor(raw)
-        actions, reward = policy.predict(batch)
+        estimate = policy.predict(batch)
+        actions = estimate.actions
         valid = ~raw[ACTION_IS_PAD].unsqueeze(-1)
         sums["raw"] += ((postprocessor(actions) - raw[ACTION]).abs() * valid).sum().item()
         normalised_error = (actions - batch[ACTION]).abs() * valid.to(actions.device)
         sums["normalised"] += normalised_error.sum().item()
         sums["valid"] += valid.sum().item() * actions.shape[-1]
-        known = ~raw[REWARD].isnan()
-        sums["reward"] += (reward.cpu() - raw[REWARD])[known].abs().sum().item()
-        sums["known"] += known.sum().item()
+        if estimate.reward is not None:
+            known = ~raw[REWARD].isnan()
+            errors = (estimate.reward.value.cpu() - raw[REWARD])[known].abs()
+            sums["reward"] += errors.sum().item()
+            sums["known"] += known.sum().item()
     figures = {
         "action_l1": sums["raw"] / max(sums["valid"], 1),
         "action_l1_normalised": sums["normalised"] / max(sums["valid"], 1),

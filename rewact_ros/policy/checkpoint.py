@@ -1,4 +1,7 @@
-"""Checkpoints: LeRobot's folder layout plus ``contract.json``; verified on load, atomic on save."""
+"""Checkpoints: LeRobot's folder layout plus ``contract.json``; verified on load, atomic on save.
+
+``load_policy`` also opens the layouts of the public RewACT packages (see ``upstream``).
+"""
 
 import hashlib
 import json
@@ -17,7 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from .configuration_rewact import RewACTConfig
-from .modeling_rewact import RewACTPolicy
+from .modeling_rewact import Estimate, RewACTPolicy
+from .processor_rewact import make_rewact_pre_post_processors
+from .upstream import Layout, convert, layout_of
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -52,12 +57,30 @@ class LoadedPolicy:
     version: str
     path: Path
 
+    def predict(self, batch: dict[str, Any], normalised: bool = False) -> Estimate:
+        """Predict from a batch of observations.
+
+        Args:
+            batch: ``observation.state`` (B, S) and cameras (B, 3, H, W) float in [0, 1], as
+                LeRobot's datasets and environments give them; with a history see
+                ``RewACTPolicy.predict``.
+            normalised: the batch has been through the preprocessor already.
+
+        Returns:
+            actions (B, chunk, A), in contract units on the CPU for a raw batch, else normalised.
+        """
+        estimate = self.policy.predict(batch if normalised else self.preprocessor(batch))
+        if normalised:
+            return estimate
+        return Estimate(self.postprocessor(estimate.actions), estimate.reward)
+
 
 def load_policy(path: str | Path, device: str = "auto") -> LoadedPolicy:
     """Open a checkpoint folder, checking files, shapes and values before anything runs on it.
 
     Args:
-        path: folder written by ``save_policy`` or by LeRobot's ``save_pretrained``.
+        path: folder written by ``save_policy``, by LeRobot's ``save_pretrained``, or by the public
+            packages ``lerobot_policy_rewact`` or ``rewact`` 0.1.
         device: ``auto`` (a GPU if there is one), or a torch device; the one saved in the
             checkpoint is ignored.
 
@@ -66,10 +89,17 @@ def load_policy(path: str | Path, device: str = "auto") -> LoadedPolicy:
             unexpected, of other dimensions or not finite.
     """
     path = Path(path)
-    _require_files(path)
+    weights = _load_weights(path)
+    layout = layout_of(weights)
+    _require_files(path, layout)
     device = _resolve_device(device)
-    config = _load_config(path, device)
-    weights = _load_weights(path / WEIGHTS)
+    raw = _load_json(path / CONFIG)
+    if layout is not Layout.OURS:
+        try:
+            raw, weights, stats = convert(layout, raw, weights)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+    config = _load_config(path / CONFIG, raw, device)
     try:
         policy = RewACTPolicy(config)
     except (ValueError, TypeError, AttributeError) as error:
@@ -79,7 +109,10 @@ def load_policy(path: str | Path, device: str = "auto") -> LoadedPolicy:
     _check_weights(path / WEIGHTS, policy.state_dict(), weights)
     policy.load_state_dict(weights)
     policy.to(device).eval()
-    preprocessor, postprocessor = _load_processors(path, config, device)
+    if layout is Layout.BUFFERS:
+        preprocessor, postprocessor = make_rewact_pre_post_processors(config, stats)
+    else:
+        preprocessor, postprocessor = _load_processors(path, config, device)
     return LoadedPolicy(
         policy=policy,
         preprocessor=preprocessor,
@@ -154,16 +187,9 @@ def weights_version(file: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()[:12]
 
 
-def _require_files(path: Path) -> None:
-    if not path.is_dir():
-        raise CheckpointError(
-            f"{path}: no such checkpoint folder; give the folder that holds {WEIGHTS}"
-        )
-    missing = [
-        name
-        for name in (CONFIG, WEIGHTS, PREPROCESSOR, POSTPROCESSOR)
-        if not (path / name).exists()
-    ]
+def _require_files(path: Path, layout: Layout) -> None:
+    names = [CONFIG] if layout is Layout.BUFFERS else [CONFIG, PREPROCESSOR, POSTPROCESSOR]
+    missing = [name for name in names if not (path / name).exists()]
     if missing:
         raise CheckpointError(
             f"{path}: missing {', '.join(missing)}; expected a folder written by `rewact train` or "
@@ -191,21 +217,34 @@ def _load_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def _load_config(path: Path, device: str) -> RewACTConfig:
-    kind = _load_json(path / CONFIG).get("type")
+def _load_config(file: Path, raw: dict[str, Any], device: str) -> RewACTConfig:
+    kind = raw.get("type")
     if kind != RewACTConfig.get_choice_name(RewACTConfig):
         raise CheckpointError(
-            f"{path / CONFIG}: type: expected rewact, got {kind}; give a RewACT checkpoint"
+            f"{file}: type: expected rewact, got {kind}; give a RewACT checkpoint"
         )
     try:
-        config = PreTrainedConfig.from_pretrained(path, cli_overrides=[f"--device={device}"])
+        # LeRobot reads configurations from folders only.
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, CONFIG).write_text(json.dumps(raw))
+            config = PreTrainedConfig.from_pretrained(folder, cli_overrides=[f"--device={device}"])
     except Exception as error:  # draccus raises its own families of errors
-        raise CheckpointError(f"{path / CONFIG}: {' '.join(str(error).split())}") from error
+        raise CheckpointError(f"{file}: {' '.join(str(error).split())}") from error
     config.pretrained_backbone_weights = None
     return config
 
 
-def _load_weights(file: Path) -> dict[str, torch.Tensor]:
+def _load_weights(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_dir():
+        raise CheckpointError(
+            f"{path}: no such checkpoint folder; give the folder that holds {WEIGHTS}"
+        )
+    file = path / WEIGHTS
+    if not file.exists():
+        raise CheckpointError(
+            f"{path}: missing {WEIGHTS}; expected a folder written by `rewact train` or LeRobot's "
+            "save_pretrained (with both processors)"
+        )
     try:
         return load_file(file)
     except SafetensorError as error:

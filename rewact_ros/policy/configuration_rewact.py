@@ -14,7 +14,19 @@ class RewACTConfig(ACTConfig):
     """ACT's configuration (see LeRobot's ``ACTConfig``) with these additions or other defaults.
 
     Args:
-        reward_loss_weight: Weight of the reward term in ``l1 + weight * reward + kl_weight * KL``.
+        reward_head: ``sigmoid`` (squared error), ``distributional`` (bins over
+            [value_min, value_max], cross-entropy; gives quantiles and entropy) or ``none`` (ACT).
+        reward_loss_weight: Weight of the reward term in ``l1 + weight * reward + kl_weight * KL``;
+            None: 2.0 for the squared error, 0.1 for the cross-entropy.
+        num_value_bins: Bins of the distribution; the first and last centre are the range's ends.
+        value_min, value_max: Range of labels and predictions.
+        reward_target: ``two_hot`` or ``gaussian``: how a label becomes a distribution.
+        reward_target_std_bins: Standard deviation of the Gaussian target, in bins.
+        action_parts: Named slices of the action in its order, such as ``{arm: 14, hand: 12}``, each
+            with its own linear head and loss line; None: one head.
+        action_part_weights: Weight of a part's dimensions in the action loss, 1.0 where not named.
+        n_obs_steps: Observations the policy sees, one step of the dataset's rate apart.
+        freeze_backbone: Keep the image backbone as it is in training.
         vision_backbone: ``small_cnn`` (five convolutions, stride 16) or a torchvision ResNet.
         pretrained_backbone_weights: torchvision weights that already lie in torch's cache; nothing
             is ever downloaded. None: random initialisation.
@@ -31,9 +43,11 @@ class RewACTConfig(ACTConfig):
         state_dropout: Probability that a training sample's state is hidden (set to its mean), so
             that the heads cannot lean on proprioception alone.
 
+    ``n_encoder_layers`` may be 0: the decoder then reads the input tokens themselves.
+
     Raises:
-        ValueError: unknown backbone, bad image size, weights outside their range; and what
-            ``ACTConfig`` raises.
+        ValueError: unknown backbone or head, bad image size, weights outside their range, parts
+            that do not add up; and what ``ACTConfig`` raises.
     """
 
     chunk_size: int = 20
@@ -58,7 +72,18 @@ class RewACTConfig(ACTConfig):
     n_decoder_layers: int = 2
     use_vae: bool = False
 
-    reward_loss_weight: float = 2.0
+    reward_head: str = "sigmoid"
+    reward_loss_weight: float | None = None
+    num_value_bins: int = 100
+    value_min: float = 0.0
+    value_max: float = 1.0
+    reward_target: str = "two_hot"
+    reward_target_std_bins: float = 0.75
+
+    action_parts: dict[str, int] | None = None
+    action_part_weights: dict[str, float] | None = None
+
+    freeze_backbone: bool = False
     state_skip: bool = False
 
     random_shift_px: int = 0
@@ -72,11 +97,12 @@ class RewACTConfig(ACTConfig):
     push_to_hub: bool = False
 
     def __post_init__(self):
-        backbone = self.vision_backbone
+        backbone, steps = self.vision_backbone, self.n_obs_steps
         if backbone == SMALL_CNN:
             self.vision_backbone = "resnet18"  # ACTConfig admits ResNets only; put back below
+        self.n_obs_steps = 1  # likewise
         super().__post_init__()
-        self.vision_backbone = backbone
+        self.vision_backbone, self.n_obs_steps = backbone, steps
 
         if self.image_size is not None:
             self.image_size = tuple(self.image_size)
@@ -84,6 +110,16 @@ class RewACTConfig(ACTConfig):
                 raise ValueError(
                     f"image_size: expected (height, width) of at least 16 px, got {self.image_size}"
                 )
+        for name, choices in (
+            ("reward_head", ("sigmoid", "distributional", "none")),
+            ("reward_target", ("two_hot", "gaussian")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}"
+                )
+        if self.reward_loss_weight is None:
+            self.reward_loss_weight = 0.1 if self.reward_head == "distributional" else 2.0
         for name in (
             "reward_loss_weight",
             "random_shift_px",
@@ -92,13 +128,57 @@ class RewACTConfig(ACTConfig):
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected >= 0, got {getattr(self, name)}")
+        for name, least in (("num_value_bins", 2), ("n_obs_steps", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if not self.value_min < self.value_max:
+            raise ValueError(
+                f"value_min, value_max: expected min < max, got {self.value_min}, {self.value_max}"
+            )
+        if not self.reward_target_std_bins > 0:
+            raise ValueError(
+                f"reward_target_std_bins: expected more than 0, got {self.reward_target_std_bins}"
+            )
         if not 0 <= self.state_dropout < 1:
             raise ValueError(f"state_dropout: expected 0 <= p < 1, got {self.state_dropout}")
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        parts, weights = self.action_parts or {}, self.action_part_weights or {}
+        if any(size < 1 for size in parts.values()):
+            raise ValueError(f"action_parts: expected sizes of at least 1, got {parts}")
+        unknown = sorted(weights.keys() - parts.keys())
+        if unknown:
+            raise ValueError(
+                f"action_part_weights: {unknown} are no action_parts; those are {sorted(parts)}"
+            )
+        if any(weight < 0 for weight in weights.values()) or (
+            parts and not any(weights.get(name, 1.0) > 0 for name in parts)
+        ):
+            raise ValueError(
+                f"action_part_weights: expected >= 0 and one part above 0, got {weights}"
+            )
 
     def validate_features(self) -> None:
-        """Check the features as ACT does, and that a skip from the state has a state."""
+        """Check the features as ACT does, that skip and history have a state, and the parts."""
         super().validate_features()
         if self.state_skip and self.robot_state_feature is None:
             raise ValueError(
                 "state_skip: needs observation.state among the inputs; set it to false"
             )
+        if self.n_obs_steps > 1 and self.env_state_feature is not None:
+            raise ValueError(
+                "n_obs_steps: a history of observation.environment_state is not supported; "
+                "use observation.state, or 1"
+            )
+        width = self.action_feature.shape[0]
+        if self.action_parts and sum(self.action_parts.values()) != width:
+            raise ValueError(
+                f"action_parts: expected sizes that add up to the action's {width}, "
+                f"got {self.action_parts}"
+            )
+
+    @property
+    def observation_delta_indices(self) -> list[int] | None:
+        """Frames of an observation relative to the present one, for LeRobot's datasets."""
+        return list(range(1 - self.n_obs_steps, 1)) if self.n_obs_steps > 1 else None

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from .checkpoint import LoadedPolicy
+from .history import ObservationHistory
 
 
 @dataclass(frozen=True)
@@ -15,21 +16,45 @@ class Prediction:
     Attributes:
         actions: (chunk, A) float32 in contract units, step k belongs to stamp + k * dt.
         reward: predicted progress in [0, 1] at the observation; None: not predicted.
+        quantiles: its q10, q50 and q90; None unless the head is distributional.
+        entropy: of its distribution, nats; None likewise.
     """
 
     actions: np.ndarray
     reward: float | None
+    quantiles: tuple[float, float, float] | None = None
+    entropy: float | None = None
 
 
 class TorchEngine:
     """Runs a loaded policy with PyTorch, eagerly."""
 
-    def __init__(self, loaded: LoadedPolicy, threads: int | None = 1):
-        """Take the policy; ``threads`` sets torch's threads of this process (None: leave them)."""
+    def __init__(self, loaded: LoadedPolicy, threads: int | None = 1, rate_hz: float | None = None):
+        """Take the policy.
+
+        Args:
+            loaded: the policy.
+            threads: torch's threads in this process (None: leave them).
+            rate_hz: rate of the data it was trained on; needed by a policy with a history.
+
+        Raises:
+            ValueError: a history without a rate.
+        """
+        steps = loaded.config.n_obs_steps
+        if steps > 1 and not rate_hz:
+            raise ValueError(
+                f"{loaded.path}: n_obs_steps is {steps}: expected the rate of its observations, "
+                "rate_hz, got none"
+            )
         if threads is not None:
             torch.set_num_threads(threads)
         self._loaded = loaded
         self._device = torch.device(loaded.config.device)
+        self._history = ObservationHistory[dict[str, torch.Tensor]](steps, 1 / (rate_hz or 1.0))
+
+    def reset(self) -> None:
+        """Forget past observations: an episode begins, or somebody else moved the robot."""
+        self._history.reset()
 
     def warm_up(self, runs: int = 3) -> None:
         """Run on zeros, so that the first observation of a robot does not pay for allocations."""
@@ -40,32 +65,42 @@ class TorchEngine:
             for key, ft in self._loaded.config.input_features.items()
         }
         for _ in range(runs):
-            self.infer(observation)
+            self.infer(observation, 0.0)
+        self.reset()
 
     @torch.inference_mode()
-    def infer(self, observation: dict[str, np.ndarray]) -> Prediction:
+    def infer(self, observation: dict[str, np.ndarray], stamp_s: float | None = None) -> Prediction:
         """Predict from one observation.
 
         Args:
             observation: ``observation.state`` (S,) float32 in contract units and order, and each
                 ``observation.images.<name>`` (H, W, 3) uint8 RGB.
+            stamp_s: its time, which orders a history; only a policy with n_obs_steps > 1 needs it.
 
         Raises:
             KeyError: an input of the policy is missing.
-            ValueError: an input has another shape or dtype.
+            ValueError: an input has another shape or dtype, or a history lacks the time.
             FloatingPointError: the network's output is not finite.
         """
-        batch = self._loaded.preprocessor(self._to_batch(observation))
-        actions, reward = self._loaded.policy.predict(batch)
-        actions = self._loaded.postprocessor(actions)[0].float().numpy()
-        value = float(reward[0])
-        if not (np.isfinite(actions).all() and np.isfinite(value)):
+        batch = self._to_batch(observation)
+        if self._loaded.config.n_obs_steps > 1:
+            if stamp_s is None:
+                raise ValueError("stamp_s: expected the observation's time for a history, got None")
+            past = self._history.add(batch, stamp_s)
+            batch = {key: torch.stack([p[key] for p in past], dim=1) for key in batch}
+        estimate = self._loaded.predict(batch)
+        actions, reward = estimate.actions[0].float().numpy(), estimate.reward
+        value = float(reward.value[0]) if reward else None
+        if not np.isfinite(actions).all() or not np.isfinite(value or 0.0):
             raise FloatingPointError(
                 f"policy {self._loaded.version} gave a non-finite "
                 f"{'reward' if np.isfinite(actions).all() else 'action'}; "
                 "check its input and weights"
             )
-        return Prediction(actions=actions, reward=value)
+        if reward is None or reward.quantiles is None:
+            return Prediction(actions, value)
+        q10, q50, q90 = reward.quantiles[0].tolist()
+        return Prediction(actions, value, (q10, q50, q90), float(reward.entropy[0]))
 
     def _to_batch(self, observation: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         batch = {}

@@ -1,87 +1,36 @@
-"""RewACT: LeRobot's ACT whose first decoder token also predicts the reward (task progress)."""
+"""RewACT as a LeRobot policy: prediction, history, losses and masks."""
 
 import copy
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from lerobot.configs import NormalizationMode, PreTrainedConfig
-from lerobot.configs.types import FeatureType
-from lerobot.policies.act.modeling_act import (
-    ACT,
-    ACTPolicy,
-    ACTSinusoidalPositionEmbedding2d,
-    ACTTemporalEnsembler,
-)
+from lerobot.policies.act.modeling_act import ACTPolicy, ACTTemporalEnsembler
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE, REWARD
-from torch import Tensor, nn
+from torch import Tensor
 
-from .backbone import build_backbone
 from .configuration_rewact import RewACTConfig
+from .history import ObservationHistory
 from .images import jitter_brightness, random_shift, resize_images
+from .network import POSTURE, RewACT
+from .reward_head import RewardEstimate, build_reward
 
 ACTION_IS_PAD = "action_is_pad"
-TEACHES_ACTION = "teaches_action"
-_POSTURE = "posture"  # the state as it is, where dropout may hide it from the encoder
+DEMO_IS_PAD = "demo_is_pad"
 
 
-class Heads(nn.Module):
-    """Reads actions off every decoder token and the reward off the first one."""
+@dataclass(frozen=True)
+class Estimate:
+    """What the network says of B observations.
 
-    def __init__(self, dim: int, action_dim: int):
-        super().__init__()
-        self.action = nn.Linear(dim, action_dim)
-        self.reward = nn.Sequential(
-            nn.Linear(dim, dim // 2),
-            nn.ReLU(),
-            nn.Linear(dim // 2, dim // 4),
-            nn.ReLU(),
-            nn.Linear(dim // 4, 1),
-        )
+    Attributes:
+        actions: (B, chunk, A).
+        reward: progress at the observation; None where the policy has no reward head.
+    """
 
-    def forward(self, decoder_out: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (B, chunk, dim) tokens to actions (B, chunk, A) and reward (B,) in [0, 1].
-
-        Always in float32: the outputs of a mixed-precision run must not be rounded to 8 bits.
-        """
-        with torch.autocast(decoder_out.device.type, enabled=False):
-            decoder_out = decoder_out.float()
-            reward = torch.sigmoid(self.reward(decoder_out[:, 0]))
-            return self.action(decoder_out), reward.squeeze(-1)
-
-
-class RewACT(ACT):
-    """ACT's network with our backbones and heads."""
-
-    def __init__(self, config: RewACTConfig):
-        # ACT builds torchvision ResNets only, so let it build everything but the cameras.
-        blind = copy.copy(config)
-        blind.input_features = {
-            key: ft
-            for key, ft in config.input_features.items()
-            if ft.type is not FeatureType.VISUAL
-        }
-        super().__init__(blind)
-        self.config = config
-        if config.image_features:
-            self.backbone, channels = build_backbone(config)
-            self.encoder_img_feat_input_proj = nn.Conv2d(channels, config.dim_model, kernel_size=1)
-            self.encoder_cam_feat_pos_embed = ACTSinusoidalPositionEmbedding2d(
-                config.dim_model // 2
-            )
-        self.action_head = Heads(config.dim_model, config.action_feature.shape[0])
-        if config.state_skip:
-            self.state_skip = nn.Linear(
-                config.robot_state_feature.shape[0], config.action_feature.shape[0], bias=False
-            )
-            nn.init.eye_(self.state_skip.weight)
-
-    def forward(self, batch: dict[str, Tensor]):
-        """Run ACT's forward; returns ``((actions, reward), (mu, log_sigma_x2))``."""
-        (actions, reward), latent = super().forward(batch)
-        if self.config.state_skip:
-            with torch.autocast(actions.device.type, enabled=False):
-                actions = actions + self.state_skip(batch[_POSTURE].float()).unsqueeze(1)
-        return (actions, reward), latent
+    actions: Tensor
+    reward: RewardEstimate | None
 
 
 class RewACTPolicy(ACTPolicy):
@@ -95,7 +44,8 @@ class RewACTPolicy(ACTPolicy):
         super(ACTPolicy, self).__init__(config)  # past ACTPolicy, which would build plain ACT
         config.validate_features()
         self.config = config
-        self.model = RewACT(config)
+        self.reward = build_reward(config)
+        self.model = RewACT(config, self.reward.outputs if self.reward else 0)
         self._images_are_unit = config.normalization_mapping["VISUAL"] is NormalizationMode.IDENTITY
         if config.temporal_ensemble_coeff is not None:
             self.temporal_ensembler = ACTTemporalEnsembler(
@@ -114,76 +64,101 @@ class RewACTPolicy(ACTPolicy):
         config.pretrained_backbone_weights = None
         return super().from_pretrained(pretrained_name_or_path, config=config, **kwargs)
 
+    def reset(self):
+        """Forget queued actions and past observations: a new episode begins."""
+        super().reset()
+        self._history = ObservationHistory[dict[str, Tensor]](self.config.n_obs_steps, step_s=1.0)
+        self._steps = 0
+
     # -- inference ---------------------------------------------------------------------------
 
     @torch.no_grad()
-    def predict(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def predict(self, batch: dict[str, Tensor]) -> Estimate:
         """Predict from the observation in ``batch``.
 
         Args:
-            batch: normalised; ``observation.state`` (B, S), each camera (B, 3, H, W) float.
+            batch: normalised; ``observation.state`` (B, S), each camera (B, 3, H, W) float; with
+                n_obs_steps = n > 1 (B, n, S) and (B, n, 3, H, W), oldest first.
 
         Returns:
-            normalised actions (B, chunk, A) and reward (B,) in [0, 1].
+            normalised actions, and the reward in its own units.
         """
         self.eval()
-        return self.model(self._model_inputs(batch))[0]
+        actions, raw = self.model(self._model_inputs(batch))[0]
+        return Estimate(actions, self.reward.estimate(raw) if self.reward else None)
 
     def predict_action_chunk(self, batch: dict[str, Tensor], **kwargs) -> Tensor:
         """Predict normalised actions (B, chunk, A), as LeRobot's tools expect."""
-        return self.predict(batch)[0]
+        return self.predict(self._with_history(batch)).actions
 
     @torch.no_grad()
     def select_action(
         self, batch: dict[str, Tensor], returns_reward: bool = False, **kwargs
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    ) -> Tensor | tuple[Tensor, Tensor | None]:
         """Return the next action (B, A), from the queue or the temporal ensemble as ACT does.
 
         With ``returns_reward`` the network runs on *this* observation in every call, also while
         actions are queued, and the result is ``(action, reward (B,))``; a reward is never carried
-        over from an earlier observation.
+        over from an earlier observation. A history is gathered from call to call.
         """
+        batch = self._with_history(batch)
         queue_serves = self.config.temporal_ensemble_coeff is None and len(self._action_queue) > 0
         if queue_serves and not returns_reward:
             return self._action_queue.popleft()
-        actions, reward = self.predict(batch)
+        estimate = self.predict(batch)
         if self.config.temporal_ensemble_coeff is not None:
-            action = self.temporal_ensembler.update(actions)
+            action = self.temporal_ensembler.update(estimate.actions)
         else:
             if not queue_serves:
-                self._action_queue.extend(actions[:, : self.config.n_action_steps].transpose(0, 1))
+                chunk = estimate.actions[:, : self.config.n_action_steps]
+                self._action_queue.extend(chunk.transpose(0, 1))
             action = self._action_queue.popleft()
+        reward = estimate.reward.value if estimate.reward else None
         return (action, reward) if returns_reward else action
+
+    def _with_history(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Join a single observation with those of earlier calls; other batches pass."""
+        keys = [key for key in self.config.input_features if key in batch]
+        single = all(
+            batch[key].dim() == len(self.config.input_features[key].shape) + 1 for key in keys
+        )
+        if self.config.n_obs_steps == 1 or not single:
+            return batch
+        self._steps += 1
+        past = self._history.add({key: batch[key] for key in keys}, float(self._steps))
+        return {**batch, **{key: torch.stack([p[key] for p in past], dim=1) for key in keys}}
 
     # -- training ----------------------------------------------------------------------------
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """Compute ``l1 + reward_loss_weight * reward_mse + kl_weight * KL``.
+        """Compute ``l1 + reward_loss_weight * reward + kl_weight * KL``.
 
         Args:
             batch: as for ``predict``, plus ``action`` (B, chunk, A) normalised, ``next.reward``
-                (B,) or (B, 1) in [0, 1] with NaN for unknown, and where they apply
+                (B,) or (B, 1) in the value range with NaN for unknown, and where they apply
                 ``action_is_pad`` (B, chunk) bool (absent: no step is padding) and
-                ``teaches_action`` (B,) or (B, 1) bool (absent: every frame teaches).
+                ``demo_is_pad`` (B,) or (B, 1) bool (absent: every frame teaches actions).
+
+        Returns:
+            the loss, and its parts by name; ``l1_loss`` is unweighted, ``l1_<part>`` that of an
+            action part.
 
         Raises:
             KeyError: no reward label in the batch.
+            ValueError: a label outside the value range.
         """
         is_pad = _action_is_pad(batch)
-        label = _reward_label(batch)
+        label = self._label(batch) if self.reward else None
         inputs = {**self._model_inputs(batch), ACTION_IS_PAD: is_pad}
-        (actions, reward), (mu, log_sigma_x2) = self.model(inputs)
+        (actions, raw), (mu, log_sigma_x2) = self.model(inputs)
 
-        valid = ~is_pad.unsqueeze(-1)
-        error = F.l1_loss(batch[ACTION], actions, reduction="none") * valid
-        l1 = error.sum() / (valid.sum() * error.shape[-1]).clamp_min(1)
-
-        known = ~label.isnan()
-        squared = (reward - label.nan_to_num()).square() * known
-        reward_loss = squared.sum() / known.sum().clamp_min(1)
-
-        loss = l1 + self.config.reward_loss_weight * reward_loss
-        logs = {"l1_loss": l1.item(), "reward_loss": reward_loss.item()}
+        loss, logs = self._action_loss(actions, batch[ACTION], ~is_pad)
+        if label is not None:
+            known = ~label.isnan()
+            errors = self.reward.loss(raw, label.nan_to_num(self.config.value_min)) * known
+            reward_loss = errors.sum() / known.sum().clamp_min(1)
+            loss = loss + self.config.reward_loss_weight * reward_loss
+            logs["reward_loss"] = reward_loss.item()
         if mu is not None:
             # KL to a standard normal: sum over the latent, mean over the batch (arXiv:1312.6114 B).
             kl = (-0.5 * (1 + log_sigma_x2 - mu.square() - log_sigma_x2.exp())).sum(-1).mean()
@@ -191,20 +166,51 @@ class RewACTPolicy(ACTPolicy):
             logs["kld_loss"] = kl.item()
         return loss, logs
 
+    def _action_loss(
+        self, actions: Tensor, target: Tensor, valid: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        """L1 as a mean over valid steps (B, chunk) and, weighted, over action dimensions."""
+        error = F.l1_loss(target, actions, reduction="none") * valid.unsqueeze(-1)
+        per_dim = error.sum((0, 1)) / valid.sum().clamp_min(1)  # (A,)
+        logs = {"l1_loss": per_dim.mean().item()}
+        parts, weights = self.config.action_parts, self.config.action_part_weights or {}
+        if not parts:
+            return per_dim.mean(), logs
+        slices = dict(zip(parts, per_dim.split(list(parts.values())), strict=True))
+        logs |= {f"l1_{name}": dims.mean().item() for name, dims in slices.items()}
+        scale = {name: weights.get(name, 1.0) for name in parts}
+        total = sum(scale[name] * dims.sum() for name, dims in slices.items())
+        return total / sum(scale[name] * size for name, size in parts.items()), logs
+
     def _model_inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add the camera list that ACT's forward takes, resized, and in training augmented."""
         config = self.config
         inputs = dict(batch)
         if config.image_features:
-            inputs[OBS_IMAGES] = [self._prepare(batch[key]) for key in config.image_features]
+            inputs[OBS_IMAGES] = [
+                self._prepare(self._stacked(batch, key)) for key in config.image_features
+            ]
         if config.robot_state_feature is None and config.image_features:
             # ACT asks this tensor for its device even where no state is an input.
             inputs[OBS_STATE] = inputs[OBS_IMAGES][0].new_zeros(0)
         elif config.robot_state_feature is not None:
-            inputs[_POSTURE] = batch[OBS_STATE]
-        if self.training and config.robot_state_feature is not None:
-            inputs[OBS_STATE] = self._augment_state(batch[OBS_STATE])
+            state = self._stacked(batch, OBS_STATE)
+            inputs[POSTURE] = state[:, -config.robot_state_feature.shape[0] :]
+            inputs[OBS_STATE] = self._augment_state(state) if self.training else state
         return inputs
+
+    def _stacked(self, batch: dict[str, Tensor], key: str) -> Tensor:
+        """The observation with its history side by side: (B, n * S) or (B, n * 3, H, W)."""
+        value, shape = batch[key], self.config.input_features[key].shape
+        if self.config.n_obs_steps == 1:
+            return value
+        if value.dim() != len(shape) + 2 or value.shape[1] != self.config.n_obs_steps:
+            raise ValueError(
+                f"{key}: expected a history of {self.config.n_obs_steps} observations, shape "
+                f"(B, {self.config.n_obs_steps}, ...), got {tuple(value.shape)}; "
+                "use select_action, or stack the observations oldest first"
+            )
+        return value.flatten(1, 2)
 
     def _prepare(self, images: Tensor) -> Tensor:
         config = self.config
@@ -223,23 +229,30 @@ class RewACTPolicy(ACTPolicy):
             state = state * (torch.rand(len(state), 1, device=state.device) >= config.state_dropout)
         return state
 
+    def _label(self, batch: dict[str, Tensor]) -> Tensor:
+        """Labels (B,); LeRobot's processors put a plain 0.0 where a dataset has no such column."""
+        label, size = batch.get(REWARD), len(batch[ACTION])
+        if not isinstance(label, Tensor) or label.numel() != size:
+            got = tuple(label.shape) if isinstance(label, Tensor) else label
+            raise KeyError(
+                f"{REWARD}: expected a label per frame, shape ({size},) or ({size}, 1), got {got}; "
+                "label the dataset with `rewact label`, or train with reward_head=none"
+            )
+        label, slack = label.reshape(size).float(), 1e-4
+        low, high = self.config.value_min, self.config.value_max
+        outside = (label < low - slack) | (label > high + slack)
+        if outside.any():
+            raise ValueError(
+                f"{REWARD}: expected labels from {low} to {high} (value_min, value_max) or NaN, "
+                f"got {label[outside][0].item()}; label the dataset anew, or set the range"
+            )
+        return label.clamp(low, high)
+
 
 def _action_is_pad(batch: dict[str, Tensor]) -> Tensor:
-    """Mask (B, chunk) of action steps that teach nothing: padding and frames of failed episodes."""
+    """Mask (B, chunk) of action steps that teach nothing: padding, and frames that are no demo."""
     is_pad = batch.get(ACTION_IS_PAD)
     if is_pad is None:
         is_pad = torch.zeros(batch[ACTION].shape[:2], dtype=torch.bool, device=batch[ACTION].device)
-    teaches = batch.get(TEACHES_ACTION)
-    return is_pad if teaches is None else is_pad | ~teaches.reshape(-1, 1).bool()
-
-
-def _reward_label(batch: dict[str, Tensor]) -> Tensor:
-    """Labels (B,); LeRobot's processors put a plain 0.0 where a dataset has no such column."""
-    label, size = batch.get(REWARD), len(batch[ACTION])
-    if not isinstance(label, Tensor) or label.numel() != size:
-        got = tuple(label.shape) if isinstance(label, Tensor) else label
-        raise KeyError(
-            f"{REWARD}: expected a label per frame, shape ({size},) or ({size}, 1), got {got}; "
-            "label the dataset (column next.reward, NaN for unknown), or train with --progress-ramp"
-        )
-    return label.reshape(size).float()
+    no_demo = batch.get(DEMO_IS_PAD)
+    return is_pad if no_demo is None else is_pad | no_demo.reshape(-1, 1).bool()

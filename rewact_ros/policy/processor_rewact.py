@@ -21,7 +21,7 @@ def make_rewact_pre_post_processors(
 ]:
     """Build the pipelines: rename, batch, device, normalise; and unnormalise, to CPU.
 
-    ``next.reward`` and keys with ``_is_pad`` pass through LeRobot's pipeline; ``teaches_action``
-    does not, so ``rewact train`` folds it into ``action_is_pad`` beforehand.
+    Of the keys beside observation and action, LeRobot's pipeline passes ``next.reward`` and those
+    with ``_is_pad``, hence the name of ``demo_is_pad``.
     """
     return make_default_pre_post_processors(config, dataset_stats, normalizer_device=config.device)
