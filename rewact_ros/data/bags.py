@@ -1,0 +1,293 @@
+"""Recordings (rosbag2, MCAP or sqlite3) read back as the live node saw them. No running ROS."""
+
+import difflib
+import sqlite3
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import ReaderError
+from rosbags.serde import SerdeError
+from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from rewact_ros.contract import Camera, Contract, Frame, FrameAssembler, SampleError, Stale
+from rewact_ros.contract.frames import NANO, Sample, image_sample, joint_sample, state_stream
+from rewact_ros.contract.schema import StatePart
+from rewact_ros.ros.convert import decode_compressed, decode_image, to_ns
+from rewact_ros.share import share_dir
+
+REWARD_TOPIC = "rewact/reward"
+_REWARD_TYPE = "rewact_ros/msg/Reward"
+# What the library and its storages raise on files that are not whole.
+_DAMAGE = (
+    AnyReaderError,
+    ReaderError,
+    SerdeError,
+    TypesysError,
+    sqlite3.Error,
+    struct.error,
+    UnicodeDecodeError,
+    EOFError,
+)
+
+
+class BagError(ValueError):
+    """A recording that cannot be used; the message says which, where, why and how to mend."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One recorded message: topic as the bag names it, time of recording, fields as recorded."""
+
+    topic: str
+    logged_ns: int
+    body: Any
+
+
+@dataclass(frozen=True)
+class RecordedReward:
+    """One `Reward` message; `stamp_ns` is that of its observation.
+
+    `quantiles` (q10, q50, q90) and `entropy` (nat) are None where a sigmoid head left NaN.
+    """
+
+    stamp_ns: int
+    value: float
+    quantiles: tuple[float, float, float] | None
+    entropy: float | None
+
+
+class Bag:
+    """A recording, open inside `with`.
+
+    Args:
+        path: folder of a rosbag2 recording, or one .mcap or .db3 file.
+        namespace: of the robot whose relative topics are meant.
+
+    Attributes:
+        refused: messages per topic that did not carry what the contract promises; as live, they
+            count as not received.
+        incomplete: images of the reference camera that never became an observation.
+
+    Raises:
+        BagError: no recording there, empty, damaged, or its message types are unknown.
+    """
+
+    def __init__(self, path: str | Path, namespace: str = "") -> None:
+        self.path = Path(path)
+        self.refused: Counter[str] = Counter()
+        self.incomplete = 0
+        self._namespace = namespace.strip("/")
+        if not self.path.exists():
+            raise BagError(f"bag {self.path}: no such recording; give its folder or .mcap file")
+        if self.path.is_dir() and not (self.path / "metadata.yaml").is_file():
+            raise BagError(
+                f"bag {self.path}: no metadata.yaml; give the recording's own folder, or one of "
+                "its .mcap files if the recorder was killed"
+            )
+        try:
+            self._reader = AnyReader([self.path], default_typestore=typestore())
+        except _DAMAGE as error:
+            raise self._damaged(error) from error
+
+    def __enter__(self) -> "Bag":
+        try:
+            self._reader.open()
+        except (*_DAMAGE, AssertionError) as error:  # asserts on foreign definitions
+            raise self._damaged(error) from error
+        if self._reader.message_count == 0:
+            self._reader.close()
+            raise BagError(f"bag {self.path}: holds no message; record again")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """Recorded topics and their message types, such as `/front/image_raw`."""
+        return {connection.topic: connection.msgtype for connection in self._reader.connections}
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first to the last message."""
+        return self._reader.duration / NANO
+
+    def resolve(self, topic: str) -> str:
+        """Full name of a contract's topic in the robot's namespace."""
+        if topic.startswith("/"):
+            return topic
+        return f"/{self._namespace}/{topic}" if self._namespace else f"/{topic}"
+
+    def require(self, topic: str, type_: str) -> str:
+        """Full name of a topic that the bag must hold with that type and at least one message.
+
+        Raises:
+            BagError: the topic is not there, is empty or has another type.
+        """
+        name = self.resolve(topic)
+        found = [c for c in self._reader.connections if c.topic == name]
+        if not found:
+            near = difflib.get_close_matches(name, self.topics, n=1, cutoff=0.5)
+            meant = f" (did you mean {near[0]}?)" if near else ""
+            raise BagError(
+                f"bag {self.path}: topic {name} was not recorded{meant}; it holds "
+                f"{', '.join(sorted(self.topics))}; give another contract or namespace"
+            )
+        if found[0].msgtype != type_:
+            raise BagError(
+                f"bag {self.path}: topic {name}: expected {type_}, got {found[0].msgtype}; correct "
+                "'type' in the contract"
+            )
+        if not sum(connection.msgcount for connection in found):
+            raise BagError(f"bag {self.path}: topic {name}: no message was recorded")
+        return name
+
+    def messages(self, topics: Iterable[str]) -> Iterator[Message]:
+        """Yield the messages of some topics (full names) in the order of their recording.
+
+        Raises:
+            BagError: the file ends early or a message does not decode.
+        """
+        wanted = set(topics)
+        connections = [c for c in self._reader.connections if c.topic in wanted]
+        if not connections:  # none would mean all to the library
+            return
+        try:
+            for connection, logged_ns, raw in self._reader.messages(connections):
+                yield Message(connection.topic, logged_ns, self._decode(connection, raw))
+        except _DAMAGE as error:
+            raise self._damaged(error) from error
+
+    def observations(self, contract: Contract) -> Iterator[Frame]:
+        """Yield the observations that the live node would have made of the same messages.
+
+        Raises:
+            BagError: a topic of the contract is missing or never fits it, no observation is
+                complete, or the file is damaged.
+        """
+        readers = self._sample_readers(contract)
+        assembler = FrameAssembler(contract)
+        unusable: dict[str, str] = {}
+        seen: set[str] = set()
+        stale: Stale | None = None
+        reference, images, frames = contract.cameras[0].key, 0, 0
+        for message in self.messages(readers):
+            for stream, read in readers[message.topic]:
+                try:
+                    assembler.put(stream, read(message.body, message.logged_ns / NANO))
+                except SampleError as error:
+                    self.refused[message.topic] += 1
+                    unusable[stream] = str(error)
+                    continue
+                seen.add(stream)
+                images += stream == reference
+                made = assembler.assemble()
+                if isinstance(made, Frame):
+                    frames += 1
+                    yield made
+                elif made is not None:
+                    stale = made
+        never = sorted(unusable.keys() - seen)
+        if never:
+            raise BagError(f"bag {self.path}: no message of {never[0]} fits: {unusable[never[0]]}")
+        if not frames:
+            why = f"{stale.stream}: {stale.reason}" if stale else "its streams never met"
+            raise BagError(f"bag {self.path}: no complete observation: {why}")
+        self.incomplete = images - frames
+
+    def rewards(self) -> list[RecordedReward]:
+        """Read what was published on `rewact/reward`, by stamp; empty where nothing was.
+
+        Raises:
+            BagError: the topic has another type, or the file is damaged.
+        """
+        name = self.resolve(REWARD_TOPIC)
+        if name not in self.topics:
+            return []
+        if self.topics[name] != _REWARD_TYPE:
+            self.require(REWARD_TOPIC, _REWARD_TYPE)
+        rewards = [_reward(message.body) for message in self.messages([name])]
+        return sorted(rewards, key=lambda reward: reward.stamp_ns)
+
+    def _sample_readers(
+        self, contract: Contract
+    ) -> dict[str, list[tuple[str, Callable[[Any, float], Sample]]]]:
+        """Topic → what its messages are to the contract; arms and hands may share a topic."""
+        readers: dict[str, list[tuple[str, Callable[[Any, float], Sample]]]] = {}
+        for i, part in enumerate(contract.state):
+            name = self.require(part.topic, part.type)
+            readers.setdefault(name, []).append((state_stream(i), _state_reader(part)))
+        for camera in contract.cameras:
+            name = self.require(camera.topic, camera.type)
+            readers.setdefault(name, []).append((camera.key, _camera_reader(camera)))
+        return readers
+
+    def _decode(self, connection: Connection, raw: bytes | memoryview) -> Any:
+        """Decode CDR as ROS does: bytes after the last field are padding, however many.
+
+        The library's own call refuses more than three of them, but rclpy's `serialize_message`
+        leaves eight behind a JointState without velocity and effort.
+        """
+        store = self._reader.typestore
+        try:
+            definition = store.get_msgdef(connection.msgtype)
+            decode = definition.deserialize_cdr_le if raw[1] else definition.deserialize_cdr_be
+            return decode(raw[4:], 0, definition.cls, store)[0]
+        except (*_DAMAGE, IndexError, ValueError) as error:
+            raise BagError(
+                f"bag {self.path}: a message of {connection.topic} does not decode as "
+                f"{connection.msgtype} ({error}); the file is damaged, copy it again"
+            ) from error
+
+    def _damaged(self, error: BaseException) -> BagError:
+        return BagError(
+            f"bag {self.path}: cannot be read: {' '.join(str(error).split())}; copy it again, or "
+            "re-index it (`ros2 bag reindex`, `mcap recover`) if the recorder was killed"
+        )
+
+
+def typestore() -> Typestore:
+    """ROS 2 Jazzy's message types and this package's own, for bags that store no definitions."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    own: dict[str, Any] = {}
+    for file in sorted((share_dir() / "msg").glob("*.msg")):
+        own |= get_types_from_msg(file.read_text(), f"rewact_ros/msg/{file.stem}")
+    store.register(own)
+    return store
+
+
+def _state_reader(part: StatePart) -> Callable[[Any, float], Sample]:
+    def read(body: Any, received_s: float) -> Sample:
+        values = getattr(body, part.field)
+        return joint_sample(part, body.name, values, to_ns(body.header.stamp), received_s)
+
+    return read
+
+
+def _camera_reader(camera: Camera) -> Callable[[Any, float], Sample]:
+    decode = decode_image if camera.type.endswith("/Image") else decode_compressed
+
+    def read(body: Any, received_s: float) -> Sample:
+        image = decode(body, camera.topic)
+        return image_sample(camera, image, to_ns(body.header.stamp), received_s)
+
+    return read
+
+
+def _reward(body: Any) -> RecordedReward:
+    quantiles = (float(body.q10), float(body.q50), float(body.q90))
+    entropy = float(body.entropy)
+    return RecordedReward(
+        stamp_ns=to_ns(body.header.stamp),
+        value=float(body.value),
+        quantiles=quantiles if np.isfinite(quantiles).all() else None,
+        entropy=entropy if np.isfinite(entropy) else None,
+    )
