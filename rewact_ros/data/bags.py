@@ -276,7 +276,7 @@ def _camera_reader(camera: Camera) -> Callable[[Any, float], Sample]:
     decode = decode_image if camera.type.endswith("/Image") else decode_compressed
 
     def read(body: Any, received_s: float) -> Sample:
-        image = decode(body, camera.topic)
+        image = decode(body, camera.topic).copy()  # writable, and lets go of the raw message
         return image_sample(camera, image, to_ns(body.header.stamp), received_s)
 
     return read

@@ -1,0 +1,90 @@
+"""`rewact visualise`: an episode's video with the reward drawn in, from a dataset, bag or sim."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def visualise(
+    policy: Annotated[
+        Path | None, typer.Option(help="Checkpoint folder; without it, what was recorded is shown.")
+    ] = None,
+    dataset: Annotated[Path | None, typer.Option(help="Folder of a LeRobotDataset v3.")] = None,
+    episodes: Annotated[str, typer.Option(help="Of the dataset, e.g. 0:3 or 1,4.")] = "0",
+    bag: Annotated[Path | None, typer.Option(help="Folder or .mcap file of a recording.")] = None,
+    contract: Annotated[
+        Path | None, typer.Option(help="Of the bag's robot (default: the simulated arm).")
+    ] = None,
+    namespace: Annotated[str, typer.Option(help="Of the bag's robot.")] = "",
+    sim: Annotated[
+        bool, typer.Option("--sim", help="Let the policy drive the simulation.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Scene of the simulation.")] = 100_000,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="An .mp4 file, or a folder (default: runs/<time>-visualise)."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Write a video that plays in a browser, and a picture of the whole episode beside it."""
+    if (dataset is not None) + (bag is not None) + sim != 1:
+        raise ValueError("give one of --dataset, --bag and --sim")
+    if sim and policy is None:
+        raise ValueError("--sim: expected --policy, the checkpoint that drives, got none")
+    from rewact_ros.learning.film import Film
+    from rewact_ros.policy.checkpoint import load_policy
+    from rewact_ros.runs import new_run
+
+    loaded = load_policy(policy, device) if policy else None
+    out = out or new_run("visualise")
+
+    def report(film: Film) -> None:
+        picture = film.path.with_suffix(".png").name
+        typer.echo(f"written: {film.path} ({film.frames} frames) and {picture}")
+
+    if dataset is not None:
+        from rewact_ros.learning.demonstrations import parse_episodes
+        from rewact_ros.learning.film import film_dataset, open_dataset
+
+        opened = open_dataset(dataset)
+        chosen = parse_episodes(episodes, opened.meta.total_episodes)
+        if len(chosen) > 1 and out.suffix == ".mp4":
+            raise ValueError(f"--out {out}: {len(chosen)} episodes need a folder, not one file")
+        for index in chosen:
+            report(film_dataset(opened, index, loaded, _file(out, f"episode-{index:06d}")))
+    elif bag is not None:
+        from rewact_ros.bringup import default_contract
+        from rewact_ros.contract import load_contract
+        from rewact_ros.data.bags import Bag
+        from rewact_ros.learning.film import film_bag
+
+        robot = load_contract(contract or default_contract())
+        with Bag(bag, namespace) as recording:
+            report(film_bag(recording, robot, loaded, _file(out, bag.stem)))
+            _report_losses(recording)
+    elif loaded is not None:
+        from rewact_ros.learning.film import film_simulation
+        from rewact_ros.sim.pick_place import PickPlaceSim
+
+        height, width = next(iter(loaded.config.image_features.values())).shape[1:]
+        simulation = PickPlaceSim(width, height)
+        try:
+            film, rollout = film_simulation(loaded, simulation, seed, _file(out, f"seed-{seed}"))
+        finally:
+            simulation.close()
+        report(film)
+        verdict = "success" if rollout.success else f"failed at {rollout.stage}"
+        typer.echo(f"seed {seed}: {verdict} after {rollout.duration_s:.1f} s")
+
+
+def _file(out: Path, name: str) -> Path:
+    return out if out.suffix == ".mp4" else out / f"{name}.mp4"
+
+
+def _report_losses(recording) -> None:  # type: ignore[no-untyped-def]
+    """Say what of a bag did not become an observation."""
+    if recording.incomplete:
+        typer.echo(f"{recording.incomplete} images had no complete observation and are not shown")
+    for topic, count in recording.refused.items():
+        typer.echo(f"{count} messages of {topic} did not fit the contract, as they would live")
