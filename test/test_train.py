@@ -1,6 +1,7 @@
 """Training: frame cache, batches, labels, resuming, splits and what stops it."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,17 @@ import torch
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from rewact_ros.learning import train as train_module
+from rewact_ros.learning.batches import TrainingBatches, batch_rows
 from rewact_ros.learning.demonstrations import (
     DatasetError,
     load_demonstrations,
     parse_episodes,
     split_episodes,
 )
-from rewact_ros.learning.frames import FrameCacheError
+from rewact_ros.learning.faults import machine_faults_told
 from rewact_ros.learning.settings import TrainError, TrainSettings
-from rewact_ros.learning.train import batch_rows, train
+from rewact_ros.learning.train import train
+from rewact_ros.learning.videos import FramesError
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.images import resize_images
 
@@ -110,7 +113,7 @@ def run(settings: TrainSettings, cache: Path, **kwargs):
 
 def test_cached_frames_equal_lerobots_own_decoding(dataset, cache):
     data = load_demonstrations(dataset)
-    data.decode(None, cache, progress=False)
+    data.decode(None, [0, 1, 2], cache, progress=False)
     for row in (0, 8, 9, 20, 27):
         own = (data.source[row][CAMERA] * 255).round().to(torch.uint8)
         np.testing.assert_array_equal(data.frames[CAMERA][row], own.permute(1, 2, 0).numpy())
@@ -118,9 +121,9 @@ def test_cached_frames_equal_lerobots_own_decoding(dataset, cache):
 
 def test_resized_cache_equals_the_policys_resize_of_the_camera_frame(dataset, cache):
     data = load_demonstrations(dataset)
-    data.decode(None, cache, progress=False)
+    data.decode(None, [0, 1, 2], cache, progress=False)
     raw = data.batch(np.arange(28), 4)[CAMERA]
-    data.decode((24, 32), cache, progress=False)
+    data.decode((24, 32), [0, 1, 2], cache, progress=False)
     cached = data.batch(np.arange(28), 4)[CAMERA]
     one_by_one = torch.cat(
         [resize_images(image[None], (24, 32), round_to_8_bits=True) for image in raw]
@@ -131,21 +134,95 @@ def test_resized_cache_equals_the_policys_resize_of_the_camera_frame(dataset, ca
 def test_cache_is_used_again_and_invalidated_by_size_and_by_the_dataset(tmp_path):
     root, cache = write_dataset(tmp_path / "data"), tmp_path / "cache"
     for size, expected in ((None, 1), (None, 1), ((24, 32), 2)):
-        load_demonstrations(root).decode(size, cache, progress=False)
+        load_demonstrations(root).decode(size, [0], cache, progress=False)
         assert len(list(cache.iterdir())) == expected
     info = json.loads((root / "meta" / "info.json").read_text())
     (root / "meta" / "info.json").write_text(json.dumps({**info, "robot_type": "other"}))
-    load_demonstrations(root).decode(None, cache, progress=False)
+    load_demonstrations(root).decode(None, [0], cache, progress=False)
     assert len(list(cache.iterdir())) == 3
 
 
-def test_a_damaged_video_names_the_file_and_leaves_no_cache(tmp_path):
+def test_the_cache_decodes_the_episodes_that_are_asked_for_and_only_once(dataset, tmp_path):
+    data = load_demonstrations(dataset)
+    data.decode(None, [1], tmp_path, progress=False)
+    assert data.frames[CAMERA][9:21].any((1, 2, 3)).all()
+    assert not data.frames[CAMERA][:9].any() and not data.frames[CAMERA][21:].any()
+    file = next(tmp_path.rglob("frames.npy"))
+    written = file.stat().st_mtime_ns
+    data.decode(None, [1], tmp_path, progress=False)
+    assert file.stat().st_mtime_ns == written
+    data.decode(None, [0, 1, 2], tmp_path, progress=False)
+    for row in (0, 8, 9, 20, 27):
+        own = (data.source[row][CAMERA] * 255).round().to(torch.uint8)
+        np.testing.assert_array_equal(data.frames[CAMERA][row], own.permute(1, 2, 0).numpy())
+
+
+def test_batches_without_the_cache_equal_those_with_it(dataset, cache):
+    rows = np.array([20, 0, 27, 9, 0])
+    for size, observations in ((None, 1), ((24, 32), 3)):
+        data = load_demonstrations(dataset)
+        data.decode(size, [0, 1, 2], cache, progress=False)
+        cached = data.batch(rows, 4, observations)
+        data.decode_on_demand(size)
+        decoded = data.batch(rows, 4, observations)
+        assert cached.keys() == decoded.keys()
+        for key, value in cached.items():
+            torch.testing.assert_close(value, decoded[key], rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_damaged_video_names_the_file_and_the_cache_is_not_taken_for_whole(tmp_path):
     root, cache = write_dataset(tmp_path / "data"), tmp_path / "cache"
     video = next(root.rglob("*.mp4"))
-    video.write_bytes(video.read_bytes()[:300])
-    with pytest.raises(FrameCacheError, match="cannot be decoded|missing from the videos"):
-        load_demonstrations(root).decode(None, cache, progress=False)
-    assert not list(cache.iterdir())
+    whole = video.read_bytes()
+    for size in (300, len(whole) - 400):
+        video.write_bytes(whole[:size])
+        data = load_demonstrations(root)
+        for _ in range(2):
+            with pytest.raises(FramesError, match=r"file-000\.mp4|missing from the videos"):
+                data.decode(None, [0, 1, 2], cache, progress=False)
+        data.decode_on_demand(None)
+        with pytest.raises(FramesError, match=r"file-000\.mp4"):
+            data.batch(np.arange(28), 4)
+
+
+def test_a_history_is_oldest_first_and_repeats_the_episodes_first_frame(dataset, cache):
+    data = load_demonstrations(dataset)
+    data.decode(None, [0, 1, 2], cache, progress=False)
+    batch = data.batch(np.array([10, 20]), 4, observations=3)
+    np.testing.assert_array_equal(batch["observation.state"][0], data.state[[9, 9, 10]])
+    np.testing.assert_array_equal(batch["observation.state"][1], data.state[[18, 19, 20]])
+    assert batch[CAMERA].shape == (2, 3, 3, 40, 48)
+    own = data.source[19][CAMERA]
+    torch.testing.assert_close(batch[CAMERA][1, 1], own)
+
+
+def test_a_sample_played_backwards_ends_at_its_frame_and_teaches_no_action(dataset):
+    data = load_demonstrations(dataset)
+    batch = data.batch(
+        np.array([4, 4, 8]), 2, observations=3, backwards=np.array([True, False, True])
+    )
+    np.testing.assert_array_equal(batch["observation.state"][0], data.state[[6, 5, 4]])
+    np.testing.assert_array_equal(batch["observation.state"][1], data.state[[2, 3, 4]])
+    np.testing.assert_array_equal(batch["observation.state"][2], data.state[[8, 8, 8]])
+    assert batch["action_is_pad"].tolist() == [[True, True], [False, False], [True, True]]
+    assert batch["next.reward"][0] == batch["next.reward"][1]
+
+
+def test_only_successes_are_played_backwards(tmp_path):
+    root = write_dataset(tmp_path / "d", columns={"next.success": lambda e, f: (e, f) == (1, 11)})
+    data = load_demonstrations(root)
+    config = settings(root, tmp_path, rewind=0.999, batch_size=28)
+    rows, batch = TrainingBatches(data, np.arange(28), config, 4, 2)[0]
+    backwards = batch["action_is_pad"].all(1).numpy() & data.teaches[rows]
+    np.testing.assert_array_equal(backwards, data.episode[rows] == 1)
+
+
+def test_processes_share_a_steps_batch_between_them(dataset, tmp_path):
+    data = load_demonstrations(dataset)
+    config = settings(dataset, tmp_path)
+    whole, _ = TrainingBatches(data, np.arange(28), config, 4, 1)[3]
+    parts = [TrainingBatches(data, np.arange(28), config, 4, 1, i, 2)[3][0] for i in range(2)]
+    np.testing.assert_array_equal(np.stack(parts, 1).ravel(), whole)
 
 
 def test_a_batch_pads_at_the_episodes_end_and_masks_failed_episodes(dataset):
@@ -268,18 +345,144 @@ def test_a_killed_run_resumes_to_the_very_same_weights(dataset, cache, tmp_path,
         for n in ("whole", "cut")
     )
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
-    assert [p.name for p in sorted((tmp_path / "cut/checkpoints").iterdir())] == ["000006", "last"]
+    names = {p.name for p in (tmp_path / "cut/checkpoints").iterdir()}
+    assert names == {p.name for p in (tmp_path / "whole/checkpoints").iterdir()}
 
 
 def test_a_run_reports_figures_and_its_recipe_and_exports_the_averaged_weights(
     dataset, cache, tmp_path
 ):
     figures = run(settings(dataset, tmp_path), cache)
-    assert {"action_l1", "action_l1_normalised", "reward_mae"} == figures.keys()
+    assert {"loss", "action_l1", "action_l1_normalised", "reward_mae"} == figures.keys()
     assert all(np.isfinite(value) for value in figures.values())
     record = json.loads((tmp_path / "checkpoints/last/pretrained_model/training.json").read_text())
     assert record["step"] == 6 and record["dataset"]["val_episodes"] == [1]
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_the_best_checkpoint_stays_when_later_ones_are_worse(dataset, cache, tmp_path, monkeypatch):
+    losses = iter([0.5, 0.4, 0.6])
+    monkeypatch.setattr(train_module, "evaluate", lambda *args: {"loss": next(losses)})
+    run(settings(dataset, tmp_path, val_every=2, save_every=6), cache)
+    checkpoints = tmp_path / "checkpoints"
+    assert {p.name for p in checkpoints.iterdir()} == {"000004", "000006", "best", "last"}
+    assert (checkpoints / "best").resolve().name == "000004"
+    assert (checkpoints / "last").resolve().name == "000006"
+    for name in ("best", "last"):
+        load_policy(checkpoints / name / "pretrained_model")
+
+
+def test_a_kill_between_the_two_links_is_put_right_on_resuming(dataset, cache, tmp_path):
+    run(settings(dataset, tmp_path, save_every=6), cache)
+    best = tmp_path / "checkpoints" / "best"
+    chosen = best.resolve()
+    best.unlink()
+    run(settings(dataset, tmp_path, save_every=6), cache, resume=True)
+    assert best.resolve() == chosen
+
+
+def test_a_history_a_part_head_and_rewound_samples_train_without_the_cache_in_workers(
+    dataset, tmp_path
+):
+    policy = {
+        **TINY,
+        "n_obs_steps": "2",
+        "reward_head": "distributional",
+        "action_parts": "{arm: 2, hand: 1}",
+    }
+    changes = {"rewind": 0.5, "frame_cache": False, "workers": 1, "policy": policy, "steps": 3}
+    figures = run(settings(dataset, tmp_path, **changes), tmp_path / "unused")
+    assert np.isfinite(figures["loss"]) and not (tmp_path / "unused").exists()
+    loaded = load_policy(tmp_path / "checkpoints/last/pretrained_model")
+    assert loaded.config.n_obs_steps == 2
+
+
+def test_rewinding_single_observations_is_refused(dataset, cache, tmp_path):
+    with pytest.raises(TrainError, match="rewind: a single observation"):
+        run(settings(dataset, tmp_path, rewind=0.1), cache)
+
+
+def test_a_policy_without_reward_head_trains_on_an_unlabelled_dataset(tmp_path):
+    root = write_dataset(tmp_path / "data", labelled=False)
+    policy = {**TINY, "reward_head": "none"}
+    figures = run(settings(root, tmp_path / "run", policy=policy, steps=2), tmp_path / "cache")
+    assert "reward_mae" not in figures
+
+
+def test_backbone_rate_reaches_the_backbone_and_a_frozen_one_is_not_trained(
+    dataset, cache, tmp_path
+):
+    def weights(name, **policy):
+        torch.manual_seed(0)
+        out = tmp_path / name
+        base = {"steps": 2, "warmup_steps": 0, "weight_decay": 0.0, "lr_backbone": 1e-30}
+        run(settings(dataset, out, **base, policy={**TINY, **policy}), cache)
+        return load_policy(out / "checkpoints/last/pretrained_model").policy.state_dict()
+
+    slow, frozen = weights("slow"), weights("frozen", freeze_backbone="true")
+    backbone = [name for name in slow if name.startswith("model.backbone.")]
+    assert backbone
+    for name in backbone:
+        torch.testing.assert_close(slow[name], frozen[name], rtol=0, atol=1e-20)
+    state = json.loads(
+        (tmp_path / "slow/checkpoints/last/training_state/scheduler_state.json").read_text()
+    )
+    assert state["base_lrs"] == [3e-4, 1e-30]
+
+
+def test_memory_that_runs_out_names_what_to_lower_and_leaves_the_checkpoint(
+    dataset, cache, tmp_path
+):
+    run(settings(dataset, tmp_path, steps=3), cache)
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), MemoryError()):
+        with (
+            pytest.raises(TrainError, match=r"batch_size 4.*--batch-size.*step 3.*is intact"),
+            machine_faults_told(settings(dataset, tmp_path)),
+        ):
+            raise error
+
+
+def test_an_allocation_beyond_the_memory_is_told_as_such(dataset, tmp_path):
+    with (
+        pytest.raises(TrainError, match="out of memory.*no checkpoint had been written"),
+        machine_faults_told(settings(dataset, tmp_path)),
+    ):
+        torch.empty(2**55)
+
+
+def test_a_full_disk_is_told_and_leaves_the_earlier_checkpoint(
+    dataset, cache, tmp_path, monkeypatch
+):
+    run(settings(dataset, tmp_path, steps=3), cache)
+    last = (tmp_path / "checkpoints" / "last").resolve()
+    kept = {p: p.stat().st_mtime_ns for p in last.rglob("*")}
+    with (
+        pytest.raises(TrainError, match=r"disk is full.*--resume.*step 3.*is intact"),
+        machine_faults_told(settings(dataset, tmp_path)),
+    ):
+        Path("/dev/full").write_text("x")
+    assert kept == {p: p.stat().st_mtime_ns for p in last.rglob("*")}
+
+
+def test_wandb_takes_the_same_scalars_offline(dataset, cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run(settings(dataset, tmp_path, steps=2, wandb="rewact-test"), cache)
+    assert list((tmp_path / "wandb").rglob("*.wandb")) and list(
+        (tmp_path / "tensorboard").iterdir()
+    )
+
+
+def test_wandb_that_is_not_installed_is_an_error_that_says_how(
+    dataset, cache, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(TrainError, match="pip install wandb"):
+        run(settings(dataset, tmp_path, steps=2, wandb="rewact-test"), cache)
+
+
+def test_a_closed_loop_test_on_another_robots_dataset_is_refused(dataset, cache, tmp_path):
+    with pytest.raises(TrainError, match="test_every: the simulated task has cameras"):
+        run(settings(dataset, tmp_path, test_every=3), cache)
 
 
 def test_an_existing_run_is_neither_overwritten_nor_resumed_with_other_settings(
@@ -315,7 +518,14 @@ def test_a_mistyped_policy_setting_is_refused(dataset, cache, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"steps": 0}, {"val_fraction": 1.0}, {"lr": 0.0}, {"mixed_precision": "x"}, {"device": "y"}],
+    [
+        {"steps": 0},
+        {"val_fraction": 1.0},
+        {"lr": 0.0},
+        {"mixed_precision": "x"},
+        {"device": "y"},
+        {"best_by": "success"},
+    ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(change):
     with pytest.raises(TrainError, match=next(iter(change))):

@@ -1,6 +1,6 @@
 """``rewact train``: train a RewACT policy on a LeRobotDataset."""
 
-import sys
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +58,10 @@ def train(
             help="Let episodes without success teach actions (where no demo_is_pad says).",
         ),
     ] = False,
+    rewind: Annotated[
+        float,
+        typer.Option(help="Share of samples played backwards; for --policy n_obs_steps > 1."),
+    ] = 0.0,
     contract: Annotated[
         Path | None, typer.Option(help="Robot contract whose signature goes into the checkpoint.")
     ] = None,
@@ -65,64 +69,97 @@ def train(
         Path | None,
         typer.Option(help="Folder of decoded frames (default: ~/.cache/rewact_ros/frames)."),
     ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Decode the videos anew for every batch.")
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that assemble batches ahead; 0: none.")
+    ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="Torch threads on a CPU.")] = 1,
     val_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 500,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
+    test_every: Annotated[
+        int, typer.Option(min=0, help="Steps between closed-loop tests in simulation; 0: none.")
+    ] = 0,
+    test_episodes: Annotated[int, typer.Option(min=1, help="Scenes of a test.")] = 20,
+    test_seed: Annotated[
+        int, typer.Option(min=0, help="First scene's seed; 100000 to 199999 are for choosing.")
+    ] = 100_000,
+    best_by: Annotated[
+        str,
+        typer.Option(
+            help="What checkpoints/best is chosen by: loss, action_l1, reward_mae or success "
+            "(auto: success where it is tested, else loss)."
+        ),
+    ] = "auto",
+    wandb: Annotated[
+        str | None, typer.Option(help="Log to this Weights & Biases project too.")
+    ] = None,
     export: Annotated[
         Path | None, typer.Option(help="Also write the finished policy here, e.g. models/mine.")
     ] = None,
+    export_which: Annotated[str, typer.Option(help="last or best.")] = "last",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Train a policy on a LeRobotDataset; a killed run goes on with --resume."""
-    from rewact_ros.contract import ContractError
-    from rewact_ros.learning.demonstrations import DatasetError
-    from rewact_ros.learning.frames import FrameCacheError
     from rewact_ros.learning.settings import TrainError, TrainSettings
     from rewact_ros.learning.train import train as run
     from rewact_ros.policy.checkpoint import export_policy
     from rewact_ros.runs import new_run
 
     if resume and out is None:
-        _fail("--resume needs --out, the folder of the run to go on with")
+        raise TrainError("--resume needs --out, the folder of the run to go on with")
+    if export_which not in ("last", "best"):
+        raise TrainError(f"--export-which: expected last or best, got {export_which}")
+    rank = int(os.environ.get("RANK", "0"))  # of several processes under `accelerate launch`
+    if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainError("--out: several processes share a run; name its folder")
     out = out or new_run("train")
-    try:
-        settings = TrainSettings(
-            dataset=str(dataset),
-            out=str(out),
-            episodes=episodes,
-            val_episodes=val_episodes,
-            val_fraction=val_fraction,
-            steps=steps,
-            batch_size=batch_size,
-            lr=lr,
-            lr_backbone=lr if lr_backbone is None else lr_backbone,
-            weight_decay=weight_decay,
-            warmup_steps=warmup_steps,
-            ema_decay=ema_decay,
-            seed=seed,
-            mixed_precision=mixed_precision,
-            policy=_pairs(policy or []),
-            progress_ramp=progress_ramp,
-            action_frames=action_frames,
-            imitate_failures=imitate_failures,
-            contract=None if contract is None else str(contract),
-            device=device,
-            threads=threads,
-            val_every=val_every,
-            save_every=save_every,
+    settings = TrainSettings(
+        dataset=str(dataset),
+        out=str(out),
+        episodes=episodes,
+        val_episodes=val_episodes,
+        val_fraction=val_fraction,
+        steps=steps,
+        batch_size=batch_size,
+        lr=lr,
+        lr_backbone=lr if lr_backbone is None else lr_backbone,
+        weight_decay=weight_decay,
+        warmup_steps=warmup_steps,
+        ema_decay=ema_decay,
+        seed=seed,
+        mixed_precision=mixed_precision,
+        policy=_pairs(policy or []),
+        progress_ramp=progress_ramp,
+        action_frames=action_frames,
+        imitate_failures=imitate_failures,
+        rewind=rewind,
+        contract=None if contract is None else str(contract),
+        device=device,
+        threads=threads,
+        workers=workers,
+        frame_cache=not no_cache,
+        val_every=val_every,
+        save_every=save_every,
+        test_every=test_every,
+        test_episodes=test_episodes,
+        test_seed=test_seed,
+        best_by=best_by,
+        wandb=wandb,
+    )
+    figures = run(settings, cache=cache, resume=resume)
+    if rank:
+        return
+    finished = out / "checkpoints" / export_which / "pretrained_model"
+    if not finished.exists():
+        raise TrainError(
+            f"{finished}: no checkpoint was chosen by {settings.best_figure}; "
+            "give validation episodes or --test-every, or --export-which last"
         )
-        figures = run(settings, cache=cache, resume=resume)
-        finished = out / "checkpoints" / "last" / "pretrained_model"
-        if export is not None:
-            export_policy(finished, export)
-    except (TrainError, DatasetError, FrameCacheError, ContractError) as error:
-        _fail(str(error))
-    except OSError as error:
-        _fail(
-            f"{error.filename or out}: {error.strerror}; "
-            f"the last checkpoint in {out}/checkpoints is intact"
-        )
+    if export is not None:
+        export_policy(finished, export)
     typer.echo(
         f"policy: {export or finished}  " + "  ".join(f"{k}={v:.4f}" for k, v in figures.items())
     )
@@ -133,15 +170,6 @@ def _pairs(texts: list[str]) -> dict[str, str]:
     for text in texts:
         name, separator, value = text.partition("=")
         if not separator:
-            _fail(f"--policy {text}: expected NAME=VALUE, e.g. chunk_size=30")
+            raise ValueError(f"--policy {text}: expected NAME=VALUE, e.g. chunk_size=30")
         pairs[name] = value
     return pairs
-
-
-def _fail(message: str) -> None:
-    typer.echo(f"rewact train: {message}", err=True)
-    sys.exit(2)
-
-
-if __name__ == "__main__":
-    typer.run(train)

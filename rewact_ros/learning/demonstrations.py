@@ -1,6 +1,6 @@
 """A LeRobotDataset as NumPy tables and cached frames, from which a batch costs milliseconds."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,19 +11,18 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION, OBS_STATE, REWARD
 from torch import Tensor
 
-from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD
-from rewact_ros.reward.labels import progress_ramp as time_ramp
+from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD, DEMO_IS_PAD
 
 from .frames import dataset_fingerprint, open_frames
-
-SUCCESS = "next.success"
-DEMO_IS_PAD = "demo_is_pad"
-INTERVENTION = "intervention"
-ACTION_FRAMES = ("all", "human", "autonomous")
-
-
-class DatasetError(ValueError):
-    """A dataset or a choice of its episodes that cannot be trained on."""
+from .teaching import (
+    INTERVENTION,
+    SUCCESS,
+    DatasetError,
+    imitated,
+    progress_labels,
+    succeeding,
+)
+from .videos import VideoFrames
 
 
 @dataclass
@@ -36,10 +35,12 @@ class Demonstrations:
         state: (N, S) float32, contract units.
         action: (N, A) float32, contract units.
         reward: (N,) float32 progress labels, NaN where unknown.
-        teaches: (N,) bool, whether the frame's action is to be imitated (see ``_teaches``).
+        teaches: (N,) bool, whether the frame's action is to be imitated (see ``imitated``).
+        succeeds: (N,) bool, whether the frame's episode succeeds.
         episode: (N,) int64, episode of each row.
         start, end: (N,) int64, first row and row after the last of that row's episode.
-        frames: camera key -> (N, H, W, 3) uint8; empty until ``decode``.
+        frames: camera key -> (N, H, W, 3) uint8, or what is indexed likewise; empty until
+            ``decode`` or ``decode_on_demand``.
         camera_shapes: camera key -> (3, H, W) of the dataset's own images.
     """
 
@@ -50,19 +51,30 @@ class Demonstrations:
     action: np.ndarray
     reward: np.ndarray
     teaches: np.ndarray
+    succeeds: np.ndarray
     episode: np.ndarray
     start: np.ndarray
     end: np.ndarray
-    frames: dict[str, np.ndarray]
+    frames: Mapping[str, np.ndarray | VideoFrames]
     camera_shapes: dict[str, tuple[int, int, int]]
 
     def decode(
-        self, image_size: tuple[int, int] | None, cache: Path | None, progress: bool = True
+        self,
+        image_size: tuple[int, int] | None,
+        episodes: list[int],
+        cache: Path | None,
+        progress: bool = True,
     ) -> None:
-        """Fill ``frames`` from the cache, decoding the videos if need be."""
+        """Fill ``frames`` of some episodes from the cache, decoding their videos if need be."""
         self.frames = open_frames(
-            self.source, list(self.camera_shapes), image_size, cache, progress
+            self.source, list(self.camera_shapes), image_size, episodes, cache, progress
         )
+
+    def decode_on_demand(self, image_size: tuple[int, int] | None) -> None:
+        """Let every batch decode the frames that it needs."""
+        self.frames = {
+            camera: VideoFrames(self.source, camera, image_size) for camera in self.camera_shapes
+        }
 
     def rows(self, episodes: list[int]) -> np.ndarray:
         """Rows (M,) of the given episodes."""
@@ -98,25 +110,47 @@ class Demonstrations:
             for key, table in ((OBS_STATE, self.state[rows]), (ACTION, self.action[taught]))
         }
 
-    def batch(self, rows: np.ndarray, chunk: int) -> dict[str, Tensor]:
+    def batch(
+        self,
+        rows: np.ndarray,
+        chunk: int,
+        observations: int = 1,
+        backwards: np.ndarray | None = None,
+    ) -> dict[str, Tensor]:
         """Assemble a raw batch: observation at each row, action chunk from there, labels.
 
         ``action_is_pad`` (B, chunk) marks steps past the episode's end, steps whose own frame does
         not teach actions, and every step of a chunk that starts at such a frame.
+
+        Args:
+            rows: (B,).
+            chunk: actions from each row on.
+            observations: n; with n > 1 state and cameras get a second axis of n, oldest first, and
+                the episode's first frame stands in for those before it, as in LeRobot's datasets.
+            backwards: (B,) bool, samples whose past is their future played backwards (ReWiND,
+                arXiv:2505.10911): progress falls, and their actions teach nothing.
         """
         steps = rows[:, None] + np.arange(chunk)
         past_end = steps >= self.end[rows, None]
         steps = np.minimum(steps, self.end[rows, None] - 1)
         is_pad = past_end | ~self.teaches[steps] | ~self.teaches[rows, None]
+        seen, offsets = rows, np.arange(1 - observations, 1)
+        if backwards is not None:
+            is_pad = is_pad | backwards[:, None]
+            offsets = np.where(backwards[:, None], -offsets, offsets)
+        if observations > 1:
+            seen = np.clip(
+                rows[:, None] + offsets, self.start[rows, None], self.end[rows, None] - 1
+            )
         batch = {
-            OBS_STATE: torch.from_numpy(self.state[rows]),
+            OBS_STATE: torch.from_numpy(self.state[seen]),
             ACTION: torch.from_numpy(self.action[steps]),
             ACTION_IS_PAD: torch.from_numpy(is_pad),
             REWARD: torch.from_numpy(self.reward[rows]),
         }
         for camera, frames in self.frames.items():
-            images = torch.from_numpy(frames[rows])
-            batch[camera] = images.permute(0, 3, 1, 2).float().div_(255)
+            images = torch.from_numpy(frames[seen])
+            batch[camera] = images.movedim(-1, -3).float().div_(255)
         return batch
 
 
@@ -125,6 +159,7 @@ def load_demonstrations(
     progress_ramp: bool = False,
     action_frames: str = "all",
     imitate_failures: bool = False,
+    labels_needed: bool = True,
 ) -> Demonstrations:
     """Read a LeRobotDataset v3 from ``root`` without touching its videos.
 
@@ -136,6 +171,7 @@ def load_demonstrations(
             ``intervention``) or ``autonomous``; all of them teach the reward.
         imitate_failures: where the dataset has no ``demo_is_pad``, let episodes without any
             ``next.success`` teach actions too.
+        labels_needed: whether a dataset without labels is an error.
 
     Raises:
         DatasetError: not a dataset; a column missing; no labels; values not finite.
@@ -166,8 +202,9 @@ def load_demonstrations(
         fps=meta.fps,
         state=column(OBS_STATE).astype(np.float32),
         action=column(ACTION).astype(np.float32),
-        reward=_labels(root, column(REWARD), column(SUCCESS), episode, progress_ramp),
-        teaches=_teaches(root, column, episode, action_frames, imitate_failures),
+        reward=progress_labels(root, column, episode, progress_ramp, labels_needed),
+        teaches=imitated(root, column, episode, action_frames, imitate_failures),
+        succeeds=succeeding(column, episode),
         episode=episode,
         start=start,
         end=end,
@@ -220,51 +257,6 @@ def split_episodes(
             "no training episodes are left after the validation split; lower val_fraction"
         )
     return train, sorted(val_episodes)
-
-
-def _labels(root, reward, success, episode: np.ndarray, progress_ramp: bool) -> np.ndarray:
-    if reward is not None:
-        return reward[:, 0].astype(np.float32)
-    if not progress_ramp:
-        raise DatasetError(
-            f"{root}: has no column {REWARD}; label it, or give --progress-ramp to label "
-            "successful episodes by time (5 % to 95 %)"
-        )
-    labels = np.full(len(episode), np.nan, np.float32)
-    for index in np.unique(episode):
-        rows = np.flatnonzero(episode == index)
-        if success is None or success[rows].any():
-            labels[rows] = time_ramp(len(rows), start=0.05, end=0.95)
-    return labels
-
-
-def _teaches(
-    root: Path,
-    column: Callable[[str], np.ndarray | None],
-    episode: np.ndarray,
-    action_frames: str,
-    imitate_failures: bool,
-) -> np.ndarray:
-    """Tell (N,) which frames teach actions.
-
-    ``demo_is_pad`` decides where there is such a column (its name ends in ``_is_pad`` because
-    LeRobot's stock processors keep such keys only); without it, episodes that never succeed do not
-    teach, unless ``imitate_failures``. ``action_frames`` then leaves out human or autonomous ones.
-    """
-    teaches = np.ones(len(episode), bool)
-    is_pad, success, human = column(DEMO_IS_PAD), column(SUCCESS), column(INTERVENTION)
-    if is_pad is not None:
-        teaches = ~is_pad[:, 0].astype(bool)
-    elif success is not None and not imitate_failures:
-        teaches = np.isin(episode, episode[success[:, 0].astype(bool)])
-    if action_frames != "all":
-        if human is None:
-            raise DatasetError(
-                f"{root}: has no column {INTERVENTION} (true where a human was in control); "
-                f"action_frames {action_frames} needs it, take all"
-            )
-        teaches = teaches & (human[:, 0].astype(bool) == (action_frames == "human"))
-    return teaches
 
 
 def _stats(values: np.ndarray, min_std: float) -> dict[str, Tensor]:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
+BEST_FIGURES = ("loss", "action_l1", "reward_mae", "success")
 
-class TrainError(RuntimeError):
+
+class TrainError(ValueError):
     """Training cannot start or cannot go on."""
 
 
@@ -27,9 +29,18 @@ class TrainSettings:
         action_frames: whose frames teach actions: ``all``, ``human`` or ``autonomous``.
         imitate_failures: let episodes that never succeed teach actions, where no ``demo_is_pad``
             column says what to imitate.
+        rewind: probability that a sample shows its episode played backwards (n_obs_steps > 1).
         policy: settings of ``RewACTConfig`` as ``name -> text``.
         contract: robot contract file whose signature goes into the checkpoint.
         threads: torch threads of a CPU run.
+        workers: processes that assemble batches ahead; 0: the training process does it.
+        frame_cache: decode every frame once, into a cache; false: anew for every batch.
+        val_every, save_every, test_every: steps between validations, checkpoints and closed-loop
+            tests in simulation (0: none).
+        test_episodes, test_seed: scenes of a test; seeds 100 000 to 199 999 are for choosing.
+        best_by: figure that ``checkpoints/best`` is chosen by: ``loss``, ``action_l1``,
+            ``reward_mae``, ``success``, or ``auto``: success where it is tested, else loss.
+        wandb: Weights & Biases project that is logged to beside TensorBoard.
 
     Raises:
         TrainError: a setting out of its range.
@@ -55,31 +66,54 @@ class TrainSettings:
     progress_ramp: bool = False
     action_frames: str = "all"
     imitate_failures: bool = False
+    rewind: float = 0.0
     policy: dict[str, str] = field(default_factory=dict)
     contract: str | None = None
     device: str = "auto"
     threads: int = 1
+    workers: int = 0
+    frame_cache: bool = True
     log_every: int = 50
     val_every: int = 500
     save_every: int = 500
+    test_every: int = 0
+    test_episodes: int = 20
+    test_seed: int = 100_000
+    best_by: str = "auto"
+    wandb: str | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        at_least = {"steps": 1, "batch_size": 1, "threads": 1, "warmup_steps": 0, "weight_decay": 0}
-        for name, low in at_least.items():
+        zero = ("warmup_steps", "weight_decay", "workers", "test_every", "test_seed")
+        one = ("steps", "batch_size", "threads", "log_every", "val_every", "save_every")
+        for name, low in {
+            **dict.fromkeys(zero, 0),
+            **dict.fromkeys(one, 1),
+            "test_episodes": 1,
+        }.items():
             if getattr(self, name) < low:
                 raise TrainError(f"{name}: expected at least {low}, got {getattr(self, name)}")
         for name in ("lr", "lr_backbone", "min_std", "grad_clip_norm"):
             if not getattr(self, name) > 0:
                 raise TrainError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        for name in ("val_fraction", "ema_decay"):
+        for name in ("val_fraction", "ema_decay", "rewind"):
             if not 0 <= getattr(self, name) < 1:
                 raise TrainError(f"{name}: expected 0 <= x < 1, got {getattr(self, name)}")
         for name, choices in (
             ("mixed_precision", ("no", "bf16", "fp16")),
             ("device", ("auto", "cpu", "cuda")),
             ("action_frames", ("all", "human", "autonomous")),
+            ("best_by", ("auto", *BEST_FIGURES)),
         ):
             if getattr(self, name) not in choices:
                 got = getattr(self, name)
                 raise TrainError(f"{name}: expected one of {', '.join(choices)}, got {got}")
+        if self.best_by == "success" and not self.test_every:
+            raise TrainError("best_by success: needs closed-loop tests; set test_every")
+
+    @property
+    def best_figure(self) -> str:
+        """The figure that the best checkpoint is chosen by."""
+        if self.best_by != "auto":
+            return self.best_by
+        return "success" if self.test_every else "loss"

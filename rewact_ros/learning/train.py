@@ -1,30 +1,38 @@
 """Behaviour cloning with a reward head: trains a RewACT policy on a LeRobotDataset."""
 
 import copy
-import difflib
-import json
 import math
-import shlex
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
-import draccus
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from rewact_ros.policy import RewACTConfig, RewACTPolicy, make_rewact_pre_post_processors
+from rewact_ros.policy import RewACTPolicy, make_rewact_pre_post_processors
 from rewact_ros.policy.checkpoint import save_policy
 
+from .batches import TrainingBatches
+from .closed_loop import require_simulated_task, simulated_success
 from .demonstrations import Demonstrations, load_demonstrations, parse_episodes, split_episodes
+from .faults import machine_faults_told
+from .policy_settings import fit_to_dataset, parse_policy
+from .run_log import RunLog
 from .settings import TrainError, TrainSettings
-from .training_state import TrainingState, load_training_state, save_training_state
+from .training_state import (
+    TrainingState,
+    load_training_state,
+    point_at_best,
+    save_training_state,
+    state_to_resume,
+    training_record,
+)
 from .validation import evaluate
 
 
@@ -40,123 +48,208 @@ def train(
     an undisturbed one would have done.
 
     Returns:
-        validation figures of the exported weights: ``action_l1`` (contract units), ``reward_mae``.
+        figures of the last validation and test of the averaged weights (see ``evaluate`` and
+        ``simulated_success``).
 
     Raises:
-        TrainError: the run exists already, was started with other settings, or its loss is not
-            finite; DatasetError and FrameCacheError as their modules say.
+        TrainError: the run exists already, was started with other settings, its loss is not
+            finite, or memory or disk ran out; DatasetError and FramesError as their modules say.
     """
-    accelerator = _make_accelerator(settings)
-    out = Path(settings.out)
-    state = _previous_state(settings, out, resume)
-    data = load_demonstrations(
-        Path(settings.dataset),
-        settings.progress_ramp,
-        settings.action_frames,
-        settings.imitate_failures,
-    )
-    contract = _contract_record(settings.contract, data)
-    train_rows, val_rows, split = _split(settings, data)
+    with machine_faults_told(settings):
+        return _Training(settings, cache, resume, show_progress).run()
 
-    config = _policy_config(settings, data, accelerator.device)
-    torch.manual_seed(settings.seed)
-    policy = RewACTPolicy(config)
-    if accelerator.is_main_process:
-        data.decode(config.image_size, cache, show_progress)
-    accelerator.wait_for_everyone()
-    if not data.frames:
-        data.decode(config.image_size, cache, progress=False)
-    preprocessor, postprocessor = make_rewact_pre_post_processors(
-        config, data.stats(train_rows, settings.min_std)
-    )
-    averaged = copy.deepcopy(policy).to(accelerator.device).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        policy.get_optim_params(), lr=settings.lr, weight_decay=settings.weight_decay
-    )
-    scheduler = LambdaLR(optimizer, _warmup_cosine(settings))
-    model, optimizer = accelerator.prepare(policy, optimizer)
-    if state is not None:
-        load_training_state(state, policy, averaged, optimizer, scheduler)
 
-    log = (
-        SummaryWriter(out / "tensorboard", purge_step=state.step if state else None)
-        if accelerator.is_main_process
-        else None
-    )
-    first_step, spent_s, begun = (
-        (state.step if state else 0),
-        (state.wall_s if state else 0.0),
-        time.monotonic(),
-    )
-    figures = state.figures if state else {}
-    bar = tqdm(
-        range(first_step, settings.steps),
-        initial=first_step,
-        total=settings.steps,
-        desc="train",
-        unit="step",
-        mininterval=1,
-        disable=not (show_progress and accelerator.is_main_process),
-    )
-    for step in bar:
-        rows = batch_rows(train_rows, settings.batch_size, settings.seed, step)
-        rows = rows[accelerator.process_index :: accelerator.num_processes]
-        _seed_step(settings.seed, step, accelerator.process_index)
-        model.train()
-        batch = preprocessor(data.batch(rows, config.chunk_size))
-        loss, parts = model(batch)
-        _require_finite(loss, data, rows, step)
-        optimizer.zero_grad()
-        accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_(model.parameters(), settings.grad_clip_norm)
-        optimizer.step()
-        scheduler.step()
-        _average(averaged, policy, settings.ema_decay, step)
+class _Training:
+    """A run: everything it is made of, and its loop."""
 
-        done = step + 1
-        last = done == settings.steps
-        if not accelerator.is_main_process:
-            continue
-        if done % settings.log_every == 0 or last:
-            scalars = {
-                "loss": loss.item(),
-                **parts,
-                "grad_norm": float(norm),
-                "lr": scheduler.get_last_lr()[0],
-            }
-            for name, value in scalars.items():
-                log.add_scalar(f"train/{name}", value, done)
-            bar.set_postfix(loss=f"{scalars['loss']:.3f}", l1=f"{parts['l1_loss']:.3f}")
-        if len(val_rows) and (done % settings.val_every == 0 or last):
-            figures = evaluate(averaged, preprocessor, postprocessor, data, val_rows)
-            for name, value in figures.items():
-                log.add_scalar(f"val/{name}", value, done)
-            bar.write(f"step {done}: " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
-        if done % settings.save_every == 0 or last:
-            wall_s = spent_s + time.monotonic() - begun
-            record = _training_record(settings, data, split, done, wall_s, figures)
-            save_training_state(
-                out,
-                TrainingState(done, wall_s, asdict(settings), figures),
-                policy,
-                averaged,
-                optimizer,
-                scheduler,
-                export=lambda folder, text=record: save_policy(
-                    folder, averaged, preprocessor, postprocessor, contract, {"training.json": text}
-                ),
+    def __init__(
+        self, settings: TrainSettings, cache: Path | None, resume: bool, show_progress: bool
+    ) -> None:
+        self.settings, self.out = settings, Path(settings.out)
+        self.accelerator = _make_accelerator(settings)
+        self.main = self.accelerator.is_main_process
+        self.show_progress = show_progress and self.main
+        state = state_to_resume(settings, resume)
+        config = parse_policy(settings, self.accelerator.device.type)
+        self.data = load_demonstrations(
+            Path(settings.dataset),
+            settings.progress_ramp,
+            settings.action_frames,
+            settings.imitate_failures,
+            labels_needed=config.reward_head != "none",
+        )
+        fit_to_dataset(config, settings, self.data)
+        self.contract = _contract_record(settings.contract, self.data)
+        self.train_rows, self.val_rows, self.split = _split(settings, self.data)
+        self._check_sizes()
+        self._open_frames(config.image_size, cache)
+        self.preprocessor, self.postprocessor = make_rewact_pre_post_processors(
+            config, self.data.stats(self.train_rows, settings.min_std)
+        )
+        self._build(config, state)
+
+    def _check_sizes(self) -> None:
+        settings, processes = self.settings, self.accelerator.num_processes
+        if settings.batch_size % processes or len(self.train_rows) < processes:
+            raise TrainError(
+                f"batch_size: expected a multiple of the {processes} processes that share it (and "
+                f"a frame for each), got {settings.batch_size}, {len(self.train_rows)} frames"
             )
-    if log is not None:
-        log.close()
-    return figures
+        if settings.test_every and self.main:
+            require_simulated_task(self.data)
 
+    def _open_frames(self, image_size: tuple[int, int] | None, cache: Path | None) -> None:
+        if not self.settings.frame_cache:
+            self.data.decode_on_demand(image_size)
+            return
+        episodes = [*self.split["train_episodes"], *self.split["val_episodes"]]
+        if self.main:
+            self.data.decode(image_size, episodes, cache, self.show_progress)
+        self.accelerator.wait_for_everyone()
+        if not self.main:
+            self.data.decode(image_size, episodes, cache, progress=False)
 
-def batch_rows(rows: np.ndarray, batch_size: int, seed: int, step: int) -> np.ndarray:
-    """Rows of a step: each epoch shuffles all rows anew; its last, short batch is dropped."""
-    per_epoch = max(len(rows) // batch_size, 1)
-    epoch, index = divmod(step, per_epoch)
-    order = np.random.default_rng([seed, epoch]).permutation(len(rows))
-    return rows[order[index * batch_size : (index + 1) * batch_size]]
+    def _build(self, config, state: TrainingState | None) -> None:
+        settings = self.settings
+        torch.manual_seed(settings.seed)
+        self.policy = RewACTPolicy(config)
+        self.averaged = copy.deepcopy(self.policy).to(self.accelerator.device)
+        self.averaged.eval().requires_grad_(False)
+        optimizer = torch.optim.AdamW(
+            self.policy.get_optim_params(), lr=settings.lr, weight_decay=settings.weight_decay
+        )
+        self.scheduler = LambdaLR(optimizer, _warmup_cosine(settings))
+        self.model, self.optimizer = self.accelerator.prepare(self.policy, optimizer)
+        self.first_step, self.spent_s, self.figures, self.best = 0, 0.0, {}, None
+        if state is not None:
+            load_training_state(state, self.policy, self.averaged, self.optimizer, self.scheduler)
+            if self.accelerator.scaler is not None and state.scaler is not None:
+                self.accelerator.scaler.load_state_dict(state.scaler)
+            if self.main:
+                point_at_best(self.out, state)
+            self.first_step, self.spent_s = state.step, state.wall_s
+            self.figures, self.best = dict(state.figures), state.best
+
+    def run(self) -> dict[str, float]:
+        """Train to the end; returns the last figures."""
+        begun = time.monotonic()
+        log = RunLog(self.settings, self.first_step or None) if self.main else None
+        batches = TrainingBatches(
+            self.data,
+            self.train_rows,
+            self.settings,
+            self.policy.config.chunk_size,
+            self.policy.config.n_obs_steps,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        ).loader(self.first_step, pin_memory=self.accelerator.device.type == "cuda")
+        bar = tqdm(
+            total=self.settings.steps,
+            initial=self.first_step,
+            desc="train",
+            unit="step",
+            mininterval=1,
+            disable=not self.show_progress,
+        )
+        for step, item in enumerate(batches, self.first_step):
+            if isinstance(item, Exception):
+                raise item
+            scalars = self._step(step, *item)
+            bar.update()
+            if log is not None:
+                self._after_step(step + 1, scalars, log, bar, begun)
+        bar.close()
+        if log is not None:
+            log.close()
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+        return self.figures
+
+    def _step(self, step: int, rows: np.ndarray, raw: dict[str, torch.Tensor]) -> dict:
+        _seed_step(self.settings.seed, step, self.accelerator.process_index)
+        self.model.train()
+        loss, parts = self.model(self.preprocessor(raw))
+        self._require_finite(loss, rows, step)
+        self.optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(
+            self.model.parameters(), self.settings.grad_clip_norm
+        )
+        self.optimizer.step()
+        self.scheduler.step()
+        _average(self.averaged, self.policy, self.settings.ema_decay, step)
+        return {"loss": loss.detach(), **parts, "grad_norm": norm}
+
+    def _after_step(self, done: int, scalars: dict, log: RunLog, bar: tqdm, begun: float) -> None:
+        """Log, validate, test and save as the settings ask after ``done`` steps."""
+        settings, last = self.settings, done == self.settings.steps
+        if done % settings.log_every == 0 or last:
+            scalars = {name: float(value) for name, value in scalars.items()}
+            rates = zip(("lr", "lr_backbone"), self.scheduler.get_last_lr(), strict=False)
+            log.add("train", {**scalars, **dict(rates)}, done)
+            bar.set_postfix(loss=f"{scalars['loss']:.3f}", l1=f"{scalars['l1_loss']:.3f}")
+        figures = {}
+        arguments = (self.averaged, self.preprocessor, self.postprocessor, self.data)
+        if len(self.val_rows) and (done % settings.val_every == 0 or last):
+            figures |= evaluate(*arguments, self.val_rows)
+        if settings.test_every and (done % settings.test_every == 0 or last):
+            figures |= simulated_success(*arguments, settings)
+        if figures:
+            log.add("val", figures, done)
+            bar.write(f"step {done}: " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
+        self.figures |= figures
+        improved = self._note_best(done, figures)
+        if improved or done % settings.save_every == 0 or last:
+            self._save(done, self.spent_s + time.monotonic() - begun)
+
+    def _note_best(self, done: int, figures: dict[str, float]) -> bool:
+        """Tell whether these figures are the best so far; of equal ones the later is."""
+        name = self.settings.best_figure
+        if name not in figures:
+            return False
+        value, sign = figures[name], 1 if name == "success" else -1
+        if self.best is not None and sign * value < sign * self.best["value"]:
+            return False
+        self.best = {"step": done, "figure": name, "value": value}
+        return True
+
+    def _save(self, done: int, wall_s: float) -> None:
+        scaler = self.accelerator.scaler
+        state = TrainingState(
+            done,
+            wall_s,
+            asdict(self.settings),
+            self.figures,
+            self.best,
+            None if scaler is None else scaler.state_dict(),
+        )
+        record = training_record(state, self.data, self.split)
+        save_training_state(
+            self.out,
+            state,
+            self.policy,
+            self.averaged,
+            self.optimizer,
+            self.scheduler,
+            export=lambda folder: save_policy(
+                folder,
+                self.averaged,
+                self.preprocessor,
+                self.postprocessor,
+                self.contract,
+                {"training.json": record},
+            ),
+        )
+
+    def _require_finite(self, loss: torch.Tensor, rows: np.ndarray, step: int) -> None:
+        if torch.isfinite(loss):
+            return
+        frames = [f"{self.data.episode[r]}:{r - self.data.start[r]}" for r in rows]
+        raise TrainError(
+            f"step {step}: loss is {loss.item()}; the batch holds episode:frame "
+            f"{', '.join(frames[:64])}; "
+            "look at these, lower lr, or resume from the last checkpoint with mixed_precision no"
+        )
 
 
 def _make_accelerator(settings: TrainSettings) -> Accelerator:
@@ -165,30 +258,11 @@ def _make_accelerator(settings: TrainSettings) -> Accelerator:
     cpu = settings.device == "cpu" or not torch.cuda.is_available()
     if cpu:
         torch.set_num_threads(settings.threads)
-    return Accelerator(cpu=cpu, mixed_precision=settings.mixed_precision)
-
-
-def _previous_state(settings: TrainSettings, out: Path, resume: bool) -> TrainingState | None:
-    state = TrainingState.find(out)
-    if state is None:
-        return None
-    if not resume:
-        raise TrainError(
-            f"{out}: holds a run at step {state.step}; continue it with --resume, "
-            "or give another --out"
-        )
-    free = {"out", "device", "threads", "log_every", "val_every", "save_every"}
-    now = json.loads(json.dumps(asdict(settings)))
-    # A setting that is younger than the run had its default's effect then.
-    defaults = {f.name: f.default for f in fields(TrainSettings) if f.default is not MISSING}
-    for name, value in now.items():
-        then = state.settings.get(name, defaults.get(name))
-        if name not in free and then != value:
-            raise TrainError(
-                f"{out}: was started with {name}={then!r}, now {value!r}; "
-                "resume with the same settings, or give another --out"
-            )
-    return state
+    # The other processes wait while the first one decodes, validates and tests.
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=6))
+    return Accelerator(
+        cpu=cpu, mixed_precision=settings.mixed_precision, kwargs_handlers=[patience]
+    )
 
 
 def _split(settings: TrainSettings, data: Demonstrations) -> tuple[np.ndarray, np.ndarray, dict]:
@@ -203,29 +277,6 @@ def _split(settings: TrainSettings, data: Demonstrations) -> tuple[np.ndarray, n
         data.rows(val_episodes),
         {"train_episodes": train_episodes, "val_episodes": val_episodes},
     )
-
-
-def _policy_config(
-    settings: TrainSettings, data: Demonstrations, device: torch.device
-) -> RewACTConfig:
-    known = [f.name for f in fields(RewACTConfig) if f.name not in ("device", "use_peft")]
-    for name in settings.policy:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise TrainError(f"policy setting {name}: RewACTConfig has no such setting{hint}")
-    arguments = [f"--{name}={value}" for name, value in settings.policy.items()]
-    if "n_action_steps" not in settings.policy and "chunk_size" in settings.policy:
-        arguments.append(f"--n_action_steps={settings.policy['chunk_size']}")
-    try:
-        config = draccus.parse(RewACTConfig, args=[*arguments, f"--device={device.type}"])
-    except Exception as error:  # draccus raises its own families of errors
-        raise TrainError(
-            f"policy settings {settings.policy}: {' '.join(str(error).split())}"
-        ) from error
-    config.optimizer_lr, config.optimizer_lr_backbone = settings.lr, settings.lr_backbone
-    config.input_features, config.output_features = data.input_features(), data.output_features()
-    return config
 
 
 def _contract_record(path: str | None, data: Demonstrations) -> dict | None:
@@ -262,42 +313,3 @@ def _average(averaged: RewACTPolicy, policy: RewACTPolicy, decay: float, step: i
     """Move the averaged weights; the decay rises with the steps, to forget the early weights."""
     decay = min(decay, (1 + step) / (10 + step)) if decay else 0.0
     torch._foreach_lerp_(list(averaged.parameters()), list(policy.parameters()), 1 - decay)
-
-
-def _require_finite(loss: torch.Tensor, data: Demonstrations, rows: np.ndarray, step: int) -> None:
-    if torch.isfinite(loss):
-        return
-    frames = [f"{data.episode[r]}:{r - data.start[r]}" for r in rows]
-    raise TrainError(
-        f"step {step}: loss is {loss.item()}; the batch holds episode:frame "
-        f"{', '.join(frames[:64])}; "
-        "look at these, lower lr, or resume from the last checkpoint with mixed_precision no"
-    )
-
-
-def _training_record(
-    settings: TrainSettings,
-    data: Demonstrations,
-    split: dict,
-    step: int,
-    wall_s: float,
-    figures: dict,
-) -> str:
-    """What made a checkpoint, as JSON text."""
-    record = {
-        "command": shlex.join(["rewact", *sys.argv[1:]]),
-        "settings": asdict(settings),
-        "dataset": {
-            "name": Path(settings.dataset).name,
-            "fingerprint": data.fingerprint,
-            "fps": data.fps,
-            "frames": len(data.episode),
-            **split,
-        },
-        "step": step,
-        "wall_s": round(wall_s, 1),
-        "torch_threads": torch.get_num_threads(),
-        "validation": figures,
-        "torch": torch.__version__,
-    }
-    return json.dumps(record, indent=2) + "\n"

@@ -1,12 +1,19 @@
-"""State of a run on disk: numbered checkpoints and a ``last`` link; a kill costs one interval."""
+"""State of a run on disk: numbered checkpoints with links ``last`` and ``best``.
+
+Moving ``last`` is what commits a checkpoint; a kill at any moment costs one interval. ``best``
+follows, and is put right from the state that ``last`` points at when a run is resumed.
+"""
 
 import json
 import os
+import shlex
 import shutil
+import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 
+import torch
 from lerobot.optim.optimizers import load_optimizer_state, save_optimizer_state
 from lerobot.optim.schedulers import load_scheduler_state, save_scheduler_state
 from safetensors.torch import load_model, save_model
@@ -16,9 +23,18 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from rewact_ros.policy.checkpoint import WEIGHTS, replace_folder
 
+from .demonstrations import Demonstrations
+from .settings import TrainError, TrainSettings
+
 POLICY = "pretrained_model"  # LeRobot's names
 STATE = "training_state"
 STEP = "step.json"
+
+# What may differ between a run and its resumption: none of it changes the weights.
+_FREE = {
+    *("out", "device", "threads", "workers", "frame_cache", "wandb"),
+    *("log_every", "val_every", "save_every", "test_every", "test_episodes", "test_seed"),
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +45,9 @@ class TrainingState:
         step: optimiser steps done.
         wall_s: seconds spent training, over all resumptions.
         settings: the run's settings.
-        figures: last validation figures.
+        figures: last validation and test figures.
+        best: step and value of the best checkpoint so far, and the figure's name.
+        scaler: state of the gradient scaler of an fp16 run.
         folder: the checkpoint's folder, once it is on disk.
     """
 
@@ -37,6 +55,8 @@ class TrainingState:
     wall_s: float
     settings: dict
     figures: dict[str, float] = field(default_factory=dict)
+    best: dict | None = None
+    scaler: dict | None = None
     folder: Path | None = None
 
     @classmethod
@@ -49,6 +69,34 @@ class TrainingState:
         return cls(**{**saved, "folder": folder.resolve()})
 
 
+def state_to_resume(settings: TrainSettings, resume: bool) -> TrainingState | None:
+    """Find the state that a run with these settings goes on from; None for a new run.
+
+    Raises:
+        TrainError: a run exists but is not to be resumed, or was started with other settings.
+    """
+    out = Path(settings.out)
+    state = TrainingState.find(out)
+    if state is None:
+        return None
+    if not resume:
+        raise TrainError(
+            f"{out}: holds a run at step {state.step}; continue it with --resume, "
+            "or give another --out"
+        )
+    now = json.loads(json.dumps(asdict(settings)))
+    # A setting that is younger than the run had its default's effect then.
+    defaults = {f.name: f.default for f in fields(TrainSettings) if f.default is not MISSING}
+    for name, value in now.items():
+        then = state.settings.get(name, defaults.get(name))
+        if name not in _FREE and then != value:
+            raise TrainError(
+                f"{out}: was started with {name}={then!r}, now {value!r}; "
+                "resume with the same settings, or give another --out"
+            )
+    return state
+
+
 def save_training_state(
     out: Path,
     state: TrainingState,
@@ -58,7 +106,7 @@ def save_training_state(
     scheduler: LRScheduler,
     export: Callable[[Path], object],
 ) -> Path:
-    """Write a checkpoint, point ``last`` at it, then remove the one before.
+    """Write a checkpoint, move the links, then remove what neither of them points at.
 
     Args:
         out: folder of the run.
@@ -87,14 +135,33 @@ def save_training_state(
         replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    link = checkpoints / ".last"
-    link.unlink(missing_ok=True)
-    link.symlink_to(folder.name)
-    os.replace(link, checkpoints / "last")
-    for old in checkpoints.iterdir():
-        if old.is_dir() and not old.is_symlink() and old.name.isdigit() and old != folder:
-            shutil.rmtree(old, ignore_errors=True)
+    _point(checkpoints, "last", folder.name)
+    point_at_best(out, state)
+    _prune(checkpoints)
     return folder
+
+
+def point_at_best(out: Path, state: TrainingState) -> None:
+    """Let ``best`` follow what the state says."""
+    if state.best is not None:
+        _point(out / "checkpoints", "best", f"{state.best['step']:06d}")
+
+
+def _point(checkpoints: Path, name: str, target: str) -> None:
+    link = checkpoints / f".{name}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+    os.replace(link, checkpoints / name)
+
+
+def _prune(checkpoints: Path) -> None:
+    """Remove other checkpoints; of the best one only the policy is needed once it is not last."""
+    last, best = ((checkpoints / name).resolve() for name in ("last", "best"))
+    for folder in checkpoints.iterdir():
+        if folder.is_symlink() or not folder.name.isdigit() or folder.resolve() == last:
+            continue
+        doomed = folder / STATE if folder.resolve() == best else folder
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def load_training_state(
@@ -110,3 +177,25 @@ def load_training_state(
     load_model(averaged, str(folder / f"averaged_{WEIGHTS}"))
     load_optimizer_state(getattr(optimizer, "optimizer", optimizer), folder)
     load_scheduler_state(scheduler, folder)
+
+
+def training_record(state: TrainingState, data: Demonstrations, split: dict) -> str:
+    """What made a checkpoint, as JSON text."""
+    record = {
+        "command": shlex.join(["rewact", *sys.argv[1:]]),
+        "settings": state.settings,
+        "dataset": {
+            "name": Path(state.settings["dataset"]).name,
+            "fingerprint": data.fingerprint,
+            "fps": data.fps,
+            "frames": len(data.episode),
+            **split,
+        },
+        "step": state.step,
+        "wall_s": round(state.wall_s, 1),
+        "torch_threads": torch.get_num_threads(),
+        "validation": state.figures,
+        "best": state.best,
+        "torch": torch.__version__,
+    }
+    return json.dumps(record, indent=2) + "\n"

@@ -11,6 +11,8 @@ from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD
 
 from .demonstrations import Demonstrations
 
+REWARD_WEIGHT = 2.0  # one for both reward heads, so that their losses compare
+
 
 @torch.inference_mode()
 def evaluate(
@@ -25,12 +27,13 @@ def evaluate(
 
     Returns:
         ``action_l1``: mean over valid steps and joints, contract units; ``action_l1_normalised``;
-        ``reward_mae`` over labelled frames (absent where nothing is labelled).
+        ``reward_mae`` over labelled frames (absent where nothing is labelled); ``loss``, the
+        normalised L1 plus ``REWARD_WEIGHT`` times the reward's error.
     """
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), max_frames)).astype(int)]
     sums = dict.fromkeys(("raw", "normalised", "valid", "reward", "known"), 0.0)
     for part in np.array_split(rows, math.ceil(len(rows) / 64)):
-        raw = data.batch(part, policy.config.chunk_size)
+        raw = data.batch(part, policy.config.chunk_size, policy.config.n_obs_steps)
         batch = preprocessor(raw)
         estimate = policy.predict(batch)
         actions = estimate.actions
@@ -48,4 +51,7 @@ def evaluate(
         "action_l1": sums["raw"] / max(sums["valid"], 1),
         "action_l1_normalised": sums["normalised"] / max(sums["valid"], 1),
     }
-    return figures | ({"reward_mae": sums["reward"] / sums["known"]} if sums["known"] else {})
+    if sums["known"]:
+        figures["reward_mae"] = sums["reward"] / sums["known"]
+    loss = figures["action_l1_normalised"] + REWARD_WEIGHT * figures.get("reward_mae", 0.0)
+    return {"loss": loss, **figures}

@@ -1,0 +1,76 @@
+"""Which frames make up each step's batch; every draw derives from (seed, step) alone."""
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .demonstrations import Demonstrations
+from .settings import TrainSettings
+from .videos import FramesError
+
+
+def batch_rows(rows: np.ndarray, batch_size: int, seed: int, step: int) -> np.ndarray:
+    """Rows of a step: each epoch shuffles all rows anew; its last, short batch is dropped."""
+    per_epoch = max(len(rows) // batch_size, 1)
+    epoch, index = divmod(step, per_epoch)
+    order = np.random.default_rng([seed, epoch]).permutation(len(rows))
+    return rows[order[index * batch_size : (index + 1) * batch_size]]
+
+
+class TrainingBatches(Dataset):
+    """Item ``step`` is ``(rows, raw batch)``: one process's share of that step's batch.
+
+    All processes draw the same batch and take every ``processes``-th of its frames, so that a step
+    sees the same frames however many processes share it.
+
+    Args:
+        data: with its frames at hand.
+        rows: (M,) training rows.
+        settings: batch size, seed, rewind.
+        chunk: actions per frame.
+        observations: as ``Demonstrations.batch``.
+        process, processes: whose share.
+    """
+
+    def __init__(
+        self,
+        data: Demonstrations,
+        rows: np.ndarray,
+        settings: TrainSettings,
+        chunk: int,
+        observations: int,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self._data, self._rows, self._settings = data, rows, settings
+        self._chunk, self._observations = chunk, observations
+        self._share = slice(process, None, processes)
+
+    def __getitem__(self, step: int) -> tuple[np.ndarray, dict[str, Tensor]] | FramesError:
+        """Assemble a step's batch; a fault is returned, since a worker's raise loses its words."""
+        settings = self._settings
+        rows = batch_rows(self._rows, settings.batch_size, settings.seed, step)
+        backwards = None
+        if settings.rewind:
+            draws = np.random.default_rng([settings.seed, step, 1]).random(len(rows))
+            backwards = ((draws < settings.rewind) & self._data.succeeds[rows])[self._share]
+        rows = rows[self._share]
+        try:
+            return rows, self._data.batch(rows, self._chunk, self._observations, backwards)
+        except FramesError as error:
+            return error
+
+    def loader(self, first_step: int, pin_memory: bool) -> DataLoader:
+        """Items from ``first_step`` to the end, assembled ahead by ``settings.workers``."""
+        return DataLoader(
+            self,
+            batch_size=None,
+            sampler=range(first_step, self._settings.steps),
+            num_workers=self._settings.workers,
+            collate_fn=_as_is,
+            pin_memory=pin_memory,
+        )
+
+
+def _as_is(item: object) -> object:
+    return item

@@ -1,0 +1,63 @@
+"""A policy's configuration from ``name -> text`` settings and the dataset's features."""
+
+import difflib
+from dataclasses import fields
+
+import draccus
+
+from rewact_ros.policy import RewACTConfig
+
+from .demonstrations import Demonstrations
+from .settings import TrainError, TrainSettings
+
+_ELSEWHERE = {
+    "optimizer_lr": "--lr",
+    "optimizer_lr_backbone": "--lr-backbone",
+    "optimizer_weight_decay": "--weight-decay",
+    "device": "--device",
+}
+
+
+def parse_policy(settings: TrainSettings, device: str) -> RewACTConfig:
+    """Parse ``settings.policy``; features are set by ``fit_to_dataset``.
+
+    Raises:
+        TrainError: an unknown setting or a value that it cannot take.
+    """
+    known = [f.name for f in fields(RewACTConfig) if f.name != "use_peft"]
+    for name in settings.policy:
+        if name in _ELSEWHERE:
+            raise TrainError(f"policy setting {name}: is set by {_ELSEWHERE[name]}")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise TrainError(f"policy setting {name}: RewACTConfig has no such setting{hint}")
+    arguments = [f"--{name}={value}" for name, value in settings.policy.items()]
+    if "n_action_steps" not in settings.policy and "chunk_size" in settings.policy:
+        arguments.append(f"--n_action_steps={settings.policy['chunk_size']}")
+    try:
+        config = draccus.parse(RewACTConfig, args=[*arguments, f"--device={device}"])
+    except Exception as error:  # draccus raises its own families of errors
+        raise TrainError(
+            f"policy settings {settings.policy}: {' '.join(str(error).split())}"
+        ) from error
+    if settings.rewind and config.n_obs_steps == 1:
+        raise TrainError(
+            "rewind: a single observation does not show which way time runs; "
+            "set --policy n_obs_steps=2 or more, or rewind to 0"
+        )
+    return config
+
+
+def fit_to_dataset(config: RewACTConfig, settings: TrainSettings, data: Demonstrations) -> None:
+    """Put the dataset's features and the run's learning rates into ``config``.
+
+    Raises:
+        TrainError: the policy cannot take these features.
+    """
+    config.optimizer_lr, config.optimizer_lr_backbone = settings.lr, settings.lr_backbone
+    config.input_features, config.output_features = data.input_features(), data.output_features()
+    try:
+        config.validate_features()
+    except ValueError as error:
+        raise TrainError(f"policy settings {settings.policy}: {error}") from error
