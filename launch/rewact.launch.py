@@ -22,6 +22,7 @@ MEANING = {
     "use_sim_time": "follow /clock",
     "device": "auto, cpu or cuda",
     "dry_run": "compute commands, publish none",
+    "reward_only": "the policy publishes its reward and no actions; another one acts",
     "sim": "simulate the robot of the contract",
     "ml_python": "interpreter of policy and sim, e.g. that of .venv beside a stock ROS",
     "seed": "first scene of the simulated robot",

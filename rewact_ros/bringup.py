@@ -31,6 +31,7 @@ class BringUp:
         use_sim_time: follow `/clock`.
         device: auto, cpu or cuda.
         dry_run: compute commands and publish none.
+        reward_only: the policy publishes its reward and no actions; another one acts.
         sim: start the simulated robot with a contract of your own.
         ml_python: interpreter of `policy` and `sim`, so that PyTorch and MuJoCo can live in the
             project's own environment beside a stock ROS.
@@ -45,6 +46,7 @@ class BringUp:
     use_sim_time: bool = False
     device: str = "auto"
     dry_run: bool = False
+    reward_only: bool = False
     sim: bool = False
     ml_python: str = ""
     seed: int = 300000
@@ -167,7 +169,12 @@ def processes(args: BringUp) -> list[Process]:
         nodes.append(
             process(
                 "policy",
-                {"contract": contract, "policy": policy, "device": args.device},
+                {
+                    "contract": contract,
+                    "policy": policy,
+                    "device": args.device,
+                    "reward_only": args.reward_only,
+                },
                 ml_python,
                 shield,
             )

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 import rclpy
-from conftest import VX300S
+from conftest import VX300S, write_policy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
@@ -21,8 +21,8 @@ PICTURE = np.zeros((96, 96, 3), np.uint8)
 class Feeder(Node):
     """Publishes one set of messages at 20 Hz and keeps what the policy answers."""
 
-    def __init__(self, contract):
-        super().__init__("feeder")
+    def __init__(self, contract, namespace=""):
+        super().__init__("feeder", namespace=namespace)
         part = contract.state[0]
         self.names, self.values = list(part.joints), [0.0] * len(part.joints)
         self.images = {
@@ -106,6 +106,7 @@ def test_complete_observations_give_chunks_and_rewards(run):
     run(lambda s: bool(feeder.chunks and feeder.rewards))
     assert len(feeder.chunks[0].trajectory.points) == 20
     assert feeder.chunks[0].header.stamp == feeder.rewards[0].header.stamp
+    assert np.isnan(feeder.rewards[0].q10) and np.isnan(feeder.rewards[0].entropy)
 
 
 FAULTS = {
@@ -138,3 +139,49 @@ def test_unusable_input_stops_predictions_and_is_named(run, fault):
     end_s = time.monotonic() + 0.3
     run(lambda s: time.monotonic() > end_s)
     assert len(feeder.chunks) == count
+
+
+def test_with_reward_only_the_reward_comes_alone_and_actions_of_another_robot_do_not_matter(
+    policy_node, vx300s, tmp_path
+):
+    from dataclasses import replace
+
+    from rclpy.parameter import Parameter
+
+    from rewact_ros.nodes.policy import PolicyNode
+
+    gripper_last = vx300s.action[0]
+    other = replace(vx300s, action=(replace(gripper_last, joints=gripper_last.joints[::-1]),))
+    folder = write_policy(other, tmp_path / "p", reward_head="distributional")
+
+    def node(name, **settings):
+        settings = {"contract": str(VX300S), "policy": str(folder), **settings}
+        return PolicyNode(
+            namespace=name, parameter_overrides=[Parameter(k, value=v) for k, v in settings.items()]
+        )
+
+    with pytest.raises(ValueError, match="does not fit the contract: action"):
+        node("refused")
+    judge = node("judge", reward_only=True)
+    feeder = Feeder(vx300s, namespace="judge")
+    executor = SingleThreadedExecutor()
+    executor.add_node(judge)
+    executor.add_node(feeder)
+    try:
+        deadline_s = time.monotonic() + 20
+        while len(feeder.rewards) < 3:
+            assert time.monotonic() < deadline_s
+            feeder.feed()
+            end_s = time.monotonic() + 0.05
+            while time.monotonic() < end_s:
+                executor.spin_once(timeout_sec=0.01)
+        reward = feeder.rewards[-1]
+        assert 0 <= reward.q10 <= reward.q50 <= reward.q90 <= 1 and reward.entropy > 0
+        assert 0 <= reward.value <= 1
+        assert not feeder.chunks and feeder.status is None
+        assert feeder.count_publishers("/judge/rewact/action_chunk") == 0
+    finally:
+        judge.close()
+        executor.shutdown()
+        judge.destroy_node()
+        feeder.destroy_node()

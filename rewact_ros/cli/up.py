@@ -22,6 +22,9 @@ def up(
     use_sim_time: Annotated[bool, typer.Option(help="Follow /clock.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dry_run: Annotated[bool, typer.Option(help="Compute commands, publish none.")] = False,
+    reward_only: Annotated[
+        bool, typer.Option(help="The policy publishes its reward and no actions.")
+    ] = False,
     sim: Annotated[bool, typer.Option(help="Simulate the robot of --contract.")] = False,
     ml_python: Annotated[str, typer.Option(help="Interpreter of policy and sim.")] = "",
     seed: Annotated[int, typer.Option(help="First scene of the simulated robot.")] = 300000,
@@ -36,6 +39,7 @@ def up(
         use_sim_time=use_sim_time,
         device=device,
         dry_run=dry_run,
+        reward_only=reward_only,
         sim=sim,
         ml_python=ml_python,
         seed=seed,

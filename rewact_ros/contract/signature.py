@@ -39,11 +39,13 @@ def signature_of_dataset(info: dict[str, Any]) -> dict[str, Any]:
     return {"rate_hz": float(info["fps"]), "features": features}
 
 
-def check_signature(contract: Contract, other: dict[str, Any], what: str) -> None:
+def check_signature(
+    contract: Contract, other: dict[str, Any], what: str, ignore: frozenset[str] = frozenset()
+) -> None:
     """Refuse `other` (a signature from a data set or checkpoint) unless it fits the contract.
 
     Keys that `other` does not carry, such as units of a foreign data set, are not compared; a
-    feature that one side lacks is a mismatch.
+    feature that one side lacks is a mismatch. Features named in `ignore` may differ.
 
     Raises:
         ContractError: names the first key that differs, expected and got.
@@ -51,9 +53,11 @@ def check_signature(contract: Contract, other: dict[str, Any], what: str) -> Non
     own = contract.signature()
     if abs(own["rate_hz"] - other["rate_hz"]) > 1e-6:
         raise _mismatch(what, "rate_hz", own["rate_hz"], other["rate_hz"])
-    if own["features"].keys() != other["features"].keys():
-        raise _mismatch(what, "features", sorted(own["features"]), sorted(other["features"]))
-    for key, expected in own["features"].items():
+    own_keys, other_keys = own["features"].keys() - ignore, other["features"].keys() - ignore
+    if own_keys != other_keys:
+        raise _mismatch(what, "features", sorted(own_keys), sorted(other_keys))
+    for key in sorted(own_keys):
+        expected = own["features"][key]
         for field, got in other["features"][key].items():
             if field in expected and got != expected[field]:
                 raise _mismatch(what, f"{key}.{field}", expected[field], got)

@@ -1,10 +1,15 @@
-"""Node `policy`: observations in, timed action chunks and the reward out. Never a robot command."""
+"""Node `policy`: observations in, timed action chunks and the reward out. Never a robot command.
+
+With `reward_only` it publishes the reward alone, in every control mode, and leaves chunks and
+heartbeat to whatever else moves the robot.
+"""
 
 import threading
 import time
+from typing import Any
 
 import numpy as np
-from builtin_interfaces.msg import Duration
+from builtin_interfaces.msg import Duration, Time
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float32
@@ -32,8 +37,8 @@ class ConfigurationError(ValueError):
 class PolicyNode(LifecycleNode):
     """Loads and checks in configure, infers in a worker thread, newest observation wins."""
 
-    def __init__(self) -> None:
-        super().__init__("policy")
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__("policy", **node_arguments)
         self.params = declare(self, PolicyParams)
         self.clock = NodeClock(self)
         self.version = ""
@@ -49,11 +54,13 @@ class PolicyNode(LifecycleNode):
         self._worker_fault = ""
         self._skipped = self._refused = 0
         self._inference = DurationHistogram()
-        self._status = self.create_publisher(PolicyStatus, names.POLICY_STATUS, names.COMMAND)
-        self._chunks = self.create_publisher(ActionChunk, names.ACTION_CHUNK, names.COMMAND)
+        if not self.params.reward_only:
+            self._status = self.create_publisher(PolicyStatus, names.POLICY_STATUS, names.COMMAND)
+            self._chunks = self.create_publisher(ActionChunk, names.ACTION_CHUNK, names.COMMAND)
+            period_s = 1.0 / self.params.heartbeat_hz
+            self.create_timer(period_s, self._beat, clock=steady_clock())
         self._rewards = self.create_publisher(Reward, names.REWARD, names.EVENTS)
         self._values = self.create_publisher(Float32, names.REWARD_VALUE, names.EVENTS)
-        self.create_timer(1.0 / self.params.heartbeat_hz, self._beat, clock=steady_clock())
         publish_diagnostics(self, self._diagnose)
         self.configuration_fault = ""
         if self.params.autostart:
@@ -70,8 +77,8 @@ class PolicyNode(LifecycleNode):
         try:
             self.contract = load_contract(self.params.contract)
             loaded = load_policy(self.params.policy, self.params.device)
-            check_contract(loaded, self.contract)
-            self._engine = TorchEngine(loaded, threads=self.params.threads)
+            check_contract(loaded, self.contract, self.params.reward_only)
+            self._engine = TorchEngine(loaded, self.params.threads, self.contract.rate_hz)
             self._engine.warm_up()
         except (ValueError, RuntimeError, OSError) as error:
             self.configuration_fault = str(error)
@@ -175,6 +182,7 @@ class PolicyNode(LifecycleNode):
 
     def _work(self) -> None:
         """Worker thread: the newest observation, one at a time."""
+        last_epoch = self._epoch
         try:
             while True:
                 with self._wake:
@@ -185,7 +193,11 @@ class PolicyNode(LifecycleNode):
                     self._waiting = None
                 started_s = time.monotonic()
                 assert self._engine is not None
-                prediction = self._engine.infer(frame.values)
+                if epoch != last_epoch:
+                    # Somebody else moved the robot in between: what was seen then is no history.
+                    self._engine.reset()
+                    last_epoch = epoch
+                prediction = self._engine.infer(frame.values, frame.stamp_ns / NANO)
                 elapsed_s = time.monotonic() - started_s
                 self._inference.add(elapsed_s)
                 self._publish(frame, epoch, prediction, elapsed_s)
@@ -196,6 +208,27 @@ class PolicyNode(LifecycleNode):
 
     def _publish(self, frame: Frame, epoch: int, prediction: Prediction, elapsed_s: float) -> None:
         stamp = to_stamp(frame.stamp_ns)
+        if not self.params.reward_only:
+            self._publish_chunk(stamp, epoch, prediction, elapsed_s)
+        if prediction.reward is None:
+            return
+        unknown = (np.nan, np.nan, np.nan)
+        q10, q50, q90 = prediction.quantiles or unknown
+        reward = Reward(
+            value=prediction.reward,
+            q10=q10,
+            q50=q50,
+            q90=q90,
+            entropy=np.nan if prediction.entropy is None else prediction.entropy,
+            policy_version=self.version,
+        )
+        reward.header.stamp = stamp
+        self._rewards.publish(reward)
+        self._values.publish(Float32(data=prediction.reward))
+
+    def _publish_chunk(
+        self, stamp: Time, epoch: int, prediction: Prediction, elapsed_s: float
+    ) -> None:
         msg = ActionChunk(epoch=epoch, policy_version=self.version, inference_time=elapsed_s)
         msg.header.stamp = stamp
         msg.trajectory = JointTrajectory(joint_names=list(self.contract.action_names))
@@ -205,20 +238,6 @@ class PolicyNode(LifecycleNode):
             for k, row in enumerate(prediction.actions.astype(np.float64).tolist())
         ]
         self._chunks.publish(msg)
-        if prediction.reward is None:
-            return
-        nan = float("nan")
-        reward = Reward(
-            value=prediction.reward,
-            q10=nan,
-            q50=nan,
-            q90=nan,
-            entropy=nan,
-            policy_version=self.version,
-        )
-        reward.header.stamp = stamp
-        self._rewards.publish(reward)
-        self._values.publish(Float32(data=prediction.reward))
 
     # Outputs ----------------------------------------------------------------------------------
 

@@ -6,24 +6,35 @@ from rewact_ros.contract.schema import ACTION_KEY, STATE_KEY
 from .checkpoint import CheckpointError, LoadedPolicy
 
 
-def check_contract(loaded: LoadedPolicy, contract: Contract) -> None:
+def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool = False) -> None:
     """Refuse a checkpoint that was made for another robot.
 
     A checkpoint that carries its contract is compared with names, order, units and rate; then
-    every checkpoint is compared with the shapes of the network's own inputs and outputs.
+    every checkpoint is compared with the shapes of the network's own inputs and outputs. With
+    `reward_only` the actions are not used and may be another robot's, but a reward is a must.
 
     Raises:
         ContractError: the checkpoint's contract differs; names key, expected and got.
-        CheckpointError: an input or output of the network has other dimensions.
+        CheckpointError: an input or output of the network has other dimensions, or its reward
+            another range than [0, 1].
     """
     what = f"checkpoint {loaded.path}"
     if loaded.contract is not None and loaded.contract["hash"] != contract.hash:
-        check_signature(contract, loaded.contract["signature"], what)
+        unused = frozenset({ACTION_KEY} if reward_only else ())
+        check_signature(contract, loaded.contract["signature"], what, unused)
     expected = {STATE_KEY: (len(contract.state_names),), ACTION_KEY: (len(contract.action_names),)}
     for camera in contract.cameras:
         height, width, channels = camera.shape
         expected[camera.key] = (channels, height, width)
-    features = {**loaded.config.input_features, **loaded.config.output_features}
+    config = loaded.config
+    if reward_only and config.reward_head == "none":
+        raise CheckpointError(f"{what}: has no reward head; reward_only needs one")
+    if config.reward_head != "none" and not 0 <= config.value_min < config.value_max <= 1:
+        raise CheckpointError(
+            f"{what}: value_min, value_max: expected a reward within 0 to 1, got "
+            f"{config.value_min} to {config.value_max}; train on labels of that range"
+        )
+    features = {**config.input_features, **({} if reward_only else config.output_features)}
     for key, feature in features.items():
         if key not in expected:
             raise CheckpointError(

@@ -26,8 +26,8 @@ class ObservationHistory[T]:
     def add(self, observation: T, stamp_s: float) -> list[T]:
         """Take an observation with its time; returns n observations, oldest first.
 
-        For the step k before the newest, the newest observation that is at least k steps old,
-        less half a step, is taken, so that a camera faster than the policy's rate is thinned.
+        Each step takes the observation nearest to its time, so that a camera faster than the
+        policy's rate is thinned.
         """
         if self._kept and not 0 < stamp_s - self._kept[-1][0] <= 1.5 * self._step_s:
             self._kept.clear()
@@ -35,9 +35,8 @@ class ObservationHistory[T]:
         oldest_s = stamp_s - (self._steps - 0.5) * self._step_s
         while len(self._kept) > 1 and self._kept[1][0] <= oldest_s:
             self._kept.popleft()
-        limits = (stamp_s - (k - 0.5) * self._step_s for k in range(self._steps - 1, 0, -1))
-        return [self._newest_until(limit) for limit in limits] + [observation]
+        times = (stamp_s - k * self._step_s for k in range(self._steps - 1, 0, -1))
+        return [self._nearest(time) for time in times] + [observation]
 
-    def _newest_until(self, limit_s: float) -> T:
-        old = [observation for stamp, observation in self._kept if stamp <= limit_s]
-        return old[-1] if old else self._kept[0][1]
+    def _nearest(self, time_s: float) -> T:
+        return min(self._kept, key=lambda kept: abs(kept[0] - time_s))[1]

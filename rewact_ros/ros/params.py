@@ -34,6 +34,9 @@ class PolicyParams:
     policy: str = _param("", "checkpoint folder")
     device: str = _param("auto", "where the policy runs", choices=("auto", "cpu", "cuda"))
     threads: int = _param(1, "CPU threads of the policy", low=1, high=64)
+    reward_only: bool = _param(
+        False, "publish the reward alone, while something else moves the robot"
+    )
     heartbeat_hz: float = _param(30.0, "rate of policy_status", "Hz", 20.0, 200.0)
     autostart: bool = _param(True, "configure and activate at start")
 
