@@ -1,0 +1,247 @@
+"""Gymnasium environments by name, and their observations as a policy's inputs."""
+
+import importlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+import gymnasium
+import numpy as np
+from lerobot.utils.constants import OBS_ENV_STATE, OBS_IMAGE, OBS_IMAGES, OBS_STATE
+from numpy.typing import NDArray
+
+from rewact_ros.policy.configuration_rewact import RewACTConfig
+
+LEROBOT = "lerobot:"
+Observation = dict[str, NDArray[np.generic]]
+_DEFAULT_RATE_HZ = 30.0
+# What environments call these inputs, in order of preference.
+_USUAL_NAMES = {
+    OBS_STATE: ("agent_pos", "state"),
+    OBS_ENV_STATE: ("environment_state",),
+    OBS_IMAGE: ("pixels", "image"),
+}
+# Where environments keep the function that looks again without a step.
+_LOOK_AGAIN = ("get_obs", "_get_obs", "get_observation", "_get_observation", "_compute_observation")
+
+
+class EnvError(ValueError):
+    """An environment that cannot be made, or that does not fit the policy."""
+
+
+@dataclass(frozen=True)
+class NamedEnv:
+    """An environment with its rate (for videos) and its own limit of steps, None without one."""
+
+    name: str
+    env: gymnasium.Env
+    rate_hz: float
+    max_steps: int | None
+
+
+def make_env(spec: str) -> NamedEnv:
+    """Make an environment.
+
+    Args:
+        spec: `lerobot:NAME`, an environment configuration of LeRobot such as `lerobot:pusht`;
+            `module:factory`, a callable that returns a `gymnasium.Env`; or a registered id such as
+            `gym_pusht/PushT-v0`, whose package is imported. `?key=value&…` passes arguments on,
+            the values as JSON or plain text.
+
+    Raises:
+        EnvError: unknown, not installed, or refusing its arguments.
+    """
+    # No window and no sound: these are read when the environment's packages are imported.
+    for variable in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
+        os.environ.setdefault(variable, "dummy")
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    name, _, query = spec.partition("?")
+    arguments = {key: _value(text) for key, text in parse_qsl(query, keep_blank_values=True)}
+    try:
+        if name.startswith(LEROBOT):
+            return _from_lerobot(name, arguments)
+        if ":" in name and name.rpartition(":")[2].isidentifier():
+            return _named(name, _from_factory(name, arguments))
+        return _named(name, _from_registry(name, arguments))
+    except (ImportError, AttributeError, TypeError, gymnasium.error.Error) as error:
+        raise EnvError(
+            f"environment {spec}: {' '.join(str(error).split())}; install its package, or check "
+            "name and arguments (lerobot:NAME, module:factory or a Gymnasium id, ?key=value)"
+        ) from error
+
+
+def flatten(observation: Any, prefix: str = "") -> Observation:
+    """Nested dicts as one, keys joined by `/`: `pixels/top`; a bare array is `observation`."""
+    if not isinstance(observation, Mapping):
+        return {prefix or "observation": np.asarray(observation)}
+    flat: Observation = {}
+    for key, value in observation.items():
+        flat |= flatten(value, f"{prefix}/{key}" if prefix else str(key))
+    return flat
+
+
+def resolve_inputs(
+    config: RewACTConfig, observation: Observation, mapping: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Policy input → key of the flattened observation, by `mapping`, else by the usual names.
+
+    A lone camera (or a lone vector beside it) is taken whatever it is called.
+
+    Raises:
+        EnvError: an input is not found, or has another shape or dtype; names both sides.
+    """
+    given = dict(mapping or {})
+    unknown = sorted(given.keys() - config.input_features.keys())
+    if unknown:
+        raise EnvError(
+            f"mapping: {unknown[0]} is no input of the policy; expected some of "
+            f"{', '.join(config.input_features)}"
+        )
+    images = [key for key, value in observation.items() if value.ndim == 3]
+    vectors = [key for key, value in observation.items() if value.ndim == 1]
+    chosen = {}
+    for feature, description in config.input_features.items():
+        is_image = feature in config.image_features
+        alike = images if is_image else vectors
+        lone = len(alike) == 1 and (not is_image or len(config.image_features) == 1)
+        names = [given[feature]] if feature in given else _names(feature)
+        key = next((name for name in names if name in observation), None)
+        if key is None and lone and feature not in given:
+            key = alike[0]
+        if key is None:
+            held = ", ".join(f"{k} {v.shape}" for k, v in observation.items())
+            raise EnvError(
+                f"{feature}: the environment has no {' or '.join(names)}; it gives {held}; name "
+                f"one by the mapping {feature}=KEY"
+            )
+        shape = tuple(description.shape)
+        expected = (*shape[1:], shape[0]) if is_image else shape
+        got = observation[key]
+        if got.shape != expected or (is_image and got.dtype != np.uint8):
+            raise EnvError(
+                f"{feature}: expected shape {expected}{' uint8' if is_image else ''} as the policy "
+                f"was trained, the environment's {key} is {got.shape} {got.dtype}; set the "
+                "environment's arguments (?key=value) or take another policy"
+            )
+        chosen[feature] = key
+    return chosen
+
+
+def first_observation(
+    env: gymnasium.Env, seed: int, image_keys: list[str] | None = None
+) -> tuple[Observation, bool]:
+    """Reset, and look again where a camera's first picture is blank (one colour all over).
+
+    Some environments render before their first physics step. No step is taken: the environment's
+    own observation function is called if it gives the same keys and shapes, else it is reset again
+    with the same seed.
+
+    Args:
+        env: the environment.
+        seed: of the scene.
+        image_keys: cameras that matter, None for all.
+
+    Returns:
+        the flattened observation, and whether it was looked at again.
+
+    Raises:
+        EnvError: a camera stays blank.
+    """
+    observation = flatten(env.reset(seed=seed)[0])
+    if not blank_images(observation, image_keys):
+        return observation, False
+    look = next(
+        (f for f in (getattr(env.unwrapped, n, None) for n in _LOOK_AGAIN) if callable(f)), None
+    )
+    again = _try(look)
+    same = again is not None and _layout(again) == _layout(observation)
+    if again is None or not same or blank_images(again, image_keys):
+        again = flatten(env.reset(seed=seed)[0])
+    still = blank_images(again, image_keys)
+    if still:
+        raise EnvError(
+            f"seed {seed}: {still[0]} is blank after the reset and after looking again; check the "
+            "environment's rendering (MUJOCO_GL, its render arguments)"
+        )
+    return again, True
+
+
+def blank_images(observation: Observation, image_keys: list[str] | None = None) -> list[str]:
+    """Cameras whose picture is of one colour."""
+    keys = observation if image_keys is None else image_keys
+    pictures = {key: observation[key] for key in keys if observation[key].ndim == 3}
+    return [key for key, p in pictures.items() if p.size and (p == p[:1, :1]).all()]
+
+
+def _layout(observation: Observation) -> dict[str, tuple[int, ...]]:
+    return {key: value.shape for key, value in observation.items()}
+
+
+def _try(look: Any) -> Observation | None:
+    """An observation function that wants arguments is none of ours."""
+    try:
+        return None if look is None else flatten(look())
+    except TypeError:
+        return None
+
+
+def _names(feature: str) -> list[str]:
+    if feature.startswith(f"{OBS_IMAGES}."):
+        camera = feature.removeprefix(f"{OBS_IMAGES}.")
+        return [f"pixels/{camera}", feature, f"images/{camera}", camera]
+    return [feature, *_USUAL_NAMES.get(feature, ())]
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _from_lerobot(name: str, arguments: dict[str, Any]) -> NamedEnv:
+    from lerobot.envs.configs import EnvConfig
+    from lerobot.envs.factory import make_env_config
+
+    kind = name.removeprefix(LEROBOT)
+    known = sorted(EnvConfig.get_known_choices())
+    if kind not in known:
+        raise EnvError(f"environment {name}: expected one of {', '.join(known)} after {LEROBOT}")
+    config = make_env_config(kind, **arguments)
+    if any(pipeline.steps for pipeline in config.get_env_processors()):
+        raise EnvError(
+            f"environment {name}: LeRobot converts its observations itself; use lerobot-eval"
+        )
+    importlib.import_module(config.package_name)
+    (suite,) = config.create_envs(n_envs=1).values()
+    env = next(iter(suite.values())).envs[0]
+    return NamedEnv(name, env, float(config.fps), _max_steps(env))
+
+
+def _from_factory(name: str, arguments: dict[str, Any]) -> gymnasium.Env:
+    module, _, factory = name.rpartition(":")
+    env = getattr(importlib.import_module(module), factory)(**arguments)
+    if not isinstance(env, gymnasium.Env):
+        raise EnvError(
+            f"environment {name}: expected a gymnasium.Env from it, got {type(env).__name__}"
+        )
+    return env
+
+
+def _from_registry(name: str, arguments: dict[str, Any]) -> gymnasium.Env:
+    package = name.partition("/")[0] if "/" in name else ""
+    if name not in gymnasium.registry and package.isidentifier():
+        importlib.import_module(package)  # packages register their environments on import
+    return gymnasium.make(name, **arguments)
+
+
+def _named(name: str, env: gymnasium.Env) -> NamedEnv:
+    rate_hz = float(env.metadata.get("render_fps") or _DEFAULT_RATE_HZ)
+    return NamedEnv(name, env, rate_hz, _max_steps(env))
+
+
+def _max_steps(env: gymnasium.Env) -> int | None:
+    return env.spec.max_episode_steps if env.spec else None

@@ -1,0 +1,226 @@
+"""A policy in any Gymnasium environment: PushT from the registry, and a small one with faults."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from lerobot.configs import FeatureType, PolicyFeature
+
+from rewact_ros.learning.gym_env import EnvError, first_observation, flatten, make_env
+from rewact_ros.learning.gym_rollout import evaluate_env
+from rewact_ros.policy.checkpoint import load_policy, save_policy
+from rewact_ros.policy.configuration_rewact import RewACTConfig
+from rewact_ros.policy.modeling_rewact import RewACTPolicy
+from rewact_ros.policy.processor_rewact import make_rewact_pre_post_processors
+
+
+def policy_for(folder, cameras: dict[str, int], state: int, actions: int, centre=0.0, **settings):
+    """An untrained checkpoint; cameras by key with their edge in px; actions around `centre`."""
+    inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (state,))}
+    stats = {"observation.state": {"mean": torch.zeros(state), "std": torch.ones(state)}}
+    for key, edge in cameras.items():
+        inputs[key] = PolicyFeature(FeatureType.VISUAL, (3, edge, edge))
+        stats[key] = {"mean": torch.zeros(3, 1, 1), "std": torch.ones(3, 1, 1)}
+    stats["action"] = {"mean": torch.full((actions,), centre), "std": torch.ones(actions)}
+    small = {
+        "chunk_size": 4,
+        "n_action_steps": 2,
+        "vision_backbone": "small_cnn",
+        "dim_model": 32,
+        "n_heads": 4,
+        "dim_feedforward": 64,
+        "n_encoder_layers": 1,
+        "use_vae": False,
+        "device": "cpu",
+    }
+    torch.manual_seed(0)
+    policy = RewACTPolicy(
+        RewACTConfig(
+            input_features=inputs,
+            output_features={"action": PolicyFeature(FeatureType.ACTION, (actions,))},
+            **{**small, **settings},
+        )
+    )
+    save_policy(folder, policy, *make_rewact_pre_post_processors(policy.config, stats))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pusht(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("policy") / "pusht"
+    return policy_for(folder, {"observation.image": 96}, state=2, actions=2, centre=256.0)
+
+
+class TwoCameras(gymnasium.Env):
+    """Ends well after five steps; may show a blank first picture, in two ways, or always."""
+
+    metadata = {"render_modes": [], "render_fps": 20}  # noqa: RUF012
+
+    def __init__(self, blank: str = "", tells: bool = True, bound: float = 10.0):
+        camera = gymnasium.spaces.Box(0, 255, (32, 32, 3), np.uint8)
+        self.observation_space = gymnasium.spaces.Dict(
+            {
+                "pixels": gymnasium.spaces.Dict({"top": camera, "wrist": camera}),
+                "joints": gymnasium.spaces.Box(-1, 1, (3,)),
+            }
+        )
+        self.action_space = gymnasium.spaces.Box(-bound, bound, (3,))
+        self.blank, self.tells, self.resets = blank, tells, 0
+
+    def get_obs(self):
+        return self._observe(self.blank in ("reset", "always"))
+
+    def _observe(self, blank):
+        picture = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        top = np.zeros_like(picture) if blank else picture
+        return {"pixels": {"top": top, "wrist": picture}, "joints": np.zeros(3)}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        self.resets += 1
+        blank = self.blank in ("look", "always") or (self.blank == "reset" and self.resets == 1)
+        return self._observe(blank), {}
+
+    def step(self, action):
+        assert action.shape == (3,) and action.dtype == np.float32
+        self.count += 1
+        done = self.count == 5
+        info = {"stage": f"step {self.count}"} | ({"is_success": done} if self.tells else {})
+        return self._observe(False), float(done), done, False, info
+
+
+@pytest.fixture(scope="module")
+def two_cameras(tmp_path_factory):
+    cameras = {"observation.images.top": 32, "observation.images.wrist": 32}
+    folder = policy_for(tmp_path_factory.mktemp("policy") / "two", cameras, state=3, actions=3)
+    return load_policy(folder, "cpu")
+
+
+HERE = f"{__name__}:TwoCameras"
+
+
+@pytest.mark.parametrize(
+    "spec", ["gym_pusht/PushT-v0?obs_type=pixels_agent_pos&render_mode=rgb_array", "lerobot:pusht"]
+)
+def test_pusht_runs_by_its_id_and_by_lerobots_configuration(pusht, spec, tmp_path):
+    loaded = load_policy(pusht, "cpu")
+    record = evaluate_env(loaded, spec, episodes=2, seed=200_000, max_steps=12, out=tmp_path)
+    assert json.loads(json.dumps(record)) == record
+    assert record["success"]["n"] == 2 and 0 < record["success"]["high"] < 1
+    assert [episode["seed"] for episode in record["episodes"]] == [200_000, 200_001]
+    for episode in record["episodes"]:
+        assert episode["steps"] == len(episode["progress"]) == 12
+        assert not episode["success"] and not episode["looked_again"]
+        assert episode["outside_action_space"] == 0
+        assert (tmp_path / f"seed-{episode['seed']}.mp4").stat().st_size > 0
+    again = evaluate_env(loaded, spec, episodes=2, seed=200_000, max_steps=12)
+    assert again["episodes"] == record["episodes"]
+
+
+def test_success_return_length_and_stage_are_the_environments(two_cameras):
+    (episode,) = evaluate_env(two_cameras, HERE, 1, 0, max_steps=50)["episodes"]
+    assert episode["success"] and episode["env_return"] == 1.0 and episode["steps"] == 5
+    assert episode["stage"] == "step 5"
+    record = evaluate_env(two_cameras, f"{HERE}?tells=false", 1, 0, max_steps=50)
+    assert record["success"]["value"] == 1.0  # ended by itself with a reward
+    (short,) = evaluate_env(two_cameras, HERE, 1, 0, max_steps=3)["episodes"]
+    assert not short["success"] and short["steps"] == 3
+
+
+def test_actions_outside_the_space_are_counted_not_clipped(two_cameras):
+    spec = f"{HERE}?bound=0.000001"
+    (episode,) = evaluate_env(two_cameras, spec, 1, 0, max_steps=50)["episodes"]
+    assert episode["outside_action_space"] == 5
+
+
+def test_a_policy_without_reward_head_drives_too(tmp_path):
+    cameras = {"observation.images.top": 32, "observation.images.wrist": 32}
+    folder = policy_for(tmp_path / "act", cameras, state=3, actions=3, reward_head="none")
+    (episode,) = evaluate_env(
+        load_policy(folder, "cpu"), HERE, 1, 0, max_steps=9, out=tmp_path / "video"
+    )["episodes"]
+    assert episode["success"] and episode["progress"] == []
+
+
+@pytest.mark.parametrize("blank", ["look", "reset"])
+def test_a_blank_first_observation_is_looked_at_again_without_a_step(blank, two_cameras):
+    env = TwoCameras(blank=blank)
+    observation, looked_again = first_observation(env, seed=3)
+    assert looked_again and env.count == 0
+    assert observation["pixels/top"].std() > 0
+    assert env.resets == (1 if blank == "look" else 2)  # by its own function, else by a reset
+    (episode,) = evaluate_env(two_cameras, f"{HERE}?blank={blank}", 1, 0, max_steps=9)["episodes"]
+    assert episode["looked_again"]
+
+
+def test_a_camera_that_stays_blank_is_refused(two_cameras):
+    with pytest.raises(EnvError, match="pixels/top is blank after the reset and after looking"):
+        evaluate_env(two_cameras, f"{HERE}?blank=always", 1, 0, max_steps=9)
+
+
+def test_what_does_not_fit_the_policy_is_named(two_cameras, pusht, tmp_path):
+    with pytest.raises(EnvError, match=r"expected a Box of 2 numbers .* got Box\(-10"):
+        evaluate_env(load_policy(pusht, "cpu"), HERE, 1, 0, max_steps=9)
+    big = policy_for(tmp_path / "big", {"observation.images.top": 64}, state=3, actions=3)
+    with pytest.raises(
+        EnvError, match=r"images.top: expected shape \(64, 64, 3\) uint8 .*pixels/t"
+    ):
+        evaluate_env(load_policy(big, "cpu"), HERE, 1, 0, max_steps=9)
+    side = policy_for(tmp_path / "side", {"observation.images.side": 32}, state=3, actions=3)
+    loaded = load_policy(side, "cpu")
+    with pytest.raises(EnvError, match=r"no pixels/side .* it gives .*name one by the mapping"):
+        evaluate_env(loaded, HERE, 1, 0, max_steps=9)
+    named = {"observation.images.side": "pixels/wrist", "observation.state": "joints"}
+    assert evaluate_env(loaded, HERE, 1, 0, 9, mapping=named)["success"]["value"] == 1.0
+    with pytest.raises(EnvError, match=r"mapping: observation.depth is no input"):
+        evaluate_env(loaded, HERE, 1, 0, 9, mapping={"observation.depth": "pixels/top"})
+
+
+def test_a_policy_that_gives_nan_is_stopped_before_the_environment(two_cameras):
+    broken = replace(two_cameras, postprocessor=lambda action: action * np.nan)
+    with pytest.raises(EnvError, match="step 0: .* non-finite action"):
+        evaluate_env(broken, HERE, 1, 0, max_steps=9)
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("lerobot:nowhere", "expected one of .*pusht"),
+        ("no_such_package:make", "No module named 'no_such_package'"),
+        ("no_such_package/Thing-v0", "No module named 'no_such_package'"),
+        ("gym_pusht/PushT-v9", "PushT"),
+        (f"{HERE}?colour=red", "unexpected keyword argument 'colour'"),
+        ("json:dumps?obj=1", "expected a gymnasium.Env from it, got str"),
+        (HERE, "no limit of its own.*give --max-steps"),
+    ],
+)
+def test_an_environment_that_cannot_be_made_says_why(two_cameras, spec, reason):
+    with pytest.raises(EnvError, match=reason):
+        evaluate_env(two_cameras, spec, 1, 0)
+
+
+def test_observations_are_flattened_by_name():
+    assert list(flatten({"a": {"b": np.zeros(1), "c": 2}, "d": [1]})) == ["a/b", "a/c", "d"]
+    assert list(flatten(np.zeros(3))) == ["observation"]
+    named = make_env("gym_pusht/PushT-v0?obs_type=pixels_agent_pos&render_mode=rgb_array")
+    assert named.rate_hz == 10 and named.max_steps == 300
+    named.env.close()
+
+
+def test_lerobot_eval_runs_a_checkpoint_of_ours(pusht, tmp_path):
+    command = [sys.executable, "-m", "lerobot.scripts.lerobot_eval", f"--policy.path={pusht}"]
+    command += ["--env.discover_packages_path=rewact_ros.policy", "--policy.device=cpu"]
+    command += ["--env.type=pusht", "--env.episode_length=5", "--eval.n_episodes=1"]
+    command += ["--eval.batch_size=1", f"--output_dir={tmp_path}"]
+    env = {**os.environ, "SDL_VIDEODRIVER": "dummy"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    figures = json.loads((tmp_path / "eval_info.json").read_text())
+    assert figures["overall"]["n_episodes"] == 1
