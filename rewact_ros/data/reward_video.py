@@ -73,7 +73,9 @@ class RewardVideo:
         except (OSError, av.FFmpegError) as error:
             raise self._unwritable(error) from error
         self._stream = self._file.add_stream(
-            "libx264", rate=Fraction(rate_hz).limit_denominator(1000), options={"crf": "20"}
+            "libx264",
+            rate=Fraction(rate_hz).limit_denominator(1000),
+            options={"crf": "20", "preset": "veryfast"},
         )
 
     def __enter__(self) -> "RewardVideo":
