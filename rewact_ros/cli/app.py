@@ -6,10 +6,12 @@ from rewact_ros.cli.bench import bench
 from rewact_ros.cli.demo import demo
 from rewact_ros.cli.demos import demos
 from rewact_ros.cli.evaluate import evaluate
+from rewact_ros.cli.label import label
 from rewact_ros.cli.params import params
 from rewact_ros.cli.replay import replay
 from rewact_ros.cli.train import train
 from rewact_ros.cli.up import up
+from rewact_ros.cli.visualise import visualise
 
 app = typer.Typer(
     help="RewACT on ROS 2: a policy that acts and says how far the task has come.",
@@ -17,6 +19,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (up, demo, replay, demos, train, bench, params):
+for command in (up, demo, replay, demos, label, train, bench, params, visualise):
     app.command()(command)
 app.command("eval")(evaluate)

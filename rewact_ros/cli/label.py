@@ -1,0 +1,110 @@
+"""`rewact label`: write progress labels into a LeRobotDataset."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def label(
+    dataset: Annotated[Path, typer.Option(help="Folder of a LeRobotDataset v3.")],
+    keypoints: Annotated[
+        Path | None,
+        typer.Option(help="Label file, YAML or JSON (default: reward_keypoints.json in it)."),
+    ] = None,
+    subtasks: Annotated[
+        str | None, typer.Option(help="LeRobot's annotation: sparse, dense or language.")
+    ] = None,
+    ramp: Annotated[
+        bool, typer.Option("--ramp", help="Label the other episodes by time, as successes.")
+    ] = False,
+    failed: Annotated[
+        str | None, typer.Option(help="Failed episodes, e.g. 3,7:9: by time, up to --failed-cap.")
+    ] = None,
+    failed_cap: Annotated[float, typer.Option(help="Highest label of --failed.")] = 0.5,
+    ramp_start: Annotated[float, typer.Option(help="Share of an episode before a ramp.")] = 0.05,
+    ramp_end: Annotated[float, typer.Option(help="Share at which a ramp has ended.")] = 0.95,
+    interpolation: Annotated[
+        str | None, typer.Option(help="Between keypoints: pchip (default) or linear.")
+    ] = None,
+    episodes: Annotated[
+        str | None, typer.Option(help="Only these, e.g. 0:24 or 0,3,5:9; others keep theirs.")
+    ] = None,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Remove the labels; with --episodes: make them unknown.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would change, write nothing.")
+    ] = False,
+    plots: Annotated[
+        Path | None, typer.Option(help="Folder of the plots (default: runs/<time>-label).")
+    ] = None,
+) -> None:
+    """Write next.reward, next.success and next.done of a LeRobotDataset in one step."""
+    from rewact_ros.cli.label_report import plot_labels, present_labels, print_changes
+    from rewact_ros.data.label_plan import (
+        LabelSettings,
+        PlannedLabels,
+        keypoint_file,
+        plan_labels,
+    )
+    from rewact_ros.data.labelling import (
+        EpisodeLabels,
+        open_labelled,
+        remove_labels,
+        write_labels,
+    )
+    from rewact_ros.runs import new_run
+
+    source = open_labelled(dataset)
+    total = len(source.lengths)
+    chosen = list(source.lengths) if episodes is None else _episodes(episodes, total)
+    if clear:
+        if keypoints or subtasks or ramp or failed or interpolation:
+            raise ValueError("--clear goes alone, or with --episodes, --dry-run and --plots")
+        planned = {
+            index: PlannedLabels(EpisodeLabels.unknown(source.lengths[index]), "clear")
+            for index in chosen
+        }
+    else:
+        settings = LabelSettings(
+            keypoints=keypoints,
+            subtasks=subtasks,
+            failed=() if failed is None else tuple(_episodes(failed, total)),
+            failed_cap=failed_cap,
+            ramp=ramp,
+            ramp_start=ramp_start,
+            ramp_end=ramp_end,
+            interpolation=interpolation,
+        )
+        found = keypoint_file(dataset)
+        if keypoints is None and found is not None:
+            typer.echo(f"keypoints: {found}")
+        planned = plan_labels(source, chosen, settings)
+    changed = {
+        index: plan.labels
+        for index, plan in planned.items()
+        if not plan.labels.same_as(present_labels(source, index))
+    }
+    print_changes(source, planned)
+    summary = f"{len(changed)} of {total} episodes change"
+    removes = clear and episodes is None and source.labels is not None
+    if dry_run:
+        typer.echo(f"{dataset}: {summary}; nothing written (--dry-run)")
+    elif removes:
+        remove_labels(source)
+        typer.echo(f"{dataset}: labels removed")
+    elif changed:
+        write_labels(source, changed)
+        typer.echo(f"{dataset}: {summary}; written")
+    else:
+        typer.echo(f"{dataset}: no label changes; nothing written")
+    if not dry_run or plots is not None:
+        for path in plot_labels(plots or new_run("label"), source, planned):
+            typer.echo(f"plot: {path}")
+
+
+def _episodes(text: str, total: int) -> list[int]:
+    from rewact_ros.learning.demonstrations import parse_episodes  # seconds, for torch
+
+    return parse_episodes(text, total)
