@@ -61,7 +61,7 @@ def film_dataset(
         _require_reward(loaded)
         _check_inputs(dataset, loaded)
         engine = TorchEngine(loaded, rate_hz=meta.fps)
-    numbers = _columns(dataset, index)
+    numbers = _columns(dataset, index, loaded)
     times = np.arange(len(numbers["timestamp"])) / meta.fps
     labels = numbers.get(REWARD)
     if engine is None and labels is None:
@@ -87,7 +87,7 @@ def film_dataset(
         for k, pictures in enumerate(zip(*streams, strict=True)):
             images = {key: image for key, (_, image) in zip(cameras, pictures, strict=True)}
             if engine is not None:
-                state = {key: column[k] for key, column in numbers.items() if key not in cameras}
+                state = {key: column[k] for key, column in numbers.items()}
                 reading = reading_of(engine.infer({**state, **images}, float(times[k])))
             else:
                 reading = None if np.isnan(labels[k]) else Reading(float(labels[k]))
@@ -194,14 +194,13 @@ def reading_of(prediction: Prediction) -> Reading | None:
     return Reading(prediction.reward, *((q[0], q[2]) if q else ()))
 
 
-def _columns(dataset: LeRobotDataset, index: int) -> dict[str, np.ndarray]:
-    """Numbers of one episode: its inputs (N, D) float32, `timestamp` and `next.reward` (N,)."""
+def _columns(
+    dataset: LeRobotDataset, index: int, loaded: LoadedPolicy | None
+) -> dict[str, np.ndarray]:
+    """Numbers of one episode: inputs (N, D) float32, `timestamp` and `next.reward` (N,)."""
     row, features = dataset.meta.episodes[index], dataset.meta.features
-    inputs = [
-        key
-        for key in features
-        if key.startswith("observation.") and key not in dataset.meta.camera_keys
-    ]
+    wanted = loaded.config.input_features if loaded is not None else {}
+    inputs = [key for key in wanted if key not in dataset.meta.camera_keys]
     keys = [*inputs, "timestamp", *([REWARD] if REWARD in features else [])]
     table = dataset.hf_dataset.with_format(None).select_columns(keys)
     span = table[row["dataset_from_index"] : row["dataset_to_index"]]
