@@ -231,3 +231,15 @@ def test_a_clock_that_runs_backwards_flushes_the_stream(vx300s):
 def test_an_image_of_another_size_is_refused_with_both_sizes(vx300s):
     with pytest.raises(SampleError, match=r"\(96, 96, 3\).*\(48, 64, 3\)"):
         image_sample(vx300s.cameras[0], np.zeros((48, 64, 3), np.uint8), 0, 0.0)
+
+
+def test_memory_of_images_is_bounded_whatever_stands_still(vx300s):
+    s = Streams(vx300s)
+    for ms in range(0, 3000, 10):
+        s.joints(ms)
+        s.image("wrist", ms)
+        if ms < 1500:  # then the reference camera dies
+            s.image("front", ms)
+        kept = {key: len(stream.samples) for key, stream in s.assembler._streams.items()}
+        assert kept["observation.images.front"] == 1
+        assert max(kept.values()) <= (2 if ms < 1500 else 102)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from rewact_ros.contract.schema import STATE_KEY, Camera, Contract, StatePart
 
 NANO = 1_000_000_000
-# A stream at 1 kHz beside a camera at 5 Hz needs this many samples to be matched.
-HISTORY = 512
+# Samples are kept until the reference camera passes them, and this long where it is silent.
+KEEP_NS = NANO
 
 
 class SampleError(ValueError):
@@ -50,7 +50,7 @@ class Stale:
 @dataclass
 class _Stream:
     max_age_s: float
-    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=HISTORY))
+    samples: deque[Sample] = field(default_factory=deque)
 
 
 def select_joints(
@@ -107,6 +107,10 @@ class FrameAssembler:
             if stream == self._reference:
                 self._last_stamp_ns = None
         samples.append(sample)
+        if stream == self._reference:
+            for each in self._streams.values():
+                _forget(each.samples, sample.stamp_ns)
+        _forget(samples, sample.stamp_ns - KEEP_NS)
 
     def check_fresh(self, now_s: float | None = None, now_ns: int | None = None) -> Stale | None:
         """Name the first stream that is silent or old; see `assemble` for the arguments."""
@@ -175,6 +179,12 @@ class FrameAssembler:
         for camera in self.contract.cameras:
             values[camera.key] = picked[camera.key].value
         return values
+
+
+def _forget(samples: deque[Sample], stamp_ns: int) -> None:
+    """Drop what can no longer be the newest sample with a stamp not after `stamp_ns` or later."""
+    while len(samples) > 1 and samples[1].stamp_ns <= stamp_ns:
+        samples.popleft()
 
 
 def state_stream(index: int) -> str:
