@@ -1,14 +1,32 @@
-"""`rewact eval`: a policy in closed loop over many simulated scenes, without ROS."""
+"""`rewact eval`: a policy in the simulation, on recorded episodes or in a Gymnasium environment."""
 
+import json
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rewact_ros.learning.dataset_evaluation import EvaluationSettings
+    from rewact_ros.learning.rollout import RolloutSettings
+    from rewact_ros.policy.checkpoint import LoadedPolicy
+
+_SIM_EPISODES = 50
 
 
 def evaluate(
     policy: Annotated[Path, typer.Option(help="Checkpoint folder.")],
-    episodes: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 50,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Judge it on this LeRobotDataset instead of in simulation.")
+    ] = None,
+    env: Annotated[
+        str, typer.Option(help="Judge it in a Gymnasium environment: module:factory or id.")
+    ] = "",
+    episodes: Annotated[
+        str, typer.Option(help="How many (default 50); of a dataset which, e.g. 24:30.")
+    ] = "",
     seed: Annotated[
         int, typer.Option(min=0, help="First scene; from 200000: reported figures.")
     ] = 100_000,
@@ -17,56 +35,162 @@ def evaluate(
         str, typer.Option(help="Overlapping chunks: ensemble or replace.")
     ] = "ensemble",
     latency_s: Annotated[float, typer.Option(min=0.0, help="From observation to chunk.")] = 0.02,
-    out: Annotated[str, typer.Option(help="Folder; default: runs/<time>-eval.")] = "",
+    limit_s: Annotated[float, typer.Option(help="Time-out of a simulated episode.")] = 20.0,
+    hold_s: Annotated[
+        float, typer.Option(help="How long success must last before an episode ends.")
+    ] = 0.5,
+    action_noise: Annotated[
+        float, typer.Option(help="Smooth noise on the simulated arm's commands in rad.")
+    ] = 0.0,
+    push: Annotated[float, typer.Option(help="Push the simulated cube, in N for 0.1 s.")] = 0.0,
+    record: Annotated[
+        Path | None, typer.Option(help="Write the simulated episodes as a new dataset.")
+    ] = None,
+    train_dataset: Annotated[
+        Path | None, typer.Option(help="Where the reward's baselines are fitted.")
+    ] = None,
+    train_episodes: Annotated[
+        str, typer.Option(help="Of it, or of --dataset: episodes for the baselines, e.g. 0:24.")
+    ] = "",
+    progress_ramp: Annotated[
+        bool, typer.Option("--progress-ramp", help="Label a dataset without labels by time.")
+    ] = False,
+    ablations: Annotated[bool, typer.Option(help="Also spoil one input at a time.")] = True,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, help="Of an episode in --env (default: its own).")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder (default: runs/<time>-eval).")] = None,
 ) -> None:
-    """Report successes with a Wilson interval, the stage reached and the cause of each failure."""
-    import json
-    from collections import Counter
-    from dataclasses import asdict
+    """Report a policy's successes, and how well its reward tells how far the task has come."""
+    if dataset is not None and env:
+        raise ValueError("give --dataset or --env, or neither for the simulation; not both")
+    if record is not None and (dataset is not None or env):
+        raise ValueError("--record: only the simulation's episodes can be recorded")
+    from rewact_ros.learning.rollout import RolloutSettings
+    from rewact_ros.policy.checkpoint import load_policy
+    from rewact_ros.runs import new_run
 
+    settings = RolloutSettings(
+        replan_steps, combine, latency_s, limit_s, hold_s, action_noise, push
+    )
+    count = _SIM_EPISODES if dataset is not None else _count(episodes)
+    loaded = load_policy(policy, device)
+    if dataset is not None:
+        from rewact_ros.learning.dataset_evaluation import EvaluationSettings
+
+        judged = EvaluationSettings(
+            dataset, episodes, train_dataset, train_episodes, progress_ramp, ablations
+        )
+        _on_dataset(loaded, judged, out or new_run("eval"))
+    elif env:
+        from rewact_ros.learning.gym_rollout import evaluate_env
+
+        folder = out or new_run("eval")
+        result = evaluate_env(loaded, env, count, seed, max_steps, folder)
+        _write(folder, result)
+        _echo_success(result["success"])
+    else:
+        _in_simulation(loaded, range(seed, seed + count), settings, record, out)
+
+
+def _in_simulation(
+    loaded: "LoadedPolicy",
+    seeds: range,
+    settings: "RolloutSettings",
+    record: Path | None,
+    out: Path | None,
+) -> None:
+    """Successes with a Wilson interval, the stage reached and the cause of each failure."""
     from tqdm import tqdm
 
-    from rewact_ros.learning.rollout import roll_out
-    from rewact_ros.policy.checkpoint import load_policy
-    from rewact_ros.policy.engine import TorchEngine
+    from rewact_ros.bringup import default_contract
+    from rewact_ros.contract import load_contract
+    from rewact_ros.learning.rollout_dataset import record_rollouts, roll_outs
     from rewact_ros.reward.metrics import wilson_interval
-    from rewact_ros.runs import machine, new_run
-    from rewact_ros.sim.pick_place import PickPlaceSim
+    from rewact_ros.runs import new_run
 
-    loaded = load_policy(policy, device="cpu")
-    engine = TorchEngine(loaded)
-    height, width = next(iter(loaded.config.image_features.values())).shape[1:]
-    sim, results = PickPlaceSim(width, height), []
-    try:
-        bar = tqdm(range(seed, seed + episodes), unit="episode", mininterval=1)
-        for scene in bar:
-            results.append(roll_out(engine, sim, scene, replan_steps, combine, latency_s))
-            bar.set_postfix_str(f"success {sum(r.success for r in results)}/{len(results)}")
-    finally:
-        sim.close()
+    contract, results = load_contract(default_contract()), []
+    if record is not None:
+        episodes = record_rollouts(loaded, contract, seeds, settings, record)
+    else:
+        episodes = roll_outs(loaded, contract, seeds, settings)
+    bar = tqdm(episodes, total=len(seeds), unit="episode", mininterval=1)
+    for result in bar:
+        results.append(result)
+        bar.set_postfix_str(f"success {sum(r.success for r in results)}/{len(results)}")
     successes = sum(r.success for r in results)
-    low, high = wilson_interval(successes, episodes)
+    low, high = wilson_interval(successes, len(results))
+    success = {"value": successes / len(results), "n": len(results), "low": low, "high": high}
     failures = Counter(f"{r.stage}: {r.failure or 'time-out'}" for r in results if not r.success)
-    folder = Path(out) if out else new_run("eval")
-    folder.mkdir(parents=True, exist_ok=True)
-    record = {
-        "policy": {"path": str(policy), "version": loaded.version},
-        "settings": {
-            "seed": seed,
-            "replan_steps": replan_steps,
-            "combine": combine,
-            "latency_s": latency_s,
+    folder = out or new_run("eval")
+    _write(
+        folder,
+        _header(loaded, {"seed": seeds.start, **asdict(settings)})
+        | {
+            "success": success,
+            "failures": dict(failures),
+            "episodes": [asdict(r) for r in results],
         },
-        "machine": machine(),
-        "success": {"value": successes / episodes, "n": episodes, "low": low, "high": high},
-        "failures": dict(failures),
-        "episodes": [asdict(r) for r in results],
-    }
-    (folder / "summary.json").write_text(json.dumps(record) + "\n")
-    share = successes / episodes
-    typer.echo(
-        f"success {successes}/{episodes} = {share:.2f} ({low:.2f} to {high:.2f}, Wilson 95 %)"
     )
+    _echo_success(success)
     for cause, count in failures.most_common():
         typer.echo(f"  {count} × failed at {cause}")
+    if record is not None:
+        typer.echo(f"recorded: {record}")
+
+
+def _on_dataset(loaded: "LoadedPolicy", settings: "EvaluationSettings", folder: Path) -> None:
+    from rewact_ros.learning.dataset_evaluation import POLICY, evaluate_dataset
+    from rewact_ros.learning.evaluation_report import write_report
+
+    evaluation = evaluate_dataset(loaded, settings)
+    shown = {key: str(value) for key, value in asdict(settings).items() if value not in ("", None)}
+    files = write_report(folder, evaluation, _header(loaded, shown))
+    for name, judged in evaluation.reward.items():
+        figures = judged.figures
+        area = figures["roc_auc"].value
+        typer.echo(
+            f"  {name}: MAE {figures['mae'].value:.3f}"
+            + (f", ROC-AUC {area:.3f}" if area == area else "")
+            + f", VOC on successes {figures['voc_success'].value:.2f}"
+        )
+    for name, error in evaluation.actions.items():
+        typer.echo(f"  action L1, {'policy' if name == POLICY else name}: {error.mean:.4f}")
+    typer.echo(f"written: {', '.join(map(str, files))}")
+
+
+def _count(text: str) -> int:
+    """Number of episodes to drive."""
+    if not text:
+        return _SIM_EPISODES
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(
+            f"--episodes: expected how many, such as 50, got {text!r}; "
+            "a range such as 24:30 chooses episodes of a --dataset"
+        )
+    return int(text)
+
+
+def _header(loaded: "LoadedPolicy", settings: dict[str, Any]) -> dict[str, Any]:
+    from rewact_ros.runs import machine
+
+    return {
+        "policy": {"path": str(loaded.path), "version": loaded.version},
+        "settings": settings,
+        "machine": machine(),
+    }
+
+
+def _write(folder: Path, document: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").write_text(json.dumps(document) + "\n")
     typer.echo(f"written: {folder / 'summary.json'}")
+
+
+def _echo_success(success: dict[str, Any]) -> None:
+    n = success["n"]
+    typer.echo(
+        f"success {round(success['value'] * n)}/{n} = {success['value']:.2f} "
+        f"({success['low']:.2f} to {success['high']:.2f}, Wilson 95 %)"
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,15 +86,16 @@ def new_dataset(
         folder: of the dataset.
         further: features beside the contract's and the labels.
     """
-    # Read when `datasets` is imported: one bar for the set, not one per episode.
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     import av  # these take seconds to import
     from lerobot.configs.video import RGBEncoderConfig
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
+    import datasets
+
     # Full colour resolution: in 96 px images a cube is a few pixels wide.
     encoder = RGBEncoderConfig(vcodec="h264", pix_fmt="yuv444p", crf=14, preset="veryfast")
     av.logging.set_libav_level(av.logging.ERROR)  # or x264 prints a page per episode
+    datasets.disable_progress_bars()  # one bar for the set, not one per episode
     dataset = LeRobotDataset.create(
         repo_id=f"local/{folder.stem}",
         fps=round(contract.rate_hz),

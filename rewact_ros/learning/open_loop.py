@@ -4,12 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from lerobot.utils.constants import ACTION
 from numpy.typing import NDArray
 
-from rewact_ros.contract import Contract
+from rewact_ros.contract import Contract, signature_of_dataset
+from rewact_ros.contract.schema import STATE_KEY
 from rewact_ros.data.recorded import RecordedEpisode, RecordedEpisodes
+from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.policy.engine import TorchEngine
+from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD
 from rewact_ros.reward.metrics import spearman
+
+from .demonstrations import Demonstrations
 
 FloatArray = NDArray[np.float64]
 
@@ -57,8 +64,15 @@ def evaluate_episode(
     images = list(recorded.images(index))
     n = len(episode.times)
     order = np.random.default_rng(seed + index).permutation(n)
-    straight = [engine.infer(_observation(episode, images, i, i)) for i in range(n)]
-    swapped = [engine.infer(_observation(episode, images, i, int(order[i]))) for i in range(n)]
+    engine.reset()
+    straight = [
+        engine.infer(_observation(episode, images, i, i), episode.times[i]) for i in range(n)
+    ]
+    engine.reset()
+    swapped = [
+        engine.infer(_observation(episode, images, i, int(order[i])), episode.times[i])
+        for i in range(n)
+    ]
     chunk = len(straight[0].actions)
     target = [episode.action[i : i + chunk] for i in range(n)]
 
@@ -90,6 +104,83 @@ def evaluate_episode(
         spearman_image_time=spearman(order, crossed),
         progress=progress,
     )
+
+
+@dataclass(frozen=True)
+class ActionError:
+    """L1 in contract units over the steps that a demonstration teaches.
+
+    Attributes:
+        mean: over steps and joints.
+        per_joint: (A,) mean over steps.
+        per_step: (chunk,) mean over joints, by the distance from the observation; NaN where no
+            chunk reaches so far.
+    """
+
+    mean: float
+    per_joint: FloatArray
+    per_step: FloatArray
+
+
+def action_errors(
+    loaded: LoadedPolicy, data: Demonstrations, episodes: Sequence[int], constant: FloatArray | None
+) -> dict[str, ActionError]:
+    """Compare predicted chunks with what was done, beside two baselines that see nothing.
+
+    Args:
+        loaded: the policy.
+        data: with its frames decoded at the policy's image size.
+        episodes: indices; frames that teach no action (failures, padding) do not count.
+        constant: (A,) mean action of the training episodes; None: without that baseline.
+
+    Returns:
+        ``policy``, ``hold state`` (stay at the measured joints; absent where the state lacks a
+        commanded joint) and ``mean action``; empty where no frame teaches an action.
+    """
+    rows = data.rows(list(episodes))
+    rows = rows[data.teaches[rows]]
+    if not len(rows):
+        return {}
+    chunk, steps, held = loaded.config.chunk_size, loaded.config.n_obs_steps, _held_joints(data)
+    sums: dict[str, FloatArray] = {}
+    valid = np.zeros(chunk)
+    for part in np.array_split(rows, -(-len(rows) // 64)):
+        batch = data.batch(part, chunk, steps)
+        truth, taught = batch[ACTION], ~batch[ACTION_IS_PAD]
+        guesses = {"policy": loaded.predict({k: batch[k] for k in _inputs(batch)}).actions}
+        if held is not None:
+            guesses["hold state"] = torch.from_numpy(data.state[part][:, None, held])
+        if constant is not None:
+            guesses["mean action"] = torch.from_numpy(constant)
+        for name, guess in guesses.items():
+            error = ((guess - truth).abs() * taught[..., None]).sum(0).numpy()  # (chunk, A)
+            sums[name] = sums.get(name, 0.0) + error
+        valid += taught.sum(0).numpy()
+    reached = np.where(valid > 0, valid, np.nan)
+    return {
+        name: ActionError(
+            mean=float(total.sum() / (valid.sum() * total.shape[1])),
+            per_joint=total.sum(0) / valid.sum(),
+            per_step=total.mean(1) / reached,
+        )
+        for name, total in sums.items()
+    }
+
+
+def joint_names(data: Demonstrations) -> tuple[list[str], list[str]]:
+    """Names of the state's and of the action's joints; empty where the dataset has none."""
+    features = signature_of_dataset(data.source.meta.info)["features"]
+    return features[STATE_KEY]["names"], features[ACTION]["names"]
+
+
+def _held_joints(data: Demonstrations) -> list[int] | None:
+    """(A,) where each commanded joint stands in the state."""
+    state, action = joint_names(data)
+    return [state.index(name) for name in action] if action and set(action) <= set(state) else None
+
+
+def _inputs(batch: dict[str, torch.Tensor]) -> list[str]:
+    return [key for key in batch if key.startswith("observation.")]
 
 
 def mean_action(recorded: RecordedEpisodes, episodes: Sequence[int]) -> FloatArray:
