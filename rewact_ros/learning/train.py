@@ -143,22 +143,21 @@ class _Training:
             self.accelerator.process_index,
             self.accelerator.num_processes,
         ).loader(self.first_step, pin_memory=self.accelerator.device.type == "cuda")
-        bar = tqdm(
+        with tqdm(
             total=self.settings.steps,
             initial=self.first_step,
             desc="train",
             unit="step",
             mininterval=1,
             disable=not self.show_progress,
-        )
-        for step, item in enumerate(batches, self.first_step):
-            if isinstance(item, Exception):
-                raise item
-            scalars = self._step(step, *item)
-            bar.update()
-            if log is not None:
-                self._after_step(step + 1, scalars, log, bar, begun)
-        bar.close()
+        ) as bar:
+            for step, item in enumerate(batches, self.first_step):
+                if isinstance(item, Exception):
+                    raise item
+                scalars = self._step(step, *item)
+                bar.update()
+                if log is not None:
+                    self._after_step(step + 1, scalars, log, bar, begun)
         if log is not None:
             log.close()
         self.accelerator.wait_for_everyone()
