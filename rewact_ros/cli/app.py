@@ -3,6 +3,7 @@
 import typer
 
 from rewact_ros.cli.bench import bench
+from rewact_ros.cli.convert import convert
 from rewact_ros.cli.demo import demo
 from rewact_ros.cli.demos import demos
 from rewact_ros.cli.evaluate import evaluate
@@ -19,6 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (up, demo, replay, demos, label, train, bench, params, visualise):
+for command in (up, demo, replay, demos, label, train, convert, bench, params, visualise):
     app.command()(command)
 app.command("eval")(evaluate)
