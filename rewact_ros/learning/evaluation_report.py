@@ -131,10 +131,12 @@ def _progress(evaluation: Evaluation) -> Figure:
     half = _SHOWN // 2
     few = [kind[: max(half, _SHOWN - len(other))] for kind, other in (kinds, kinds[::-1])]
     chosen = few[0] + few[1]
+    columns = min(len(chosen), 3)
+    rows = -(-len(chosen) // columns)
     figure, grid = plt.subplots(
-        -(-len(chosen) // 3),
-        3,
-        figsize=(12, 2.6 * -(-len(chosen) // 3)),
+        rows,
+        columns,
+        figsize=(4 * columns, 2.6 * rows),
         layout="constrained",
         squeeze=False,
         sharey=True,

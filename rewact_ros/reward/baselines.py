@@ -69,7 +69,7 @@ class ProprioceptionBaseline:
         states: Sequence[NDArray[np.float32]],
         labels: Sequence[NDArray[np.float32]],
         seeds: Sequence[int] = (0, 1, 2),
-        steps: int = 1500,
+        steps: int = 1000,
     ) -> None:
         features = [_features(state) for state in states]
         stacked = np.concatenate(features)
@@ -119,7 +119,7 @@ def _fit(
                 with torch.no_grad():
                     error = (network(x_check)[:, 0] - y_check).abs().mean().item()
                 since += 1
-                if error < best:
+                if error < 0.99 * best:
                     best, since = error, 0
                     kept = {name: value.clone() for name, value in network.state_dict().items()}
                 if since == _PATIENCE:
