@@ -266,3 +266,18 @@ def test_a_dataset_of_another_robot_is_refused(rollouts, g1, tmp_path):
 def test_rollout_settings_out_of_range_are_refused(change, name):
     with pytest.raises(ValueError, match=name):
         RolloutSettings(**change)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"episodes": "24:30"}, "how many"),
+        ({"dataset": Path("d"), "env": "m:f"}, "not both"),
+        ({"env": "m:f", "record": Path("r")}, "only the simulation"),
+    ],
+)
+def test_options_of_eval_that_exclude_each_other_are_refused(tiny_policy, options, message):
+    from rewact_ros.cli.evaluate import evaluate
+
+    with pytest.raises(ValueError, match=message):
+        evaluate(tiny_policy, **options)

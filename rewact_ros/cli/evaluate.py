@@ -59,6 +59,9 @@ def evaluate(
     max_steps: Annotated[
         int | None, typer.Option(min=1, help="Of an episode in --env (default: its own).")
     ] = None,
+    videos: Annotated[
+        bool, typer.Option("--videos", help="Film every episode in --env, with its reward.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder (default: runs/<time>-eval).")] = None,
 ) -> None:
@@ -87,7 +90,8 @@ def evaluate(
         from rewact_ros.learning.gym_rollout import evaluate_env
 
         folder = out or new_run("eval")
-        result = evaluate_env(loaded, env, count, seed, max_steps, folder)
+        film = folder / "videos" if videos else None
+        result = evaluate_env(loaded, env, count, seed, max_steps, film)
         _write(folder, result)
         _echo_success(result["success"])
     else:
