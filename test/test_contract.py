@@ -68,6 +68,16 @@ def edited(path, change):
         (lambda d: d["reset"].update(pose=[0.0]), ["reset.pose", "7", "1"]),
         (lambda d: d["reset"]["pose"].__setitem__(0, 9.0), ["reset.pose", "waist", "9.0"]),
         (lambda d: d.update(replan_hz=50), ["replan_hz", "20"]),
+        (lambda d: d.update(on_release="stop"), ["on_release", "hold, policy", "stop"]),
+        (lambda d: d["reset"].update(confirm="yes"), ["reset.confirm", "true or false", "yes"]),
+        (
+            lambda d: d["action"].update(on_violation={"speed": "clip"}),
+            ["action.on_violation.speed", "unknown"],
+        ),
+        (
+            lambda d: d["action"].update(on_violation={"non_finite": "clip"}),
+            ["action.on_violation.non_finite", "hold, fault", "clip"],
+        ),
     ],
 )
 def test_a_wrong_key_is_refused_with_where_and_what(change, words):
@@ -76,6 +86,90 @@ def test_a_wrong_key_is_refused_with_where_and_what(change, words):
     for word in words:
         assert word in str(error.value)
     assert str(error.value).count("\n") <= 1
+
+
+@pytest.mark.parametrize(
+    ("source", "change", "words"),
+    [
+        ("leader", lambda s: s.update(topics="x"), ["teleop.leader.topics", "'topic'"]),
+        ("leader", lambda s: s.update(type="sensor_msgs/msg/Joy"), ["leader.type", "JointState"]),
+        ("leader", lambda s: s.update(max_age_s=0), ["leader.max_age_s", "above 0"]),
+        ("leader", lambda s: s["joints"].update(elbw="e"), ["joints.elbw", "'elbow'"]),
+        ("leader", lambda s: s["scale"].update(elbw=2.0), ["scale.elbw", "'elbow'"]),
+        ("leader", lambda s: s.update(offset="none"), ["leader.offset", "number"]),
+        ("leader", lambda s: s.update(takeover_motion=-1), ["takeover_motion", "above 0"]),
+        ("leader", lambda s: s.update(align="snap"), ["leader.align", "offset, ramp"]),
+        ("leader", lambda s: s["deadman"].update(button=-1), ["deadman.button", "index"]),
+        ("leader", lambda s: s["deadman"].update(buton=1), ["deadman.buton", "'button'"]),
+        ("leader", lambda s: s.update(topic="joint_states"), ["leader.topic", "observation.state"]),
+        ("leader", lambda s: s.update(topic="teleop/gamepad"), ["gamepad.topic", "teleop.leader"]),
+        ("gamepad", lambda s: s.pop("deadman"), ["gamepad.deadman", "missing"]),
+        ("gamepad", lambda s: s.update(scale=2.0), ["gamepad.scale", "jog"]),
+        (
+            "gamepad",
+            lambda s: s.update(type="trajectory_msgs/msg/JointTrajectory"),
+            ["gamepad.type", "JointState"],
+        ),
+        ("gamepad", lambda s: s["jog"].update(mode="polar"), ["jog.mode", "joint, cartesian"]),
+        ("gamepad", lambda s: s["jog"]["axes"].update(waist=2), ["axes.waist", "x, y, z"]),
+        ("gamepad", lambda s: s["jog"]["buttons"].update(gripper=0), ["buttons.gripper", "up"]),
+        ("gamepad", lambda s: s["jog"]["speed"].update(yaw=0), ["speed.yaw", "other than 0"]),
+        ("gamepad", lambda s: s["jog"].pop("tool"), ["jog.tool", "missing"]),
+        ("gamepad", lambda s: s["jog"]["tool"].update(tip=[0.1]), ["tool.tip", "x, y, z"]),
+        ("gamepad", lambda s: s["jog"].update(mode="joint"), ["gamepad.jog"]),
+    ],
+)
+def test_a_wrong_teleop_key_is_refused_with_where_and_what(source, change, words):
+    with pytest.raises(ContractError) as error:
+        parse_contract(edited(VX300S, lambda d: change(d["teleop"][source])))
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_source_maps_its_joints_by_name_and_leaves_the_others_alone(vx300s):
+    leader = vx300s.teleop_source("leader")
+    assert leader.joints == vx300s.action_names
+    assert leader.source_joints[-1] == "left_finger" and leader.takeover_motion is None
+    closed, opened = (leader.scale[-1] * m + leader.offset[-1] for m in (0.021, 0.057))
+    assert abs(closed) < 0.01 and abs(opened - 1) < 0.01
+    data = edited(
+        VX300S, lambda d: d["teleop"]["leader"].update(joints={"elbow": "e", "waist": "w"})
+    )
+    data["teleop"]["leader"]["scale"] = 2.0
+    data["teleop"]["leader"].pop("offset")
+    two = parse_contract(data).teleop_source("leader")
+    assert two.joints == ("waist", "elbow") and two.source_joints == ("w", "e")  # action order
+    assert two.scale == (2.0, 2.0) and two.offset == (0.0, 0.0)
+    with pytest.raises(ContractError, match=r"teleop\.leadr.*leader, gamepad"):
+        vx300s.teleop_source("leadr")
+
+
+def test_what_a_person_must_agree_to_is_asked_for_unless_the_contract_says_otherwise(vx300s):
+    assert vx300s.reset is not None and not vx300s.reset.confirm
+    data = edited(VX300S, lambda d: [d["reset"].pop("confirm"), d.pop("on_release")])
+    asked = parse_contract(data)
+    assert asked.reset is not None and asked.reset.confirm and asked.on_release == "hold"
+
+
+def test_a_violation_clips_and_a_command_that_is_no_number_holds_unless_told_otherwise(vx300s, g1):
+    for contract in (vx300s, g1):
+        chosen = contract.on_violation
+        assert (chosen.position, chosen.velocity, chosen.acceleration) == ("clip",) * 3
+        assert chosen.non_finite == "hold"
+    strict = edited(VX300S, lambda d: d["action"].update(on_violation={"position": "fault"}))
+    assert parse_contract(strict).on_violation.position == "fault"
+    mixed = edited(G1, lambda d: d["action"][0].update(on_violation={"velocity": "hold"}))
+    with pytest.raises(ContractError, match=r"on_violation.*same for all parts"):
+        parse_contract(mixed)
+
+
+def test_a_robot_model_is_looked_for_beside_the_contract(tmp_path):
+    data = edited(VX300S, lambda d: d["teleop"]["gamepad"]["jog"]["tool"].update(model="arm.urdf"))
+    path = tmp_path / "robot.yaml"
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    jog = load_contract(path).teleop_source("gamepad").jog
+    assert jog.tool.model == str(tmp_path / "arm.urdf")
+    assert jog.directions == ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 
 
 @pytest.mark.parametrize("text", ["a: [", "just text", ""])
@@ -98,6 +192,8 @@ def test_the_hash_covers_features_but_not_topics_or_limits(vx300s):
     assert with_change(set_part("action", topic="other/commands")) == vx300s.hash
     assert with_change(set_part("action", velocity=0.1)) == vx300s.hash
     assert with_change(set_part("observation.state", max_age_s=1.0)) == vx300s.hash
+    assert with_change(lambda d: d.pop("teleop")) == vx300s.hash
+    assert with_change(set_part("action", on_violation={"velocity": "fault"})) == vx300s.hash
     assert with_change(lambda d: d.update(rate_hz=25)) != vx300s.hash
     assert with_change(set_part("action", unit="rad")) != vx300s.hash
     assert with_change(set_part("observation.images.front", shape=[48, 96, 3])) != vx300s.hash

@@ -49,6 +49,19 @@ class Camera:
 
 
 @dataclass(frozen=True)
+class OnViolation:
+    """What the safety gate does about a command beyond a limit: clip, hold or fault.
+
+    A command that is not finite has no nearest allowed one, so there is no clip for it.
+    """
+
+    position: str = "clip"
+    velocity: str = "clip"
+    acceleration: str = "clip"
+    non_finite: str = "hold"
+
+
+@dataclass(frozen=True)
 class ActionPart:
     """Joints that are commanded on one topic, with the limits of the safety gate.
 
@@ -67,33 +80,99 @@ class ActionPart:
     acceleration: tuple[float, ...]
     max_start_jump: tuple[float, ...]
     on_stale: str
+    on_violation: OnViolation
     controller_timeout_s: float | None
 
 
 @dataclass(frozen=True)
 class Reset:
-    """Joint pose (action order and units) that a reset motion reaches in `duration_s`."""
+    """Joint pose (action order and units) that a reset motion reaches in `duration_s`.
+
+    `confirm`: a person must confirm each reset motion before it begins.
+    """
 
     pose: tuple[float, ...]
     duration_s: float
+    confirm: bool
 
 
 @dataclass(frozen=True)
 class Deadman:
-    """Button that a teleoperator must hold down."""
+    """Button of a `sensor_msgs/Joy` that a teleoperator must hold down."""
 
     topic: str
     button: int
+    max_age_s: float
+
+
+@dataclass(frozen=True)
+class JogTool:
+    """The point of the arm that a Cartesian jog moves, and the joints that move it.
+
+    Attributes:
+        model: MJCF or URDF file; None is the simulated arm's own.
+        frame: body (MJCF) or link (URDF) that carries the point.
+        tip_m: (3,) the point in that frame.
+        joints: (robot joint, joint of the model) pairs, from the base on.
+    """
+
+    model: str | None
+    frame: str
+    tip_m: tuple[float, float, float]
+    joints: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Jog:
+    """How the sticks and buttons of a gamepad, or keys, move the robot.
+
+    Attributes:
+        mode: `joint` or `cartesian`.
+        directions: what can be jogged: every joint; Cartesian: x, y, z, roll, pitch and yaw in the
+            robot's base frame, and the joints that `tool` does not move.
+        speed: per direction, at full deflection: unit/s, m/s or rad/s; negative turns it round.
+        axes: (direction, index in `Joy.axes`).
+        buttons: (direction, button that raises it, button that lowers it).
+        tool: Cartesian only.
+    """
+
+    mode: str
+    directions: tuple[str, ...]
+    speed: tuple[float, ...]
+    axes: tuple[tuple[str, int], ...]
+    buttons: tuple[tuple[str, int, int], ...]
+    tool: JogTool | None
 
 
 @dataclass(frozen=True)
 class TeleopSource:
-    """A device that a human moves the robot with."""
+    """A stream of position targets by which a human moves the robot.
+
+    `joints[i]` of the robot gets `scale[i] * value + offset[i]` of `source_joints[i]`; a joint that
+    is not listed is held where it is.
+
+    Attributes:
+        max_age_s: silence after which the source counts as lost.
+        deadman: without one, only a service call or motion takes over.
+        takeover_motion: distance of a source joint from its rest that takes over, in joint units
+            after scaling; None: motion does not take over.
+        align: `offset` keeps the difference between robot and source at the takeover, `ramp` lets
+            it fade.
+        jog: what `teleop` and `rewact teleop` need to produce the targets; hil does not use it.
+    """
 
     name: str
     topic: str
     type: str
+    max_age_s: float
+    joints: tuple[str, ...]
+    source_joints: tuple[str, ...]
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
     deadman: Deadman | None
+    takeover_motion: float | None
+    align: str
+    jog: Jog | None
 
 
 @dataclass(frozen=True)
@@ -128,6 +207,7 @@ class Contract:
     max_chunk_age_s: float
     heartbeat_timeout_s: float
     handover_s: float
+    on_release: str
 
     @property
     def dt_s(self) -> float:
@@ -138,6 +218,23 @@ class Contract:
     def command_rate_hz(self) -> float:
         """Rate of the command stream, equal for every action part."""
         return self.action[0].command_rate_hz
+
+    @property
+    def on_violation(self) -> OnViolation:
+        """What the safety gate does about violations, equal for every action part."""
+        return self.action[0].on_violation
+
+    def teleop_source(self, name: str) -> TeleopSource:
+        """Source of that name.
+
+        Raises:
+            ContractError: there is none; the message lists those that there are.
+        """
+        for source in self.teleop:
+            if source.name == name:
+                return source
+        known = ", ".join(source.name for source in self.teleop) or "none"
+        raise ContractError(f"teleop.{name}: no such source in the contract; it has: {known}")
 
     @property
     def state_names(self) -> tuple[str, ...]:
