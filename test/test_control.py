@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from rewact_ros.control.chunks import Chunk, ChunkError, ChunkQueue
 from rewact_ros.control.limits import SafetyGate
 from rewact_ros.control.modes import TRANSITIONS, Event, Mode, ModeMachine
-from rewact_ros.control.path import CommandPath, Now
+from rewact_ros.control.path import CommandPath
 from rewact_ros.control.timing import DurationHistogram
+from rewact_ros.control.watch import Now
 
 MS = 1_000_000
 HOME = np.array([0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 1.0])
@@ -194,9 +195,9 @@ class Robot:
         for _ in range(ms // 10):
             self.ms += 10
             if self.joints and self.ms % 20 == 0:
-                self.path.on_joints(self.measured, self.now.age_s)
+                self.path.joints.take(self.measured, self.now.age_s)
             if self.beat and self.ms % 30 == 0:
-                self.path.on_heartbeat(self.policy_fault, self.now)
+                self.path.heartbeat.take(self.policy_fault, self.now)
             if self.renew and self.ms % 100 == 0:
                 self.path.on_request(self.lease, "supervisor", self.request, self.now)
             if self.chunks and self.ms % 50 == 0:

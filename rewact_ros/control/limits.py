@@ -47,6 +47,11 @@ class SafetyGate:
         return self._position
 
     @property
+    def velocity(self) -> FloatArray:
+        """Of the last two commands, (A,) unit/s."""
+        return self._velocity
+
+    @property
     def moving(self) -> bool:
         """Whether the last two commands differ."""
         return bool(np.any(np.abs(self._velocity) > TOLERANCE))

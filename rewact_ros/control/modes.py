@@ -23,6 +23,7 @@ class Event(Enum):
     START_RESET = "start_reset"
     RESET_DONE = "reset_done"
     RELEASE = "release"
+    TAKE_OVER = "take_over"
     STOP = "stop"
     FAULT = "fault"
     CLEAR_FAULT = "clear_fault"
@@ -36,9 +37,10 @@ TRANSITIONS: dict[tuple[Mode, Event], Mode] = {
     (Mode.HOLD, Event.START_POLICY): Mode.POLICY,
     (Mode.HOLD, Event.START_RESET): Mode.RESET,
     (Mode.RESET, Event.RESET_DONE): Mode.HOLD,
-    # RELEASE: the supervisor is done with the motion. STOP: a watchdog or a lost lease ended it.
-    **{(mode, Event.RELEASE): Mode.HOLD for mode in (Mode.POLICY, Mode.RESET)},
-    **{(mode, Event.STOP): Mode.HOLD for mode in (Mode.POLICY, Mode.RESET)},
+    **{(mode, Event.TAKE_OVER): Mode.HUMAN for mode in (Mode.HOLD, Mode.POLICY, Mode.RESET)},
+    # RELEASE: the supervisor or the person is done. STOP: a watchdog or a lost lease ended it.
+    **{(mode, Event.RELEASE): Mode.HOLD for mode in MOVING},
+    **{(mode, Event.STOP): Mode.HOLD for mode in MOVING},
     **{(mode, Event.DISARM): Mode.DISARMED for mode in SENDING},
     **{(mode, Event.FAULT): Mode.FAULT for mode in SENDING},
     (Mode.FAULT, Event.CLEAR_FAULT): Mode.DISARMED,
@@ -49,7 +51,8 @@ class ModeMachine:
     """Current mode with its reason; a STOP latches until `resume`.
 
     `resume_required` is part of the state: a HOLD that a watchdog entered is left only by a
-    person, so a policy that comes back never moves the arm by itself.
+    person, so a policy that comes back never moves the arm by itself. A person who takes over
+    meanwhile does not lift it: the policy stays stopped after the release.
     """
 
     def __init__(self) -> None:
@@ -58,20 +61,34 @@ class ModeMachine:
         self.remedy = "arm when the workspace is clear"
         self.resume_required = False
 
-    def fire(self, event: Event, reason: str, remedy: str = "") -> bool:
-        """Apply an event; returns False, changing nothing, where the table has no such edge."""
+    def fire(self, event: Event, reason: str, remedy: str = "", latch: bool = False) -> bool:
+        """Apply an event; returns False, changing nothing, where the table has no such edge.
+
+        With `latch`, the mode it leads to asks for `resume` as after a STOP.
+        """
         target = TRANSITIONS.get((self.mode, event))
         if target is None:
             return False
         starts = event in (Event.START_POLICY, Event.START_RESET)
         if starts and self.resume_required:
             return False
-        if event is Event.STOP:
+        if event is Event.STOP or latch:
             self.resume_required = True
         elif target in (Mode.DISARMED, Mode.FAULT):
             self.resume_required = False
         self.mode, self.reason, self.remedy = target, reason, remedy
         return True
+
+    @staticmethod
+    def diagram() -> str:
+        """The table as a Mermaid state diagram."""
+        lines = ["stateDiagram-v2", "    [*] --> DISARMED"]
+        edges: dict[tuple[Mode, Mode], list[str]] = {}
+        for (mode, event), target in TRANSITIONS.items():
+            edges.setdefault((mode, target), []).append(event.value)
+        for (mode, target), events in edges.items():
+            lines.append(f"    {mode.name} --> {target.name}: {', '.join(sorted(events))}")
+        return "\n".join(lines)
 
     def resume(self) -> None:
         """Lift the latch of a watchdog stop."""

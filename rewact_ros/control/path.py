@@ -9,23 +9,19 @@ from numpy.typing import NDArray
 from rewact_ros.contract.frames import NANO
 from rewact_ros.contract.schema import Contract
 from rewact_ros.control.chunks import Chunk, ChunkError, ChunkQueue, OldEpochError
+from rewact_ros.control.human import HumanControl
 from rewact_ros.control.limits import SafetyGate
 from rewact_ros.control.modes import MOVING, SENDING, Event, Mode, ModeMachine
-from rewact_ros.control.profile import PEAK_ACCELERATION, PEAK_SPEED, minimum_jerk
+from rewact_ros.control.motion import Handover, ResetMotion
+from rewact_ros.control.profile import PEAK_SPEED
 from rewact_ros.control.timing import DurationHistogram
+from rewact_ros.control.watch import Heartbeat, Joints, Lease, Now
 
 FloatArray = NDArray[np.float64]
 OVERRUN_PERIODS = 3.0
+OVERRUN_STOP_S = 0.5
 RESUME = "check the robot, then call ~/resume"
-
-
-@dataclass(frozen=True)
-class Now:
-    """One instant on three clocks: steady (heartbeat, lease), age (contract ages) and ROS time."""
-
-    steady_s: float
-    age_s: float
-    ros_ns: int
+CONFIRM = "look at the workspace, then call ~/confirm_reset"
 
 
 @dataclass(frozen=True)
@@ -46,27 +42,6 @@ class PathSettings:
     lease_timeout_s: float = 0.3
 
 
-@dataclass
-class _Lease:
-    mode: Mode
-    holder: str
-    request: int
-    renewed_s: float
-
-
-@dataclass(frozen=True)
-class _Motion:
-    start: FloatArray
-    goal: FloatArray
-    begin_ns: int
-    duration_s: float
-
-    def at(self, time_ns: int) -> tuple[FloatArray, bool]:
-        """Minimum-jerk position at a time, and whether the motion is over."""
-        phase = (time_ns - self.begin_ns) / NANO / self.duration_s
-        return self.start + minimum_jerk(phase) * (self.goal - self.start), phase >= 1.0
-
-
 class CommandPath:
     """Arbitration, chunk timing, watchdogs and safety gate of one robot, without ROS.
 
@@ -84,24 +59,26 @@ class CommandPath:
             self.settings.ensemble_coefficient,
             contract.max_chunk_age_s,
         )
+        self.human = HumanControl(contract)
+        self.joints = Joints(contract)
+        self.heartbeat = Heartbeat(contract.heartbeat_timeout_s)
+        self.lease = Lease(self.settings.lease_timeout_s)
         # The first epoch is unique per process, so chunks made for an earlier hil are never taken.
         self.epoch = time.time_ns() // 1000
         self.commands = self.clipped = self.rejected = 0
+        self.violation = ""
+        self.rogue = ""
         self.observation_to_command = DurationHistogram()
+        self._period_ns = round(NANO / contract.command_rate_hz)
         self._epoch_start_ns = 0
-        self._measured: FloatArray | None = None
-        self._joints_s = -np.inf
-        self._joint_fault = "no joint state received yet"
-        self._heartbeat_s = -np.inf
-        self._policy_fault = "no heartbeat received yet"
-        self._lease: _Lease | None = None
-        self._finished_request: tuple[str, int] | None = None
-        self._motion: _Motion | None = None
-        self._entered_ns: int | None = None
-        self._entry_position: FloatArray | None = None
+        self._motion: ResetMotion | None = None
+        self._handover: Handover | None = None
+        self._finished: tuple[str, int] | None = None
+        self._confirmed: tuple[str, int] | None = None
+        self._stopped_before_human = False
         self._used_stamp_ns = 0
         self._last_ros_ns = 0
-        self._last_tick_s = -np.inf
+        self._last_tick_s: float | None = None
         self._excused = False
 
     @property
@@ -109,22 +86,14 @@ class CommandPath:
         """Mode in force."""
         return self.modes.mode
 
+    @property
+    def source(self) -> str:
+        """Who leads: policy, reset, the name of a teleop source, or none."""
+        if self.mode is Mode.HUMAN and self.human.active:
+            return self.human.active.source.name
+        return {Mode.POLICY: "policy", Mode.RESET: "reset"}.get(self.mode, "none")
+
     # Messages ---------------------------------------------------------------------------------
-
-    def on_joints(self, positions: FloatArray, received_s: float) -> None:
-        """Take measured positions of the commanded joints, (A,) in action order.
-
-        `received_s` is when the oldest of them came in, on the age clock.
-        """
-        self._measured, self._joints_s, self._joint_fault = positions, received_s, ""
-
-    def on_joint_fault(self, reason: str) -> None:
-        """Take note that a joint state was unusable (joint missing, NaN)."""
-        self._joint_fault = reason
-
-    def on_heartbeat(self, fault: str, now: Now) -> None:
-        """Take a policy heartbeat; `fault` is empty while the policy is ready."""
-        self._heartbeat_s, self._policy_fault = now.steady_s, fault
 
     def on_chunk(self, chunk: Chunk, now: Now) -> str:
         """Take a chunk; returns why it was dropped, or an empty string."""
@@ -139,13 +108,26 @@ class CommandPath:
 
     def on_request(self, mode: Mode, holder: str, request: int, now: Now) -> str:
         """Take or renew the supervisor's lease on motion; returns why it was refused, or ''."""
-        lease = self._lease
-        if lease and lease.holder != holder and not self._expired(lease, now):
-            return f"lease is held by {lease.holder}"
-        self._lease = _Lease(mode, holder, request, now.steady_s)
-        if mode is Mode.HOLD:
+        refusal = self.lease.take(mode, holder, request, now)
+        if not refusal and mode is Mode.HOLD and self.mode is not Mode.HUMAN:
             self.modes.fire(Event.RELEASE, "released by the supervisor")
-        return ""
+        return refusal
+
+    def on_publishers(self, strangers: str) -> None:
+        """Take who else publishes on a command topic: node names, or an empty string for nobody."""
+        self.rogue = strangers
+        if strangers:
+            self.modes.fire(
+                Event.FAULT,
+                f"{strangers} also publishes robot commands",
+                "stop that node, then call ~/clear_fault",
+            )
+
+    def stop(self, reason: str) -> None:
+        """Brake and hold until `resume`; without effect where nothing moves."""
+        if self.modes.fire(Event.STOP, reason, RESUME):
+            self._motion = self._handover = None
+            self.human.disengage()
 
     # Operator calls ---------------------------------------------------------------------------
 
@@ -155,23 +137,30 @@ class CommandPath:
             return self._answer(self.mode is not Mode.FAULT, f"already {self.mode.name}")
         if self.gate.moving:
             return self._answer(False, "still braking; arm again in a moment")
-        fault = self._stale_joints(now)
+        if self.rogue:
+            return self._answer(False, f"{self.rogue} also publishes robot commands; stop it first")
+        if self.human.pressed:
+            return self._answer(
+                False, f"teleop {self.human.pressed}: the deadman is down; let it go first"
+            )
+        fault = self.joints.fault(now)
         if fault:
             return self._answer(False, fault)
-        assert self._measured is not None
-        self.gate.start(self._measured)
-        if np.abs(self.gate.position - self._measured).max() > 1e-3 and not self._within_start_jump(
-            self.gate.position
-        ):
+        assert self.joints.measured is not None
+        self.gate.start(self.joints.measured)
+        outside = np.abs(self.gate.position - self.joints.measured).max() > 1e-3
+        if outside and self._jump(self.gate.position):
             self.gate.stop_stream()
             return self._answer(False, "measured joints are outside the contract's position limits")
         self.observation_to_command.clear()
+        self.human.disengage()
         self.modes.fire(Event.ARM, "armed")
         return self._answer(True, "armed")
 
     def disarm(self) -> Answer:
         """Brake, then fall silent."""
         self.modes.fire(Event.DISARM, "disarmed by the operator", "arm to go on")
+        self.human.disengage()
         return self._answer(self.mode is Mode.DISARMED, self.modes.reason)
 
     def resume(self) -> Answer:
@@ -184,15 +173,59 @@ class CommandPath:
         self.modes.fire(Event.CLEAR_FAULT, "fault cleared", "arm to go on")
         return self._answer(self.mode is not Mode.FAULT, self.modes.reason)
 
+    def confirm_reset(self) -> Answer:
+        """Let the reset motion that the supervisor asks for begin, this once."""
+        if self.lease.mode is not Mode.RESET:
+            return self._answer(False, "no reset motion is asked for")
+        self._confirmed = (self.lease.holder, self.lease.request)
+        return self._answer(True, "reset motion confirmed")
+
+    def take_over(self, now: Now, source: str = "", why: str = "asked for") -> Answer:
+        """Give a teleop source (empty: the first that sends) the arm, wherever it is moving.
+
+        Without a source to follow, the policy is stopped all the same.
+        """
+        if self.mode not in SENDING:
+            return self._answer(False, f"{self.mode.name}: arm first")
+        if self.mode is Mode.HUMAN:
+            return self._answer(True, self.modes.reason)
+        refusal = self.human.refusal(source, now.age_s) or self.joints.fault(now)
+        refusal = refusal or self._jump(self.gate.position)
+        if refusal:
+            self.stop(f"takeover: {refusal}")
+            return self._answer(False, refusal)
+        self._stopped_before_human = self.modes.resume_required
+        name = self.human.engage(source, self.gate.position, now.age_s)
+        self.modes.fire(Event.TAKE_OVER, f"{name} in control: {why}")
+        self._motion = None
+        self._begin_epoch(now)
+        return self._answer(True, self.modes.reason)
+
+    def release(self, now: Now) -> Answer:
+        """End the person's turn: HOLD until `resume`, or the policy, as the contract says."""
+        if self.mode is not Mode.HUMAN:
+            return self._answer(True, f"no person is in control ({self.mode.name})")
+        back = self.contract.on_release == "policy" and not self._stopped_before_human
+        self.modes.fire(
+            Event.RELEASE,
+            "released to the policy" if back else "released by the operator",
+            "" if back else "call ~/resume to give the arm back to the policy",
+            latch=not back,
+        )
+        self.human.disengage()
+        self._begin_epoch(now)
+        return self._answer(True, self.modes.reason)
+
     # The tick ---------------------------------------------------------------------------------
 
     def step(self, now: Now) -> FloatArray | None:
         """Decide one control tick; returns the command (A,) to send, or None for silence."""
         if now.ros_ns < self._last_ros_ns:
-            self._stop("the ROS clock ran backwards")
+            self.stop("the ROS clock ran backwards")
         self._last_ros_ns = now.ros_ns
         if not self._excuse_overrun(now):
             self._watch(now)
+        self._follow_human(now)
         self._follow_lease(now)
         if self.mode not in SENDING:
             if self.gate.moving:
@@ -202,22 +235,29 @@ class CommandPath:
         target = self._target(now) if self.mode in MOVING else None
         if target is None:
             return self._count(self.gate.brake())
+        return self._count(self._gated(target))
+
+    def _gated(self, target: FloatArray) -> FloatArray:
         gated = self.gate.apply(target)
         if gated is None:
             self.rejected += 1
-            self._stop("a command was not finite")
-            return self._count(self.gate.brake())
+            self.stop("a command was not finite")
+            return self.gate.brake()
         self.clipped += gated.clipped
-        return self._count(gated.command)
+        return gated.command
 
     def _excuse_overrun(self, now: Now) -> bool:
         """Whether this tick came so late that ages say nothing about the others.
 
         Messages that arrived while this process did not run are handled after this tick and
-        before the next, so only one tick in a row is excused.
+        before the next, so only one tick in a row is excused. A stall of its own that lasts is a
+        fault too: the arm stood still on an old command, and must not chase the present one.
         """
-        late = now.steady_s - self._last_tick_s > OVERRUN_PERIODS / self.contract.command_rate_hz
+        late_s = now.steady_s - (self._last_tick_s or now.steady_s)
         self._last_tick_s = now.steady_s
+        if late_s > OVERRUN_STOP_S:
+            self.stop(f"the control loop stood still for {late_s:.2f} s")
+        late = late_s > OVERRUN_PERIODS / self.contract.command_rate_hz
         self._excused = late and not self._excused
         return self._excused
 
@@ -229,23 +269,36 @@ class CommandPath:
         """Stop motion that has lost its grounds; each reason names the stream."""
         if self.mode not in MOVING:
             return
-        fault = self._stale_joints(now)
-        if self.mode is Mode.POLICY and not fault:
-            fault = self._policy_silence(now)
-            newest = self.queue.newest_stamp_ns
-            age_s = (now.ros_ns - max(newest or 0, self._epoch_start_ns)) / NANO
-            if not fault and age_s > self.contract.max_chunk_age_s:
-                fault = (
-                    f"newest chunk is {age_s:.2f} s old, limit {self.contract.max_chunk_age_s:g} s"
-                )
+        fault = self.joints.fault(now)
+        if self.mode is Mode.HUMAN:
+            fault = fault or self.human.fault(now.age_s)
+        elif not fault:
+            fault = self._policy_fault(now) if self.mode is Mode.POLICY else ""
+            if not fault and self.lease.expired(now):
+                fault = "the supervisor's lease expired"
         if fault:
-            self._stop(fault)
-        elif self._lease is None or self._expired(self._lease, now):
-            self._stop("the supervisor's lease expired")
+            self.stop(fault)
+
+    def _policy_fault(self, now: Now) -> str:
+        silence = self.heartbeat.silence(now)
+        age_s = (now.ros_ns - max(self.queue.newest_stamp_ns or 0, self._epoch_start_ns)) / NANO
+        limit_s = self.contract.max_chunk_age_s
+        if not silence and age_s > limit_s:
+            return f"newest chunk is {age_s:.2f} s old, limit {limit_s:g} s"
+        return silence
+
+    def _follow_human(self, now: Now) -> None:
+        if self.mode is Mode.HUMAN:
+            if self.human.released():
+                self.release(now)
+        elif self.mode in SENDING:
+            source, why = self.human.asks(now.age_s)
+            if source:
+                self.take_over(now, source, why)
 
     def _follow_lease(self, now: Now) -> None:
-        lease = self._lease
-        if lease is None or self._expired(lease, now) or lease.mode is self.mode:
+        lease = self.lease
+        if lease.expired(now) or lease.mode is self.mode or self.mode is Mode.HUMAN:
             return
         if lease.mode not in (Mode.POLICY, Mode.RESET) or self.modes.resume_required:
             return
@@ -253,107 +306,108 @@ class CommandPath:
             self.modes.fire(Event.RELEASE, "the supervisor asked for another motion")
         if self.mode is not Mode.HOLD or self.gate.moving:
             return
-        fault = self._stale_joints(now)
+        fault = self.joints.fault(now)
         if lease.mode is Mode.POLICY:
-            self._start_policy(now, fault or self._policy_silence(now))
-        elif self._finished_request != (lease.holder, lease.request):
-            self._start_reset(lease, now, fault)
+            self._start_policy(now, fault or self.heartbeat.silence(now))
+        elif self._finished != (lease.holder, lease.request):
+            self._start_reset(now, fault)
 
     def _start_policy(self, now: Now, fault: str) -> None:
         if fault:
             self.modes.reason, self.modes.remedy = f"waiting to start: {fault}", ""
-            return
-        if self.modes.fire(Event.START_POLICY, "policy in control"):
-            self.epoch += 1
-            self._epoch_start_ns = self._used_stamp_ns = now.ros_ns
-            self.queue.start_epoch(self.epoch, now.ros_ns)
-            self._entered_ns = None
+        elif self.modes.fire(Event.START_POLICY, "policy in control"):
+            self._begin_epoch(now)
 
-    def _start_reset(self, lease: _Lease, now: Now, fault: str) -> None:
-        reset = self.contract.reset
+    def _start_reset(self, now: Now, fault: str) -> None:
+        reset, remedy = self.contract.reset, ""
         if reset is None:
             fault = "the contract has no 'reset' pose"
-        elif not fault and not self._within_start_jump(self.gate.position):
-            fault = self._jump_text(self.gate.position)
+        elif not fault:
+            fault = self._jump(self.gate.position)
+        confirmed = self._confirmed == (self.lease.holder, self.lease.request)
+        if not fault and reset and reset.confirm and not confirmed:
+            fault, remedy = "a reset motion needs a confirmation", CONFIRM
         if fault or reset is None:
-            self.modes.reason, self.modes.remedy = f"waiting to reset: {fault}", ""
-            return
-        if self.modes.fire(Event.START_RESET, "moving to the reset pose"):
-            start, goal = self.gate.position, np.array(reset.pose)
-            distance, limits = np.abs(goal - start), self.contract.limits
-            duration_s = max(
+            self.modes.reason, self.modes.remedy = f"waiting to reset: {fault}", remedy
+        elif self.modes.fire(Event.START_RESET, "moving to the reset pose"):
+            self._motion = ResetMotion.plan(
+                self.gate.position,
+                np.array(reset.pose),
+                now.ros_ns,
                 reset.duration_s,
-                float((PEAK_SPEED * distance / limits.velocity).max()),
-                float(np.sqrt(PEAK_ACCELERATION * distance / limits.acceleration).max()),
+                self.contract.limits,
             )
-            self._motion = _Motion(start, goal, now.ros_ns, duration_s)
+
+    def _begin_epoch(self, now: Now) -> None:
+        """From now on another source leads: no chunk observed before counts."""
+        self.epoch += 1
+        self._epoch_start_ns = self._used_stamp_ns = now.ros_ns
+        self.queue.start_epoch(self.epoch, now.ros_ns)
+        self._handover = None
+
+    # Targets ----------------------------------------------------------------------------------
 
     def _target(self, now: Now) -> FloatArray | None:
         if self.mode is Mode.RESET:
             return self._reset_target(now)
+        return self._human_target(now) if self.mode is Mode.HUMAN else self._policy_target(now)
+
+    def _policy_target(self, now: Now) -> FloatArray | None:
         command = self.queue.sample(now.ros_ns)
         if command is None:
             return None
-        if self._entered_ns is None:
-            if not self._within_start_jump(command):
-                self._stop(f"first command refused: {self._jump_text(command)}")
+        velocity = np.zeros_like(command)
+        if self._handover is None:
+            jump = self._jump(command)
+            if jump:
+                self.stop(f"first command refused: {jump}")
                 return None
-            self._entered_ns, self._entry_position = now.ros_ns, self.gate.position
+            self._handover = self._begin_handover(self.contract.handover_s)
+            after = self.queue.sample(now.ros_ns + self._period_ns)
+            if after is not None:
+                velocity = (after - command) * NANO / self._period_ns
         newest = self.queue.newest_stamp_ns
         if newest is not None and newest != self._used_stamp_ns:
             self._used_stamp_ns = newest
             self.observation_to_command.add((now.ros_ns - newest) / NANO)
-        phase = (now.ros_ns - self._entered_ns) / NANO / self.contract.handover_s
-        assert self._entry_position is not None
-        return self._entry_position + minimum_jerk(phase) * (command - self._entry_position)
+        return self._handover.apply(command, velocity, now.ros_ns)
+
+    def _human_target(self, now: Now) -> FloatArray | None:
+        command, begins = self.human.target(self.gate.position, now.age_s)
+        if begins:
+            # A leader far away is met at half the arm's speed, however long that takes.
+            distance = np.abs(command - self.gate.position)
+            slowest_s = float((2 * PEAK_SPEED * distance / self.contract.limits.velocity).max())
+            self._handover = self._begin_handover(max(self.contract.handover_s, slowest_s))
+        if self._handover is None:
+            return None
+        return self._handover.apply(command, np.zeros_like(command), now.ros_ns)
+
+    def _begin_handover(self, duration_s: float) -> Handover:
+        return Handover(self.gate.position, self.gate.velocity, duration_s)
 
     def _reset_target(self, now: Now) -> FloatArray | None:
         assert self._motion is not None
         target, over = self._motion.at(now.ros_ns)
         if over and np.abs(self.gate.position - target).max() < 1e-3:
-            lease = self._lease
-            self._finished_request = (lease.holder, lease.request) if lease else None
+            self._finished = (self.lease.holder, self.lease.request)
             self._motion = None
             self.modes.fire(Event.RESET_DONE, "reset pose reached")
         return target
 
     # Checks -----------------------------------------------------------------------------------
 
-    def _stop(self, reason: str) -> None:
-        if self.modes.fire(Event.STOP, reason, RESUME):
-            self._motion = None
-
-    def _expired(self, lease: _Lease, now: Now) -> bool:
-        return now.steady_s - lease.renewed_s > self.settings.lease_timeout_s
-
-    def _stale_joints(self, now: Now) -> str:
-        limit = min(part.max_age_s for part in self.contract.state)
-        age = now.age_s - self._joints_s
-        if self._joint_fault and (self._measured is None or age > limit):
-            return self._joint_fault
-        if age > limit:
-            return f"joint state is {age:.2f} s old, limit {limit:g} s"
-        return ""
-
-    def _policy_silence(self, now: Now) -> str:
-        age, limit = now.steady_s - self._heartbeat_s, self.contract.heartbeat_timeout_s
-        if not np.isfinite(age):
-            return "policy: no heartbeat received yet"
-        if age > limit:
-            return f"policy heartbeat is {age:.2f} s old, limit {limit:g} s"
-        return f"policy: {self._policy_fault}" if self._policy_fault else ""
-
-    def _within_start_jump(self, command: FloatArray) -> bool:
-        assert self._measured is not None
-        return bool((np.abs(command - self._measured) <= self.contract.limits.start_jump).all())
-
-    def _jump_text(self, command: FloatArray) -> str:
-        assert self._measured is not None
-        excess = np.abs(command - self._measured) - self.contract.limits.start_jump
+    def _jump(self, command: FloatArray) -> str:
+        """Why a first command is too far from the measured joints, or an empty string."""
+        assert self.joints.measured is not None
+        limits = self.contract.limits
+        excess = np.abs(command - self.joints.measured) - limits.start_jump
         i = int(np.argmax(excess))
+        if excess[i] <= 0:
+            return ""
         return (
             f"{self.contract.action_names[i]} commanded to {command[i]:.3f}, measured "
-            f"{self._measured[i]:.3f}, max_start_jump {self.contract.limits.start_jump[i]:g}"
+            f"{self.joints.measured[i]:.3f}, max_start_jump {limits.start_jump[i]:g}"
         )
 
     def _answer(self, ok: bool, reason: str) -> Answer:

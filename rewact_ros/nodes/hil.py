@@ -4,21 +4,26 @@ import time
 
 import numpy as np
 from rclpy.node import Node
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import JointState, Joy
 from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
 
 from rewact_ros.contract import ContractError, SampleError, load_contract
 from rewact_ros.control.chunks import Chunk
+from rewact_ros.control.human import TeleopInput
 from rewact_ros.control.modes import Mode
 from rewact_ros.control.path import Answer, CommandPath, PathSettings
 from rewact_ros.control.timing import DurationHistogram
 from rewact_ros.msg import ActionChunk, ControlStatus, ModeRequest, PolicyStatus, Timing
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.clock import NodeClock
+from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.convert import command_encoder, command_type, state_sample, to_ns
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
 from rewact_ros.ros.params import HilParams, declare
 from rewact_ros.ros.process import run_node
+
+WATCH_S = 0.25  # between two looks at who publishes commands and whether time goes on
+CLOCK_STOPPED_S = 0.5
 
 
 class HilNode(Node):
@@ -65,18 +70,24 @@ class HilNode(Node):
         self.create_subscription(
             ModeRequest, names.MODE_REQUEST, self._on_mode_request, names.EVENTS
         )
+        for device in self.path.human.inputs.values():
+            self._listen_to(device)
         self._status = self.create_publisher(ControlStatus, names.CONTROL_STATUS, names.LATCHED)
         for name, call in {
             "arm": self._arm,
             "disarm": self.path.disarm,
             "resume": self.path.resume,
             "clear_fault": self.path.clear_fault,
+            "confirm_reset": self.path.confirm_reset,
+            "take_over": lambda: self.path.take_over(self.clock.now()),
+            "release": lambda: self.path.release(self.clock.now()),
         }.items():
             self.create_service(
                 Trigger, f"~/{name}", lambda req, res, call=call: self._serve(call, res)
             )
         self.create_timer(self._period_s, self._tick, clock=self.clock.tick_clock())
         self.create_timer(1.0 / self.params.status_hz, self._publish_status)
+        self.create_timer(WATCH_S, self._watch_graph, clock=steady_clock())
         publish_diagnostics(self, self._diagnose)
 
     # Inputs -----------------------------------------------------------------------------------
@@ -86,18 +97,43 @@ class HilNode(Node):
         try:
             sample = state_sample(self.contract.state[index], msg, received_s)
         except SampleError as error:
-            self.path.on_joint_fault(str(error))
+            self.path.joints.take_fault(str(error))
             return
         self._parts[index] = (sample.value, received_s)
         if len(self._parts) == len(self.contract.state):
             parts = [self._parts[i] for i in range(len(self.contract.state))]
             state = np.concatenate([value for value, _ in parts])
             oldest_s = min(received for _, received in parts)
-            self.path.on_joints(state[self.contract.action_in_state], oldest_s)
+            self.path.joints.take(state[self.contract.action_in_state], oldest_s)
 
     def _on_policy_status(self, msg: PolicyStatus) -> None:
         fault = "" if msg.ready else (msg.reason or "not ready")
-        self.path.on_heartbeat(fault, self.clock.now())
+        self.path.heartbeat.take(fault, self.clock.now())
+
+    def _listen_to(self, device: TeleopInput) -> None:
+        source = device.source
+
+        def on_joint_state(msg: JointState) -> None:
+            device.on_values(msg.name, msg.position, self.clock.now().age_s)
+
+        def on_trajectory(msg: JointTrajectory) -> None:
+            first = msg.points[0].positions if msg.points else []
+            device.on_values(msg.joint_names, first, self.clock.now().age_s)
+
+        def on_buttons(msg: Joy) -> None:
+            button = source.deadman.button
+            pressed = button < len(msg.buttons) and msg.buttons[button] == 1
+            device.on_deadman(pressed, self.clock.now().age_s)
+
+        types = {
+            "sensor_msgs/msg/JointState": (JointState, on_joint_state),
+            "trajectory_msgs/msg/JointTrajectory": (JointTrajectory, on_trajectory),
+        }
+        self.create_subscription(
+            types[source.type][0], source.topic, types[source.type][1], names.SENSOR
+        )
+        if source.deadman:
+            self.create_subscription(Joy, source.deadman.topic, on_buttons, names.SENSOR)
 
     def _on_chunk(self, msg: ActionChunk) -> None:
         points = msg.trajectory.points
@@ -141,6 +177,26 @@ class HilNode(Node):
         self._publish_status()
         return response
 
+    def _watch_graph(self) -> None:
+        """What no message tells: another publisher of commands, and a clock that stands still."""
+        if not self.params.dry_run:
+            own = (self.get_name(), self.get_namespace())
+            strangers = set()
+            for part in self.contract.action:
+                topic = self.resolve_topic_name(part.topic)
+                infos = [
+                    (i.node_name, i.node_namespace)
+                    for i in self.get_publishers_info_by_topic(topic)
+                ]
+                if own in infos:
+                    infos.remove(own)  # once: a second one of our name is a stranger too
+                strangers.update(f"{space.rstrip('/')}/{name}" for name, space in infos)
+            self.path.on_publishers(", ".join(sorted(strangers)))
+        if self.clock.uses_sim_time and self._last_tick_s is not None:
+            still_s = time.monotonic() - self._last_tick_s
+            if still_s > CLOCK_STOPPED_S:
+                self.path.stop(f"/clock has stood still for {still_s:.1f} s")
+
     # The tick ---------------------------------------------------------------------------------
 
     def _tick(self) -> None:
@@ -176,9 +232,10 @@ class HilNode(Node):
             remedy=modes.remedy,
             resume_required=modes.resume_required,
             epoch=self.path.epoch,
-            active_source={Mode.POLICY: "policy", Mode.RESET: "reset"}.get(modes.mode, "none"),
+            active_source=self.path.source,
             commands=self.path.commands,
             clipped=self.path.clipped,
+            violation=self.path.violation,
             rejected=self.path.rejected,
             late_ticks=self._late_ticks,
             timings=[

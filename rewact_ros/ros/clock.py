@@ -6,7 +6,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from rewact_ros.contract.frames import NANO
-from rewact_ros.control.path import Now
+from rewact_ros.control.watch import Now
 
 
 class NodeClock:

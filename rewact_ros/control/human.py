@@ -1,0 +1,207 @@
+"""What a person's devices ask for: who takes over, from which device, and to which command."""
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rewact_ros.contract.frames import SampleError, select_joints
+from rewact_ros.contract.schema import Contract, TeleopSource
+
+FloatArray = NDArray[np.float64]
+MOTION_WINDOW_S = 1.0  # a leader that drifts more slowly than its threshold per window is at rest
+LONGEST_SMOOTHING_S = 0.1
+
+
+class TeleopInput:
+    """One device: its newest target, and whether its deadman is held down.
+
+    Args:
+        source: the device in the contract.
+        action_names: joints of the command, in order.
+    """
+
+    def __init__(self, source: TeleopSource, action_names: Sequence[str]) -> None:
+        self.source = source
+        self.joints = np.array([list(action_names).index(j) for j in source.joints], dtype=np.intp)
+        self._scale, self._offset = np.array(source.scale), np.array(source.offset)
+        self._fault = "no message received yet"
+        self._received_s = self._deadman_s = -np.inf
+        self._pressed = self._was_released = False
+        self._newest: FloatArray | None = None
+        self._before: FloatArray | None = None
+        self._interval_s = 0.0
+        self._recent: deque[tuple[float, FloatArray]] = deque()
+
+    # Messages ---------------------------------------------------------------------------------
+
+    def on_values(self, names: Sequence[str], values: Sequence[float], received_s: float) -> None:
+        """Take a message of positions by joint name; an unusable one makes the device faulty."""
+        try:
+            picked = select_joints(names, values, self.source.source_joints, self.source.topic)
+        except SampleError as error:
+            self._fault = str(error)
+            return
+        target = self._scale * picked + self._offset
+        gap_s = received_s - self._received_s
+        # Between two messages the command glides, or a 50 Hz device would jerk a 100 Hz stream.
+        self._before = self.at(received_s)
+        self._interval_s = gap_s if gap_s <= LONGEST_SMOOTHING_S else 0.0
+        self._newest, self._received_s, self._fault = target, received_s, ""
+        self._recent.append((received_s, target))
+        while received_s - self._recent[0][0] > MOTION_WINDOW_S:
+            self._recent.popleft()
+
+    def on_deadman(self, pressed: bool, received_s: float) -> None:
+        """Take the state of the deadman button."""
+        self._pressed, self._deadman_s = pressed, received_s
+        self._was_released |= not pressed
+
+    def forget_motion(self) -> None:
+        """Where the leader is now is its rest, and a button that is down asks for nothing new."""
+        self._recent.clear()
+        self._was_released = not self._pressed
+
+    # State ------------------------------------------------------------------------------------
+
+    def fault(self, now_s: float) -> str:
+        """Why the device cannot lead, or an empty string."""
+        source = self.source
+        age_s = now_s - self._received_s
+        if self._fault:
+            return f"teleop {source.name}: {self._fault}"
+        if age_s > source.max_age_s:
+            return (
+                f"teleop {source.name}: {source.topic} is {age_s:.2f} s old, "
+                f"limit {source.max_age_s:g} s"
+            )
+        if source.deadman:
+            age_s = now_s - self._deadman_s
+            if age_s > source.deadman.max_age_s:
+                return (
+                    f"teleop {source.name}: deadman on {source.deadman.topic} is silent, "
+                    f"limit {source.deadman.max_age_s:g} s"
+                )
+        return ""
+
+    @property
+    def pressed(self) -> bool:
+        """Whether the deadman was down in its last message."""
+        return self._pressed
+
+    def may_move(self) -> bool:
+        """Whether the person lets the arm follow: no deadman, or it is down."""
+        return self.source.deadman is None or self._pressed
+
+    def asks(self, now_s: float) -> str:
+        """Why the device asks to take over, or an empty string."""
+        if self.fault(now_s):
+            return ""
+        if self.source.deadman and self._pressed and self._was_released:
+            return "deadman pressed"
+        limit = self.source.takeover_motion
+        if limit is not None and self.may_move() and self._recent:
+            moved = np.abs(self._recent[-1][1] - self._recent[0][1])
+            if moved.max() > limit:
+                return f"{self.source.joints[int(moved.argmax())]} of the leader moved"
+        return ""
+
+    def at(self, now_s: float) -> FloatArray | None:
+        """Target (M,) of the device's joints, gliding from the last message to the newest."""
+        if self._newest is None or self._before is None or self._interval_s <= 0.0:
+            return self._newest
+        share = min(max((now_s - self._received_s) / self._interval_s, 0.0), 1.0)
+        return np.asarray(self._before + share * (self._newest - self._before))
+
+
+class HumanControl:
+    """Chooses the device that leads and turns its targets into commands.
+
+    With `align: offset` the command is the device's plus the difference at the takeover, which
+    stays; pressing the deadman again takes a new difference, so that a person can reach further.
+    With `ramp` there is no difference, and the caller's handover leads the arm there.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self.inputs = {
+            source.name: TeleopInput(source, contract.action_names) for source in contract.teleop
+        }
+        self.active: TeleopInput | None = None
+        self.by_deadman = False
+        self._held: FloatArray | None = None
+        self._difference: FloatArray | None = None
+
+    @property
+    def pressed(self) -> str:
+        """Name of a device whose deadman is down, or an empty string."""
+        return next((name for name, device in self.inputs.items() if device.pressed), "")
+
+    def asks(self, now_s: float) -> tuple[str, str]:
+        """(device, why) that asks to take over, or two empty strings."""
+        for name, device in self.inputs.items():
+            why = device.asks(now_s)
+            if why:
+                return name, why
+        return "", ""
+
+    def refusal(self, name: str, now_s: float) -> str:
+        """Why a device (empty: any) cannot take over, or an empty string."""
+        if not self.inputs:
+            return "the contract names no teleop source"
+        if name and name not in self.inputs:
+            return f"teleop {name}: no such source; the contract has {', '.join(self.inputs)}"
+        devices = [self.inputs[name]] if name else list(self.inputs.values())
+        faults = [device.fault(now_s) for device in devices]
+        return "" if "" in faults else faults[0]
+
+    def engage(self, name: str, position: FloatArray, now_s: float) -> str:
+        """Let a device (empty: the first that can) lead from `position` (A,); returns its name."""
+        self.active = next(
+            device
+            for key, device in self.inputs.items()
+            if name in ("", key) and not device.fault(now_s)
+        )
+        self.by_deadman = bool(self.active.source.deadman and self.active.pressed)
+        self._held, self._difference = position.copy(), None
+        return self.active.source.name
+
+    def disengage(self) -> None:
+        """Nobody leads; where the devices are now is their rest."""
+        self.active = None
+        for device in self.inputs.values():
+            device.forget_motion()
+
+    def fault(self, now_s: float) -> str:
+        """Why the leading device is lost, or an empty string."""
+        return self.active.fault(now_s) if self.active else ""
+
+    def released(self) -> bool:
+        """Whether the deadman that took over has been let go."""
+        return self.by_deadman and self.active is not None and not self.active.pressed
+
+    def target(self, position: FloatArray, now_s: float) -> tuple[FloatArray, bool]:
+        """Command of the leading device, and whether it begins to lead with it.
+
+        Args:
+            position: (A,) of the last command.
+            now_s: on the age clock.
+
+        Returns:
+            (A,) command, in which joints that the device does not name stay; True on the first
+            tick of a takeover and of every new press of the deadman.
+        """
+        assert self.active is not None and self._held is not None
+        values = self.active.at(now_s)
+        if values is None or not self.active.may_move():
+            if self._difference is not None:
+                self._held, self._difference = position.copy(), None
+            return self._held, False
+        joints, begins = self.active.joints, self._difference is None
+        if begins:
+            ramp = self.active.source.align == "ramp"
+            self._held = position.copy()
+            self._difference = np.zeros_like(values) if ramp else position[joints] - values
+        target = self._held.copy()
+        target[joints] = values + self._difference
+        return target, begins

@@ -1,0 +1,91 @@
+"""What motion rests on: fresh joints, a policy that lives, and a supervisor that still wants it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rewact_ros.contract.schema import Contract
+from rewact_ros.control.modes import Mode
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Now:
+    """One instant on three clocks: steady (heartbeat, lease), age (contract ages) and ROS time."""
+
+    steady_s: float
+    age_s: float
+    ros_ns: int
+
+
+class Joints:
+    """Measured positions of the commanded joints, and whether they can be relied on."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._limit_s = min(part.max_age_s for part in contract.state)
+        self._received_s = -np.inf
+        self._fault = "no joint state received yet"
+        self.measured: FloatArray | None = None
+
+    def take(self, positions: FloatArray, received_s: float) -> None:
+        """Take positions (A,) in action order; `received_s` is when the oldest of them came in."""
+        self.measured, self._received_s, self._fault = positions, received_s, ""
+
+    def take_fault(self, reason: str) -> None:
+        """Take note of an unusable joint state (joint missing, NaN)."""
+        self._fault = reason
+
+    def fault(self, now: Now) -> str:
+        """Why the joints cannot be relied on, or an empty string."""
+        age_s = now.age_s - self._received_s
+        if self._fault and (self.measured is None or age_s > self._limit_s):
+            return self._fault
+        if age_s > self._limit_s:
+            return f"joint state is {age_s:.2f} s old, limit {self._limit_s:g} s"
+        return ""
+
+
+class Heartbeat:
+    """Whether the policy lives and is ready, by its heartbeat."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._heard_s = -np.inf
+        self._fault = "no heartbeat received yet"
+
+    def take(self, fault: str, now: Now) -> None:
+        """Take a heartbeat; `fault` is empty while the policy is ready."""
+        self._heard_s, self._fault = now.steady_s, fault
+
+    def silence(self, now: Now) -> str:
+        """Why the policy cannot lead, or an empty string."""
+        age_s = now.steady_s - self._heard_s
+        if not np.isfinite(age_s):
+            return "policy: no heartbeat received yet"
+        if age_s > self._timeout_s:
+            return f"policy heartbeat is {age_s:.2f} s old, limit {self._timeout_s:g} s"
+        return f"policy: {self._fault}" if self._fault else ""
+
+
+class Lease:
+    """The supervisor's wish for motion, which expires unless it is renewed."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._renewed_s = -np.inf
+        self.mode = Mode.HOLD
+        self.holder, self.request = "", 0
+
+    def take(self, mode: Mode, holder: str, request: int, now: Now) -> str:
+        """Take or renew it; returns why it was refused, or an empty string."""
+        if self.holder and self.holder != holder and not self.expired(now):
+            return f"lease is held by {self.holder}"
+        self.mode, self.holder, self.request = mode, holder, request
+        self._renewed_s = now.steady_s
+        return ""
+
+    def expired(self, now: Now) -> bool:
+        """Whether nobody renewed it in time."""
+        return now.steady_s - self._renewed_s > self._timeout_s

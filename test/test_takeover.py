@@ -1,0 +1,305 @@
+"""A person takes over and gives back without a jerk, and a lost device leaves the arm held."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_control import MS, Robot, check_limits
+
+from rewact_ros.control.human import TeleopInput
+from rewact_ros.control.modes import Mode
+from rewact_ros.control.motion import Handover
+
+LEADER = "leader"
+
+
+class Cell(Robot):
+    """The robot of the command-path tests with a leader arm beside it, sent at 50 Hz."""
+
+    def __init__(self, contract):
+        super().__init__(contract)
+        self.leader = np.array([0.3, -0.6, 0.9, 0.1, 0.2, 0.0, 0.04])
+        self.pressed = False
+        self.leads = self.buttons = True
+
+    @property
+    def device(self) -> TeleopInput:
+        return self.path.human.inputs[LEADER]
+
+    def run(self, ms):
+        for _ in range(ms // 10):
+            if self.leads and self.ms % 20 == 0:
+                names = self.device.source.source_joints
+                self.device.on_values(names, self.leader.tolist(), self.now.age_s)
+            if self.buttons and self.ms % 20 == 0:
+                self.device.on_deadman(self.pressed, self.now.age_s)
+            super().run(10)
+        return self
+
+    @property
+    def wire(self):
+        return np.array([c for c in self.sent if c is not None])
+
+
+@pytest.fixture
+def cell(vx300s):
+    return Cell(vx300s)
+
+
+def release_to(contract, where):
+    return replace(contract, on_release=where)
+
+
+def with_source(contract, **changes):
+    teleop = tuple(replace(s, **changes) if s.name == LEADER else s for s in contract.teleop)
+    return replace(contract, teleop=teleop)
+
+
+def test_the_deadman_takes_over_within_one_tick_and_drops_every_chunk(cell, vx300s):
+    cell.moving_under_policy()
+    epoch, old = cell.path.epoch, cell.chunk()
+    cell.pressed = True
+    cell.ms += 20 - cell.ms % 20  # the next message carries it
+    cell.run(10)
+    assert cell.path.mode is Mode.HUMAN and cell.path.source == LEADER
+    assert cell.path.epoch == epoch + 1
+    assert cell.path.on_chunk(replace(old, epoch=epoch + 1), cell.now)
+    check_limits(vx300s, cell.wire)
+
+
+def test_with_alignment_by_offset_taking_over_moves_nothing_by_itself(cell, vx300s):
+    cell.run(100)
+    cell.path.arm(cell.now)
+    cell.run(200)
+    before = cell.sent[-1].copy()
+    cell.pressed = True
+    cell.run(1000)
+    assert cell.path.mode is Mode.HUMAN
+    np.testing.assert_allclose(cell.sent[-1], before, atol=1e-9)
+    cell.leader = cell.leader + np.array([0.1, 0, 0, 0, 0, 0, -0.01])
+    cell.run(1000)
+    moved = cell.sent[-1] - before
+    assert moved[0] == pytest.approx(0.1, abs=1e-6)
+    assert moved[6] == pytest.approx(-0.01 * 27.78, abs=1e-6)
+    check_limits(vx300s, cell.wire)
+
+
+def test_with_alignment_by_ramp_the_arm_comes_to_the_leader_and_never_snaps(vx300s):
+    cell = Cell(with_source(vx300s, align="ramp"))
+    cell.run(100)
+    cell.path.arm(cell.now)
+    cell.run(100)
+    cell.pressed = True
+    cell.run(3000)
+    wanted = cell.leader.copy()
+    wanted[6] = wanted[6] * 27.78 - 0.583
+    np.testing.assert_allclose(cell.sent[-1], wanted, atol=1e-6)
+    speed = np.abs(np.diff(cell.wire, axis=0)).max(0) / 0.01
+    assert (speed <= 0.55 * vx300s.limits.velocity).all()
+    check_limits(vx300s, cell.wire)
+
+
+def test_release_holds_until_resume_or_goes_back_to_the_policy_as_the_contract_says(vx300s):
+    for where, expected in (("hold", Mode.HOLD), ("policy", Mode.POLICY)):
+        cell = Cell(release_to(vx300s, where)).moving_under_policy()
+        cell.pressed = True
+        cell.run(500)
+        assert cell.path.mode is Mode.HUMAN
+        epoch = cell.path.epoch
+        cell.pressed = False
+        cell.run(600)
+        assert cell.path.mode is expected
+        assert cell.path.modes.resume_required is (where == "hold")
+        assert cell.path.epoch > epoch
+        cell.path.resume()
+        cell.run(300)
+        assert cell.path.mode is Mode.POLICY
+        check_limits(vx300s, cell.wire)
+
+
+def test_a_stop_before_the_takeover_still_needs_resume_after_the_release(vx300s):
+    cell = Cell(release_to(vx300s, "policy")).moving_under_policy()
+    cell.beat = False
+    cell.run(500)
+    assert cell.path.modes.resume_required
+    cell.beat = cell.pressed = True
+    cell.run(300)
+    assert cell.path.mode is Mode.HUMAN
+    cell.pressed = False
+    cell.run(500)
+    assert cell.path.mode is Mode.HOLD and cell.path.modes.resume_required
+
+
+def test_after_the_release_only_chunks_observed_after_it_count(vx300s):
+    cell = Cell(release_to(vx300s, "policy")).moving_under_policy()
+    cell.pressed = True
+    cell.run(300)
+    cell.chunks = cell.pressed = False
+    cell.run(100)
+    assert cell.path.mode is Mode.POLICY
+    observed_before = replace(cell.chunk(), stamp_ns=cell.now.ros_ns - 200 * MS)
+    assert "before its epoch" in cell.path.on_chunk(observed_before, cell.now)
+    assert not cell.path.on_chunk(cell.chunk(), cell.now)
+
+
+LOSSES = {
+    "silent arm": (lambda c: setattr(c, "leads", False), "leader/joint_states is"),
+    "silent button": (lambda c: setattr(c, "buttons", False), "deadman on leader/joy is silent"),
+    "NaN": (lambda c: c.leader.__setitem__(2, np.nan), "joint elbow is nan"),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_lost_device_brakes_to_a_hold_that_needs_resume(cell, vx300s, loss):
+    cell.moving_under_policy()
+    cell.pressed = True
+    cell.run(300)
+    cell.leader = cell.leader + 0.05
+    cell.run(40)
+    change, words = LOSSES[loss]
+    change(cell)
+    cell.run(500)
+    assert cell.path.mode is Mode.HOLD and cell.path.modes.resume_required
+    assert words in cell.path.modes.reason
+    assert not cell.path.gate.moving and np.isfinite(cell.wire).all()
+    check_limits(vx300s, cell.wire)
+
+
+def test_a_service_call_takes_over_too_and_twice_is_the_same(cell):
+    cell.moving_under_policy()
+    assert cell.path.take_over(cell.now).ok
+    first = cell.path.epoch
+    answer = cell.path.take_over(cell.now)
+    assert answer.ok and answer.mode is Mode.HUMAN and cell.path.epoch == first
+    cell.run(200)
+    assert cell.path.release(cell.now).mode is Mode.HOLD
+    assert cell.path.release(cell.now).ok and cell.path.mode is Mode.HOLD
+
+
+def test_taking_over_without_a_device_stops_the_policy_and_says_so(cell):
+    cell.leads = False
+    cell.moving_under_policy()
+    answer = cell.path.take_over(cell.now)
+    assert not answer.ok and "leader: no message received yet" in answer.reason
+    assert answer.mode is Mode.HOLD and cell.path.modes.resume_required
+    assert "no such source" in cell.path.take_over(cell.now, "joystick").reason
+
+
+def test_nobody_takes_over_a_disarmed_arm_and_a_pressed_deadman_keeps_it_disarmed(cell):
+    cell.pressed = True
+    cell.run(200)
+    assert cell.path.mode is Mode.DISARMED
+    assert not cell.path.take_over(cell.now).ok
+    answer = cell.path.arm(cell.now)
+    assert not answer.ok and "deadman is down" in answer.reason
+    cell.pressed = False
+    cell.run(100)
+    assert cell.path.arm(cell.now).ok
+
+
+def test_a_leader_that_is_moved_takes_over_where_the_contract_says_so(vx300s):
+    contract = with_source(vx300s, takeover_motion=0.15, deadman=None)
+    cell = Cell(contract).moving_under_policy()
+    cell.leader[0] += 0.1
+    cell.run(500)
+    assert cell.path.mode is Mode.POLICY
+    cell.leader[0] += 0.1
+    cell.run(100)
+    assert cell.path.mode is Mode.HUMAN and "waist" in cell.path.modes.reason
+    cell.path.release(cell.now)
+    cell.run(500)
+    assert cell.path.mode is Mode.HOLD  # at rest, where it now is, it asks for nothing
+
+
+def test_pressing_again_takes_a_new_offset_so_that_one_can_reach_further(cell, vx300s):
+    cell.run(100)
+    cell.path.arm(cell.now)
+    cell.run(100)
+    cell.path.take_over(cell.now)
+    cell.run(100)
+    begin = cell.sent[-1][0]
+    for _ in range(2):
+        cell.pressed = True
+        cell.run(200)
+        cell.leader[0] += 0.2
+        cell.run(600)
+        cell.pressed = False
+        cell.run(200)
+        cell.leader[0] -= 0.2
+        cell.run(200)
+    assert cell.path.mode is Mode.HUMAN
+    assert cell.sent[-1][0] - begin == pytest.approx(0.4, abs=2e-3)
+    check_limits(vx300s, cell.wire)
+
+
+def test_a_second_publisher_of_commands_is_a_fault_that_names_it(cell):
+    cell.moving_under_policy()
+    cell.path.on_publishers("/rogue")
+    cell.run(1000)
+    assert cell.path.mode is Mode.FAULT and "/rogue" in cell.path.modes.reason
+    assert cell.sent[-1] is None  # after braking
+    assert cell.path.clear_fault().mode is Mode.DISARMED
+    assert "/rogue" in cell.path.arm(cell.now).reason
+    cell.path.on_publishers("")
+    cell.lease = Mode.HOLD
+    assert cell.path.arm(cell.now).ok
+
+
+def test_a_reset_of_a_real_robot_waits_for_a_confirmation_each_time(vx300s):
+    cell = Cell(replace(vx300s, reset=replace(vx300s.reset, confirm=True)))
+    cell.run(100)
+    cell.path.arm(cell.now)
+    assert not cell.path.confirm_reset().ok
+    cell.lease = Mode.RESET
+    cell.run(300)
+    assert cell.path.mode is Mode.HOLD and "confirm_reset" in cell.path.modes.remedy
+    assert cell.path.confirm_reset().ok
+    cell.run(100)
+    assert cell.path.mode is Mode.RESET
+    cell.run(3000)
+    cell.request = 2
+    cell.run(300)
+    assert cell.path.mode is Mode.HOLD
+
+
+def test_a_long_stall_of_hil_stops_the_motion(cell):
+    cell.moving_under_policy()
+    cell.ms += 900
+    cell.path.step(cell.now)
+    assert cell.path.mode is Mode.HOLD and "stood still for 0.9" in cell.path.modes.reason
+
+
+finite = st.floats(-1.0, 1.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(p=finite, v=st.floats(-2, 2), y=finite, dy=st.floats(-2, 2), duration=st.floats(0.05, 2))
+def test_a_handover_begins_and_ends_without_a_step_of_position_or_velocity(p, v, y, dy, duration):
+    one = np.ones(1)
+    handover = Handover(p * one, v * one, duration)
+    times = np.linspace(0, 1.2 * duration, 2401)
+    path = np.array(
+        [handover.apply((y + dy * t) * one, dy * one, round(t * 1e9))[0] for t in times]
+    )
+    assert path[0] == pytest.approx(p, abs=1e-9)
+    speed = np.diff(path) / np.diff(times)
+    assert speed[0] == pytest.approx(v, abs=0.02 * (1 + abs(v - dy) + abs(p - y) / duration))
+    after = times >= duration
+    np.testing.assert_allclose(path[after], y + dy * times[after], atol=1e-9)
+    assert np.abs(np.diff(speed)).max() <= 0.02 * (abs(v - dy) + abs(p - y) / duration) + 1e-6
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_at_random_takeovers_and_releases_the_wire_keeps_every_limit(vx300s, seed):
+    rng = np.random.default_rng(seed)
+    cell = Cell(release_to(vx300s, "policy")).moving_under_policy()
+    for _ in range(6):
+        cell.offset = rng.uniform(-0.2, 0.2, 7)
+        cell.pressed = not cell.pressed
+        for _ in range(int(rng.integers(1, 15))):
+            cell.leader = cell.leader + rng.normal(0, 0.01, 7)
+            cell.run(20)
+    check_limits(vx300s, cell.wire)
