@@ -1,0 +1,124 @@
+"""Damped least-squares inverse kinematics, one small step at a time (Nakamura & Hanafusa 1986).
+
+Damping acts on the singular directions alone: away from singularities the tool follows exactly,
+near one the joints slow down instead of racing.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+# A turn of 1 rad counts as much as this distance, so that one damping fits all six rows.
+TURN_LENGTH_M = 0.3
+# Singular values (m/rad) below this are damped, at 0 by as much.
+DAMPED_BELOW_M = 0.03
+ITERATIONS = 3
+# The largest error that one linear step is trusted with.
+STEP_M, STEP_RAD = 0.02, 0.1
+
+
+class Arm(Protocol):
+    """A chain of n joints that moves a tool."""
+
+    def pose(self, q: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Tool position (3,) in m and rotation (3, 3) at the joints (n,)."""
+
+    def jacobian(self, q: FloatArray) -> FloatArray:
+        """(6, n): linear velocity (m/s), then angular (rad/s), per joint unit/s."""
+
+
+def solve(
+    arm: Arm,
+    q: FloatArray,
+    goal: tuple[FloatArray, FloatArray],
+    low: FloatArray,
+    high: FloatArray,
+    max_step: FloatArray,
+) -> FloatArray:
+    """Bring the tool nearer to a pose.
+
+    Args:
+        q: (n,) joints to begin from.
+        goal: position (3,) and rotation (3, 3) of the tool.
+        low, high: (n,) joint limits; a joint at its limit leaves the work to the others.
+        max_step: (n,) largest change of each joint, all iterations together.
+
+    Returns:
+        (n,) joints within limits and `max_step` of `q`, at the goal where that is in reach.
+    """
+    begin = q
+    for _ in range(ITERATIONS):
+        error = pose_error(arm.pose(q), goal)
+        if np.abs(error).max() < 1e-7:
+            break
+        step = _step(arm.jacobian(q), _bounded(error), q, low, high)
+        moved = q + step - begin
+        # All joints give way alike, so the tool keeps its direction.
+        moved /= max(1.0, float((np.abs(moved) / max_step).max()))
+        q = np.asarray(np.clip(begin + moved, low, high))
+    return q
+
+
+def pose_error(
+    pose: tuple[FloatArray, FloatArray], goal: tuple[FloatArray, FloatArray]
+) -> FloatArray:
+    """(6,) from a pose to a goal: m, then a rotation vector in rad, in the base frame."""
+    return np.concatenate([goal[0] - pose[0], rotation_vector(goal[1] @ pose[1].T)])
+
+
+def rotation_vector(rotation: FloatArray) -> FloatArray:
+    """(3,) axis times angle in rad of a rotation (3, 3) by less than half a turn."""
+    skew = np.array(
+        [
+            rotation[2, 1] - rotation[1, 2],
+            rotation[0, 2] - rotation[2, 0],
+            rotation[1, 0] - rotation[0, 1],
+        ]
+    )
+    sine = 0.5 * float(np.linalg.norm(skew))
+    angle = np.arctan2(sine, 0.5 * (np.trace(rotation) - 1.0))
+    return skew * (0.5 if sine < 1e-9 else 0.5 * angle / sine)
+
+
+def rotation_by(vector: FloatArray) -> FloatArray:
+    """Rotation (3, 3) by a vector (3,) of axis times angle in rad (Rodrigues)."""
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-12:
+        return np.eye(3)
+    x, y, z = vector / angle
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
+
+
+def _bounded(error: FloatArray) -> FloatArray:
+    return np.concatenate([_shortened(error[:3], STEP_M), _shortened(error[3:], STEP_RAD)])
+
+
+def _shortened(vector: FloatArray, longest: float) -> FloatArray:
+    """The vector, or one of length `longest` in its direction."""
+    return vector / max(1.0, float(np.linalg.norm(vector)) / longest)
+
+
+def _step(
+    jacobian: FloatArray, error: FloatArray, q: FloatArray, low: FloatArray, high: FloatArray
+) -> FloatArray:
+    """Damped least-squares step (n,); joints that would leave their limits stay out of it."""
+    weight = np.repeat([1.0, TURN_LENGTH_M], 3)
+    free = np.ones(len(q), dtype=bool)
+    step: FloatArray = np.zeros(len(q))
+    for _ in range(len(q)):
+        step = _least_squares(weight[:, None] * jacobian * free, weight * error)
+        blocked = free & (((q >= high) & (step > 0)) | ((q <= low) & (step < 0)))
+        if not blocked.any():
+            break
+        free &= ~blocked
+    return step * free
+
+
+def _least_squares(matrix: FloatArray, wanted: FloatArray) -> FloatArray:
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    near = np.maximum(0.0, 1.0 - (s / DAMPED_BELOW_M) ** 2)
+    gain = s / (s**2 + DAMPED_BELOW_M**2 * near)
+    return np.asarray(vt.T @ (gain * (u.T @ wanted)))

@@ -1,0 +1,193 @@
+"""Jogging: sticks, buttons or keys become position targets of the robot's joints."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rewact_ros.contract.load_teleop import CARTESIAN
+from rewact_ros.contract.schema import Contract, Jog
+from rewact_ros.control.inverse_kinematics import (
+    TURN_LENGTH_M,
+    Arm,
+    pose_error,
+    rotation_by,
+    solve,
+)
+
+FloatArray = NDArray[np.float64]
+# A stall of the process must not become a jump: no tick moves for longer than this.
+LONGEST_TICK_S = 0.05
+# Of the contract's velocity limits; the rest is for hil, which blends and catches up.
+SPEED_SHARE = 0.5
+# How far the wanted tool pose may run ahead of what the arm reaches.
+LEASH_M, LEASH_RAD = 0.005, 0.05
+
+
+class JoyError(ValueError):
+    """A Joy message lacks an axis or button that the contract names."""
+
+
+def joy_rates(jog: Jog, axes: Sequence[float], buttons: Sequence[int]) -> FloatArray:
+    """Deflections of a Joy message: (D,) in [-1, 1] per direction of the jog.
+
+    Raises:
+        JoyError: an axis or button is not in the message, or an axis is not finite.
+    """
+    rates = np.zeros(len(jog.directions))
+    for direction, axis in jog.axes:
+        if axis >= len(axes) or not np.isfinite(axes[axis]):
+            got = axes[axis] if axis < len(axes) else f"{len(axes)} axes"
+            raise JoyError(f"joy: axis {axis} for '{direction}': expected a number, got {got}")
+        rates[jog.directions.index(direction)] += axes[axis]
+    for direction, *pair in jog.buttons:
+        for button, sign in zip(pair, (1.0, -1.0), strict=True):
+            if is_pressed(buttons, button):
+                rates[jog.directions.index(direction)] += sign
+    return np.clip(rates, -1.0, 1.0)
+
+
+def is_pressed(buttons: Sequence[int], button: int) -> bool:
+    """Whether a button is held down.
+
+    Raises:
+        JoyError: the message has no such button.
+    """
+    if button >= len(buttons):
+        raise JoyError(f"joy: expected a button {button}, got {len(buttons)} buttons")
+    return bool(buttons[button])
+
+
+class JogIntegrator:
+    """Moves a target from where the robot is, at the speeds that the contract gives.
+
+    Args:
+        contract: for joint order and limits.
+        jog: mode, directions, speeds.
+        arm: kinematics of `jog.tool`; needed, and used, in Cartesian mode only.
+    """
+
+    def __init__(self, contract: Contract, jog: Jog, arm: Arm | None = None) -> None:
+        if (jog.tool is None) != (arm is None):
+            raise ValueError("JogIntegrator: expected the arm's kinematics iff the jog has a tool")
+        names, limits = contract.action_names, contract.limits
+        self._arm = arm
+        self._low, self._high = limits.low, limits.high
+        self._speed = np.array(jog.speed)
+        self._max_speed = SPEED_SHARE * limits.velocity
+        moved = [joint for joint, _ in jog.tool.joints] if jog.tool else []
+        self._chain = np.array([names.index(joint) for joint in moved], dtype=np.intp)
+        self._first_joint = len(CARTESIAN) if jog.tool else 0
+        self._single = np.array(
+            [names.index(joint) for joint in jog.directions[self._first_joint :]], dtype=np.intp
+        )
+        self._q: FloatArray = np.zeros(len(names))
+        self._goal: tuple[FloatArray, FloatArray] = (np.zeros(3), np.eye(3))
+
+    def start(self, joints: FloatArray) -> FloatArray:
+        """Rest at joints (A,), brought within the limits; returns them."""
+        self._q = np.clip(joints, self._low, self._high)
+        if self._arm is not None:
+            self._goal = self._arm.pose(self._q[self._chain])
+        return self._q
+
+    def step(self, rates: FloatArray, dt_s: float) -> FloatArray:
+        """Move on by `rates` (D,) in [-1, 1] for `dt_s`; returns the target (A,)."""
+        dt_s = min(max(dt_s, 0.0), LONGEST_TICK_S)
+        motion = rates * self._speed * dt_s
+        largest = self._max_speed * dt_s
+        q = self._q.copy()
+        single = self._single
+        step = np.clip(motion[self._first_joint :], -largest[single], largest[single])
+        q[single] = np.clip(q[single] + step, self._low[single], self._high[single])
+        if self._arm is not None and dt_s > 0:
+            q[self._chain] = self._follow(self._arm, motion[: self._first_joint], largest)
+        self._q = q
+        return q
+
+    def _follow(self, arm: Arm, motion: FloatArray, largest: FloatArray) -> FloatArray:
+        """Move the wanted tool pose and let the chain (n,) follow.
+
+        Beyond its reach the wanted pose waits, so the tool neither slides along the edge nor has a
+        way to make up when the stick turns back.
+        """
+        chain, before = self._chain, self._goal
+        goal = (before[0] + motion[:3], rotation_by(motion[3:]) @ before[1])
+        q = solve(arm, self._q[chain], goal, self._low[chain], self._high[chain], largest[chain])
+        reached = arm.pose(q)
+        if not _strays(pose_error(reached, goal), pose_error(reached, before)):
+            self._goal = goal
+        return q
+
+
+def _strays(ahead: FloatArray, behind: FloatArray) -> bool:
+    """Whether a wanted pose is off the leash, and further from the reached one than before."""
+    weight = np.repeat([1.0, TURN_LENGTH_M], 3)
+    off = np.linalg.norm(ahead[:3]) > LEASH_M or np.linalg.norm(ahead[3:]) > LEASH_RAD
+    return bool(off and np.linalg.norm(weight * ahead) > np.linalg.norm(weight * behind))
+
+
+@dataclass(frozen=True)
+class JogInput:
+    """What a human asks for at one moment.
+
+    Attributes:
+        pressed: the deadman is held down.
+        rates: (D,) in [-1, 1] per direction.
+        received_s: when that was known, on the steady clock.
+    """
+
+    pressed: bool
+    rates: FloatArray
+    received_s: float
+
+
+class JogSource:
+    """Decides, tick by tick, whether there is a target and which.
+
+    While the deadman is down and nobody has handed over control, the target stands at the robot's
+    joints; once the human is in control it moves. Without deadman, input or joints: no target.
+
+    Args:
+        jog: the integrator.
+        max_age_s: silence of the input after which the deadman counts as released.
+    """
+
+    def __init__(self, jog: JogIntegrator, max_age_s: float) -> None:
+        self._jog = jog
+        self._max_age_s = max_age_s
+        self._last_s: float | None = None
+        self.reason = "no input yet"
+
+    def step(
+        self, now_s: float, given: JogInput | None, joints: FloatArray | None, in_control: bool
+    ) -> FloatArray | None:
+        """Decide one tick.
+
+        Args:
+            now_s: steady clock.
+            given: newest input, or None before the first.
+            joints: (A,) where the robot is now; None while that is not known.
+            in_control: the human's targets move the robot.
+
+        Returns:
+            target (A,), or None: publish nothing. `reason` then says why.
+        """
+        self.reason = self._fault(now_s, given, joints)
+        if self.reason or given is None or joints is None:
+            self._last_s = None
+            return None
+        last_s, self._last_s = self._last_s, now_s
+        if last_s is None or not in_control:
+            return self._jog.start(joints)
+        return self._jog.step(given.rates, now_s - last_s)
+
+    def _fault(self, now_s: float, given: JogInput | None, joints: FloatArray | None) -> str:
+        if given is None:
+            return "no input yet"
+        if now_s - given.received_s > self._max_age_s:
+            return f"input is {now_s - given.received_s:.2f} s old, limit {self._max_age_s:g} s"
+        if not given.pressed:
+            return "deadman is not pressed"
+        return "joint positions are not known" if joints is None else ""

@@ -1,0 +1,254 @@
+"""Jogging: the tool goes where the stick says, slowly near singularities, and stops when let go."""
+
+import numpy as np
+import pytest
+import yaml
+from conftest import VX300S
+
+from rewact_ros.contract import parse_contract
+from rewact_ros.control.inverse_kinematics import pose_error, rotation_by, rotation_vector
+from rewact_ros.control.jog import (
+    JogInput,
+    JogIntegrator,
+    JogSource,
+    JoyError,
+    is_pressed,
+    joy_rates,
+)
+from rewact_ros.sim.arm_model import ArmModel, ArmModelError
+from rewact_ros.sim.kinematics import tip_down
+
+DT_S = 0.02
+HOME = np.append(tip_down(0.29, 0.0, 0.21, 0.0), 1.0)
+SINGULAR = {
+    "stretched up": [0, 0, -np.pi / 2, 0, 0, 0, 1],
+    "wrist in line": [0, -0.2, 0.2, 0, 0, 0, 1],
+    "wrist near line": [0.3, -0.2, 0.2, 0, 1e-4, 0, 1],
+    "reaching far": [*tip_down(0.512, 0.0, 0.02, 0.0), 1.0],
+}
+
+
+@pytest.fixture(scope="module")
+def arm(vx300s):
+    return ArmModel(vx300s.teleop_source("gamepad").jog.tool)
+
+
+@pytest.fixture
+def cartesian(vx300s, arm):
+    return JogIntegrator(vx300s, vx300s.teleop_source("gamepad").jog, arm)
+
+
+@pytest.fixture
+def joint_contract():
+    """The arm with a gamepad that jogs joints."""
+    data = yaml.safe_load(VX300S.read_text())
+    data["teleop"]["gamepad"]["jog"] = {
+        "mode": "joint",
+        "axes": {"waist": 0, "shoulder": 1},
+        "buttons": {"gripper": [0, 1]},
+        "speed": {"default": 0.5, "shoulder": -0.4, "gripper": 2.0},
+    }
+    return parse_contract(data)
+
+
+def move(integrator, start, direction, rate, seconds, settle_s=0.3):
+    """Push one direction, let go; returns targets (T, 7)."""
+    rates = np.zeros(7)
+    rates[direction] = rate
+    targets = [integrator.start(np.array(start, dtype=float))]
+    for i in range(round((seconds + settle_s) / DT_S)):
+        pushed = rates if i < round(seconds / DT_S) else np.zeros(7)
+        targets.append(integrator.step(pushed, DT_S))
+    return np.array(targets)
+
+
+@pytest.mark.parametrize("direction", range(6))
+@pytest.mark.parametrize("rate", [1.0, -0.5])
+@pytest.mark.parametrize("start", [HOME, [*tip_down(0.36, -0.12, 0.05, 0.3), 0.4]])
+def test_the_tool_goes_exactly_as_far_as_the_stick_says_and_nowhere_else(
+    vx300s, arm, cartesian, direction, rate, start
+):
+    jog = vx300s.teleop_source("gamepad").jog
+    targets = move(cartesian, start, direction, rate, 0.5)
+    error = pose_error(arm.pose(targets[0, :6]), arm.pose(targets[-1, :6]))
+    error[direction] -= rate * jog.speed[direction] * 0.5
+    assert np.linalg.norm(error[:3]) < 1e-4  # m
+    assert np.linalg.norm(error[3:]) < np.radians(0.05)
+    assert (targets[:, 6] == start[6]).all()
+
+
+def test_the_orientation_is_kept_all_the_way_of_a_translation(arm, cartesian):
+    rates = np.array([0.5, 1.0, -0.3, 0, 0, 0, 0])
+    cartesian.start(HOME)
+    begin = arm.pose(HOME[:6])
+    for _ in range(60):
+        error = pose_error(begin, arm.pose(cartesian.step(rates, DT_S)[:6]))
+        assert np.linalg.norm(error[3:]) < np.radians(0.05)
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+@pytest.mark.parametrize("direction", range(6))
+@pytest.mark.parametrize("rate", [1.0, -1.0])
+def test_singular_poses_stay_finite_slow_and_within_limits(
+    vx300s, arm, cartesian, name, direction, rate
+):
+    targets = move(cartesian, SINGULAR[name], direction, rate, 2.0)
+    assert np.isfinite(targets).all()
+    limits = vx300s.limits
+    assert (targets >= limits.low).all() and (targets <= limits.high).all()
+    speed = np.abs(np.diff(targets, axis=0)) / DT_S
+    assert (speed <= 0.5 * limits.velocity + 1e-9).all()
+    error = pose_error(arm.pose(targets[0, :6]), arm.pose(targets[-1, :6]))
+    error[direction] = 0.0
+    # What the stick did not ask for stays where it was.
+    assert np.linalg.norm(error[:3]) < 0.015 and np.linalg.norm(error[3:]) < np.radians(6)
+
+
+def test_a_wrist_in_line_lets_the_arm_through(arm, cartesian):
+    targets = move(cartesian, SINGULAR["wrist in line"], 1, 1.0, 3.0)
+    error = pose_error(arm.pose(targets[0, :6]), arm.pose(targets[-1, :6]))
+    assert error[1] > 0.1 and np.linalg.norm(error[3:]) < np.radians(1)
+
+
+def test_at_the_edge_of_its_reach_the_tool_waits_and_turns_back_at_once(arm, cartesian):
+    cartesian.start(HOME)
+    outward = np.array([1.0, 0, 0, 0, 0, 0, 0])
+    for _ in range(400):
+        edge = cartesian.step(outward, DT_S)
+    still = cartesian.step(outward, DT_S)
+    assert np.abs(still - edge).max() < 1e-4
+    back = edge
+    for _ in range(10):
+        back = cartesian.step(-outward, DT_S)
+    assert arm.pose(back[:6])[0][0] < arm.pose(edge[:6])[0][0] - 0.005
+
+
+def test_joints_jog_at_their_speed_and_stop_at_their_limits(joint_contract):
+    jog = joint_contract.teleop_source("gamepad").jog
+    integrator = JogIntegrator(joint_contract, jog)
+    integrator.start(HOME)
+    rates = joy_rates(jog, [1.0, 0.5], [0, 1, 0])
+    for _ in range(50):
+        target = integrator.step(rates, DT_S)
+    assert target[0] == pytest.approx(HOME[0] + 0.5)
+    assert target[1] == pytest.approx(HOME[1] - 0.2)
+    assert target[6] == 0.0
+    assert (target[2:6] == HOME[2:6]).all()
+
+
+def test_a_stall_of_the_process_is_no_jump(joint_contract):
+    integrator = JogIntegrator(joint_contract, joint_contract.teleop_source("gamepad").jog)
+    integrator.start(HOME)
+    assert integrator.step(np.ones(7), 30.0)[0] <= HOME[0] + 0.5 * 0.05
+
+
+def test_a_joy_message_without_the_axis_or_button_is_refused(vx300s):
+    jog = vx300s.teleop_source("gamepad").jog
+    with pytest.raises(JoyError, match="axis 4 for 'z'.*2 axes"):
+        joy_rates(jog, [0.0, 0.0], [0, 0])
+    with pytest.raises(JoyError, match="axis 1 for 'x'.*nan"):
+        joy_rates(jog, [float("nan")] * 5, [0, 0])
+    with pytest.raises(JoyError, match="button 5, got 2"):
+        is_pressed([0, 0], 5)
+
+
+class Tries:
+    """A `JogSource` on a hand-wound clock."""
+
+    def __init__(self, contract):
+        source = contract.teleop_source("gamepad")
+        self.source = JogSource(JogIntegrator(contract, source.jog), source.max_age_s)
+        self.now_s = 100.0
+
+    def step(self, pressed=True, age_s=0.0, joints=HOME, in_control=True, rate=1.0):
+        self.now_s += DT_S
+        given = JogInput(pressed, np.full(7, rate), self.now_s - age_s)
+        return self.source.step(self.now_s, given, joints, in_control)
+
+
+def test_targets_stand_at_the_robot_until_the_human_is_in_control(joint_contract):
+    tries = Tries(joint_contract)
+    moved = HOME + 0.05
+    moved[6] = 0.9
+    assert (tries.step(in_control=False) == HOME).all()
+    assert (tries.step(in_control=False, joints=moved) == moved).all()
+    assert tries.step(in_control=True, joints=HOME)[0] == pytest.approx(moved[0] + 0.5 * DT_S)
+
+
+@pytest.mark.parametrize(
+    ("lost", "reason"),
+    [
+        ({"pressed": False}, "deadman"),
+        ({"age_s": 0.3}, "0.30 s old"),
+        ({"joints": None}, "joint positions"),
+    ],
+)
+def test_targets_end_at_once_and_begin_again_from_the_robot(joint_contract, lost, reason):
+    tries = Tries(joint_contract)
+    for _ in range(20):
+        tries.step()
+    assert tries.step(**lost) is None
+    assert reason in tries.source.reason
+    elsewhere = np.append(HOME[:6] - 0.1, 0.5)
+    assert (tries.step(joints=elsewhere) == elsewhere).all()
+
+
+def test_rotation_vectors_and_matrices_are_inverse():
+    rng = np.random.default_rng(1)
+    for length in (0.0, 1e-9, 0.3, 2.5, 3.1):
+        axis = rng.standard_normal(3)
+        vector = length * axis / np.linalg.norm(axis)
+        rotation = rotation_by(vector)
+        np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
+        np.testing.assert_allclose(rotation_vector(rotation), vector, atol=1e-9)
+
+
+URDF = """<robot name="two_links">
+  <link name="base"/><link name="upper"><visual><geometry><mesh filename="package://x/y.stl"/>
+  </geometry></visual></link><link name="tool"/>
+  <joint name="shoulder" type="revolute"><parent link="base"/><child link="upper"/>
+    <origin xyz="0 0 0.5"/><axis xyz="0 0 1"/><limit lower="-1" upper="1" effort="1" velocity="1"/>
+  </joint>
+  <joint name="flange" type="fixed"><parent link="upper"/><child link="tool"/>
+    <origin xyz="1 0 0"/></joint>
+</robot>"""
+
+
+def tool_of(vx300s, **changes):
+    from dataclasses import replace
+
+    return replace(vx300s.teleop_source("gamepad").jog.tool, **changes)
+
+
+def test_a_urdf_gives_the_same_kinematics_without_its_meshes(tmp_path, vx300s):
+    path = tmp_path / "robot.urdf"
+    path.write_text(URDF)
+    tool = tool_of(
+        vx300s,
+        model=str(path),
+        frame="tool",
+        tip_m=(0.2, 0.0, 0.0),
+        joints=(("waist", "shoulder"),),
+    )
+    model = ArmModel(tool)
+    position, _ = model.pose(np.array([np.pi / 2]))
+    np.testing.assert_allclose(position, [0, 1.2, 0.5], atol=1e-9)
+    jacobian = model.jacobian(np.array([0.0]))
+    np.testing.assert_allclose(jacobian[:, 0], [0, 1.2, 0, 0, 0, 1], atol=1e-9)
+
+
+def test_a_model_that_does_not_fit_is_refused_with_the_name(tmp_path, vx300s):
+    with pytest.raises(ArmModelError, match="no body 'gripper'"):
+        ArmModel(tool_of(vx300s, frame="gripper"))
+    with pytest.raises(ArmModelError, match="no joint 'vx300s_left/wast'.*waist"):
+        ArmModel(tool_of(vx300s, joints=(("waist", "vx300s_left/wast"),)))
+    with pytest.raises(ArmModelError, match="no joint 'cubes'.*cube"):
+        ArmModel(tool_of(vx300s, joints=(("waist", "cubes"),)))
+    with pytest.raises(ArmModelError, match="'cube'.*hinge or a slide"):
+        ArmModel(tool_of(vx300s, joints=(("waist", "cube"),)))
+    with pytest.raises(ArmModelError, match=r"absent\.urdf: No such file"):
+        ArmModel(tool_of(vx300s, model=str(tmp_path / "absent.urdf")))
+    broken = tmp_path / "broken.xml"
+    broken.write_text("<mujoco><worldbody><bod/></worldbody></mujoco>")
+    with pytest.raises(ArmModelError, match=r"broken\.xml: expected MJCF or URDF"):
+        ArmModel(tool_of(vx300s, model=str(broken)))
