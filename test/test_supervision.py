@@ -7,7 +7,7 @@ import pytest
 from rewact_ros.supervision.episodes import Control, Episode, EpisodeSettings, Outcome, Phase, Want
 from rewact_ros.supervision.monitor import MonitorSettings, ProgressMonitor
 
-HOLD, POLICY, RESET = (Control(mode, "", False) for mode in (1, 2, 4))
+HOLD, POLICY, HUMAN, RESET = (Control(mode, "", False) for mode in (1, 2, 3, 4))
 
 
 def feed(monitor, values, start_s=0.0, period_s=0.05):
@@ -140,3 +140,27 @@ def test_a_persons_verdict_overrides():
     r.episode.judge(Outcome.SUCCESS, "anna")
     assert r.episode.verdict.outcome is Outcome.SUCCESS and "anna" in r.episode.verdict.detail
     assert r.episode.want is Want.HOLD
+
+
+def test_a_persons_turn_neither_ends_the_episode_nor_costs_it_time():
+    r = Run(reset_motion=False, timeout_s=3.0, hold_timeout_s=1.0)
+    r.run(1.0)
+    r.obedient, r.control = False, HUMAN
+    r.run(10.0)
+    assert r.episode.verdict is None and r.episode.duration_s < 1.1
+    r.reward = 0.99
+    r.run(1.0)
+    assert r.episode.verdict.outcome is Outcome.SUCCESS
+
+
+def test_a_reset_motion_that_a_person_interrupts_is_not_over():
+    r = Run()
+    r.run(0.5)
+    r.obedient, r.control = False, HUMAN
+    r.run(1.0)
+    r.control = HOLD
+    assert r.run(0.2).phase is Phase.RESETTING
+    r.obedient = True
+    assert r.run(0.5).phase is Phase.RESETTING
+    r.reset_done()
+    assert r.episode.phase is not Phase.RESETTING

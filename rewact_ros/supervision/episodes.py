@@ -42,6 +42,7 @@ class Control:
 
     HOLD = 1
     POLICY = 2
+    HUMAN = 3
     RESET = 4
 
 
@@ -84,6 +85,7 @@ class Episode:
         self.running_since_s: float | None = None
         self.ended_s: float | None = None
         self._now_s: float | None = None
+        self._stepped_s: float | None = None
         self._phase_since_s: float | None = None
         self._seen_reset = False
         self._held_since_s: float | None = None
@@ -101,7 +103,7 @@ class Episode:
 
     @property
     def duration_s(self) -> float:
-        """Seconds of running so far, reset excluded."""
+        """Seconds of running so far, without the reset and without a person's turns."""
         if self.running_since_s is None or self._now_s is None:
             return 0.0
         return (self.ended_s or self._now_s) - self.running_since_s
@@ -130,12 +132,13 @@ class Episode:
 
     def step(self, now_s: float, control: Control | None) -> None:
         """Advance by one tick of the age clock."""
-        self._now_s = now_s
+        self._stepped_s, self._now_s = self._now_s, now_s
         if self._phase_since_s is None:
             self._phase_since_s = now_s
         if self.phase is Phase.DONE:
             return
-        if control is None or control.mode not in (Control.HOLD, Control.POLICY, Control.RESET):
+        in_control = (Control.HOLD, Control.POLICY, Control.HUMAN, Control.RESET)
+        if control is None or control.mode not in in_control:
             reason = "hil is silent" if control is None else control.reason
             self._end(Outcome.UNLABELLED, "hold", f"robot is not under control: {reason}")
             return
@@ -150,6 +153,8 @@ class Episode:
     def _step_resetting(self, control: Control, elapsed: float) -> None:
         if control.mode == Control.RESET:
             self._seen_reset = True
+        elif control.mode == Control.HUMAN:
+            self._seen_reset = False  # the motion was not finished
         elif self._seen_reset and not control.resume_required:
             self._enter(Phase.SCENE)
         elif elapsed > self.settings.reset_timeout_s or control.resume_required:
@@ -162,7 +167,11 @@ class Episode:
             self._end(Outcome.UNLABELLED, "error", "reset service did not answer")
 
     def _step_running(self, now_s: float, control: Control, elapsed: float) -> None:
-        if control.mode == Control.POLICY:
+        if control.mode == Control.HUMAN and self.running_since_s is not None:
+            # A person's turn costs the policy no time; what it achieves counts.
+            self.running_since_s += now_s - (self._stepped_s or now_s)
+            self._held_since_s = None
+        elif control.mode == Control.POLICY:
             self._held_since_s = None
             if self.running_since_s is None:
                 self.running_since_s = now_s
