@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewact_ros.control.chunks import Chunk, ChunkError, ChunkQueue
+from rewact_ros.control.chunks import Chunk
 from rewact_ros.control.limits import SafetyGate
 from rewact_ros.control.modes import TRANSITIONS, Event, Mode, ModeMachine
 from rewact_ros.control.path import CommandPath
@@ -17,83 +17,6 @@ from rewact_ros.control.watch import Now
 
 MS = 1_000_000
 HOME = np.array([0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 1.0])
-
-
-def ramp(stamp_ms, start, slope, epoch=1, steps=20, joints=1):
-    """A chunk whose value at time t (ms) is start + slope * (t - stamp)."""
-    values = start + slope * 50 * np.arange(steps)
-    return Chunk(stamp_ms * MS, epoch, np.repeat(values[:, None], joints, axis=1), 0.05)
-
-
-def queue(**kwargs):
-    q = ChunkQueue(1, **kwargs)
-    q.start_epoch(1, 0)
-    return q
-
-
-# Chunks -----------------------------------------------------------------------------------------
-
-
-def test_elapsed_steps_are_skipped_and_steps_interpolated():
-    q = queue(combine="replace")
-    q.add(ramp(0, 0.0, 1.0), 120 * MS)
-    assert q.sample(120 * MS)[0] == pytest.approx(120.0)
-    assert q.sample(130 * MS)[0] == pytest.approx(130.0)
-
-
-def test_no_chunk_covers_times_outside_its_steps():
-    q = queue(combine="replace", max_age_s=5.0)
-    q.add(ramp(100, 0.0, 1.0, steps=3), 100 * MS)
-    assert q.sample(99 * MS) is None
-    assert q.sample(200 * MS) is not None
-    assert q.sample(201 * MS) is None
-
-
-def test_ensembling_weighs_time_aligned_steps_oldest_first():
-    q = queue(combine="ensemble", coefficient=0.5)
-    q.add(ramp(0, 0.0, 0.0), 0)
-    q.add(ramp(50, 1.0, 0.0), 50 * MS)
-    w = np.exp(-0.5 * np.arange(2))
-    assert q.sample(60 * MS)[0] == pytest.approx(w[1] / w.sum())
-
-
-@pytest.mark.parametrize(
-    ("chunk", "words"),
-    [
-        (ramp(0, 0, 0, epoch=2), "epoch 2"),
-        (ramp(0, np.nan, 0), "not finite"),
-        (ramp(0, 0, 0, joints=2), "shape"),
-        (ramp(-600, 0, 0), "before its epoch"),
-        (ramp(700, 0, 0), "future"),
-        (Chunk(0, 1, np.zeros((0, 1)), 0.05), "no steps"),
-    ],
-)
-def test_a_chunk_that_must_not_drive_the_arm_is_refused_with_the_reason(chunk, words):
-    with pytest.raises(ChunkError, match=words):
-        queue().add(chunk, 0)
-
-
-def test_an_old_chunk_is_dropped():
-    q = queue(max_age_s=0.5)
-    q.add(ramp(0, 0.0, 0.0), 0)
-    assert q.sample(499 * MS) is not None
-    assert q.sample(501 * MS) is None
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    data=st.lists(st.floats(-2, 2), min_size=12, max_size=12),
-    when=st.integers(2, 149),
-    combine=st.sampled_from(["replace", "ensemble"]),
-)
-def test_the_output_stays_within_the_hull_of_its_chunks(data, when, combine):
-    q = queue(combine=combine)
-    values = np.array(data).reshape(3, 4)
-    for i, row in enumerate(values):
-        q.add(Chunk(i * MS, 1, row[:, None], 0.05), i * MS)
-    out = q.sample(when * MS)
-    assert out is not None
-    assert values.min() - 1e-9 <= out[0] <= values.max() + 1e-9
 
 
 # Safety gate ------------------------------------------------------------------------------------
