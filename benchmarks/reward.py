@@ -3,12 +3,14 @@
 The roll-outs are ones that no training saw, successes and failures; make them once by
 
     rewact eval --policy models/vx300s_pick_place --episodes 120 --seed 230000 --hold-s 1 \
-      --action-noise 0.05 --record datasets/vx300s_rollouts
+      --action-noise 0.04 --record datasets/vx300s_rollouts
 """
 
+import importlib.util
 import math
 import os
-from dataclasses import replace
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,8 @@ def run(bench: Bench) -> None:
     closed_loop(bench, 3 if bench.quick else 100)
     simulated(bench)
     real(bench, data / "g1_bottle")
+    if not bench.quick:
+        throughput(bench, share_dir() / "benchmarks" / "throughput.py")
 
 
 def parity(bench: Bench, folder: Path) -> None:
@@ -175,6 +179,19 @@ def evaluate(
     for predictor, error in evaluation.actions.items():
         label = f"{name}_action_l1_{predictor.replace(' ', '_')}"
         bench.add(label, error.mean, "contract units", n=len(evaluation.episodes))
+
+
+def throughput(bench: Bench, topic: Path) -> None:
+    """Training speed and what the reward head costs, as `rewact bench throughput` measures them."""
+    if not topic.is_file():
+        _missing(bench, "throughput", f"no {topic}")
+        return
+    spec = importlib.util.spec_from_file_location("benchmarks.throughput", topic)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    for name, figure in module.measure(False).items():
+        bench.add(f"training_{name}", **asdict(figure))
 
 
 def _missing(bench: Bench, what: str, why: str) -> None:
