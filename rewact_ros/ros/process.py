@@ -9,6 +9,8 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from rewact_ros.ros.loop import ControlLoop
+
 CONFIGURATION_FAULT = 2
 # Longest time until a node notices that it should end.
 WAKE_S = 0.2
@@ -18,12 +20,12 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
     """Run a node until SIGINT or SIGTERM, then destroy it.
 
     Args:
-        make: builds the node; its `close()`, if it has one, is called before it is destroyed.
+        make: builds the node; its `close()`, if it has one, is called before it is destroyed. A
+            node with a `loop` (see `ControlLoop`) is run by that, every other by an executor.
         faults: exceptions of `make` that mean a wrong configuration: printed without a traceback,
             and the process exits with 2, so that bring-up does not start it again.
     """
     rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
-    executor = SingleThreadedExecutor()
     stopping = False
 
     def stop(signum: int, frame: object) -> None:
@@ -36,9 +38,14 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
     node: Node | None = None
     try:
         node = make()
-        executor.add_node(node)
-        while not stopping:
-            executor.spin_once(timeout_sec=WAKE_S)
+        loop = getattr(node, "loop", None)
+        if isinstance(loop, ControlLoop):
+            loop.run(lambda: stopping)
+        else:
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            while not stopping:
+                executor.spin_once(timeout_sec=WAKE_S)
     except faults as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         code = CONFIGURATION_FAULT
