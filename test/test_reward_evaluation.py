@@ -147,6 +147,14 @@ def test_a_perfect_predictor_gets_perfect_figures(truth):
     assert "coverage" not in figures
 
 
+def test_a_second_attempt_does_not_count_as_undisturbed(truth):
+    labels = task_progress(200, 84, success_frame=170, failure_frame=45, resume_frame=80)
+    retried = episode(9, labels.astype(float), True)
+    figures = judge([*truth, retried], [Curve(e.labels) for e in [*truth, retried]]).figures
+    assert figures["voc_success"].n == 5 and figures["voc_undisturbed"].n == 4
+    assert figures["voc_undisturbed"].value > 0.99 > figures["voc_success"].value
+
+
 def test_a_clock_orders_time_perfectly_and_tells_no_success_from_failure(truth):
     ramp = np.linspace(0, 1, 120)
     figures = judge(truth, [Curve(ramp) for _ in truth]).figures

@@ -22,6 +22,7 @@ from .reward_evaluation import Scored
 COLUMNS = {
     "mae": ("MAE", 3),
     "voc_success": ("VOC successes", 2),
+    "voc_undisturbed": ("VOC undisturbed", 2),
     "voc_failure": ("VOC failures", 2),
     "roc_auc": ("ROC-AUC", 3),
     "pr_auc": ("PR-AUC", 3),

@@ -107,7 +107,8 @@ def judge(episodes: Sequence[LabelledEpisode], curves: Sequence[Curve]) -> Judge
     - ``mae``: mean over episodes of the mean absolute error over labelled frames;
     - ``voc_success``, ``voc_failure``: value-order correlation (GVL, arXiv:2411.04549), Spearman of
       progress with time, mean over episodes. Of a success only the frames up to the first that is
-      labelled 1 count, as after it there is no order to be found;
+      labelled 1 count, as after it there is no order to be found. ``voc_undisturbed``: of the
+      successes whose label never falls, since a second attempt rightly breaks the order;
     - ``roc_auc``, ``pr_auc``: of the episode's score against its outcome. The score is the largest
       value that filtered progress stays above for the supervisor's dwell window, so the highest
       threshold at which it would have been called complete;
@@ -178,12 +179,15 @@ def _errors(episodes: Sequence[LabelledEpisode], curves: Sequence[Curve]) -> dic
 
 
 def _order(episodes: Sequence[LabelledEpisode], curves: Sequence[Curve]) -> dict[str, Scored]:
-    found: dict[str, list[float]] = {"voc_success": [], "voc_failure": []}
+    found: dict[str, list[float]] = {"voc_success": [], "voc_undisturbed": [], "voc_failure": []}
     for episode, curve in zip(episodes, curves, strict=True):
         done = _done_frame(episode) if episode.succeeds else None
         upto = slice(None if done is None else done + 1)
         name = "voc_success" if episode.succeeds else "voc_failure"
-        found[name].append(metrics.spearman(episode.times_s[upto], curve.progress[upto]))
+        order = metrics.spearman(episode.times_s[upto], curve.progress[upto])
+        found[name].append(order)
+        if episode.succeeds and not metrics.falls(episode.labels, DROP):
+            found["voc_undisturbed"].append(order)
     return {name: Scored(*_mean(values)) for name, values in found.items()}
 
 
