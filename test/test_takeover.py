@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_control import MS, Robot, check_limits
 
 from rewact_ros.control.human import TeleopInput
-from rewact_ros.control.modes import Mode
+from rewact_ros.control.modes import Mode, ModeMachine
 from rewact_ros.control.motion import Handover
 
 LEADER = "leader"
@@ -303,3 +304,8 @@ def test_at_random_takeovers_and_releases_the_wire_keeps_every_limit(vx300s, see
             cell.leader = cell.leader + rng.normal(0, 0.01, 7)
             cell.run(20)
     check_limits(vx300s, cell.wire)
+
+
+def test_the_documented_state_diagram_is_the_table():
+    text = (ROOT / "docs" / "command-path.md").read_text()
+    assert ModeMachine.diagram() in text
