@@ -77,6 +77,7 @@ def train(
     ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="Torch threads on a CPU.")] = 1,
+    log_every: Annotated[int, typer.Option(min=1, help="Steps between log entries.")] = 50,
     val_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 500,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
     test_every: Annotated[
@@ -141,6 +142,7 @@ def train(
         threads=threads,
         workers=workers,
         frame_cache=not no_cache,
+        log_every=log_every,
         val_every=val_every,
         save_every=save_every,
         test_every=test_every,

@@ -19,7 +19,6 @@ from rewact_ros.policy import RewACTPolicy, make_rewact_pre_post_processors
 from rewact_ros.policy.checkpoint import save_policy
 
 from .batches import TrainingBatches
-from .closed_loop import require_simulated_task, simulated_success
 from .demonstrations import Demonstrations, load_demonstrations, parse_episodes, split_episodes
 from .faults import machine_faults_told
 from .policy_settings import fit_to_dataset, parse_policy
@@ -96,6 +95,8 @@ class _Training:
                 f"a frame for each), got {settings.batch_size}, {len(self.train_rows)} frames"
             )
         if settings.test_every and self.main:
+            from .closed_loop import require_simulated_task  # needs the simulator
+
             require_simulated_task(self.data)
 
     def _open_frames(self, image_size: tuple[int, int] | None, cache: Path | None) -> None:
@@ -151,10 +152,14 @@ class _Training:
             mininterval=1,
             disable=not self.show_progress,
         ) as bar:
-            for step, item in enumerate(batches, self.first_step):
+            items = iter(batches)
+            for step in range(self.first_step, self.settings.steps):
+                started = time.monotonic()
+                item = next(items)
                 if isinstance(item, Exception):
                     raise item
                 scalars = self._step(step, *item)
+                scalars["step_s"] = time.monotonic() - started
                 bar.update()
                 if log is not None:
                     self._after_step(step + 1, scalars, log, bar, begun)
@@ -192,6 +197,8 @@ class _Training:
         if len(self.val_rows) and (done % settings.val_every == 0 or last):
             figures |= evaluate(*arguments, self.val_rows)
         if settings.test_every and (done % settings.test_every == 0 or last):
+            from .closed_loop import simulated_success
+
             figures |= simulated_success(*arguments, settings)
         if figures:
             log.add("val", figures, done)

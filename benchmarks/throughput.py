@@ -1,0 +1,280 @@
+"""Training throughput beside stock `lerobot-train --policy.type=act`, and what the head costs.
+
+Comparisons on the real G1 videos (480x640, AV1) with one network for both (ResNet-18 without
+pretrained weights and the transformer that `rewact train` takes by default), the same episodes,
+batch and workers:
+
+- small: both feed 120x160 to the network; stock resizes in its loader (`image_transforms`);
+- full: both feed 480x640, where the network takes nearly all of the time;
+- default: each as its user would run it: stock at 480x640 (ACT has no resize), ours at 120x160.
+
+Ours trains with reward head and averaged weights on, which stock ACT has not.
+"""
+
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from rewact_ros.cli.bench import Bench, Figure
+from rewact_ros.share import share_dir
+
+SMALL = (120, 160)
+NETWORK = {
+    "vision_backbone": "resnet18",
+    "dim_model": "128",
+    "n_heads": "4",
+    "dim_feedforward": "512",
+    "n_encoder_layers": "2",
+    "n_decoder_layers": "2",
+    "use_vae": "false",
+    "chunk_size": "20",
+}
+BATCH, EPISODES = 8, (0, 1)
+HEADS = ("none", "sigmoid", "distributional")
+_RESIZE = (
+    '{"resize": {"weight": 1.0, "type": "Resize", "kwargs": {"size": [%d, %d], "antialias": true}}}'
+)
+_STEP = re.compile(r" step:(\d+) .*updt_s:([\d.]+) data_s:([\d.]+)")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One way to set stock and ours side by side.
+
+    Attributes:
+        stock_size, our_size: what the network sees (height, width), None for the camera's own.
+        workers: of either.
+        steps, warm_up: of a run, and how many of them are left out.
+        cache_off: also measure ours without the frame cache.
+        goals: of the ratios with the cache and without.
+    """
+
+    name: str
+    stock_size: tuple[int, int] | None
+    our_size: tuple[int, int] | None
+    workers: int
+    steps: int
+    warm_up: int
+    cache_off: bool = False
+    goals: tuple[str, str] = ("", "")
+
+
+def run(bench: Bench) -> None:
+    """Measure throughput and the head's cost."""
+    bench.settings.update(
+        data="g1_bottle episodes 0:2", batch=BATCH, network=NETWORK, torch_threads=1
+    )
+    bench.figures |= measure(bench.quick)
+
+
+def measure(quick: bool) -> dict[str, Figure]:
+    """Measure all; a quick run takes one comparison, a few steps and no repeats."""
+    data = Path(os.environ.get("REWACT_DATA", share_dir().parent / "shared" / "data")) / "g1_bottle"
+    figures = head_cost(rounds=6 if quick else 40)
+    if not data.is_dir():
+        typer.echo(f"  throughput: no videos at {data}; set REWACT_DATA")
+        return figures
+    cores = os.cpu_count() or 1
+    plan = [Comparison("small_no_workers", SMALL, SMALL, 0, 8, 2, goals=("≥ 3", ""))]
+    if not quick:
+        plan = [
+            Comparison("small", SMALL, SMALL, cores, 40, 16, True, ("≥ 3", "≥ 0.97")),
+            Comparison("small_no_workers", SMALL, SMALL, 0, 30, 4, True, ("≥ 3", "≥ 0.97")),
+            Comparison("full", None, None, cores, 10, 5, True, ("", "≥ 0.97")),
+            Comparison("default", None, SMALL, cores, 10, 5, goals=("≥ 3", "")),
+        ]
+    with tempfile.TemporaryDirectory() as folder:
+        for comparison in plan:
+            figures |= compare(comparison, data, Path(folder), repeats=1 if quick else 3)
+    return figures
+
+
+def compare(comparison: Comparison, data: Path, folder: Path, repeats: int) -> dict[str, Figure]:
+    """Run stock, ours cached and ours uncached in turn, ``repeats`` times over."""
+    speeds: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        speeds.setdefault("stock", []).append(_stock(comparison, data, folder))
+        speeds.setdefault("cache", []).append(_ours(comparison, data, folder, cached=True))
+        if comparison.cache_off:
+            speeds.setdefault("no_cache", []).append(_ours(comparison, data, folder, cached=False))
+    figures = {
+        f"throughput_{comparison.name}_{which}": _figure(values, "samples/s")
+        for which, values in speeds.items()
+    }
+    for which, goal in zip(("cache", "no_cache"), comparison.goals, strict=True):
+        ratios = [o / s for o, s in zip(speeds.get(which, []), speeds["stock"], strict=False)]
+        if ratios:
+            name = f"throughput_{comparison.name}_{which}_over_stock"
+            figures[name] = _figure(ratios, "ratio", goal)
+    for name, figure in figures.items():
+        typer.echo(f"  {name}: {figure.value:.3g} {figure.unit}")
+    return figures
+
+
+def _figure(values: list[float], unit: str, goal: str = "") -> Figure:
+    middle = statistics.median(values)
+    return Figure(middle, unit, goal, len(values), min(values), max(values))
+
+
+def _stock(comparison: Comparison, data: Path, folder: Path) -> float:
+    """Samples per second of `lerobot-train`, from the times that it logs itself."""
+    out = Path(tempfile.mkdtemp(dir=folder)) / "run"
+    arguments = {
+        "policy.type": "act",
+        "policy.push_to_hub": "false",
+        "policy.device": "cpu",
+        "policy.pretrained_backbone_weights": "null",
+        "dataset.repo_id": "local/g1_bottle",
+        "dataset.root": data,
+        "dataset.episodes": list(EPISODES),
+        "batch_size": BATCH,
+        "num_workers": comparison.workers,
+        "steps": comparison.steps,
+        "log_freq": 1,
+        "save_checkpoint": "false",
+        "env_eval_freq": 0,
+        "wandb.enable": "false",
+        "output_dir": out,
+        **{f"policy.{name}": value for name, value in NETWORK.items()},
+        "policy.n_action_steps": NETWORK["chunk_size"],
+    }
+    if comparison.stock_size is not None:
+        arguments |= {
+            "dataset.image_transforms.enable": "true",
+            "dataset.image_transforms.max_num_transforms": 1,
+            "dataset.image_transforms.tfs": _RESIZE % comparison.stock_size,
+        }
+    text = _execute(["lerobot-train", *(f"--{k}={v}" for k, v in arguments.items())])
+    steps = [(int(n), float(a) + float(b)) for n, a, b in _STEP.findall(text)]
+    return _speed([seconds for number, seconds in steps if number > comparison.warm_up], text)
+
+
+def _ours(comparison: Comparison, data: Path, folder: Path, cached: bool) -> float:
+    """Samples per second of `rewact train`, from its own log."""
+    out = Path(tempfile.mkdtemp(dir=folder)) / "run"
+    policy = dict(NETWORK)
+    if comparison.our_size is not None:
+        policy["image_size"] = str(list(comparison.our_size))
+    arguments = {
+        "dataset": data,
+        "out": out,
+        "episodes": f"{EPISODES[0]}:{EPISODES[-1] + 1}",
+        "val-fraction": 0,
+        "batch-size": BATCH,
+        "workers": comparison.workers,
+        "steps": comparison.steps,
+        "log-every": 1,
+        "device": "cpu",
+        "cache": folder / "cache",
+    }
+    command = ["rewact", "train", "--progress-ramp", *(() if cached else ("--no-cache",))]
+    for name, value in arguments.items():
+        command += [f"--{name}", str(value)]
+    for name, value in policy.items():
+        command += ["--policy", f"{name}={value}"]
+    text = _execute(command)
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = EventAccumulator(str(out / "tensorboard"))
+    log.Reload()
+    seconds = [
+        event.value for event in log.Scalars("train/step_s") if event.step > comparison.warm_up
+    ]
+    shutil.rmtree(out)
+    return _speed(seconds, text)
+
+
+def _execute(command: list[str]) -> str:
+    """Run a command of this environment offline with one torch thread; returns what it printed."""
+    program = Path(sys.executable).parent / command[0]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "400"}
+    done = subprocess.run(
+        [str(program), *command[1:]],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stdout[-2000:]}")
+    return done.stdout
+
+
+def _speed(seconds: list[float], text: str) -> float:
+    if not seconds:
+        raise RuntimeError(f"no step times in the log: {text[-2000:]}")
+    return BATCH * len(seconds) / sum(seconds)
+
+
+def head_cost(rounds: int) -> dict[str, Figure]:
+    """Cost of the reward heads in % of a whole training step, heads in turn within every round.
+
+    On the network that `rewact train` takes by default (small CNN, d=128), two cameras of 96x96,
+    batch 32: the smallest network, so the largest share.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    steps = {head: _training_step(head) for head in HEADS}
+    seconds: dict[str, list[float]] = {head: [] for head in HEADS}
+    for number in range(rounds + 2):
+        shift = number % len(HEADS)  # no head is always the one after a pause
+        for head in HEADS[shift:] + HEADS[:shift]:
+            started = time.perf_counter()
+            steps[head]()
+            if number >= 2:
+                seconds[head].append(time.perf_counter() - started)
+    base = statistics.median(seconds["none"])
+    figures = {"train_step_without_head": Figure(1e3 * base, "ms", n=rounds)}
+    for head in HEADS[1:]:
+        extra = [100 * (a - b) / b for a, b in zip(seconds[head], seconds["none"], strict=True)]
+        low, _, high = statistics.quantiles(extra, n=4)
+        cost = 100 * (statistics.median(seconds[head]) / base - 1)
+        figures[f"head_cost_{head}"] = Figure(cost, "% of a step", "≤ 3", rounds, low, high)
+    for name, figure in figures.items():
+        typer.echo(f"  {name}: {figure.value:.3g} {figure.unit}")
+    return figures
+
+
+def _training_step(head: str):
+    """A function that does one step of a policy with this head on a fixed random batch."""
+    import torch
+    from lerobot.configs.types import FeatureType, PolicyFeature
+
+    from rewact_ros.policy import RewACTConfig, RewACTPolicy
+
+    cameras = [f"observation.images.{name}" for name in ("front", "wrist")]
+    config = RewACTConfig(reward_head=head, device="cpu")
+    config.input_features = {
+        "observation.state": PolicyFeature(FeatureType.STATE, (7,)),
+        **{camera: PolicyFeature(FeatureType.VISUAL, (3, 96, 96)) for camera in cameras},
+    }
+    config.output_features = {"action": PolicyFeature(FeatureType.ACTION, (7,))}
+    torch.manual_seed(0)
+    policy = RewACTPolicy(config).train()
+    optimizer = torch.optim.AdamW(policy.get_optim_params(), lr=1e-4)
+    batch = {
+        "observation.state": torch.randn(32, 7),
+        "action": torch.randn(32, config.chunk_size, 7),
+        "next.reward": torch.rand(32),
+        **{camera: torch.rand(32, 3, 96, 96) for camera in cameras},
+    }
+
+    def step() -> None:
+        loss, _ = policy(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 10.0)
+        optimizer.step()
+
+    return step
