@@ -5,11 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from rewact_ros.control.chunks import Chunk
-from rewact_ros.control.limits import SafetyGate
 from rewact_ros.control.modes import TRANSITIONS, Event, Mode, ModeMachine
 from rewact_ros.control.path import CommandPath
 from rewact_ros.control.timing import DurationHistogram
@@ -17,19 +14,6 @@ from rewact_ros.control.watch import Now
 
 MS = 1_000_000
 HOME = np.array([0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 1.0])
-
-
-# Safety gate ------------------------------------------------------------------------------------
-
-
-def run_gate(contract, targets):
-    gate = SafetyGate(contract.limits, 0.01)
-    gate.start(HOME)
-    sent = [HOME]
-    for target in targets:
-        gated = gate.apply(target)
-        sent.append(gate.brake() if gated is None else gated.command)
-    return np.array(sent)
 
 
 def check_limits(contract, sent):
@@ -40,39 +24,6 @@ def check_limits(contract, sent):
     assert (sent >= limits.low - 1e-9).all() and (sent <= limits.high + 1e-9).all()
     assert (np.abs(velocity) <= limits.velocity + 1e-6).all()
     assert (np.abs(acceleration) <= limits.acceleration + 1e-4).all()
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 1.0, 10.0, 1e9]))
-def test_whatever_is_asked_the_wire_stays_within_all_limits(vx300s, seed, scale):
-    rng = np.random.default_rng(seed)
-    targets = HOME + scale * np.repeat(rng.normal(size=(8, 7)), 25, axis=0)
-    check_limits(vx300s, run_gate(vx300s, targets))
-
-
-def test_a_non_finite_target_is_rejected_not_clipped(vx300s):
-    gate = SafetyGate(vx300s.limits, 0.01)
-    gate.start(HOME)
-    for bad in (np.nan, np.inf, -np.inf):
-        target = HOME.copy()
-        target[3] = bad
-        assert gate.apply(target) is None
-    assert gate.apply(np.zeros(3)) is None
-    assert gate.position.tolist() == HOME.tolist()
-
-
-def test_a_gentle_motion_passes_unchanged(vx300s):
-    t = np.arange(300)[:, None] * 0.01
-    targets = HOME + 0.3 * (1 - np.cos(t)) * np.array([1, 1, -1, 1, 1, 1, 0])
-    sent = run_gate(vx300s, targets)[1:]
-    assert np.abs(sent - targets).max() < 1e-6
-
-
-def test_after_a_clipped_step_the_target_is_reached_without_ringing(vx300s):
-    target = HOME + np.array([0.5, 0, 0, 0, 0, 0, 0])
-    sent = run_gate(vx300s, [target] * 150)
-    assert sent[-1][0] == pytest.approx(0.5, abs=1e-6)
-    assert sent[:, 0].max() <= 0.5 + 1e-3
 
 
 # Modes ------------------------------------------------------------------------------------------

@@ -1,43 +1,101 @@
-"""The safety gate: the last thing between any command source and the robot."""
+"""The safety gates: the last thing between any command source and the robot."""
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rewact_ros.contract.schema import Limits
+from rewact_ros.contract.schema import Contract, ContractError, Limits
+from rewact_ros.control.violations import Violation, ViolationCounts, beyond, non_finite
 
 FloatArray = NDArray[np.float64]
-# Rounding must not count as a violation.
+# Below this a joint is at rest.
 TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
 class Gated:
-    """What goes out (A,), and whether the gate had to change it."""
+    """What goes out (A,), whether it is not what was asked, and what was asked beyond a limit.
+
+    The two differ: after a violation the gate catches up, so that commands within all limits are
+    changed too.
+    """
 
     command: FloatArray
     clipped: bool
+    violations: tuple[Violation, ...] = ()
+
+
+def make_gate(contract: Contract) -> "SafetyGate | VelocityGate":
+    """The gate of a robot.
+
+    Raises:
+        ContractError: some of its joints are commanded by position and others by velocity.
+    """
+    kinds = sorted({part.command for part in contract.action})
+    if len(kinds) > 1:
+        raise ContractError(
+            f"action.command: expected the same for all parts, got {' and '.join(kinds)}; a "
+            "robot that has both needs a hil and a contract for each"
+        )
+    gate = VelocityGate if kinds == ["velocity"] else SafetyGate
+    return gate(contract.limits, 1.0 / contract.command_rate_hz)
+
+
+def start_jump(command: FloatArray, measured: FloatArray, contract: Contract) -> str:
+    """Why a first position command lies too far from the measured joints, or an empty string.
+
+    Args:
+        command, measured: (A,) in action order and joint units.
+    """
+    limit = contract.limits.start_jump
+    excess = np.abs(command - measured) - limit
+    if (excess <= 0).all():  # False for NaN
+        return ""
+    i = int(np.argmax(excess))
+    return (
+        f"{contract.action_names[i]} commanded to {command[i]:.3f}, measured "
+        f"{measured[i]:.3f}, max_start_jump {limit[i]:g}"
+    )
+
+
+def braking_speed(distance: FloatArray, step: FloatArray, period_s: float) -> FloatArray:
+    """Largest speed from which braking, in whole ticks, ends within `distance` ≥ 0.
+
+    With k further ticks of braking by `step`: (k + 1) v - k (k + 1) / 2 · step = distance / dt.
+    """
+    reach = distance / period_s
+    k = np.floor((np.sqrt(1 + 8 * reach / step) - 1) / 2)
+    return np.asarray(reach / (k + 1) + step * k / 2)
+
+
+def _clip(values: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """As `np.clip`, at a third of its cost for a few joints."""
+    return np.asarray(np.minimum(np.maximum(values, low), high))
 
 
 class SafetyGate:
-    """Tracks the stream of sent commands and bounds every next one.
+    """Tracks the stream of sent positions and bounds every next one.
 
     Order: finite → position → velocity → acceleration. The velocity towards a position limit is
     kept low enough to brake before it, so the acceleration limit never pushes a command out.
-    A non-finite command is rejected, never clipped. Position interfaces.
+    A non-finite command is rejected, never clipped.
 
     Args:
         limits: (A,) arrays in joint units, unit/s, unit/s².
-        period_s: time between two commands.
+        period_s: time between two commands; targets are taken to lie as far apart.
     """
 
     def __init__(self, limits: Limits, period_s: float) -> None:
+        self.counts = ViolationCounts()
         self._limits = limits
         self._dt = period_s
+        self._step = limits.acceleration * period_s
         self._position: FloatArray | None = None
         self._velocity = np.zeros_like(limits.low)
-        self._target: FloatArray | None = None
+        # What the source asked last, within position and velocity limits.
+        self._target = self._asked_velocity = self._velocity
 
     @property
     def position(self) -> FloatArray:
@@ -48,7 +106,7 @@ class SafetyGate:
 
     @property
     def velocity(self) -> FloatArray:
-        """Of the last two commands, (A,) unit/s."""
+        """Velocity of the last command, (A,) in unit/s."""
         return self._velocity
 
     @property
@@ -58,57 +116,186 @@ class SafetyGate:
 
     def start(self, measured: FloatArray) -> None:
         """Begin a stream at rest from the measured joints (A,), clamped into the limits."""
-        self._position = np.clip(measured, self._limits.low, self._limits.high)
-        self._velocity = np.zeros_like(self._position)
+        self._position = _clip(measured, self._limits.low, self._limits.high)
+        self._velocity = self._asked_velocity = np.zeros_like(self._position)
         self._target = self._position
 
     def stop_stream(self) -> None:
         """Forget the stream, when falling silent."""
-        self._position = self._target = None
-        self._velocity = np.zeros_like(self._velocity)
+        self._position = None
+        self._velocity = self._asked_velocity = np.zeros_like(self._velocity)
 
-    def apply(self, target: FloatArray) -> Gated | None:
+    def check(
+        self, target: FloatArray, measured: FloatArray | None = None
+    ) -> tuple[Violation, ...]:
+        """What a next target (A,) asks beyond the limits, changing nothing.
+
+        Velocity and acceleration are those of the source: from its last target (or from where a
+        stop has come to) to this one. The measured joints make no difference to positions.
+        """
+        return non_finite(target, len(self.position)) or self._judge(target)[2]
+
+    def _judge(self, target: FloatArray) -> tuple[FloatArray, FloatArray, tuple[Violation, ...]]:
+        limits = self._limits
+        wanted = _clip(target, limits.low, limits.high)
+        asked = (wanted - self._target) / self._dt
+        allowed = _clip(asked, -limits.velocity, limits.velocity)
+        change = (allowed - self._asked_velocity) / self._dt
+        bounded = _clip(change, -limits.acceleration, limits.acceleration)
+        violations = beyond(
+            ("position", target, wanted),
+            ("velocity", asked, allowed),
+            ("acceleration", change, bounded),
+        )
+        return wanted, allowed, violations
+
+    def apply(self, target: FloatArray, measured: FloatArray | None = None) -> Gated | None:
         """Bound the next command; None when the target is not finite (the caller brakes).
 
         The closing speed towards the target is bounded by what can be braked away, so a clipped
-        step is followed without ringing.
+        step is followed without ringing. `check` says which joint was not finite.
         """
-        position, limits, dt = self.position, self._limits, self._dt
-        if target.shape != position.shape or not np.isfinite(target).all():
+        position = self.position
+        rejected = non_finite(target, len(position))
+        if rejected:
+            self.counts.add(rejected)
             return None
-        wanted = np.clip(target, limits.low, limits.high)
-        previous = wanted if self._target is None else self._target
-        error = previous - position
-        closing = np.clip(error / dt, -self._braking_speed(error), self._braking_speed(error))
-        speed = (wanted - previous) / dt + closing
-        self._target = wanted
+        wanted, asked_velocity, violations = self._judge(target)
+        if violations:
+            self.counts.add(violations)
+        error = self._target - position
+        reachable = braking_speed(np.abs(error), self._step, self._dt)
+        closing = _clip(error / self._dt, -reachable, reachable)
+        speed = (wanted - self._target) / self._dt + closing
+        self._target, self._asked_velocity = wanted, asked_velocity
         sent = self._advance(speed)
-        return Gated(sent, bool(np.any(np.abs(sent - target) > 1e-6)))
+        return Gated(sent, bool(np.any(np.abs(sent - target) > 1e-6)), violations)
 
     def brake(self) -> FloatArray:
         """Next command of a stop at the acceleration limit; constant once at rest."""
         sent = self._advance(np.zeros_like(self._velocity))
-        self._target = sent
+        self._target, self._asked_velocity = sent, self._velocity
         return sent
-
-    def _braking_speed(self, distance: FloatArray) -> FloatArray:
-        """Largest speed from which braking, in whole ticks, ends within `distance`.
-
-        With k further ticks of braking: (k + 1) v - k (k + 1) / 2 · a·dt = distance / dt.
-        """
-        step = self._limits.acceleration * self._dt
-        reach = np.abs(distance) / self._dt
-        k = np.floor((np.sqrt(1 + 8 * reach / step) - 1) / 2)
-        return np.asarray(reach / (k + 1) + step * k / 2)
 
     def _advance(self, speed: FloatArray) -> FloatArray:
         position, limits, dt = self.position, self._limits, self._dt
-        step = limits.acceleration * dt
-        speed = np.clip(speed, -limits.velocity, limits.velocity)
-        up = self._braking_speed(np.maximum(limits.high - position, 0))
-        down = self._braking_speed(np.maximum(position - limits.low, 0))
-        speed = np.clip(speed, -down, up)
-        speed = np.clip(speed, self._velocity - step, self._velocity + step)
-        self._position = np.clip(position + speed * dt, limits.low, limits.high)
+        speed = _clip(speed, -limits.velocity, limits.velocity)
+        up = braking_speed(np.maximum(limits.high - position, 0), self._step, dt)
+        down = braking_speed(np.maximum(position - limits.low, 0), self._step, dt)
+        speed = _clip(speed, -down, up)
+        speed = _clip(speed, self._velocity - self._step, self._velocity + self._step)
+        self._position = _clip(position + speed * dt, limits.low, limits.high)
         self._velocity = (self._position - position) / dt
         return self._position
+
+
+class VelocityGate:
+    """Tracks the stream of sent velocities and bounds every next one.
+
+    Order: finite → velocity → position → acceleration. Towards a position limit the velocity is
+    kept low enough to brake before it, counted from the *measured* joints and from what has been
+    sent but cannot show in them yet. The acceleration limit is never exceeded, so a joint that is
+    pushed over its limit is not stopped more abruptly: it may only move back.
+
+    Args:
+        limits: (A,) arrays in joint units, unit/s, unit/s².
+        period_s: time between two commands.
+        delay_s: longest time from a command until the measured joints show its effect.
+    """
+
+    def __init__(self, limits: Limits, period_s: float, delay_s: float = 0.05) -> None:
+        self.counts = ViolationCounts()
+        self._limits = limits
+        self._dt = period_s
+        self._step = limits.acceleration * period_s
+        self._velocity = np.zeros_like(limits.low)
+        self._asked = self._velocity
+        self._started = False
+        self._unseen: deque[FloatArray] = deque(maxlen=int(np.ceil(delay_s / period_s - 1e-9)))
+
+    @property
+    def velocity(self) -> FloatArray:
+        """Last command, (A,) in unit/s; zero before the first."""
+        return self._velocity
+
+    @property
+    def moving(self) -> bool:
+        """Whether the last command was other than zero."""
+        return bool(np.any(np.abs(self._velocity) > TOLERANCE))
+
+    def start(self, measured: FloatArray) -> None:
+        """Begin a stream at rest; the measured joints (A,) may be anywhere."""
+        self._velocity = self._asked = np.zeros_like(self._limits.low)
+        self._unseen.clear()
+        self._started = True
+
+    def stop_stream(self) -> None:
+        """Forget the stream, when falling silent."""
+        self.start(self._velocity)
+        self._started = False
+
+    def check(self, target: FloatArray, measured: FloatArray) -> tuple[Violation, ...]:
+        """What a next target (A,) asks beyond the limits at these measured joints (A,).
+
+        Changes nothing. A `position` violation is a velocity too high to stop before the limit.
+        """
+        joints = len(self._velocity)
+        return (
+            non_finite(target, joints)
+            or non_finite(measured, joints)
+            or self._judge(target, measured)[2]
+        )
+
+    def _judge(
+        self, target: FloatArray, measured: FloatArray
+    ) -> tuple[FloatArray, FloatArray, tuple[Violation, ...]]:
+        limits = self._limits
+        asked = _clip(target, -limits.velocity, limits.velocity)
+        down, up = self._towards_limits(measured)
+        wanted = _clip(asked, -down, up)
+        change = (asked - self._asked) / self._dt
+        violations = beyond(
+            ("velocity", target, asked),
+            ("position", asked, wanted),
+            ("acceleration", change, _clip(change, -limits.acceleration, limits.acceleration)),
+        )
+        return wanted, asked, violations
+
+    def apply(self, target: FloatArray, measured: FloatArray) -> Gated | None:
+        """Bound the next command; None when target or joints are not finite (the caller brakes).
+
+        Raises:
+            RuntimeError: before `start`.
+        """
+        if not self._started:
+            raise RuntimeError("the safety gate has no stream: call start() when arming")
+        joints = len(self._velocity)
+        rejected = non_finite(target, joints) or non_finite(measured, joints)
+        if rejected:
+            self.counts.add(rejected)
+            return None
+        wanted, self._asked, violations = self._judge(target, measured)
+        if violations:
+            self.counts.add(violations)
+        sent = self._advance(wanted)
+        return Gated(sent, bool(np.any(np.abs(sent - target) > 1e-6)), violations)
+
+    def brake(self) -> FloatArray:
+        """Next command of a stop at the acceleration limit; zero once at rest."""
+        self._asked = self._advance(np.zeros_like(self._velocity))
+        return self._asked
+
+    def _towards_limits(self, measured: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Largest speeds down and up (A,) that still end within the position limits."""
+        unseen = np.array(self._unseen).reshape(-1, len(measured)) * self._dt
+        room_up = self._limits.high - measured - np.maximum(unseen, 0).sum(axis=0)
+        room_down = measured - self._limits.low + np.minimum(unseen, 0).sum(axis=0)
+        return (
+            braking_speed(np.maximum(room_down, 0), self._step, self._dt),
+            braking_speed(np.maximum(room_up, 0), self._step, self._dt),
+        )
+
+    def _advance(self, wanted: FloatArray) -> FloatArray:
+        self._velocity = _clip(wanted, self._velocity - self._step, self._velocity + self._step)
+        self._unseen.append(self._velocity)
+        return self._velocity

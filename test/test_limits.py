@@ -1,0 +1,305 @@
+"""The safety gates: whatever is asked, the wire stays within every limit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rewact_ros.contract import ContractError
+from rewact_ros.contract.schema import Limits, OnViolation
+from rewact_ros.control.limits import SafetyGate, VelocityGate, make_gate, start_jump
+from rewact_ros.control.violations import KINDS, Violation, worst
+
+DT = 0.01
+HOME = np.array([0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 1.0])
+EXTREME = [np.nan, np.inf, -np.inf, 1e9, -1e9, 1e308, -1e308, 5e-324]
+
+
+def limits_of(rng, joints=5):
+    """Random limits, from sluggish to snappy joints."""
+    low, width = rng.uniform(-3, 0, joints), 10 ** rng.uniform(-1, 1, joints)
+    return Limits(
+        low=low,
+        high=low + width,
+        velocity=10 ** rng.uniform(-1, 1, joints),
+        acceleration=10 ** rng.uniform(-0.5, 2.5, joints),
+        start_jump=np.full(joints, 0.2),
+    )
+
+
+def hostile(rng, steps, joints, scale):
+    """Targets that hold, jump, drift and hold values that no robot can reach: (steps, joints)."""
+    held = np.repeat(rng.normal(size=(steps // 20 + 1, joints)), 20, axis=0)[:steps]
+    targets = scale * (held + 0.05 * rng.normal(size=(steps, joints)).cumsum(axis=0))
+    bad = rng.random((steps, joints)) < 0.01
+    targets[bad] = rng.choice(EXTREME, bad.sum())
+    return targets
+
+
+def drive(gate, targets, rng, measured=None):
+    """Commands sent for the targets; rejected ones brake, as do some stops in between."""
+    sent, braking = [], 0
+    for target in targets:
+        if braking == 0 and rng.random() < 0.01:
+            braking = rng.integers(1, 60)
+        braking = max(braking - 1, 0)
+        joints = None if measured is None else measured.positions
+        gated = None if braking else gate.apply(target, joints)
+        sent.append(gate.brake() if gated is None else gated.command)
+        if measured is not None:
+            measured.follow(sent[-1])
+    return np.array(sent)
+
+
+def check_positions(limits, start, sent):
+    velocity = np.diff(np.vstack([start, sent]), axis=0) / DT
+    assert (sent >= limits.low - 1e-9).all() and (sent <= limits.high + 1e-9).all()
+    check_velocities(limits, velocity, 1e-5)
+
+
+def check_velocities(limits, velocity, slack=1e-9):
+    acceleration = np.diff(np.vstack([np.zeros_like(velocity[0]), velocity]), axis=0) / DT
+    assert np.isfinite(velocity).all()
+    assert (np.abs(velocity) <= limits.velocity + slack).all()
+    assert (np.abs(acceleration) <= limits.acceleration + slack / DT).all()
+
+
+class Plant:
+    """Joints that follow velocity commands after a delay of some ticks."""
+
+    def __init__(self, positions, delay_ticks):
+        self.positions = positions
+        self._commands = [np.zeros_like(positions)] * delay_ticks
+        self.lowest = self.highest = positions
+
+    def follow(self, velocity):
+        self._commands.append(velocity)
+        self.positions = self.positions + self._commands.pop(0) * DT
+        self.lowest = np.minimum(self.lowest, self.positions)
+        self.highest = np.maximum(self.highest, self.positions)
+
+
+# Position commands ------------------------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 1.0, 10.0, 1e9]))
+def test_whatever_is_asked_positions_stay_within_all_limits(seed, scale):
+    rng = np.random.default_rng(seed)
+    limits = limits_of(rng)
+    gate = SafetyGate(limits, DT)
+    gate.start(limits.low + rng.random(5) * (limits.high - limits.low))
+    start = gate.position
+    sent = drive(gate, hostile(rng, 500, 5, scale), rng)
+    check_positions(limits, start, sent)
+
+
+def test_a_long_hostile_stream_stays_within_all_limits():
+    """20,000 commands of 50 joints at once: a million values."""
+    rng = np.random.default_rng(1)
+    limits = limits_of(rng, 50)
+    gate = SafetyGate(limits, DT)
+    gate.start(np.zeros(50))
+    start, targets = gate.position, hostile(rng, 20_000, 50, 2.0)
+    # Bad values in few joints at a time, or every command would be rejected.
+    finite = np.where(np.isfinite(targets), targets, 0.0)
+    rejected = rng.random(20_000) < 0.02
+    check_positions(limits, start, drive(gate, np.where(rejected[:, None], targets, finite), rng))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_non_finite_target_is_rejected_not_clipped_and_the_joint_is_named(vx300s, bad):
+    gate = SafetyGate(vx300s.limits, DT)
+    gate.start(HOME)
+    target = HOME.copy()
+    target[3] = bad
+    assert gate.apply(target) is None
+    (violation,) = gate.check(target)
+    assert (violation.kind, violation.joint) == ("non_finite", 3)
+    assert "forearm_roll" in violation.text(vx300s.action_names)
+    assert gate.position.tolist() == HOME.tolist()
+    assert gate.counts == {**dict.fromkeys(KINDS, 0), "non_finite": 1}
+
+
+def test_a_target_of_another_width_is_rejected(vx300s):
+    gate = SafetyGate(vx300s.limits, DT)
+    gate.start(HOME)
+    for width, named in ((0, 0), (3, 3), (8, 6)):
+        assert gate.apply(np.zeros(width)) is None
+        assert gate.check(np.zeros(width))[0].joint == named
+
+
+def test_a_gentle_motion_passes_unchanged_without_a_violation(vx300s):
+    gate = SafetyGate(vx300s.limits, DT)
+    gate.start(HOME)
+    for t in np.arange(300) * DT:
+        target = HOME + 0.3 * (1 - np.cos(t)) * np.array([1, 1, -1, 1, 1, 1, 0])
+        gated = gate.apply(target)
+        assert np.abs(gated.command - target).max() < 1e-6
+        assert not gated.clipped and gated.violations == ()
+
+
+def test_after_a_clipped_step_the_target_is_reached_without_ringing(vx300s):
+    gate = SafetyGate(vx300s.limits, DT)
+    gate.start(HOME)
+    target = HOME + np.array([0.5, 0, 0, 0, 0, 0, 0])
+    sent = np.array([gate.apply(target).command[0] for _ in range(150)])
+    assert sent[-1] == pytest.approx(0.5, abs=1e-6)
+    assert sent.max() <= 0.5 + 1e-3
+
+
+def test_a_violation_names_kind_joint_and_values_and_catching_up_is_none(vx300s):
+    gate = SafetyGate(vx300s.limits, DT)
+    gate.start(HOME)
+    target = HOME.copy()
+    target[0] = 0.5  # 50 rad/s from here
+    (violation,) = gate.check(target)
+    assert violation == Violation("velocity", 0, pytest.approx(50.0), pytest.approx(2.5))
+    assert violation.text(vx300s.action_names) == "waist: velocity 50.000 asked, 2.500 allowed"
+    assert gate.apply(target).violations == (violation,)
+    gate.apply(target)  # the source stops as abruptly as it went
+    gated = [gate.apply(target) for _ in range(10)]
+    assert all(g.clipped and g.violations == () for g in gated)
+    assert gate.counts == {"non_finite": 0, "position": 0, "velocity": 1, "acceleration": 1}
+
+
+def test_a_small_step_breaks_the_acceleration_limit_only(vx300s):
+    gate = SafetyGate(vx300s.limits, DT)
+    gate.start(HOME)
+    (violation,) = gate.apply(HOME + np.array([0.02, 0, 0, 0, 0, 0, 0])).violations
+    assert violation == Violation("acceleration", 0, pytest.approx(200.0), pytest.approx(60.0))
+
+
+def test_a_target_beyond_a_position_limit_is_named_with_the_limit(vx300s):
+    gate = SafetyGate(vx300s.limits, DT)
+    gate.start(HOME)
+    (violation,) = gate.check(HOME + np.array([0, 10.0, 0, 0, 0, 0, 0]))
+    assert violation == Violation("position", 1, pytest.approx(9.04), pytest.approx(1.26))
+
+
+def test_check_changes_nothing(vx300s):
+    gates = [SafetyGate(vx300s.limits, DT) for _ in range(2)]
+    for gate in gates:
+        gate.start(HOME)
+    gates[0].check(HOME + 1.0)
+    assert gates[0].apply(HOME + 0.01).violations == gates[1].apply(HOME + 0.01).violations
+    assert gates[0].position.tolist() == gates[1].position.tolist()
+    assert gates[0].counts == gates[1].counts
+
+
+def test_a_stop_brakes_at_the_acceleration_limit_and_then_holds(vx300s):
+    gate = SafetyGate(vx300s.limits, DT)
+    gate.start(HOME)
+    for _ in range(10):
+        gate.apply(HOME + np.array([1.5, 0, 0, 0, 0, 0, 0]))
+    assert gate.moving and gate.velocity[0] == pytest.approx(2.5)
+    sent = [gate.position] + [gate.brake() for _ in range(20)]
+    velocity = np.diff(sent, axis=0)[:, 0] / DT
+    assert velocity[:4] == pytest.approx([1.9, 1.3, 0.7, 0.1], abs=1e-6)
+    assert not velocity[5:].any() and not gate.moving
+
+
+def test_a_gate_without_a_start_says_so(vx300s):
+    for gate in (SafetyGate(vx300s.limits, DT), VelocityGate(vx300s.limits, DT)):
+        with pytest.raises(RuntimeError, match="start"):
+            gate.apply(HOME, HOME)
+        gate.start(HOME)
+        gate.stop_stream()
+        with pytest.raises(RuntimeError, match="start"):
+            gate.apply(HOME, HOME)
+
+
+# Velocity commands ------------------------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from([0.1, 1.0, 10.0, 1e9]), st.sampled_from([0, 1, 3, 5])
+)
+def test_whatever_is_asked_velocities_and_measured_joints_stay_within_all_limits(
+    seed, scale, delay_ticks
+):
+    rng = np.random.default_rng(seed)
+    limits = limits_of(rng)
+    gate = VelocityGate(limits, DT, delay_s=0.05)
+    plant = Plant(limits.low + rng.random(5) * (limits.high - limits.low), delay_ticks)
+    gate.start(plant.positions)
+    sent = drive(gate, hostile(rng, 500, 5, scale), rng, plant)
+    check_velocities(limits, sent)
+    assert (plant.lowest >= limits.low - 1e-9).all()
+    assert (plant.highest <= limits.high + 1e-9).all()
+
+
+def test_a_joint_driven_towards_its_limit_slows_down_and_stops_just_inside(vx300s):
+    gate, plant = VelocityGate(vx300s.limits, DT, delay_s=0.0), Plant(HOME, 0)
+    gate.start(HOME)
+    kinds = set()
+    for _ in range(300):
+        gated = gate.apply(np.array([2.0, 0, 0, 0, 0, 0, 0]), plant.positions)
+        kinds |= {(v.kind, v.joint) for v in gated.violations[:1]}
+        plant.follow(gated.command)
+    assert plant.positions[0] == pytest.approx(vx300s.limits.high[0], abs=1e-3)
+    assert plant.positions[0] <= vx300s.limits.high[0] + 1e-9
+    assert kinds == {("acceleration", 0), ("position", 0)}  # first the jump from rest to 2 rad/s
+
+
+def test_a_joint_beyond_its_limit_may_only_move_back(vx300s):
+    outside = HOME.copy()
+    outside[6] = 1.2
+    gate = VelocityGate(vx300s.limits, DT)
+    gate.start(outside)
+    out, back = np.eye(7)[6], -np.eye(7)[6]
+    assert gate.apply(out, outside).command[6] == 0.0
+    assert gate.apply(back, outside).command[6] < 0.0
+
+
+def test_a_velocity_stream_brakes_to_zero_and_stays_there(vx300s):
+    gate, target = VelocityGate(vx300s.limits, DT), np.array([2.0, -2.0, 0, 0, 0, 0, 0])
+    gate.start(HOME)
+    for _ in range(5):
+        gate.apply(target, HOME)
+    assert gate.moving and gate.velocity[:2] == pytest.approx([2.0, -2.0])
+    sent = np.array([gate.brake() for _ in range(10)])
+    assert sent[:, 0] == pytest.approx([1.4, 0.8, 0.2, 0, 0, 0, 0, 0, 0, 0], abs=1e-9)
+    assert sent[:, 1] == pytest.approx(-sent[:, 0])
+    assert not gate.moving
+
+
+def test_without_finite_measured_joints_a_velocity_is_rejected(vx300s):
+    gate = VelocityGate(vx300s.limits, DT)
+    gate.start(HOME)
+    lost = HOME.copy()
+    lost[2] = np.nan
+    assert gate.apply(np.zeros(7), lost) is None
+    assert gate.check(np.zeros(7), lost)[0].joint == 2
+    assert gate.counts["non_finite"] == 1
+
+
+def test_a_robot_gets_the_gate_of_its_command_interface(vx300s):
+    velocity = replace(vx300s, action=(replace(vx300s.action[0], command="velocity"),))
+    mixed = replace(vx300s, action=vx300s.action + velocity.action)
+    assert isinstance(make_gate(vx300s), SafetyGate)
+    assert isinstance(make_gate(velocity), VelocityGate)
+    with pytest.raises(ContractError, match="got position and velocity"):
+        make_gate(mixed)
+
+
+# What follows from a violation ------------------------------------------------------------------
+
+
+def test_the_severest_verdict_of_the_contract_counts():
+    policy = OnViolation(position="fault", velocity="hold", acceleration="clip", non_finite="hold")
+    found = {kind: Violation(kind, 0, 1.0, 0.0) for kind in KINDS}
+    assert worst([], policy) == "clip"
+    assert worst([found["acceleration"]], policy) == "clip"
+    assert worst([found["acceleration"], found["velocity"]], policy) == "hold"
+    assert worst(found.values(), policy) == "fault"
+
+
+def test_a_start_far_from_the_measured_joints_is_named(vx300s):
+    assert start_jump(HOME + 0.2, HOME, vx300s) == ""
+    text = start_jump(HOME + np.array([0, 0.6, 0, 0, 0, 0, 0]), HOME, vx300s)
+    assert text == "shoulder commanded to -0.360, measured -0.960, max_start_jump 0.25"
+    assert "elbow" in start_jump(HOME, np.where(np.arange(7) == 2, np.nan, HOME), vx300s)
