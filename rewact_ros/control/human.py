@@ -127,6 +127,8 @@ class HumanControl:
         self.inputs = {
             source.name: TeleopInput(source, contract.action_names) for source in contract.teleop
         }
+        # A velocity interface has no place to keep: what is not asked to move stands still.
+        self._by_velocity = contract.action[0].command == "velocity"
         self.active: TeleopInput | None = None
         self.by_deadman = False
         self._held: FloatArray | None = None
@@ -163,7 +165,7 @@ class HumanControl:
             if name in ("", key) and not device.fault(now_s)
         )
         self.by_deadman = bool(self.active.source.deadman and self.active.pressed)
-        self._held, self._difference = position.copy(), None
+        self._hold(position)
         return self.active.source.name
 
     def disengage(self) -> None:
@@ -195,13 +197,18 @@ class HumanControl:
         values = self.active.at(now_s)
         if values is None or not self.active.may_move():
             if self._difference is not None:
-                self._held, self._difference = position.copy(), None
+                self._hold(position)
             return self._held, False
         joints, begins = self.active.joints, self._difference is None
         if begins:
-            ramp = self.active.source.align == "ramp"
-            self._held = position.copy()
-            self._difference = np.zeros_like(values) if ramp else position[joints] - values
+            self._hold(position)
+            keeps = self.active.source.align == "offset" and not self._by_velocity
+            self._difference = position[joints] - values if keeps else np.zeros_like(values)
+        assert self._difference is not None
         target = self._held.copy()
         target[joints] = values + self._difference
         return target, begins
+
+    def _hold(self, position: FloatArray) -> None:
+        self._held = np.zeros_like(position) if self._by_velocity else position.copy()
+        self._difference = None

@@ -10,16 +10,20 @@ from rewact_ros.contract.frames import NANO
 from rewact_ros.contract.schema import Contract
 from rewact_ros.control.chunks import Chunk, ChunkError, ChunkQueue, OldEpochError
 from rewact_ros.control.human import HumanControl
-from rewact_ros.control.limits import SafetyGate
+from rewact_ros.control.limits import SafetyGate, VelocityGate, make_gate, start_jump
 from rewact_ros.control.modes import MOVING, SENDING, Event, Mode, ModeMachine
 from rewact_ros.control.motion import Handover, ResetMotion
 from rewact_ros.control.profile import PEAK_SPEED
 from rewact_ros.control.timing import DurationHistogram
+from rewact_ros.control.violations import Violation, ViolationCounts, worst
 from rewact_ros.control.watch import Heartbeat, Joints, Lease, Now
 
 FloatArray = NDArray[np.float64]
 OVERRUN_PERIODS = 3.0
 OVERRUN_STOP_S = 0.5
+# The reset pose is reached: by what was sent, and with a velocity interface by the joints.
+SENT_CLOSE, MEASURED_CLOSE = 1e-3, 0.02
+RESET_GAIN_HZ = 2.0
 RESUME = "check the robot, then call ~/resume"
 CONFIRM = "look at the workspace, then call ~/confirm_reset"
 
@@ -39,6 +43,8 @@ class PathSettings:
 
     combine: str = "ensemble"
     ensemble_coefficient: float = 0.01
+    interpolation: str = "linear"
+    crossfade_s: float = 0.1
     lease_timeout_s: float = 0.3
 
 
@@ -52,12 +58,15 @@ class CommandPath:
         self.contract = contract
         self.settings = settings or PathSettings()
         self.modes = ModeMachine()
-        self.gate = SafetyGate(contract.limits, 1.0 / contract.command_rate_hz)
+        self.gate: SafetyGate | VelocityGate = make_gate(contract)
+        self.by_velocity = isinstance(self.gate, VelocityGate)
         self.queue = ChunkQueue(
             len(contract.action_names),
             self.settings.combine,
             self.settings.ensemble_coefficient,
             contract.max_chunk_age_s,
+            self.settings.interpolation,
+            self.settings.crossfade_s,
         )
         self.human = HumanControl(contract)
         self.joints = Joints(contract)
@@ -66,6 +75,7 @@ class CommandPath:
         # The first epoch is unique per process, so chunks made for an earlier hil are never taken.
         self.epoch = time.time_ns() // 1000
         self.commands = self.clipped = self.rejected = 0
+        self.violations = ViolationCounts()
         self.violation = ""
         self.rogue = ""
         self.observation_to_command = DurationHistogram()
@@ -92,6 +102,11 @@ class CommandPath:
         if self.mode is Mode.HUMAN and self.human.active:
             return self.human.active.source.name
         return {Mode.POLICY: "policy", Mode.RESET: "reset"}.get(self.mode, "none")
+
+    @property
+    def sent(self) -> FloatArray:
+        """Last command (A,): positions, or velocities where the contract commands those."""
+        return self.gate.velocity if isinstance(self.gate, VelocityGate) else self.gate.position
 
     # Messages ---------------------------------------------------------------------------------
 
@@ -148,8 +163,7 @@ class CommandPath:
             return self._answer(False, fault)
         assert self.joints.measured is not None
         self.gate.start(self.joints.measured)
-        outside = np.abs(self.gate.position - self.joints.measured).max() > 1e-3
-        if outside and self._jump(self.gate.position):
+        if self._outside_limits():
             self.gate.stop_stream()
             return self._answer(False, "measured joints are outside the contract's position limits")
         self.observation_to_command.clear()
@@ -190,12 +204,12 @@ class CommandPath:
         if self.mode is Mode.HUMAN:
             return self._answer(True, self.modes.reason)
         refusal = self.human.refusal(source, now.age_s) or self.joints.fault(now)
-        refusal = refusal or self._jump(self.gate.position)
+        refusal = refusal or self._jump(self.sent)
         if refusal:
             self.stop(f"takeover: {refusal}")
             return self._answer(False, refusal)
         self._stopped_before_human = self.modes.resume_required
-        name = self.human.engage(source, self.gate.position, now.age_s)
+        name = self.human.engage(source, self.sent, now.age_s)
         self.modes.fire(Event.TAKE_OVER, f"{name} in control: {why}")
         self._motion = None
         self._begin_epoch(now)
@@ -238,13 +252,29 @@ class CommandPath:
         return self._count(self._gated(target))
 
     def _gated(self, target: FloatArray) -> FloatArray:
-        gated = self.gate.apply(target)
+        measured = self.joints.measured
+        assert measured is not None
+        gated = self.gate.apply(target, measured)
+        violations = self.gate.check(target, measured) if gated is None else gated.violations
+        if violations:
+            self._judge(violations)
         if gated is None:
             self.rejected += 1
-            self.stop("a command was not finite")
             return self.gate.brake()
         self.clipped += gated.clipped
         return gated.command
+
+    def _judge(self, violations: tuple[Violation, ...]) -> None:
+        """Count what a source asked beyond a limit, and do as the contract says."""
+        self.violations.add(violations)
+        text = violations[0].text(self.contract.action_names)
+        self.violation = f"{self.source}: {text}"
+        verdict = worst(violations, self.contract.on_violation)
+        if verdict == "hold":
+            self.stop(self.violation)
+        elif verdict == "fault":
+            self.human.disengage()
+            self.modes.fire(Event.FAULT, self.violation, "mend the source, then call ~/clear_fault")
 
     def _excuse_overrun(self, now: Now) -> bool:
         """Whether this tick came so late that ages say nothing about the others.
@@ -323,7 +353,7 @@ class CommandPath:
         if reset is None:
             fault = "the contract has no 'reset' pose"
         elif not fault:
-            fault = self._jump(self.gate.position)
+            fault = self._jump(self.sent)
         confirmed = self._confirmed == (self.lease.holder, self.lease.request)
         if not fault and reset and reset.confirm and not confirmed:
             fault, remedy = "a reset motion needs a confirmation", CONFIRM
@@ -331,7 +361,7 @@ class CommandPath:
             self.modes.reason, self.modes.remedy = f"waiting to reset: {fault}", remedy
         elif self.modes.fire(Event.START_RESET, "moving to the reset pose"):
             self._motion = ResetMotion.plan(
-                self.gate.position,
+                self._place(),
                 np.array(reset.pose),
                 now.ros_ns,
                 reset.duration_s,
@@ -373,10 +403,10 @@ class CommandPath:
         return self._handover.apply(command, velocity, now.ros_ns)
 
     def _human_target(self, now: Now) -> FloatArray | None:
-        command, begins = self.human.target(self.gate.position, now.age_s)
+        command, begins = self.human.target(self.sent, now.age_s)
         if begins:
             # A leader far away is met at half the arm's speed, however long that takes.
-            distance = np.abs(command - self.gate.position)
+            distance = 0.0 if self.by_velocity else np.abs(command - self.sent)
             slowest_s = float((2 * PEAK_SPEED * distance / self.contract.limits.velocity).max())
             self._handover = self._begin_handover(max(self.contract.handover_s, slowest_s))
         if self._handover is None:
@@ -384,31 +414,46 @@ class CommandPath:
         return self._handover.apply(command, np.zeros_like(command), now.ros_ns)
 
     def _begin_handover(self, duration_s: float) -> Handover:
-        return Handover(self.gate.position, self.gate.velocity, duration_s)
+        rate = np.zeros_like(self.sent) if self.by_velocity else self.gate.velocity
+        return Handover(self.sent, rate, duration_s)
 
     def _reset_target(self, now: Now) -> FloatArray | None:
         assert self._motion is not None
         target, over = self._motion.at(now.ros_ns)
-        if over and np.abs(self.gate.position - target).max() < 1e-3:
+        command, here, close = target, self.sent, SENT_CLOSE
+        if self.by_velocity:
+            # Feed forward the motion's speed and pull the measured joints onto its path.
+            ahead, _ = self._motion.at(now.ros_ns + self._period_ns)
+            here, close = self._place(), MEASURED_CLOSE
+            command = (ahead - target) * NANO / self._period_ns + RESET_GAIN_HZ * (target - here)
+        if over and np.abs(here - target).max() < close:
             self._finished = (self.lease.holder, self.lease.request)
             self._motion = None
             self.modes.fire(Event.RESET_DONE, "reset pose reached")
-        return target
+        return command
 
     # Checks -----------------------------------------------------------------------------------
+
+    def _place(self) -> FloatArray:
+        """Where the arm is: as commanded, or as measured where velocities are commanded."""
+        if not self.by_velocity:
+            return self.sent
+        assert self.joints.measured is not None
+        return self.joints.measured
+
+    def _outside_limits(self) -> bool:
+        """Whether a stream that begins here would have to jump into the position limits."""
+        assert self.joints.measured is not None
+        if self.by_velocity or np.abs(self.sent - self.joints.measured).max() <= 1e-3:
+            return False
+        return bool(self._jump(self.sent))
 
     def _jump(self, command: FloatArray) -> str:
         """Why a first command is too far from the measured joints, or an empty string."""
         assert self.joints.measured is not None
-        limits = self.contract.limits
-        excess = np.abs(command - self.joints.measured) - limits.start_jump
-        i = int(np.argmax(excess))
-        if excess[i] <= 0:
+        if self.by_velocity:
             return ""
-        return (
-            f"{self.contract.action_names[i]} commanded to {command[i]:.3f}, measured "
-            f"{self.joints.measured[i]:.3f}, max_start_jump {limits.start_jump[i]:g}"
-        )
+        return start_jump(command, self.joints.measured, self.contract)
 
     def _answer(self, ok: bool, reason: str) -> Answer:
         return Answer(ok, self.mode, reason)

@@ -8,7 +8,7 @@ from sensor_msgs.msg import JointState, Joy
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from rewact_ros.contract import ContractError, SampleError, load_contract
+from rewact_ros.contract import SampleError, load_contract
 from rewact_ros.control.chunks import Chunk
 from rewact_ros.control.human import TeleopInput
 from rewact_ros.control.modes import Mode
@@ -19,6 +19,7 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.convert import command_encoder, command_type, state_sample, to_ns
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
+from rewact_ros.ros.loop import ControlLoop, LoopSettings
 from rewact_ros.ros.params import HilParams, declare
 from rewact_ros.ros.process import run_node
 
@@ -33,23 +34,25 @@ class HilNode(Node):
         super().__init__("hil")
         self.params = declare(self, HilParams)
         self.contract = load_contract(self.params.contract)
-        if any(part.command != "position" for part in self.contract.action):
-            raise ContractError("hil drives position interfaces only; use command: position")
         self.clock = NodeClock(self)
         self.path = CommandPath(
             self.contract,
             PathSettings(
-                self.params.combine, self.params.ensemble_coefficient, self.params.lease_timeout_s
+                combine=self.params.combine,
+                ensemble_coefficient=self.params.ensemble_coefficient,
+                interpolation=self.params.interpolation,
+                crossfade_s=self.params.crossfade_s,
+                lease_timeout_s=self.params.lease_timeout_s,
             ),
         )
         self._parts: dict[int, tuple[np.ndarray, float]] = {}
         self._period_s = 1.0 / self.contract.command_rate_hz
         self._interval = DurationHistogram()
-        self._last_tick_s: float | None = None
         self._last_sent_s: float | None = None
-        self._late_ticks = 0
         self._reported: tuple[object, ...] = ()
         self._make_interfaces()
+        wishes = LoopSettings(self.params.priority, self.params.cpu, self.params.lock_memory)
+        self.loop = ControlLoop(self, self._period_s, self._tick, wishes)
 
     def _make_interfaces(self) -> None:
         self._commands = []
@@ -85,7 +88,6 @@ class HilNode(Node):
             self.create_service(
                 Trigger, f"~/{name}", lambda req, res, call=call: self._serve(call, res)
             )
-        self.create_timer(self._period_s, self._tick, clock=self.clock.tick_clock())
         self.create_timer(1.0 / self.params.status_hz, self._publish_status)
         self.create_timer(WATCH_S, self._watch_graph, clock=steady_clock())
         publish_diagnostics(self, self._diagnose)
@@ -192,18 +194,12 @@ class HilNode(Node):
                     infos.remove(own)  # once: a second one of our name is a stranger too
                 strangers.update(f"{space.rstrip('/')}/{name}" for name, space in infos)
             self.path.on_publishers(", ".join(sorted(strangers)))
-        if self.clock.uses_sim_time and self._last_tick_s is not None:
-            still_s = time.monotonic() - self._last_tick_s
-            if still_s > CLOCK_STOPPED_S:
-                self.path.stop(f"/clock has stood still for {still_s:.1f} s")
+        if self.loop.clock_silence_s > CLOCK_STOPPED_S:
+            self.path.stop(f"/clock has stood still for {self.loop.clock_silence_s:.1f} s")
 
     # The tick ---------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        start_s = time.monotonic()
-        if self._last_tick_s is not None and not self.clock.uses_sim_time:
-            self._late_ticks += start_s - self._last_tick_s > 1.5 * self._period_s
-        self._last_tick_s = start_s
         command = self.path.step(self.clock.now())
         if command is None:
             self._last_sent_s = None
@@ -237,10 +233,11 @@ class HilNode(Node):
             clipped=self.path.clipped,
             violation=self.path.violation,
             rejected=self.path.rejected,
-            late_ticks=self._late_ticks,
+            late_ticks=self.loop.late_ticks + self.loop.skipped_ticks,
             timings=[
                 _timing("command_interval", self._interval),
                 _timing("observation_to_command", self.path.observation_to_command),
+                _timing("tick_lateness", self.loop.lateness),
             ],
         )
         msg.header.stamp = self.get_clock().now().to_msg()
@@ -255,11 +252,15 @@ class HilNode(Node):
             "commands": self.path.commands,
             "clipped": self.path.clipped,
             "rejected": self.path.rejected,
-            "late_ticks": self._late_ticks,
+            "late_ticks": self.loop.late_ticks,
+            "skipped_ticks": self.loop.skipped_ticks,
+            "violation": self.path.violation,
+            **{f"violations_{kind}": n for kind, n in self.path.violations.items()},
         }
         for name, histogram in (
             ("command_interval", self._interval),
             ("observation_to_command", self.path.observation_to_command),
+            ("tick_lateness", self.loop.lateness),
         ):
             summary = histogram.summary()
             values[f"{name}_p50_ms"] = f"{summary.p50_ms:.2f}"

@@ -22,10 +22,6 @@ class NodeClock:
         ros_ns = self._ros.now().nanoseconds
         return Now(steady_s, ros_ns / NANO if self.uses_sim_time else steady_s, ros_ns)
 
-    def tick_clock(self) -> Clock:
-        """Clock for control timers: sim time where used, else steady."""
-        return self._ros if self.uses_sim_time else Clock(clock_type=ClockType.STEADY_TIME)
-
 
 def steady_clock() -> Clock:
     """Clock for heartbeats and watchdogs, which sim time must not stop."""

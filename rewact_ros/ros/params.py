@@ -48,11 +48,22 @@ class HilParams:
     contract: str = _param("", "contract file of the robot")
     dry_run: bool = _param(False, "do everything but publish commands")
     combine: str = _param(
-        "ensemble", "how overlapping chunks become one command", choices=("replace", "ensemble")
+        "ensemble",
+        "how overlapping chunks become one command",
+        choices=("replace", "crossfade", "ensemble"),
     )
     ensemble_coefficient: float = _param(
         0.01, "m of ACT's temporal ensembling, weights exp(-m i), oldest first", low=0.0, high=10.0
     )
+    interpolation: str = _param(
+        "linear", "between two steps of a chunk; cubic is monotone", choices=("linear", "cubic")
+    )
+    crossfade_s: float = _param(
+        0.1, "how long a new chunk takes to replace the older ones", "s", 0.001, 5.0
+    )
+    priority: int = _param(0, "SCHED_FIFO priority of the control loop; 0: none", low=0, high=99)
+    cpu: int = _param(-1, "core that hil stays on; -1: any", low=-1, high=1023)
+    lock_memory: bool = _param(False, "keep hil's memory from being paged out")
     lease_timeout_s: float = _param(
         0.3, "silence of the supervisor after which motion stops", "s", 0.1, 5.0
     )
@@ -89,11 +100,39 @@ class SimParams:
     render: bool = _param(True, "publish the cameras")
 
 
+@dataclass(frozen=True)
+class TeleopParams:
+    """Node `teleop`: a gamepad's sticks become position targets."""
+
+    contract: str = _param("", "contract file of the robot")
+    source: str = _param("gamepad", "teleop source of the contract, with a 'jog'")
+    rate_hz: float = _param(50.0, "rate of targets", "Hz", 20.0, 200.0)
+
+
+@dataclass(frozen=True)
+class ScriptedHumanParams:
+    """Node `scripted_human`: the simulation's expert helps as a person would."""
+
+    contract: str = _param("", "contract file of the simulated arm")
+    source: str = _param("scripted_human", "teleop source of the contract")
+    reaction_s: float = _param(
+        0.5, "median delay from the call for help to the deadman", "s", 0.0, 60.0
+    )
+    noise_rad: float = _param(
+        0.01, "standard deviation of the hand's unsteadiness", "rad", 0.0, 0.1
+    )
+    attempts: int = _param(3, "tries before it gives up", low=1, high=20)
+    answers_help: bool = _param(True, "help when an episode asks, not only when called")
+    seed: int = _param(0, "seed of delays and noise", low=0)
+
+
 NODE_PARAMS: dict[str, type] = {
     "policy": PolicyParams,
     "hil": HilParams,
     "supervisor": SupervisorParams,
     "sim": SimParams,
+    "teleop": TeleopParams,
+    "scripted_human": ScriptedHumanParams,
 }
 
 
