@@ -135,7 +135,7 @@ def test_replace_takes_a_chunk_over_from_its_stamp_on():
         (Chunk(0, 1, np.zeros(4), 0.05), "shape"),
         (ramp(0, 0, 0, dt_s=0.0), "steps of 0.0 s"),
         (ramp(0, 0, 0, dt_s=np.nan), "steps of nan s"),
-        (Chunk(0, 1, np.array([[-1e308], [1e308]]), 0.05), "too far apart"),
+        (Chunk(0, 1, np.array([[-1e308], [1e308]]), 0.05), "not finite"),
     ],
 )
 def test_a_chunk_that_must_not_drive_the_arm_is_refused_with_the_reason(chunk, words):
@@ -259,6 +259,30 @@ def test_a_stall_leaves_no_trace_in_later_commands(stream, stall, length, combin
     for t in stalled:
         assert (one[t] is None) == (other[t] is None)
         assert one[t] is None or one[t].tolist() == other[t].tolist()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), combines, interpolations)
+def test_whatever_chunks_come_each_is_refused_or_commands_finite_values(
+    seed, combine, interpolation
+):
+    rng = np.random.default_rng(seed)
+    q = queue(joints=2, combine=combine, interpolation=interpolation, coefficient=rng.normal())
+    extreme = [np.nan, np.inf, -np.inf, 1e9, -1e9, 1e99, -1e99, 1e308, 5e-324, -0.0]
+    for now in range(0, 600, 10):
+        positions = rng.normal(size=(rng.integers(0, 30), rng.choice([2, 2, 2, 2, 0, 3])))
+        if rng.random() < 0.5:
+            bad = rng.random(positions.shape) < 0.1
+            positions[bad] = rng.choice(extreme, bad.sum())
+        jitter = rng.choice([0, 1, -20, 20, -(10**6), 10**6])
+        dt_s = rng.choice([0.05, 0.05, 0.05, 1e-6, 3600.0, 0.0, -1.0, np.inf, 1e-300])
+        chunk = Chunk((now + int(jitter)) * MS, int(rng.random() < 0.9), positions, dt_s)
+        try:
+            q.add(chunk, now * MS)
+        except ChunkError as error:
+            assert str(error)
+        out = q.sample((now + 5) * MS)
+        assert out is None or np.isfinite(out).all()
 
 
 # Interpolation ----------------------------------------------------------------------------------

@@ -19,8 +19,10 @@ COMBINE = ("replace", "crossfade", "ensemble")
 INTERPOLATION = ("linear", "cubic")
 # More chunks than this are never live at once, whatever floods the queue; the oldest leaves.
 CAPACITY = 64
+# Far beyond any joint, and sums and products of such values are still finite.
+LARGEST = 1e100
 # Keeps the smallest weight, exp(-m * CAPACITY), far from underflow.
-MAX_COEFFICIENT = 5.0
+MAX_COEFFICIENT = 10.0
 
 
 class ChunkError(ValueError):
@@ -215,7 +217,7 @@ class ChunkQueue:
             raise ChunkError("chunk has no steps")
         if not 1e-6 <= chunk.dt_s <= 3600:
             raise ChunkError(f"chunk has steps of {chunk.dt_s} s, expected 1e-6 to 3600")
-        if not np.isfinite(chunk.positions).all():
+        if not (np.abs(chunk.positions) < LARGEST).all():  # so for NaN
             raise ChunkError("chunk holds values that are not finite")
         if chunk.stamp_ns < self._epoch_start_ns:
             raise OldEpochError("chunk was observed before its epoch began")
@@ -240,8 +242,6 @@ class ChunkQueue:
         steps = len(rows)
         if self._cubic:
             rows = np.concatenate((rows, monotone_slopes(rows)))
-            if not np.isfinite(rows).all():
-                raise ChunkError("chunk holds steps too far apart to interpolate")
         begin_ns = max(now_ns, chunk.stamp_ns)
         fade_in_ns = {"replace": 1, "crossfade": self._crossfade_ns}.get(self._combine, dt_ns)
         if self._combine == "replace" or not self._covers(begin_ns):

@@ -16,19 +16,19 @@ def monotone_slopes(positions: FloatArray) -> FloatArray:
         positions: (K, A), K ≥ 2.
 
     Returns:
-        (K, A); not finite where two steps lie further apart than a float can tell.
+        (K, A).
     """
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        rise = np.diff(positions, axis=0)
-        slopes = np.empty_like(positions)
-        before, after = rise[:-1], rise[1:]
-        harmonic = 2 * before * (after / (before + after))
-        slopes[1:-1] = np.where(np.sign(before) * np.sign(after) > 0, harmonic, 0.0)
-        if len(rise) == 1:
-            slopes[[0, -1]] = rise
-        else:
-            slopes[0] = _end_slope(rise[0], rise[1])
-            slopes[-1] = _end_slope(rise[-1], rise[-2])
+    rise = np.diff(positions, axis=0)
+    slopes = np.empty_like(positions)
+    if len(rise) == 1:
+        slopes[:] = rise
+        return slopes
+    before, after = rise[:-1], rise[1:]
+    monotone = np.sign(before) * np.sign(after) > 0
+    share = np.divide(after, before + after, out=np.zeros_like(before), where=monotone)
+    slopes[1:-1] = 2 * before * share  # the harmonic mean; 0 at a turning point
+    slopes[0] = _end_slope(rise[0], rise[1])
+    slopes[-1] = _end_slope(rise[-1], rise[-2])
     return slopes
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros.contract.schema import Contract, ContractError, Limits
-from rewact_ros.control.violations import Violation, ViolationCounts, beyond, non_finite
+from rewact_ros.control.violations import Violation, beyond, non_finite
 
 FloatArray = NDArray[np.float64]
 # Below this a joint is at rest.
@@ -88,7 +88,6 @@ class SafetyGate:
     """
 
     def __init__(self, limits: Limits, period_s: float) -> None:
-        self.counts = ViolationCounts()
         self._limits = limits
         self._dt = period_s
         self._step = limits.acceleration * period_s
@@ -156,13 +155,9 @@ class SafetyGate:
         step is followed without ringing. `check` says which joint was not finite.
         """
         position = self.position
-        rejected = non_finite(target, len(position))
-        if rejected:
-            self.counts.add(rejected)
+        if non_finite(target, len(position)):
             return None
         wanted, asked_velocity, violations = self._judge(target)
-        if violations:
-            self.counts.add(violations)
         error = self._target - position
         reachable = braking_speed(np.abs(error), self._step, self._dt)
         closing = _clip(error / self._dt, -reachable, reachable)
@@ -204,7 +199,6 @@ class VelocityGate:
     """
 
     def __init__(self, limits: Limits, period_s: float, delay_s: float = 0.05) -> None:
-        self.counts = ViolationCounts()
         self._limits = limits
         self._dt = period_s
         self._step = limits.acceleration * period_s
@@ -270,13 +264,9 @@ class VelocityGate:
         if not self._started:
             raise RuntimeError("the safety gate has no stream: call start() when arming")
         joints = len(self._velocity)
-        rejected = non_finite(target, joints) or non_finite(measured, joints)
-        if rejected:
-            self.counts.add(rejected)
+        if non_finite(target, joints) or non_finite(measured, joints):
             return None
         wanted, self._asked, violations = self._judge(target, measured)
-        if violations:
-            self.counts.add(violations)
         sent = self._advance(wanted)
         return Gated(sent, bool(np.any(np.abs(sent - target) > 1e-6)), violations)
 
