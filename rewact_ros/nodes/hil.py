@@ -1,6 +1,7 @@
 """Node `hil`: the only process that publishes robot commands."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 from rclpy.node import Node
@@ -17,7 +18,7 @@ from rewact_ros.control.timing import DurationHistogram
 from rewact_ros.msg import ActionChunk, ControlStatus, ModeRequest, PolicyStatus, Timing
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
-from rewact_ros.ros.convert import command_encoder, command_type, state_sample, to_ns
+from rewact_ros.ros.convert import NANO, command_encoder, command_type, state_sample, to_ns
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
 from rewact_ros.ros.loop import ControlLoop, LoopSettings
 from rewact_ros.ros.params import HilParams, declare
@@ -200,7 +201,10 @@ class HilNode(Node):
     # The tick ---------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        command = self.path.step(self.clock.now())
+        now = self.clock.now()
+        # Targets are sampled at the deadline: evenly spaced whenever this process was woken.
+        late_ns = round(min(self.loop.late_s, self._period_s) * NANO)
+        command = self.path.step(replace(now, ros_ns=now.ros_ns - late_ns))
         if command is None:
             self._last_sent_s = None
         elif not self.params.dry_run:

@@ -50,10 +50,11 @@ class ControlLoop:
 
     A tick that cannot begin within its period is skipped, never made up for: `late_ticks` counts
     ticks that began more than half a period late, `skipped_ticks` those that never began.
-    `lateness` is the distribution of begin minus deadline. With `use_sim_time` a tick is due when
-    `/clock` passes a multiple of the period. `clock_silence_s` is how long `/clock` has stood still
-    on the steady clock (0 without sim time); past `CLOCK_SILENCE_S` ticks go on by the steady
-    clock.
+    `lateness` is the distribution of begin minus deadline; `late_s` is that of the present tick, by
+    which targets can be sampled at the deadline (steady clock only). With `use_sim_time` a tick is
+    due when `/clock` passes a multiple of the period. `clock_silence_s` is how long `/clock` has
+    stood still on the steady clock (0 without sim time); past `CLOCK_SILENCE_S` ticks go on by the
+    steady clock.
 
     Served are subscriptions (callbacks of one argument, bounded history), services and timers that
     exist when `run` is called; service clients and actions are not.
@@ -73,6 +74,7 @@ class ControlLoop:
     ) -> None:
         self.late_ticks = self.skipped_ticks = 0
         self.lateness = DurationHistogram()
+        self.late_s = 0.0
         self.clock_silence_s = 0.0
         self._node = node
         self._period_s = period_s
@@ -108,9 +110,9 @@ class ControlLoop:
             _sleep_until(due_s - min(SERVE_AHEAD_S, 0.5 * self._period_s))
             self._serve()
             _sleep_until(due_s)
-            late_s = time.monotonic() - due_s
-            self.lateness.add(late_s)
-            self.late_ticks += late_s > 0.5 * self._period_s
+            self.late_s = time.monotonic() - due_s
+            self.lateness.add(self.late_s)
+            self.late_ticks += self.late_s > 0.5 * self._period_s
             self._tick()
             next_index = int((time.monotonic() - origin_s) / self._period_s) + 1
             self.skipped_ticks += next_index - index - 1
