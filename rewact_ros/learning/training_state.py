@@ -156,6 +156,8 @@ def _point(checkpoints: Path, name: str, target: str) -> None:
 
 def _prune(checkpoints: Path) -> None:
     """Remove other checkpoints; of the best one only the policy is needed once it is not last."""
+    for leftover in checkpoints.glob(".*.partial"):  # of a killed process
+        shutil.rmtree(leftover, ignore_errors=True)
     last, best = ((checkpoints / name).resolve() for name in ("last", "best"))
     for folder in checkpoints.iterdir():
         if folder.is_symlink() or not folder.name.isdigit() or folder.resolve() == last:
