@@ -6,24 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rewact_ros.contract.frames import NANO
 from rewact_ros.contract.schema import Contract
 from rewact_ros.control.chunks import Chunk, ChunkError, ChunkQueue, OldEpochError
 from rewact_ros.control.human import HumanControl
+from rewact_ros.control.leads import PolicyLead, ResetLead
 from rewact_ros.control.limits import SafetyGate, VelocityGate, make_gate, start_jump
 from rewact_ros.control.modes import MOVING, SENDING, Event, Mode, ModeMachine
-from rewact_ros.control.motion import Handover, ResetMotion
+from rewact_ros.control.motion import Handover
 from rewact_ros.control.profile import PEAK_SPEED
-from rewact_ros.control.timing import DurationHistogram
 from rewact_ros.control.violations import Violation, ViolationCounts, worst
 from rewact_ros.control.watch import Heartbeat, Joints, Lease, Now
 
 FloatArray = NDArray[np.float64]
 OVERRUN_PERIODS = 3.0
 OVERRUN_STOP_S = 0.5
-# The reset pose is reached: by what was sent, and with a velocity interface by the joints.
-SENT_CLOSE, MEASURED_CLOSE = 1e-3, 0.02
-RESET_GAIN_HZ = 2.0
 RESUME = "check the robot, then call ~/resume"
 CONFIRM = "look at the workspace, then call ~/confirm_reset"
 
@@ -47,6 +43,17 @@ class PathSettings:
     crossfade_s: float = 0.1
     lease_timeout_s: float = 0.3
 
+    def queue(self, contract: Contract) -> ChunkQueue:
+        """An empty chunk queue of these settings."""
+        return ChunkQueue(
+            len(contract.action_names),
+            self.combine,
+            self.ensemble_coefficient,
+            contract.max_chunk_age_s,
+            self.interpolation,
+            self.crossfade_s,
+        )
+
 
 class CommandPath:
     """Arbitration, chunk timing, watchdogs and safety gate of one robot, without ROS.
@@ -60,14 +67,8 @@ class CommandPath:
         self.modes = ModeMachine()
         self.gate: SafetyGate | VelocityGate = make_gate(contract)
         self.by_velocity = isinstance(self.gate, VelocityGate)
-        self.queue = ChunkQueue(
-            len(contract.action_names),
-            self.settings.combine,
-            self.settings.ensemble_coefficient,
-            contract.max_chunk_age_s,
-            self.settings.interpolation,
-            self.settings.crossfade_s,
-        )
+        self.policy = PolicyLead(contract, self.settings.queue(contract))
+        self.reset = ResetLead(contract, self.by_velocity)
         self.human = HumanControl(contract)
         self.joints = Joints(contract)
         self.heartbeat = Heartbeat(contract.heartbeat_timeout_s)
@@ -78,15 +79,10 @@ class CommandPath:
         self.violations = ViolationCounts()
         self.violation = ""
         self.rogue = ""
-        self.observation_to_command = DurationHistogram()
-        self._period_ns = round(NANO / contract.command_rate_hz)
-        self._epoch_start_ns = 0
-        self._motion: ResetMotion | None = None
         self._handover: Handover | None = None
         self._finished: tuple[str, int] | None = None
         self._confirmed: tuple[str, int] | None = None
         self._stopped_before_human = False
-        self._used_stamp_ns = 0
         self._last_ros_ns = 0
         self._last_tick_s: float | None = None
         self._excused = False
@@ -115,7 +111,7 @@ class CommandPath:
         if self.mode is not Mode.POLICY:
             return "not in POLICY"
         try:
-            self.queue.add(chunk, now.ros_ns)
+            self.policy.queue.add(chunk, now.ros_ns)
         except ChunkError as error:
             self.rejected += not isinstance(error, OldEpochError)
             return str(error)
@@ -141,7 +137,7 @@ class CommandPath:
     def stop(self, reason: str) -> None:
         """Brake and hold until `resume`; without effect where nothing moves."""
         if self.modes.fire(Event.STOP, reason, RESUME):
-            self._motion = self._handover = None
+            self._handover = None
             self.human.disengage()
 
     # Operator calls ---------------------------------------------------------------------------
@@ -166,7 +162,7 @@ class CommandPath:
         if self._outside_limits():
             self.gate.stop_stream()
             return self._answer(False, "measured joints are outside the contract's position limits")
-        self.observation_to_command.clear()
+        self.policy.observation_to_command.clear()
         self.human.disengage()
         self.modes.fire(Event.ARM, "armed")
         return self._answer(True, "armed")
@@ -211,7 +207,6 @@ class CommandPath:
         self._stopped_before_human = self.modes.resume_required
         name = self.human.engage(source, self.sent, now.age_s)
         self.modes.fire(Event.TAKE_OVER, f"{name} in control: {why}")
-        self._motion = None
         self._begin_epoch(now)
         return self._answer(True, self.modes.reason)
 
@@ -303,19 +298,12 @@ class CommandPath:
         if self.mode is Mode.HUMAN:
             fault = fault or self.human.fault(now.age_s)
         elif not fault:
-            fault = self._policy_fault(now) if self.mode is Mode.POLICY else ""
+            if self.mode is Mode.POLICY:
+                fault = self.heartbeat.silence(now) or self.policy.fault(now.ros_ns)
             if not fault and self.lease.expired(now):
                 fault = "the supervisor's lease expired"
         if fault:
             self.stop(fault)
-
-    def _policy_fault(self, now: Now) -> str:
-        silence = self.heartbeat.silence(now)
-        age_s = (now.ros_ns - max(self.queue.newest_stamp_ns or 0, self._epoch_start_ns)) / NANO
-        limit_s = self.contract.max_chunk_age_s
-        if not silence and age_s > limit_s:
-            return f"newest chunk is {age_s:.2f} s old, limit {limit_s:g} s"
-        return silence
 
     def _follow_human(self, now: Now) -> None:
         if self.mode is Mode.HUMAN:
@@ -360,19 +348,12 @@ class CommandPath:
         if fault or reset is None:
             self.modes.reason, self.modes.remedy = f"waiting to reset: {fault}", remedy
         elif self.modes.fire(Event.START_RESET, "moving to the reset pose"):
-            self._motion = ResetMotion.plan(
-                self._place(),
-                np.array(reset.pose),
-                now.ros_ns,
-                reset.duration_s,
-                self.contract.limits,
-            )
+            self.reset.begin(self._place(), now.ros_ns)
 
     def _begin_epoch(self, now: Now) -> None:
         """From now on another source leads: no chunk observed before counts."""
         self.epoch += 1
-        self._epoch_start_ns = self._used_stamp_ns = now.ros_ns
-        self.queue.start_epoch(self.epoch, now.ros_ns)
+        self.policy.begin(self.epoch, now.ros_ns)
         self._handover = None
 
     # Targets ----------------------------------------------------------------------------------
@@ -383,24 +364,19 @@ class CommandPath:
         return self._human_target(now) if self.mode is Mode.HUMAN else self._policy_target(now)
 
     def _policy_target(self, now: Now) -> FloatArray | None:
-        command = self.queue.sample(now.ros_ns)
+        command = self.policy.target(now.ros_ns)
         if command is None:
             return None
-        velocity = np.zeros_like(command)
         if self._handover is None:
             jump = self._jump(command)
             if jump:
                 self.stop(f"first command refused: {jump}")
                 return None
             self._handover = self._begin_handover(self.contract.handover_s)
-            after = self.queue.sample(now.ros_ns + self._period_ns)
-            if after is not None:
-                velocity = (after - command) * NANO / self._period_ns
-        newest = self.queue.newest_stamp_ns
-        if newest is not None and newest != self._used_stamp_ns:
-            self._used_stamp_ns = newest
-            self.observation_to_command.add((now.ros_ns - newest) / NANO)
-        return self._handover.apply(command, velocity, now.ros_ns)
+        rate = np.zeros_like(command)
+        if not self._handover.begun:
+            rate = self.policy.rate(command, now.ros_ns)
+        return self._handover.apply(command, rate, now.ros_ns)
 
     def _human_target(self, now: Now) -> FloatArray | None:
         command, begins = self.human.target(self.sent, now.age_s)
@@ -418,17 +394,9 @@ class CommandPath:
         return Handover(self.sent, rate, duration_s)
 
     def _reset_target(self, now: Now) -> FloatArray | None:
-        assert self._motion is not None
-        target, over = self._motion.at(now.ros_ns)
-        command, here, close = target, self.sent, SENT_CLOSE
-        if self.by_velocity:
-            # Feed forward the motion's speed and pull the measured joints onto its path.
-            ahead, _ = self._motion.at(now.ros_ns + self._period_ns)
-            here, close = self._place(), MEASURED_CLOSE
-            command = (ahead - target) * NANO / self._period_ns + RESET_GAIN_HZ * (target - here)
-        if over and np.abs(here - target).max() < close:
+        command, reached = self.reset.target(self._place(), now.ros_ns)
+        if reached:
             self._finished = (self.lease.holder, self.lease.request)
-            self._motion = None
             self.modes.fire(Event.RESET_DONE, "reset pose reached")
         return command
 

@@ -240,7 +240,7 @@ class HilNode(Node):
             late_ticks=self.loop.late_ticks + self.loop.skipped_ticks,
             timings=[
                 _timing("command_interval", self._interval),
-                _timing("observation_to_command", self.path.observation_to_command),
+                _timing("observation_to_command", self.path.policy.observation_to_command),
                 _timing("tick_lateness", self.loop.lateness),
             ],
         )
@@ -263,7 +263,7 @@ class HilNode(Node):
         }
         for name, histogram in (
             ("command_interval", self._interval),
-            ("observation_to_command", self.path.observation_to_command),
+            ("observation_to_command", self.path.policy.observation_to_command),
             ("tick_lateness", self.loop.lateness),
         ):
             summary = histogram.summary()
