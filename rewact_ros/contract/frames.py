@@ -12,6 +12,12 @@ from rewact_ros.contract.schema import STATE_KEY, Camera, Contract, StatePart
 NANO = 1_000_000_000
 # Samples are kept until the reference camera passes them, and this long where it is silent.
 KEEP_NS = NANO
+# A camera is frozen when it repeats itself although some joint moved by more than FROZEN_MOTION
+# (rad, m or normalized) within FROZEN_WINDOW_S: far more than a joint at rest trembles, and enough
+# to see in any picture. Motion counts once it is older than max_age_s, for pictures lag.
+FROZEN_MOTION, FROZEN_WINDOW_S = 0.1, 1.0
+# Pictures are compared on every n-th row and column, and in full only where those agree.
+COMPARE_STRIDE = 8
 
 
 class SampleError(ValueError):
@@ -41,16 +47,23 @@ class Frame:
 
 @dataclass(frozen=True)
 class Stale:
-    """Why there is no observation: the stream that is missing, old or out of step, and why."""
+    """Why there is no observation: the stream that is missing, old or out of step, and why.
+
+    A `frozen` stream is beyond doubt; any other may only be late, and its age limit tells.
+    """
 
     stream: str
     reason: str
+    frozen: bool = False
 
 
 @dataclass
 class _Stream:
+    """`poses`: where the joints were, and when, for each camera sample that repeats the last."""
+
     max_age_s: float
     samples: deque[Sample] = field(default_factory=deque)
+    poses: deque[tuple[float, NDArray[np.float64]]] = field(default_factory=deque)
 
 
 def select_joints(
@@ -97,11 +110,15 @@ class FrameAssembler:
         self._streams = {camera.key: _Stream(camera.max_age_s) for camera in contract.cameras}
         for i, part in enumerate(contract.state):
             self._streams[state_stream(i)] = _Stream(part.max_age_s)
+        self._cameras = frozenset(camera.key for camera in contract.cameras)
+        self._parts = [self._streams[state_stream(i)] for i in range(len(contract.state))]
         self._last_stamp_ns: int | None = None
 
     def put(self, stream: str, sample: Sample) -> None:
         """Store a sample. A stamp that runs backwards (clock jump, restart) flushes the stream."""
         samples = self._streams[stream].samples
+        if stream in self._cameras:
+            self._watch_picture(self._streams[stream], sample)
         if samples and sample.stamp_ns < samples[-1].stamp_ns:
             samples.clear()
             if stream == self._reference:
@@ -112,6 +129,17 @@ class FrameAssembler:
                 _forget(each.samples, sample.stamp_ns)
         _forget(samples, sample.stamp_ns - KEEP_NS)
 
+    def _watch_picture(self, stream: _Stream, sample: Sample) -> None:
+        """Remember the pose of every picture that is the same as the one before."""
+        if not stream.samples or not _same_picture(stream.samples[-1].value, sample.value):
+            stream.poses.clear()
+        if all(part.samples for part in self._parts):
+            pose = np.concatenate([part.samples[-1].value for part in self._parts])
+            stream.poses.append((sample.received_s, pose))
+        oldest_s = sample.received_s - FROZEN_WINDOW_S - stream.max_age_s
+        while stream.poses and stream.poses[0][0] < oldest_s:
+            stream.poses.popleft()
+
     def check_fresh(self, now_s: float | None = None, now_ns: int | None = None) -> Stale | None:
         """Name the first stream that is silent or old; see `assemble` for the arguments."""
         for key, stream in self._streams.items():
@@ -120,6 +148,8 @@ class FrameAssembler:
             age = None if now_s is None else now_s - stream.samples[-1].received_s
             if age is not None and age > stream.max_age_s:
                 return Stale(key, f"last message {age:.2f} s ago, limit {stream.max_age_s:g} s")
+            if now_s is not None and (joint := self._unseen_motion(stream, now_s)):
+                return Stale(key, f"the picture does not change although {joint} moved", True)
         newest = self._streams[self._reference].samples[-1]
         if now_ns is not None:
             age = (now_ns - newest.stamp_ns) / NANO
@@ -130,6 +160,15 @@ class FrameAssembler:
                     f"header stamp is {age:+.2f} s old, limit ±{limit:g} s; compare the clocks",
                 )
         return None
+
+    def _unseen_motion(self, stream: _Stream, now_s: float) -> str:
+        """Joint that moved while the picture stayed the same, or an empty string."""
+        poses = [pose for seen_s, pose in stream.poses if now_s - seen_s > stream.max_age_s]
+        if len(poses) < 2:
+            return ""
+        travel = np.ptp(poses, axis=0)
+        joint = int(np.argmax(travel))
+        return self.contract.state_names[joint] if travel[joint] > FROZEN_MOTION else ""
 
     def assemble(
         self, now_s: float | None = None, now_ns: int | None = None
@@ -179,6 +218,12 @@ class FrameAssembler:
         for camera in self.contract.cameras:
             values[camera.key] = picked[camera.key].value
         return values
+
+
+def _same_picture(a: NDArray[np.generic], b: NDArray[np.generic]) -> bool:
+    """Whether two (H, W, 3) pictures are equal; nearly free where they are not."""
+    n = COMPARE_STRIDE
+    return np.array_equal(a[::n, ::n], b[::n, ::n]) and np.array_equal(a, b)
 
 
 def _forget(samples: deque[Sample], stamp_ns: int) -> None:

@@ -250,7 +250,7 @@ class PolicyNode(LifecycleNode):
         now = self.clock.now()
         reference = self.contract.cameras[0]
         age_s = now.age_s - self._last_frame_s
-        if age_s <= reference.max_age_s:
+        if age_s <= reference.max_age_s and not (self._stale and self._stale.frozen):
             return "", ""
         stale = self._stale or self.assembler.check_fresh(now.age_s, now.ros_ns)
         stale = stale or Stale(reference.key, f"no new image for {age_s:.2f} s")
