@@ -6,11 +6,9 @@ The roll-outs are ones that no training saw, successes and failures; make them o
       --action-noise 0.04 --record datasets/vx300s_rollouts
 """
 
-import importlib.util
 import math
 import os
-import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +58,6 @@ def run(bench: Bench) -> None:
     closed_loop(bench, 3 if bench.quick else 100)
     simulated(bench)
     real(bench, data / "g1_bottle")
-    if not bench.quick:
-        throughput(bench, share_dir() / "benchmarks" / "throughput.py")
 
 
 def parity(bench: Bench, folder: Path) -> None:
@@ -184,19 +180,6 @@ def evaluate(
     for predictor, error in evaluation.actions.items():
         label = f"{name}_action_l1_{predictor.replace(' ', '_')}"
         bench.add(label, error.mean, "contract units", n=len(evaluation.episodes))
-
-
-def throughput(bench: Bench, topic: Path) -> None:
-    """Training speed and what the reward head costs, as `rewact bench throughput` measures them."""
-    if not topic.is_file():
-        _missing(bench, "throughput", f"no {topic}")
-        return
-    spec = importlib.util.spec_from_file_location("benchmarks.throughput", topic)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    for name, figure in module.measure(False).items():
-        bench.add(f"training_{name}", **asdict(figure))
 
 
 def _missing(bench: Bench, what: str, why: str) -> None:
