@@ -1,1 +1,1 @@
-"""Rewards: progress labels of demonstrations (NumPy only)."""
+"""Rewards: progress labels, metrics, baselines (no ROS)."""
