@@ -1,5 +1,5 @@
 # `make demo` runs the robot, `make test` the tests; both set everything up first.
-.PHONY: setup demo test lint types clean
+.PHONY: setup demo test faults lint types clean
 .DEFAULT_GOAL := setup
 
 # One thread per process: on few cores more threads fight. No download at run time. Robots of other
@@ -24,6 +24,10 @@ test: setup
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
 	.venv/bin/python -m pytest
+
+# Every fault on real processes, with the published trial counts; takes a while.
+faults: setup
+	.venv/bin/rewact bench faults
 
 lint: setup
 	.venv/bin/ruff check .
