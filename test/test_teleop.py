@@ -1,4 +1,4 @@
-"""Jogging: the tool goes where the stick says, slowly near singularities, and stops when let go."""
+"""Jogging goes where stick and keys say and stops when let go; the scripted human helps."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,12 @@ from rewact_ros.control.jog import (
     is_pressed,
     joy_rates,
 )
+from rewact_ros.control.keyboard import KeyboardJog, split_keys
 from rewact_ros.sim.arm_model import ArmModel, ArmModelError
+from rewact_ros.sim.expert import Expert
 from rewact_ros.sim.kinematics import tip_down
+from rewact_ros.sim.pick_place import PickPlaceSim
+from rewact_ros.sim.scripted_human import Phase, Scene, ScriptedHuman, Traits
 
 DT_S = 0.02
 HOME = np.append(tip_down(0.29, 0.0, 0.21, 0.0), 1.0)
@@ -171,26 +175,32 @@ def test_targets_stand_at_the_robot_until_the_human_is_in_control(joint_contract
     moved = HOME + 0.05
     moved[6] = 0.9
     assert (tries.step(in_control=False) == HOME).all()
-    assert (tries.step(in_control=False, joints=moved) == moved).all()
-    assert tries.step(in_control=True, joints=HOME)[0] == pytest.approx(moved[0] + 0.5 * DT_S)
+    assert (tries.step(pressed=False, joints=moved) == moved).all()
+    assert (tries.step(joints=HOME) == HOME).all()
+    assert tries.step(joints=moved)[0] == pytest.approx(HOME[0] + 0.5 * DT_S)
+
+
+def test_letting_the_deadman_go_stops_at_once_and_a_new_press_begins_from_the_robot(joint_contract):
+    tries = Tries(joint_contract)
+    for _ in range(20):
+        far = tries.step()
+    assert far[0] > HOME[0] + 0.1
+    elsewhere = np.append(HOME[:6] - 0.1, 0.5)
+    for pressed in (False, True):
+        assert (tries.step(pressed=pressed, joints=elsewhere) == elsewhere).all()
+    assert tries.step(joints=elsewhere)[0] == pytest.approx(elsewhere[0] + 0.5 * DT_S)
 
 
 @pytest.mark.parametrize(
-    ("lost", "reason"),
-    [
-        ({"pressed": False}, "deadman"),
-        ({"age_s": 0.3}, "0.30 s old"),
-        ({"joints": None}, "joint positions"),
-    ],
+    ("lost", "reason"), [({"age_s": 0.3}, "0.30 s old"), ({"joints": None}, "joint positions")]
 )
-def test_targets_end_at_once_and_begin_again_from_the_robot(joint_contract, lost, reason):
+def test_silence_of_the_input_or_of_the_joints_ends_the_targets(joint_contract, lost, reason):
     tries = Tries(joint_contract)
     for _ in range(20):
         tries.step()
     assert tries.step(**lost) is None
     assert reason in tries.source.reason
-    elsewhere = np.append(HOME[:6] - 0.1, 0.5)
-    assert (tries.step(joints=elsewhere) == elsewhere).all()
+    assert (tries.step() == HOME).all()
 
 
 def test_rotation_vectors_and_matrices_are_inverse():
@@ -252,3 +262,126 @@ def test_a_model_that_does_not_fit_is_refused_with_the_name(tmp_path, vx300s):
     broken.write_text("<mujoco><worldbody><bod/></worldbody></mujoco>")
     with pytest.raises(ArmModelError, match=r"broken\.xml: expected MJCF or URDF"):
         ArmModel(tool_of(vx300s, model=str(broken)))
+
+
+def test_a_key_moves_for_a_moment_and_the_deadman_lets_go_by_itself(vx300s):
+    keys = KeyboardJog(vx300s.teleop_source("keyboard").jog)
+    assert not keys.given(10.0).pressed
+    for key in split_keys("u\x1b[C\x1b[B"):  # z up; choose y; y down
+        assert keys.press(key, 10.0) is None
+    given = keys.given(10.1)
+    assert given.pressed and given.rates.tolist() == [0, -1, 1, 0, 0, 0, 0]
+    assert keys.given(10.2).pressed and not keys.given(10.2).rates.any()
+    assert not keys.given(10.51).pressed
+
+
+@pytest.mark.parametrize("key", [" ", "\x1b", "r", "d", "q", "\x03"])
+def test_a_key_that_ends_motion_lets_go_at_once(vx300s, key):
+    keys = KeyboardJog(vx300s.teleop_source("keyboard").jog)
+    keys.press("i", 10.0)
+    assert keys.press(key, 10.01) is not None
+    assert not keys.given(10.02).pressed and not keys.given(10.02).rates.any()
+
+
+def test_unknown_keys_and_directions_do_nothing(joint_contract):
+    keys = KeyboardJog(joint_contract.teleop_source("gamepad").jog)
+    for key in split_keys("iz\x1b[Z%é"):  # a joint jog has no x
+        keys.press(key, 10.0)
+    assert not keys.given(10.0).rates.any()
+    keys.press("c", 11.0)
+    assert keys.given(11.0).rates.tolist() == [0] * 6 + [-1]
+
+
+@pytest.fixture(scope="module")
+def sim():
+    sim = PickPlaceSim(cameras=())
+    yield sim
+    sim.close()
+
+
+class Helped:
+    """A scripted human on a simulated arm at 50 Hz, without ROS."""
+
+    def __init__(self, sim, seed, traits=None):
+        self.sim, self.now_s = sim, 0.0
+        self.human = ScriptedHuman(traits or Traits(), seed)
+        self.targets = []
+
+    def run(self, until, limit_s=60.0, takes_control=True):
+        end_s = self.now_s + limit_s
+        while not until() and self.now_s < end_s:
+            cube, yaw = self.sim.cube_pose()
+            scene = Scene(cube, yaw, self.sim.layout, self.sim.truth().stage)
+            control = takes_control and self.human.pressed
+            target = self.human.step(self.now_s, self.sim.command, scene, control)
+            if control and target is not None:
+                self.sim.set_command(target)
+                self.targets.append(target)
+            self.sim.advance(DT_S)
+            self.now_s += DT_S
+        assert until(), (self.human.phase, self.human.reason)
+
+
+@pytest.mark.parametrize(
+    ("seed", "share", "fault"),
+    [
+        (100_000, 0.0, None),
+        (100_001, 0.3, None),  # on the way down
+        (100_002, 0.5, None),  # the cube in the air
+        (100_003, 0.6, "dropped_cube"),
+        (100_004, 1.0, "missed_grasp"),
+    ],
+)
+def test_the_scripted_human_takes_over_wherever_the_arm_and_the_cube_are(sim, seed, share, fault):
+    sim.reset(seed)
+    expert = Expert(sim, fault, np.random.default_rng(seed))
+    expert.plan()
+    for tick in range(int(share * expert.duration_s / DT_S)):
+        sim.set_command(expert.command(tick * DT_S))
+        sim.advance(DT_S)
+    helped = Helped(sim, seed)
+    helped.human.ask(0.0)
+    helped.run(lambda: helped.human.reason == "done")
+    assert sim.truth().success and not helped.human.pressed
+    steps = np.abs(np.diff(helped.targets, axis=0))[:, :6]
+    assert steps.max() < 2.5 * DT_S  # no jump: the contract's velocity
+
+
+def test_a_person_takes_time_to_react_and_is_a_little_unsteady(sim):
+    starts, paths = [], []
+    for seed in range(8):
+        sim.reset(100_005)
+        helped = Helped(sim, seed, Traits(reaction_s=0.5, noise_rad=0.01))
+        helped.human.ask(0.0)
+        helped.run(lambda helped=helped: helped.human.pressed)
+        starts.append(helped.now_s)
+        begin = sim.command
+        helped.run(lambda helped=helped: len(helped.targets) > 50)
+        np.testing.assert_allclose(helped.targets[0], begin, atol=1e-9)
+        paths.append(helped.targets[50])
+    assert 0.2 < min(starts) < max(starts) < 1.5 and np.ptp(starts) > 0.05
+    assert 1e-3 < np.std(paths, axis=0)[:6].max() < 0.05
+
+
+def test_the_scripted_human_lets_go_when_control_is_taken_away_or_it_is_sent_away(sim):
+    sim.reset(100_006)
+    helped = Helped(sim, 0)
+    helped.human.ask(0.0)
+    helped.run(lambda: helped.human.phase is Phase.HELPING)
+    helped.run(lambda: not helped.human.pressed, takes_control=False)
+    assert "taken away" in helped.human.reason
+    helped.human.ask(helped.now_s)
+    helped.run(lambda: helped.human.pressed)
+    helped.human.leave("sent away")
+    assert not helped.human.pressed
+
+
+def test_a_cube_out_of_reach_is_said_and_not_reached_for(sim):
+    human = ScriptedHuman(Traits(reaction_s=0.0), 0)
+    sim.reset(100_007)
+    scene = Scene(np.array([0.9, 0.0, 0.02]), 0.0, sim.layout, "reach")
+    human.ask(0.0)
+    human.step(0.1, HOME, scene, False)
+    assert human.pressed
+    human.step(0.2, HOME, scene, True)
+    assert not human.pressed and "out of reach" in human.reason

@@ -10,6 +10,7 @@ from rewact_ros.cli.evaluate import evaluate
 from rewact_ros.cli.label import label
 from rewact_ros.cli.params import params
 from rewact_ros.cli.replay import replay
+from rewact_ros.cli.teleop import teleop
 from rewact_ros.cli.train import train
 from rewact_ros.cli.up import up
 from rewact_ros.cli.visualise import visualise
@@ -20,6 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (up, demo, replay, demos, label, train, convert, bench, params, visualise):
+for command in (up, demo, teleop, replay, demos, label, train, convert, bench, params, visualise):
     app.command()(command)
 app.command("eval")(evaluate)

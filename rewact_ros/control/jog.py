@@ -146,12 +146,13 @@ class JogInput:
 class JogSource:
     """Decides, tick by tick, whether there is a target and which.
 
-    While the deadman is down and nobody has handed over control, the target stands at the robot's
-    joints; once the human is in control it moves. Without deadman, input or joints: no target.
+    The target stands at the robot's joints until the human is in control with the deadman down;
+    then it moves. A standing target tells hil that the device is alive, and moves nothing. Without
+    fresh input or joints there is no target.
 
     Args:
         jog: the integrator.
-        max_age_s: silence of the input after which the deadman counts as released.
+        max_age_s: silence after which the input counts as lost.
     """
 
     def __init__(self, jog: JogIntegrator, max_age_s: float) -> None:
@@ -169,25 +170,30 @@ class JogSource:
             now_s: steady clock.
             given: newest input, or None before the first.
             joints: (A,) where the robot is now; None while that is not known.
-            in_control: the human's targets move the robot.
+            in_control: this source leads the robot.
 
         Returns:
-            target (A,), or None: publish nothing. `reason` then says why.
+            target (A,), or None: publish nothing. `reason` says why it does not move.
         """
-        self.reason = self._fault(now_s, given, joints)
-        if self.reason or given is None or joints is None:
-            self._last_s = None
+        last_s, self._last_s = self._last_s, None
+        self.reason = self._fault(now_s, given)
+        if self.reason or given is None:
             return None
-        last_s, self._last_s = self._last_s, now_s
-        if last_s is None or not in_control:
+        if joints is None:
+            self.reason = "joint positions are not known"
+            return None
+        if not given.pressed or not in_control:
+            self.reason = "not in control" if given.pressed else "deadman is not pressed"
+            return self._jog.start(joints)
+        self._last_s = now_s
+        if last_s is None:
             return self._jog.start(joints)
         return self._jog.step(given.rates, now_s - last_s)
 
-    def _fault(self, now_s: float, given: JogInput | None, joints: FloatArray | None) -> str:
+    def _fault(self, now_s: float, given: JogInput | None) -> str:
         if given is None:
             return "no input yet"
-        if now_s - given.received_s > self._max_age_s:
-            return f"input is {now_s - given.received_s:.2f} s old, limit {self._max_age_s:g} s"
-        if not given.pressed:
-            return "deadman is not pressed"
-        return "joint positions are not known" if joints is None else ""
+        age_s = now_s - given.received_s
+        if age_s > self._max_age_s:
+            return f"input is {age_s:.2f} s old, limit {self._max_age_s:g} s"
+        return ""

@@ -1,9 +1,11 @@
 """Node `sim`: the simulated robot behind the same topics as a real one."""
 
+import math
 import time
 
 import numpy as np
 from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
@@ -74,6 +76,7 @@ class SimNode(Node):
             for camera in self.contract.cameras
         }
         self._truth_pub = self.create_publisher(SimTruth, names.SIM_TRUTH, 10)
+        self._cube_pub = self.create_publisher(PoseStamped, names.SIM_CUBE, 10)
         self.create_service(Trigger, "~/reset", self._on_reset)
         period_s = 1.0 / TICK_HZ / self.params.real_time_factor
         self.create_timer(period_s, self._on_timer, clock=steady_clock())
@@ -146,6 +149,13 @@ class SimNode(Node):
             failure=truth.failure,
         )
         msg.header.stamp = stamp
+        position, yaw = self.sim.cube_pose()
+        cube = PoseStamped()
+        cube.header.stamp, cube.header.frame_id = stamp, "base_link"
+        place, turn = cube.pose.position, cube.pose.orientation
+        place.x, place.y, place.z = position.tolist()
+        turn.z, turn.w = math.sin(yaw / 2), math.cos(yaw / 2)  # the yaw alone; it may lie tilted
+        self._cube_pub.publish(cube)
         self._truth_pub.publish(msg)
 
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:

@@ -11,6 +11,7 @@ MODE_REQUEST = "rewact/mode_request"
 EPISODE_EVENT = "rewact/episode_event"
 EXECUTE_TASK = "rewact/execute_task"
 SIM_TRUTH = "sim/truth"
+SIM_CUBE = "sim/cube_pose"
 
 # Cameras and joints: the newest counts, and a sensor may publish best effort (REP-2003).
 SENSOR = QoSProfile(

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from rewact_ros.contract.schema import JogTool
+from rewact_ros.contract.schema import Contract, ContractError, JogTool, TeleopSource
+from rewact_ros.control.jog import JogIntegrator
 from rewact_ros.sim.backend import asset_dir, load_mujoco
 from rewact_ros.sim.scene import build_xml
 
@@ -58,6 +59,21 @@ class ArmModel:
         jacobian = np.zeros((6, self._model.nv))
         self._mj.mj_jac(self._model, self._data, jacobian[:3], jacobian[3:], point, self._body)
         return jacobian[:, self._dof]
+
+
+def make_integrator(contract: Contract, source: TeleopSource) -> JogIntegrator:
+    """The jog of a source, with the kinematics of its tool where it has one.
+
+    Raises:
+        ContractError: the source has no `jog`.
+        ArmModelError, SimulationUnavailableError: the tool's model does not load.
+    """
+    if source.jog is None:
+        raise ContractError(
+            f"teleop.{source.name}.jog: missing; it says how fast and in which directions to jog"
+        )
+    arm = ArmModel(source.jog.tool) if source.jog.tool is not None else None
+    return JogIntegrator(contract, source.jog, arm)
 
 
 def _load(mujoco: Any, path: str | None) -> Any:

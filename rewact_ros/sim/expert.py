@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rewact_ros.control.profile import minimum_jerk
-from rewact_ros.sim.kinematics import tip_down
+from rewact_ros.sim.kinematics import tip_down, tip_of
 from rewact_ros.sim.pick_place import HOME, PickPlaceSim
 from rewact_ros.sim.trajectory import Trajectory
 
@@ -25,7 +25,7 @@ class Plan:
 
     Attributes:
         trajectory: (7,) pose over time.
-        closed_s: the gripper has closed.
+        closed_s: the gripper has closed (0 in a plan that begins with the cube in it).
         lifted_s: the arm has lifted the cube.
         released_s: the gripper has opened over the tray (equal to `lifted_s` in a plan to retry).
         delicate: spans of time in which noise would make the expert fail.
@@ -82,18 +82,30 @@ class Expert:
         """Length of the plan."""
         return self.current.trajectory.duration_s
 
-    def plan(self, start: np.ndarray | None = None, give_up: bool = False) -> Plan:
+    def plan(
+        self,
+        start: np.ndarray | None = None,
+        give_up: bool = False,
+        rescue: bool = False,
+        holding: bool = False,
+    ) -> Plan:
         """Plan from a (7,) pose at rest (default: the command in force).
 
         Args:
             start: where the motion begins.
             give_up: end after the lift with an open gripper, ready for another `plan()`.
+            rescue: the start is anywhere, so first rise straight up where the fingers are low.
+            holding: a rescue with the cube between the fingers: carry it on.
 
         Raises:
             ValueError: the cube is out of reach.
         """
         start = self._sim.command if start is None else np.asarray(start, dtype=np.float64)
         path = Trajectory(start, _MAX_VELOCITY)
+        if rescue:
+            spot = _rise(path, start)
+            if holding:
+                return self._finish(path, spot, 0.0, path.duration_s, ())
         x, y, z, yaw = self._grasp()
         path.move_to(_pose(x, y, _ABOVE_M, yaw, 1.0), 0.7)
         down_s = path.move_to(_pose(x, y, z, yaw, 1.0), 0.8, overlap_s=0.25)
@@ -104,11 +116,7 @@ class Expert:
             end_s = path.move_to(_pose(x, y, _ABOVE_M, yaw, 1.0), 0.35, overlap_s=0.15)
             self._plan = Plan(path, closed_s, lifted_s, end_s, (grasping,))
             return self._plan
-        released_s, delicate = self._carry(path, (x, y))
-        path.move_to(HOME, 0.9, overlap_s=0.25)
-        path.wait(_STILL_S)
-        self._plan = Plan(path, closed_s, lifted_s, released_s, (grasping, delicate))
-        return self._plan
+        return self._finish(path, (x, y), closed_s, lifted_s, (grasping,))
 
     def command(self, t_s: float) -> np.ndarray:
         """Return the (7,) command at `t_s` since the plan's start: rad, gripper 0 to 1."""
@@ -121,6 +129,21 @@ class Expert:
             outside_s = max(begin_s - t_s, t_s - end_s, 0.0)
             scale = min(scale, float(minimum_jerk(outside_s / _NOISE_FADE_S)))
         return _NOISE_FLOOR + (1 - _NOISE_FLOOR) * scale
+
+    def _finish(
+        self,
+        path: Trajectory,
+        grasp_xy: tuple[float, float],
+        closed_s: float,
+        lifted_s: float,
+        delicate: tuple[tuple[float, float], ...],
+    ) -> Plan:
+        """Append everything from the lift on, and keep the plan."""
+        released_s, releasing = self._carry(path, grasp_xy)
+        path.move_to(HOME, 0.9, overlap_s=0.25)
+        path.wait(_STILL_S)
+        self._plan = Plan(path, closed_s, lifted_s, released_s, (*delicate, releasing))
+        return self._plan
 
     def _grasp(self) -> tuple[float, float, float, float]:
         """Return finger tip target and yaw of the grasp, off the cube for a missed grasp."""
@@ -169,6 +192,21 @@ class Expert:
 
 def _pose(x_m: float, y_m: float, z_m: float, yaw_rad: float, gripper: float) -> np.ndarray:
     return np.append(tip_down(x_m, y_m, z_m, yaw_rad), gripper)
+
+
+def _rise(path: Trajectory, start: np.ndarray) -> tuple[float, float]:
+    """Append a rise above where the finger tips are, the wrist unturned; return that spot.
+
+    Out of reach of an upright gripper nothing is appended: the arm is stretched, not low.
+    """
+    x, y, z = tip_of(start)
+    if z < _ABOVE_M:
+        try:
+            above = _pose(x, y, _ABOVE_M, start[0] - start[5], start[6])
+        except ValueError:
+            return x, y
+        path.move_to(above, 0.5)
+    return x, y
 
 
 def _between(

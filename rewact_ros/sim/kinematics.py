@@ -51,5 +51,19 @@ def tip_down(x_m: float, y_m: float, z_m: float, yaw_rad: float) -> np.ndarray:
     return np.array([waist, shoulder, elbow, 0.0, wrist, _wrap(waist - yaw_rad)])
 
 
+def tip_of(q: np.ndarray) -> tuple[float, float, float]:
+    """Return where the finger tips are, in m in the base frame, with `forearm_roll` taken as 0.
+
+    Args:
+        q: (6,) or more joints as `tip_down` returns them.
+    """
+    waist, shoulder, elbow, _, wrist = (float(value) for value in q[:5])
+    upper, fore = math.pi / 2 - _UPPER_ARM_LEAN - shoulder, -(shoulder + elbow)
+    chain = ((_UPPER_ARM_M, upper), (_FOREARM_M, fore), (TIP_M, fore - wrist))
+    forward = sum(length * math.cos(angle) for length, angle in chain)
+    up = SHOULDER_HEIGHT_M + sum(length * math.sin(angle) for length, angle in chain)
+    return forward * math.cos(waist), forward * math.sin(waist), up
+
+
 def _wrap(angle_rad: float) -> float:
     return (angle_rad + math.pi) % (2 * math.pi) - math.pi

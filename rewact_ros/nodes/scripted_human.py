@@ -1,0 +1,113 @@
+"""Node `scripted_human`: helps the simulated arm through the topics that a person would use."""
+
+import math
+import time
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped
+from rclpy.node import Node
+from std_srvs.srv import SetBool
+
+from rewact_ros.contract import ContractError, load_contract
+from rewact_ros.msg import EpisodeEvent, SimTruth
+from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.clock import NodeClock, steady_clock
+from rewact_ros.ros.diagnostics import OK, publish_diagnostics
+from rewact_ros.ros.params import ScriptedHumanParams, declare
+from rewact_ros.ros.process import run_node
+from rewact_ros.ros.teleop import RobotState, TargetPublisher
+from rewact_ros.sim.pick_place import PickPlaceSim, draw_scene
+from rewact_ros.sim.scripted_human import Scene, ScriptedHuman, Traits
+
+RATE_HZ = 50.0
+# Of the simulation's own topics, at 20 Hz.
+SCENE_FRESH_S = 0.5
+
+
+class ScriptedHumanNode(Node):
+    """Feeds `ScriptedHuman` with what the simulation shows and publishes targets and deadman.
+
+    Only this node, which stands for a person with eyes, may read the simulation's truth.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("scripted_human")
+        self.params = p = declare(self, ScriptedHumanParams)
+        self.contract = load_contract(p.contract)
+        self.source = self.contract.teleop_source(p.source)
+        if self.contract.action_names != PickPlaceSim.JOINTS:
+            raise ContractError(
+                "scripted_human: it knows the simulated arm only; use config/robots/vx300s.yaml"
+            )
+        if self.source.deadman is None or self.source.type != "sensor_msgs/msg/JointState":
+            raise ContractError(
+                f"teleop.{self.source.name}: expected a JointState with a 'deadman'"
+            )
+        self.clock = NodeClock(self)
+        self.human = ScriptedHuman(Traits(p.reaction_s, p.noise_rad, p.attempts), p.seed)
+        self.robot = RobotState(self, self.contract)
+        self._targets = TargetPublisher(self, self.source, self.source.deadman)
+        self._truth: SimTruth | None = None
+        self._cube: PoseStamped | None = None
+        self._seen_s = -math.inf
+        self.create_subscription(SimTruth, names.SIM_TRUTH, self._on_truth, names.EVENTS)
+        self.create_subscription(PoseStamped, names.SIM_CUBE, self._on_cube, names.EVENTS)
+        if p.answers_help:
+            self.create_subscription(
+                EpisodeEvent, names.EPISODE_EVENT, self._on_event, names.EVENTS
+            )
+        self.create_service(SetBool, "~/help", self._on_help)
+        self.create_timer(1.0 / RATE_HZ, self._tick, clock=steady_clock())
+        publish_diagnostics(self, self._diagnose)
+
+    def _on_truth(self, msg: SimTruth) -> None:
+        self._truth, self._seen_s = msg, time.monotonic()
+
+    def _on_cube(self, msg: PoseStamped) -> None:
+        self._cube = msg
+
+    def _on_event(self, msg: EpisodeEvent) -> None:
+        if msg.event == EpisodeEvent.HELP:
+            self.human.ask(self.clock.now().age_s)
+
+    def _on_help(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if request.data:
+            self.human.ask(self.clock.now().age_s)
+        else:
+            self.human.leave("sent away")
+        response.success = True
+        response.message = f"{self.human.phase.value}: {self.human.reason}"
+        return response
+
+    def _scene(self) -> Scene | None:
+        truth, cube = self._truth, self._cube
+        if truth is None or cube is None or time.monotonic() - self._seen_s > SCENE_FRESH_S:
+            return None
+        place, turn = cube.pose.position, cube.pose.orientation
+        return Scene(
+            np.array([place.x, place.y, place.z]),
+            2.0 * math.atan2(turn.z, turn.w),
+            draw_scene(truth.seed)[0],
+            truth.stage,
+        )
+
+    def _tick(self) -> None:
+        target = self.human.step(
+            self.clock.now().age_s,
+            self.robot.joints(),
+            self._scene(),
+            self.robot.led_by(self.source.name),
+        )
+        self._targets.publish(target, self.human.pressed)
+
+    def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
+        return OK, f"{self.human.phase.value}: {self.human.reason}", {"source": self.source.name}
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(ScriptedHumanNode, (ValueError, RuntimeError))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Node `teleop`: a gamepad's sticks and buttons become position targets; hil decides on them."""
+
+import time
+
+from rclpy.node import Node
+from sensor_msgs.msg import Joy
+
+from rewact_ros.contract import ContractError, load_contract
+from rewact_ros.control.jog import (
+    JogInput,
+    JogSource,
+    JoyError,
+    is_pressed,
+    joy_rates,
+)
+from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.clock import steady_clock
+from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
+from rewact_ros.ros.params import TeleopParams, declare
+from rewact_ros.ros.process import run_node
+from rewact_ros.ros.teleop import RobotState, TargetPublisher
+from rewact_ros.sim.arm_model import make_integrator
+
+
+class TeleopNode(Node):
+    """Feeds `JogSource` and publishes what it decides."""
+
+    def __init__(self) -> None:
+        super().__init__("teleop")
+        self.params = declare(self, TeleopParams)
+        self.contract = load_contract(self.params.contract)
+        self.source = self.contract.teleop_source(self.params.source)
+        jog, deadman = self.source.jog, self.source.deadman
+        if jog is None or deadman is None or not (jog.axes or jog.buttons):
+            raise ContractError(
+                f"teleop.{self.source.name}.jog: expected 'axes' or 'buttons' of a gamepad; for "
+                "keys use `rewact teleop`"
+            )
+        self._jog, self._button = jog, deadman.button
+        self.jog = JogSource(make_integrator(self.contract, self.source), deadman.max_age_s)
+        self._given: JogInput | None = None
+        self._alive = False
+        self.robot = RobotState(self, self.contract)
+        self._targets = TargetPublisher(self, self.source, None)
+        self.create_subscription(Joy, deadman.topic, self._on_joy, names.SENSOR)
+        self.create_timer(1.0 / self.params.rate_hz, self._tick, clock=steady_clock())
+        publish_diagnostics(self, self._diagnose)
+
+    def _on_joy(self, msg: Joy) -> None:
+        try:
+            rates = joy_rates(self._jog, msg.axes, msg.buttons)
+            pressed = is_pressed(msg.buttons, self._button)
+        except JoyError as error:
+            self._given = None
+            self.get_logger().warning(str(error), throttle_duration_sec=2.0)
+            return
+        self._given = JogInput(pressed, rates, time.monotonic())
+
+    def _tick(self) -> None:
+        leads = self.robot.led_by(self.source.name)
+        target = self.jog.step(time.monotonic(), self._given, self.robot.joints(), leads)
+        self._alive = target is not None
+        if target is not None:
+            self._targets.publish(target)
+
+    def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
+        level = OK if self._alive else WARN
+        return level, self.jog.reason or "moving", {"source": self.source.name}
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(TeleopNode, (ValueError, RuntimeError))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""What every teleoperation process shares: where the robot is, who leads it, how targets go out."""
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from sensor_msgs.msg import JointState, Joy
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
+
+from rewact_ros.contract import ActionPart, Contract, SampleError, select_joints
+from rewact_ros.contract.schema import Deadman, TeleopSource
+from rewact_ros.msg import ControlStatus
+from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.convert import command_type, joint_state_message, state_sample
+
+FloatArray = NDArray[np.float64]
+CommandMessage = Float64MultiArray | JointTrajectory | JointState
+# An older command is not in force any more: nobody holds the arm.
+COMMAND_FRESH_S = 0.1
+STATUS_FRESH_S = 1.0
+
+
+class RobotState:
+    """Joints and mode of one robot, from its topics.
+
+    `joints()` is the command in force where there is one, else the measured joints: a gripper that
+    holds something never reaches its command, and starting from where it is would let go.
+    """
+
+    def __init__(self, node: Node, contract: Contract) -> None:
+        self._contract = contract
+        self._state: dict[int, tuple[FloatArray, float]] = {}
+        self._command: dict[int, tuple[FloatArray, float]] = {}
+        self._status: tuple[ControlStatus, float] | None = None
+        for i, state_part in enumerate(contract.state):
+            node.create_subscription(
+                JointState, state_part.topic, lambda msg, i=i: self._on_joints(i, msg), names.SENSOR
+            )
+        for i, part in enumerate(contract.action):
+            node.create_subscription(
+                command_type(part),
+                part.topic,
+                lambda msg, i=i: self._on_command(i, msg),
+                names.SENSOR,
+            )
+        node.create_subscription(
+            ControlStatus, names.CONTROL_STATUS, self._on_status, names.LATCHED
+        )
+
+    def _on_joints(self, index: int, msg: JointState) -> None:
+        now_s = time.monotonic()
+        try:
+            sample = state_sample(self._contract.state[index], msg, now_s)
+        except SampleError:
+            self._state.pop(index, None)
+            return
+        self._state[index] = (np.asarray(sample.value, dtype=float), now_s)
+
+    def _on_command(self, index: int, msg: CommandMessage) -> None:
+        try:
+            values = command_values(self._contract.action[index], msg)
+        except SampleError:
+            self._command.pop(index, None)
+            return
+        self._command[index] = (values, time.monotonic())
+
+    def _on_status(self, msg: ControlStatus) -> None:
+        self._status = (msg, time.monotonic())
+
+    @property
+    def status(self) -> ControlStatus | None:
+        """Newest status of hil, or None where it is silent."""
+        if self._status is None or time.monotonic() - self._status[1] > STATUS_FRESH_S:
+            return None
+        return self._status[0]
+
+    def led_by(self, source: str) -> bool:
+        """Whether this teleop source moves the robot now."""
+        status = self.status
+        return (
+            status is not None
+            and status.mode == ControlStatus.HUMAN
+            and status.active_source == source
+        )
+
+    def measured(self) -> FloatArray | None:
+        """(A,) measured positions of the commanded joints, or None where a part is not fresh."""
+        now_s = time.monotonic()
+        for i, part in enumerate(self._contract.state):
+            if i not in self._state or now_s - self._state[i][1] > part.max_age_s:
+                return None
+        state = np.concatenate([self._state[i][0] for i in range(len(self._contract.state))])
+        return np.asarray(state[self._contract.action_in_state])
+
+    def joints(self) -> FloatArray | None:
+        """(A,) command in force, or measured joints where there is none; None while not known."""
+        measured = self.measured()
+        now_s = time.monotonic()
+        for i in range(len(self._contract.action)):
+            if i not in self._command or now_s - self._command[i][1] > COMMAND_FRESH_S:
+                return measured
+        command = np.concatenate([self._command[i][0] for i in range(len(self._contract.action))])
+        if measured is None:
+            return None
+        near = np.abs(command - measured) <= self._contract.limits.start_jump
+        return command if near.all() else measured
+
+
+class TargetPublisher:
+    """Publishes targets of one source, and its deadman where no device does."""
+
+    def __init__(self, node: Node, source: TeleopSource, own_deadman: Deadman | None) -> None:
+        self._node, self._source, self._deadman = node, source, own_deadman
+        self._targets = node.create_publisher(JointState, source.topic, names.SENSOR_OUT)
+        self._joy = (
+            node.create_publisher(Joy, own_deadman.topic, names.SENSOR_OUT) if own_deadman else None
+        )
+
+    def publish(self, target: FloatArray | None, pressed: bool = False) -> None:
+        """Send one target (A,) in action order (None: none), and the deadman where it is ours."""
+        stamp = self._node.get_clock().now().to_msg()
+        if target is not None:
+            self._targets.publish(
+                joint_state_message(self._source.joints, "position", target, stamp)
+            )
+        if self._joy is not None and self._deadman is not None:
+            msg = Joy(buttons=[0] * self._deadman.button + [int(pressed)])
+            msg.header.stamp = stamp
+            self._joy.publish(msg)
+
+
+def command_values(part: ActionPart, msg: CommandMessage) -> FloatArray:
+    """Positions (n,) of a command message of one action part, in the part's order.
+
+    Raises:
+        SampleError: a joint is missing or a value is not finite.
+    """
+    if isinstance(msg, Float64MultiArray):
+        return select_joints(part.joints, msg.data, part.joints, part.topic)
+    if isinstance(msg, JointTrajectory):
+        values = msg.points[-1].positions if msg.points else []
+        return select_joints(msg.joint_names, values, part.joints, part.topic)
+    return select_joints(msg.name, msg.position, part.joints, part.topic)
