@@ -1,53 +1,34 @@
 """Fault injection on real processes, measured on the wire: every fault must end in a held arm."""
 
-import contextlib
 import os
 import random
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import yaml
 from rosgraph_msgs.msg import Clock
 
-from rewact_ros.bringup import BringUp, default_contract, default_policy, processes
+from rewact_ros.bringup import default_contract, default_policy
 from rewact_ros.cli.bench import Bench
-from rewact_ros.cli.domain import own_domain
 from rewact_ros.cli.rig import Rig
-from rewact_ros.cli.runner import Runner
+from rewact_ros.cli.rig_stack import Setup, memory_mb, robot
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.chunks import Chunk
 from rewact_ros.control.modes import Mode
-from rewact_ros.control.path import CommandPath, Now
+from rewact_ros.control.path import CommandPath
+from rewact_ros.control.watch import Now
 from rewact_ros.msg import ControlStatus
 from rewact_ros.ros.convert import to_stamp
 
 BEAT_S = 1.0 / 30.0  # default heartbeat_hz of the policy
 # Long enough to brake from any speed of the rig's motion and to see that nothing follows.
 REST_S = 0.4
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What the processes run with."""
-
-    contract: str = ""
-    params_file: str = ""
-    policy: str = ""
-
-
-@dataclass(frozen=True)
-class Robot:
-    """A rig with the processes that run beside it."""
-
-    rig: Rig
-    runner: Runner
-    contract: Contract
 
 
 def run(bench: Bench) -> None:
@@ -96,54 +77,6 @@ def add_times(bench: Bench, name: str, times_ms: list[float], limit_ms: float) -
     )
 
 
-@contextlib.contextmanager
-def robot(
-    setup: Setup,
-    plays: tuple[str, ...],
-    runs: tuple[str, ...],
-    rate_factor: float = 1.0,
-    own: bool = True,
-    **more: str | bool,
-) -> Iterator[Robot]:
-    """A rig that plays some parts beside processes that run the others.
-
-    Args:
-        rate_factor: of everything that the rig publishes.
-        own: in a ROS domain of its own; otherwise in the one of the robot around it.
-        more: further arguments of `BringUp`.
-    """
-    args = BringUp(
-        contract=setup.contract,
-        params_file=setup.params_file,
-        policy=setup.policy if "policy" in runs else "none",
-        **more,
-    )
-    with contextlib.ExitStack() as stack:
-        if own:
-            stack.callback(_restore_domain, os.environ.pop("ROS_DOMAIN_ID", None))
-            stack.callback(own_domain().release)
-        contract = load_contract(setup.contract)
-        rig = Rig(contract, plays, args.namespace)
-        rig.rate_factor = rate_factor
-        wanted = [process for process in processes(args) if process.name in runs]
-        runner = stack.enter_context(Runner(wanted, lambda line: None))
-        stack.enter_context(rig)
-        rig.look_after = runner.poll
-        yield Robot(rig, runner, contract)
-
-
-def _restore_domain(had: str | None) -> None:
-    os.environ.pop("ROS_DOMAIN_ID", None)
-    if had is not None:
-        os.environ["ROS_DOMAIN_ID"] = had
-
-
-def watch(rig: Rig, seconds: float) -> None:
-    """Let time pass while the processes are looked after."""
-    end_s = time.monotonic() + seconds
-    rig.wait(lambda: time.monotonic() > end_s, "pause", seconds + 10.0)
-
-
 # Processes that die --------------------------------------------------------------------------
 
 
@@ -156,9 +89,9 @@ def policy_silenced(setup: Setup, trials: int) -> list[float]:
     with robot(setup, ("joints", "cameras", "supervisor"), ("hil", "policy")) as bot:
         rig = bot.rig
         for trial in range(trials):
-            wait_for_policy(rig)
+            rig.wait_for_policy()
             rig.run_policy(moving=False)
-            watch(rig, rng.uniform(0.3, 1.0))
+            rig.pause(rng.uniform(0.3, 1.0))
             pid = bot.runner.pid("policy")
             kill = trial % 2 == 1
             os.kill(pid, signal.SIGKILL if kill else signal.SIGSTOP)
@@ -166,12 +99,12 @@ def policy_silenced(setup: Setup, trials: int) -> list[float]:
             hold_s = rig.wait_for_mode(ControlStatus.HOLD, fault_s, 5.0)
             last_s = rig.heartbeats[-1][0]
             times.append(1e3 * (hold_s - last_s - BEAT_S))
-            watch(rig, REST_S)
+            rig.pause(REST_S)
             held = rig.wire[-1][1]
             if not kill:
                 os.kill(pid, signal.SIGCONT)
-            wait_for_policy(rig)
-            watch(rig, REST_S)
+            rig.wait_for_policy()
+            rig.pause(REST_S)
             assert rig.status.mode == ControlStatus.HOLD, "moved again without a resume"
             assert np.array_equal(rig.wire[-1][1], held), "the arm did not stay where it stopped"
     return times
@@ -184,11 +117,11 @@ def hil_killed(setup: Setup, trials: int) -> tuple[list[float], int]:
         rig = bot.rig
         for _ in range(trials):
             rig.run_policy()
-            watch(rig, 0.2)
+            rig.pause(0.2)
             killed_s = time.monotonic()
             os.kill(bot.runner.pid("hil"), signal.SIGKILL)
             back_s = rig.wait_for_mode(ControlStatus.DISARMED, killed_s, 30.0)
-            watch(rig, REST_S)
+            rig.pause(REST_S)
             after = [t for t, _ in rig.wire if t > killed_s]
             times.append(1e3 * (max(after) - killed_s) if after else 0.0)
             armed += any(m.mode != ControlStatus.DISARMED for t, m in rig.statuses if t > back_s)
@@ -206,12 +139,12 @@ def supervisor_killed(setup: Setup, trials: int) -> list[float]:
             rig.arm()
             rig.send_goal(ExecuteTask.Goal(task="fault test", timeout=60.0))
             rig.wait_for_mode(ControlStatus.POLICY, time.monotonic(), 30.0)
-            watch(rig, 0.5)
+            rig.pause(0.5)
             killed_s = time.monotonic()
             os.kill(bot.runner.pid("supervisor"), signal.SIGKILL)
             hold_s = rig.wait_for_mode(ControlStatus.HOLD, killed_s, 5.0)
             times.append(1e3 * (hold_s - killed_s))
-            watch(rig, 1.0)
+            rig.pause(1.0)
             assert rig.status.mode == ControlStatus.HOLD, "moved again without a resume"
     return times
 
@@ -234,7 +167,7 @@ def camera_faults(setup: Setup, trials: int) -> dict[str, list[float]]:
             ("joints", "cameras", "supervisor"),
             ("hil", "policy"),
         ) as bot:
-            wait_for_policy(bot.rig)
+            bot.rig.wait_for_policy()
             return {
                 fault: [camera_fault(bot.rig, fault, camera, make()) for _ in range(trials)]
                 for fault, (camera, make) in CAMERA_FAULTS.items()
@@ -245,7 +178,7 @@ def camera_fault(rig: Rig, fault: str, camera: str, spoil: Callable) -> float:
     """One trial: ms to HOLD; mends the camera afterwards."""
     rig.run_policy(moving=False)
     rig.swing = fault == "frozen"
-    watch(rig, 0.5)
+    rig.pause(0.5)
     fault_s = time.monotonic()
     rig.spoil[camera] = spoil
     hold_s = rig.wait_for_mode(ControlStatus.HOLD, fault_s, 5.0)
@@ -253,14 +186,8 @@ def camera_fault(rig: Rig, fault: str, camera: str, spoil: Callable) -> float:
     assert camera in reason, f"{fault}: {camera} is not named: {reason}"
     rig.spoil.clear()
     rig.swing = False
-    wait_for_policy(rig)
+    rig.wait_for_policy()
     return 1e3 * (hold_s - fault_s)
-
-
-def wait_for_policy(rig: Rig) -> None:
-    """Wait for a policy process that says it is ready, from now on."""
-    rig.heartbeats.clear()
-    rig.wait(lambda: bool(rig.heartbeats and rig.heartbeats[-1][1].ready), "policy ready", 120.0)
 
 
 def frozen() -> Callable:
@@ -320,18 +247,18 @@ def joint_faults(setup: Setup, trials: int) -> tuple[dict[str, list[float]], int
         for fault, (spoil, word) in faults.items():
             for _ in range(trials):
                 rig.run_policy()
-                watch(rig, 0.2)
+                rig.pause(0.2)
                 fault_s = time.monotonic()
                 rig.spoil["joints"] = spoil
                 hold_s = rig.wait_for_mode(ControlStatus.HOLD, fault_s, 5.0)
                 assert word in rig.status.reason, f"{fault}: {rig.status.reason}"
                 rig.spoil.clear()
-                watch(rig, 0.2)
+                rig.pause(0.2)
                 times[fault].append(1e3 * (hold_s - fault_s))
         rig.spoil["joints"] = lambda m: edit_joints(m, lambda n, p: (n[::-1], p[::-1]))
         rig.run_policy()
         since_s = time.monotonic()
-        watch(rig, 1.0)
+        rig.pause(1.0)
         holds = sum(m.mode != ControlStatus.POLICY for t, m in rig.statuses if t > since_s)
     return times, holds
 
@@ -387,7 +314,7 @@ def bad_chunks_on_the_wire(setup: Setup, seconds: float) -> tuple[int, int]:
         bot.rig.spoil["chunk"] = spoil
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
-            watch(bot.rig, 0.05)
+            bot.rig.pause(0.05)
             if bot.rig.status.mode == ControlStatus.HOLD:
                 bot.rig.spoil.pop("chunk")
                 bot.rig.run_policy()
@@ -459,12 +386,12 @@ def clock_jumps(setup: Setup, trials: int) -> dict[str, list[int]]:
         for name, jump_s in jumps.items():
             for _ in range(trials):
                 rig.run_policy()
-                watch(rig, 0.3)
+                rig.pause(0.3)
                 jumped_s = time.monotonic()
                 clock.jump(jump_s)
                 hold_s = rig.wait_for_mode(ControlStatus.HOLD, jumped_s, 5.0)
                 ticks[name].append(sum(jumped_s < t < hold_s for t in clock.sent_s) - 1)
-                watch(rig, REST_S)
+                rig.pause(REST_S)
                 assert rig.status.resume_required and rig.speed() == 0.0
     return ticks
 
@@ -498,19 +425,13 @@ def flood(setup: Setup, seconds: float) -> tuple[float, float]:
         before_mb = memory_mb(bot.runner.pid("hil"))
         count, start_s = rig.status.commands, time.monotonic()
         first = len(rig.statuses)
-        watch(rig, seconds)
+        rig.pause(seconds)
         assert all(m.mode == ControlStatus.POLICY for _, m in rig.statuses[first:])
         start_s, first_message = rig.statuses[first]
         end_s, last_message = rig.statuses[-1]
         count = last_message.commands - first_message.commands
         error = abs(count / (end_s - start_s) / bot.contract.command_rate_hz - 1)
         return memory_mb(bot.runner.pid("hil")) - before_mb, error
-
-
-def memory_mb(pid: int) -> float:
-    """Resident memory of a process."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return float(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) / 1024
 
 
 def two_robots(setup: Setup, seconds: float) -> tuple[int, int]:
@@ -522,10 +443,10 @@ def two_robots(setup: Setup, seconds: float) -> tuple[int, int]:
     ):
         left.rig.offset, right.rig.offset = 0.12, -0.12
         left.rig.run_policy()
-        watch(right.rig, 0.5)
+        right.rig.pause(0.5)
         crossed = len(right.rig.wire)  # only the left one is armed
         right.rig.run_policy()
-        watch(left.rig, seconds)
+        left.rig.pause(seconds)
         # After a second each arm is bent to its own side.
         bends = [command[0] for _, command in left.rig.wire[100:]]
         bends += [-command[0] for _, command in right.rig.wire[100:]]

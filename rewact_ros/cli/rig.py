@@ -62,6 +62,7 @@ class Rig:
         spoil: per stream ("joints", a camera's name, "heartbeat", "chunk", "lease") a function
             that gets every message before it goes out and returns what goes out, or None.
         wire: (arrival on the steady clock, command (A,)) of every command.
+        sent_ns: when each command was published, on the system clock.
         statuses, heartbeats: (arrival, message) of hil and of a policy process.
         offset: added to the first joint of the motion.
         swing: report joints that swing by themselves, whatever is commanded.
@@ -78,6 +79,7 @@ class Rig:
         self.contract = contract
         self.spoil: dict[str, Callable[[Any], Any]] = {}
         self.wire: list[tuple[float, FloatArray]] = []
+        self.sent_ns: list[int] = []
         self.statuses: list[tuple[float, ControlStatus]] = []
         self.heartbeats: list[tuple[float, PolicyStatus]] = []
         self.offset = 0.0
@@ -228,9 +230,10 @@ class Rig:
 
     # What it sees -----------------------------------------------------------------------------
 
-    def _on_command(self, message: Any) -> None:
+    def _on_command(self, message: Any, info: dict[str, int]) -> None:
         command = np.array(message.data)
         self.wire.append((time.monotonic(), command))
+        self.sent_ns.append(info["source_timestamp"])
         if command.shape == self._home.shape and np.isfinite(command).all():
             self._measured = command
 
@@ -257,6 +260,18 @@ class Rig:
                 got = f"hil: {self.status.reason}" if self.statuses else "no status from hil"
                 raise RigError(f"{what}: not within {timeout_s:g} s ({got})")
             time.sleep(0.002)
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass while the processes are looked after."""
+        end_s = time.monotonic() + seconds
+        self.wait(lambda: time.monotonic() > end_s, "pause", seconds + 10.0)
+
+    def wait_for_policy(self) -> None:
+        """Wait for a policy process that says, from now on, that it is ready."""
+        self.heartbeats.clear()
+        self.wait(
+            lambda: bool(self.heartbeats and self.heartbeats[-1][1].ready), "policy ready", 120.0
+        )
 
     def wait_for_mode(self, mode: int, since_s: float = 0.0, timeout_s: float = 30.0) -> float:
         """Wait for a status with a mode; returns the arrival of the first one after `since_s`."""
