@@ -15,6 +15,8 @@ TURN_LENGTH_M = 0.3
 # Singular values (m/rad) below this are damped, at 0 by as much.
 DAMPED_BELOW_M = 0.03
 ITERATIONS = 3
+# m and rad; the next tick takes up what is left.
+REACHED = 1e-6
 # The largest error that one linear step is trusted with.
 STEP_M, STEP_RAD = 0.02, 0.1
 
@@ -51,7 +53,7 @@ def solve(
     begin = q
     for _ in range(ITERATIONS):
         error = pose_error(arm.pose(q), goal)
-        if np.abs(error).max() < 1e-7:
+        if np.abs(error).max() < REACHED:
             break
         step = _step(arm.jacobian(q), _bounded(error), q, low, high)
         moved = q + step - begin

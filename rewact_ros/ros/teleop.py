@@ -31,8 +31,8 @@ class RobotState:
 
     def __init__(self, node: Node, contract: Contract) -> None:
         self._contract = contract
-        self._state: dict[int, tuple[FloatArray, float]] = {}
-        self._command: dict[int, tuple[FloatArray, float]] = {}
+        self._state: dict[int, tuple[JointState, float]] = {}
+        self._command: dict[int, tuple[CommandMessage, float]] = {}
         self._status: tuple[ControlStatus, float] | None = None
         for i, state_part in enumerate(contract.state):
             node.create_subscription(
@@ -49,22 +49,13 @@ class RobotState:
             ControlStatus, names.CONTROL_STATUS, self._on_status, names.LATCHED
         )
 
+    # Messages come faster than anybody asks: they are kept, and read when asked for.
+
     def _on_joints(self, index: int, msg: JointState) -> None:
-        now_s = time.monotonic()
-        try:
-            sample = state_sample(self._contract.state[index], msg, now_s)
-        except SampleError:
-            self._state.pop(index, None)
-            return
-        self._state[index] = (np.asarray(sample.value, dtype=float), now_s)
+        self._state[index] = (msg, time.monotonic())
 
     def _on_command(self, index: int, msg: CommandMessage) -> None:
-        try:
-            values = command_values(self._contract.action[index], msg)
-        except SampleError:
-            self._command.pop(index, None)
-            return
-        self._command[index] = (values, time.monotonic())
+        self._command[index] = (msg, time.monotonic())
 
     def _on_status(self, msg: ControlStatus) -> None:
         self._status = (msg, time.monotonic())
@@ -88,24 +79,37 @@ class RobotState:
     def measured(self) -> FloatArray | None:
         """(A,) measured positions of the commanded joints, or None where a part is not fresh."""
         now_s = time.monotonic()
+        values = []
         for i, part in enumerate(self._contract.state):
-            if i not in self._state or now_s - self._state[i][1] > part.max_age_s:
+            msg, received_s = self._state.get(i, (None, 0.0))
+            if msg is None or now_s - received_s > part.max_age_s:
                 return None
-        state = np.concatenate([self._state[i][0] for i in range(len(self._contract.state))])
-        return np.asarray(state[self._contract.action_in_state])
+            try:
+                values.append(state_sample(part, msg, now_s).value)
+            except SampleError:
+                return None
+        return np.concatenate(values)[self._contract.action_in_state].astype(float)
 
     def joints(self) -> FloatArray | None:
         """(A,) command in force, or measured joints where there is none; None while not known."""
-        measured = self.measured()
-        now_s = time.monotonic()
-        for i in range(len(self._contract.action)):
-            if i not in self._command or now_s - self._command[i][1] > COMMAND_FRESH_S:
-                return measured
-        command = np.concatenate([self._command[i][0] for i in range(len(self._contract.action))])
-        if measured is None:
-            return None
+        measured, command = self.measured(), self._command_in_force()
+        if measured is None or command is None:
+            return measured
         near = np.abs(command - measured) <= self._contract.limits.start_jump
         return command if near.all() else measured
+
+    def _command_in_force(self) -> FloatArray | None:
+        now_s = time.monotonic()
+        values = []
+        for i, part in enumerate(self._contract.action):
+            msg, received_s = self._command.get(i, (None, 0.0))
+            if msg is None or now_s - received_s > COMMAND_FRESH_S:
+                return None
+            try:
+                values.append(command_values(part, msg))
+            except SampleError:
+                return None
+        return np.concatenate(values)
 
 
 class TargetPublisher:

@@ -43,12 +43,14 @@ class ArmModel:
         for name, index in zip((name for _, name in tool.joints), ids, strict=True):
             if self._model.jnt_type[index] not in simple:
                 raise ArmModelError(f"{where}: joint '{name}': expected a hinge or a slide")
+        self._mj.mj_kinematics(self._model, self._data)
         self._qpos, self._dof = self._model.jnt_qposadr[ids], self._model.jnt_dofadr[ids]
 
     def pose(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tool position (3,) in m and rotation (3, 3) in the base frame at joints (n,)."""
-        self._data.qpos[self._qpos] = q
-        self._mj.mj_kinematics(self._model, self._data)
+        if not np.array_equal(self._data.qpos[self._qpos], q):
+            self._data.qpos[self._qpos] = q
+            self._mj.mj_kinematics(self._model, self._data)
         rotation = self._data.xmat[self._body].reshape(3, 3).copy()
         return self._data.xpos[self._body] + rotation @ self._tip, rotation
 
