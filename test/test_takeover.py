@@ -195,6 +195,11 @@ def test_nobody_takes_over_a_disarmed_arm_and_a_pressed_deadman_keeps_it_disarme
     assert not cell.path.take_over(cell.now).ok
     answer = cell.path.arm(cell.now)
     assert not answer.ok and "deadman is down" in answer.reason
+    cell.buttons = False
+    cell.run(500)
+    assert cell.path.arm(cell.now).ok  # a dead gamepad says nothing
+    cell.path.disarm()
+    cell.buttons = True
     cell.pressed = False
     cell.run(100)
     assert cell.path.arm(cell.now).ok

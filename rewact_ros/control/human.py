@@ -76,14 +76,17 @@ class TeleopInput:
                 f"teleop {source.name}: {source.topic} is {age_s:.2f} s old, "
                 f"limit {source.max_age_s:g} s"
             )
-        if source.deadman:
-            age_s = now_s - self._deadman_s
-            if age_s > source.deadman.max_age_s:
-                return (
-                    f"teleop {source.name}: deadman on {source.deadman.topic} is silent, "
-                    f"limit {source.deadman.max_age_s:g} s"
-                )
-        return ""
+        return self.deadman_silence(now_s)
+
+    def deadman_silence(self, now_s: float) -> str:
+        """Why the deadman says nothing about the person, or an empty string."""
+        deadman = self.source.deadman
+        if deadman is None or now_s - self._deadman_s <= deadman.max_age_s:
+            return ""
+        return (
+            f"teleop {self.source.name}: deadman on {deadman.topic} is silent, "
+            f"limit {deadman.max_age_s:g} s"
+        )
 
     @property
     def pressed(self) -> bool:
@@ -134,10 +137,12 @@ class HumanControl:
         self._held: FloatArray | None = None
         self._difference: FloatArray | None = None
 
-    @property
-    def pressed(self) -> str:
-        """Name of a device whose deadman is down, or an empty string."""
-        return next((name for name, device in self.inputs.items() if device.pressed), "")
+    def pressed(self, now_s: float) -> str:
+        """Name of a device that says its deadman is down, or an empty string."""
+        for name, device in self.inputs.items():
+            if device.pressed and not device.deadman_silence(now_s):
+                return name
+        return ""
 
     def asks(self, now_s: float) -> tuple[str, str]:
         """(device, why) that asks to take over, or two empty strings."""

@@ -150,10 +150,9 @@ class CommandPath:
             return self._answer(False, "still braking; arm again in a moment")
         if self.rogue:
             return self._answer(False, f"{self.rogue} also publishes robot commands; stop it first")
-        if self.human.pressed:
-            return self._answer(
-                False, f"teleop {self.human.pressed}: the deadman is down; let it go first"
-            )
+        pressed = self.human.pressed(now.age_s)
+        if pressed:
+            return self._answer(False, f"teleop {pressed}: the deadman is down; let it go first")
         fault = self.joints.fault(now)
         if fault:
             return self._answer(False, fault)
