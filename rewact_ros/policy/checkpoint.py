@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,26 @@ WEIGHTS = "model.safetensors"
 PREPROCESSOR = "policy_preprocessor.json"
 POSTPROCESSOR = "policy_postprocessor.json"
 CONTRACT = "contract.json"
+CALIBRATION = "calibration.json"
+
+_ACTION_ONLY = tuple(
+    f"weight model.{name}" for name in ("action_head.action.", "state_skip.", "vae_encoder")
+)
+_REWARD_CONFIG = (
+    "n_obs_steps",
+    "chunk_size",
+    "vision_backbone",
+    "replace_final_stride_with_dilation",
+    "pre_norm",
+    "n_heads",
+    "feedforward_activation",
+    "image_size",
+    "reward_head",
+    "num_value_bins",
+    "value_min",
+    "value_max",
+    "normalization_mapping",
+)
 
 
 class CheckpointError(ValueError):
@@ -72,7 +93,36 @@ class LoadedPolicy:
         estimate = self.policy.predict(batch if normalised else self.preprocessor(batch))
         if normalised:
             return estimate
-        return Estimate(self.postprocessor(estimate.actions), estimate.reward)
+        return replace(estimate, actions=self.postprocessor(estimate.actions))
+
+    @cached_property
+    def reward_hash(self) -> str:
+        """First 12 hexadecimal digits of a SHA-256 of all that the predicted reward depends on.
+
+        That is the weights but those that only actions pass through (their head, ``state_skip``)
+        and the VAE encoder, which only trains; the settings of the forward pass; and how the
+        inputs are normalised. Features for the monitor's novelty depend on no more than this.
+        """
+        digest = hashlib.sha256()
+        config = {key: getattr(self.config, key) for key in _REWARD_CONFIG}
+        inputs = {key: ft.shape for key, ft in self.config.input_features.items()}
+        digest.update(json.dumps([config, inputs], default=str).encode())
+        tensors = {f"weight {k}": t for k, t in self.policy.state_dict().items()}
+        for step in self.preprocessor.steps:
+            tensors |= {
+                f"input {k}": t for k, t in step.state_dict().items() if not k.startswith("action")
+            }
+        for name in sorted(tensors):
+            if not name.startswith(_ACTION_ONLY):
+                tensor = tensors[name].detach().cpu().float().contiguous()
+                digest.update(f"{name} {tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    @property
+    def calibration(self) -> Path | None:
+        """The monitor's thresholds beside the checkpoint (see `rewact calibrate`), if any."""
+        file = self.path / CALIBRATION
+        return file if file.is_file() else None
 
 
 def load_policy(path: str | Path, device: str = "auto") -> LoadedPolicy:

@@ -18,12 +18,15 @@ class Prediction:
         reward: predicted progress in [0, 1] at the observation; None: not predicted.
         quantiles: its q10, q50 and q90; None unless the head is distributional.
         entropy: of its distribution, nats; None likewise.
+        features: (dim_model,) float32, mean of the encoder's output tokens: where the observation
+            lies among others, for the monitor's novelty. None: the engine gives none.
     """
 
     actions: np.ndarray
     reward: float | None
     quantiles: tuple[float, float, float] | None = None
     entropy: float | None = None
+    features: np.ndarray | None = None
 
 
 class TorchEngine:
@@ -97,10 +100,11 @@ class TorchEngine:
                 f"{'reward' if np.isfinite(actions).all() else 'action'}; "
                 "check its input and weights"
             )
+        features = estimate.features[0].cpu().numpy()
         if reward is None or reward.quantiles is None:
-            return Prediction(actions, value)
+            return Prediction(actions, value, features=features)
         q10, q50, q90 = reward.quantiles[0].tolist()
-        return Prediction(actions, value, (q10, q50, q90), float(reward.entropy[0]))
+        return Prediction(actions, value, (q10, q50, q90), float(reward.entropy[0]), features)
 
     def _to_batch(self, observation: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         batch = {}

@@ -27,10 +27,12 @@ class Estimate:
     Attributes:
         actions: (B, chunk, A).
         reward: progress at the observation; None where the policy has no reward head.
+        features: (B, dim_model) float32, mean of the encoder's output tokens.
     """
 
     actions: Tensor
     reward: RewardEstimate | None
+    features: Tensor
 
 
 class RewACTPolicy(ACTPolicy):
@@ -84,8 +86,8 @@ class RewACTPolicy(ACTPolicy):
             normalised actions, and the reward in its own units.
         """
         self.eval()
-        actions, raw = self.model(self._model_inputs(batch))[0]
-        return Estimate(actions, self.reward.estimate(raw) if self.reward else None)
+        actions, raw, features = self.model(self._model_inputs(batch))[0]
+        return Estimate(actions, self.reward.estimate(raw) if self.reward else None, features)
 
     def predict_action_chunk(self, batch: dict[str, Tensor], **kwargs) -> Tensor:
         """Predict normalised actions (B, chunk, A), as LeRobot's tools expect."""
@@ -150,7 +152,7 @@ class RewACTPolicy(ACTPolicy):
         is_pad = _action_is_pad(batch)
         label = self._label(batch) if self.reward else None
         inputs = {**self._model_inputs(batch), ACTION_IS_PAD: is_pad}
-        (actions, raw), (mu, log_sigma_x2) = self.model(inputs)
+        (actions, raw, _), (mu, log_sigma_x2) = self.model(inputs)
 
         loss, logs = self._action_loss(actions, batch[ACTION], ~is_pad)
         if label is not None:

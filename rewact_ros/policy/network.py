@@ -27,7 +27,10 @@ class PartHeads(nn.Module):
 
 
 class Heads(nn.Module):
-    """Reads actions off every decoder token and the reward off the first one."""
+    """Reads actions off every decoder token and the reward off the first one.
+
+    The last token is no decoder token but the features that ``pool_features`` put there.
+    """
 
     def __init__(self, config: RewACTConfig, reward_outputs: int):
         super().__init__()
@@ -43,15 +46,24 @@ class Heads(nn.Module):
                 nn.Linear(dim // 4, reward_outputs),
             )
 
-    def forward(self, decoder_out: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map (B, chunk, dim) tokens to actions (B, chunk, A) and raw reward outputs (B, K).
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Map (B, chunk + 1, dim) to actions (B, chunk, A), raw reward (B, K), features (B, dim).
 
         Always in float32: the outputs of a mixed-precision run must not be rounded to 8 bits.
         """
-        with torch.autocast(decoder_out.device.type, enabled=False):
-            decoder_out = decoder_out.float()
-            reward = self.reward(decoder_out[:, 0]) if hasattr(self, "reward") else None
-            return self.action(decoder_out), reward
+        with torch.autocast(tokens.device.type, enabled=False):
+            tokens = tokens.float()
+            reward = self.reward(tokens[:, 0]) if hasattr(self, "reward") else None
+            return self.action(tokens[:, :-1]), reward, tokens[:, -1]
+
+
+def pool_features(decoder: nn.Module, args: tuple[Tensor, Tensor], decoder_out: Tensor) -> Tensor:
+    """Forward hook of ACT's decoder: append the mean of the encoder's tokens to its output.
+
+    ACT hands nothing but the decoder's output (chunk, B, dim) to the heads; this way the features
+    come along without any state, so that the network can be traced and used by several threads.
+    """
+    return torch.cat([decoder_out, args[1].mean(dim=0, keepdim=True)])
 
 
 class HistoryBackbone(nn.Module):
@@ -97,6 +109,7 @@ class RewACT(ACT):
                 config.dim_model // 2
             )
         self.action_head = Heads(config, reward_outputs)
+        self.decoder.register_forward_hook(pool_features)
         if config.state_skip:
             self.state_skip = nn.Linear(
                 config.robot_state_feature.shape[0], config.action_feature.shape[0], bias=False
@@ -104,9 +117,9 @@ class RewACT(ACT):
             nn.init.eye_(self.state_skip.weight)
 
     def forward(self, batch: dict[str, Tensor]):
-        """Run ACT's forward; returns ``((actions, raw reward), (mu, log_sigma_x2))``."""
-        (actions, reward), latent = super().forward(batch)
+        """Run ACT's forward; returns ``((actions, raw reward, features), (mu, log_sigma_x2))``."""
+        (actions, reward, features), latent = super().forward(batch)
         if self.config.state_skip:
             with torch.autocast(actions.device.type, enabled=False):
                 actions = actions + self.state_skip(batch[POSTURE].float()).unsqueeze(1)
-        return (actions, reward), latent
+        return (actions, reward, features), latent
