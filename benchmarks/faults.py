@@ -450,4 +450,4 @@ def two_robots(setup: Setup, seconds: float) -> tuple[int, int]:
         # After a second each arm is bent to its own side.
         bends = [command[0] for _, command in left.rig.wire[100:]]
         bends += [-command[0] for _, command in right.rig.wire[100:]]
-        return crossed + sum(bend < 0 for bend in bends), len(bends)
+        return crossed + sum(bool(bend < 0) for bend in bends), len(bends)

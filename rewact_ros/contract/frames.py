@@ -15,7 +15,7 @@ KEEP_NS = NANO
 # A camera is frozen when it repeats itself although some joint moved by more than FROZEN_MOTION
 # (rad, m or normalized) within FROZEN_WINDOW_S: far more than a joint at rest trembles, and enough
 # to see in any picture. Motion counts once it is older than max_age_s, for pictures lag.
-FROZEN_MOTION, FROZEN_WINDOW_S = 0.1, 1.0
+FROZEN_MOTION, FROZEN_WINDOW_S = 0.05, 1.0
 # Pictures are compared on every n-th row and column, and in full only where those agree.
 COMPARE_STRIDE = 8
 
