@@ -167,8 +167,8 @@ def handover(contract: Contract, rng: np.random.Generator) -> tuple[Steps, Steps
     assert contract.reset is not None
     home, joints = np.array(contract.reset.pose), len(contract.action_names)
     phases, rates = rng.uniform(0, 2 * np.pi, (2, joints)), rng.uniform(1.0, 4.0, (2, joints))
-    apart = rng.uniform(-0.15, 0.15, joints) * (np.arange(joints) < joints - 1)
-    amplitude = 0.08 * (np.arange(joints) < joints - 1)
+    apart = rng.uniform(-0.05, 0.05, joints) * (np.arange(joints) < joints - 1)
+    amplitude = 0.06 * (np.arange(joints) < joints - 1)
 
     def pose(who: int, t_s: float) -> np.ndarray:
         return home + who * apart + amplitude * np.sin(phases[who] + rates[who] * t_s)
