@@ -8,10 +8,12 @@ from rewact_ros.cli.demo import demo
 from rewact_ros.cli.demos import demos
 from rewact_ros.cli.evaluate import evaluate
 from rewact_ros.cli.label import label
+from rewact_ros.cli.label_frames import label_frames
 from rewact_ros.cli.params import params
 from rewact_ros.cli.replay import replay
 from rewact_ros.cli.teleop import teleop
 from rewact_ros.cli.train import train
+from rewact_ros.cli.train_classifier import train_classifier
 from rewact_ros.cli.up import up
 from rewact_ros.cli.visualise import visualise
 
@@ -24,3 +26,5 @@ app = typer.Typer(
 for command in (up, demo, teleop, replay, demos, label, train, convert, bench, params, visualise):
     app.command()(command)
 app.command("eval")(evaluate)
+for command in (label_frames, train_classifier):
+    app.command()(command)
