@@ -1,0 +1,245 @@
+"""The monitor's calibrated thresholds: what they promise, where they hold, and their file.
+
+How they are made: ``conformal``.
+"""
+
+import base64
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rewact_ros.supervision.signals import FeatureDistance, SignalSettings
+
+FORMAT = 1
+ALARMS = ("stall", "drawdown", "novelty")
+
+
+class CalibrationError(ValueError):
+    """A calibration that cannot be made or used; says what, where, expected, got, mend."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A threshold that a new episode's score exceeds with a probability of at most ``rate``.
+
+    Attributes:
+        rate: asked for.
+        n: episodes that it rests on.
+        rank: the threshold is the rank-th smallest of their scores.
+        threshold: exceeded means strictly more.
+    """
+
+    rate: float
+    n: int
+    rank: int
+    threshold: float
+
+    @property
+    def quantile(self) -> float:
+        """What was achieved: a new score stays within with at least this probability."""
+        return self.rank / (self.n + 1)
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """What is asked of a calibration.
+
+    Attributes:
+        beta: bound on false completions per episode.
+        alpha: bound on false alarms per successful episode, all signals together.
+        verdict_s: alarms count as false until this long after the true success, by when the
+            episode should have been judged complete.
+        fit_fraction: of the successful episodes, for fitting the novelty alone.
+        seed: chooses those.
+    """
+
+    beta: float = 0.05
+    alpha: float = 0.05
+    verdict_s: float = 0.5
+    fit_fraction: float = 0.25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("beta", "alpha", "fit_fraction"):
+            if not 0 < getattr(self, name) < 1:
+                raise CalibrationError(
+                    f"{name}: expected between 0 and 1, got {getattr(self, name)}"
+                )
+        if not self.verdict_s >= 0:
+            raise CalibrationError(f"verdict_s: expected 0 or more, got {self.verdict_s:g}")
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What thresholds were calibrated on, or what runs now.
+
+    Attributes:
+        reward_hash: of all that the predicted reward depends on.
+        policy_version: of the weights that drove; "" where it is not known.
+        contract_hash: of the robot contract.
+        cameras: camera keys.
+        rate_hz: of inference.
+        timeout_s: of an episode.
+    """
+
+    reward_hash: str
+    policy_version: str
+    contract_hash: str
+    cameras: tuple[str, ...]
+    rate_hz: float
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Thresholds, the rates that they keep, and where they hold.
+
+    Attributes:
+        completion: on ``Signals.held``, over all episodes before their true success.
+        alarms: signal name (``ALARMS``) -> bound at a third of alpha; without features no novelty.
+        distance: of the novelty; None without features.
+        signals: how the signals are made.
+        basis: what they were calibrated on.
+        settings: what was asked for.
+        episodes, successes: how many there were.
+    """
+
+    completion: Bound
+    alarms: dict[str, Bound]
+    distance: FeatureDistance | None
+    signals: SignalSettings
+    basis: Basis
+    settings: CalibrationSettings
+    episodes: int
+    successes: int
+
+    def claim(self, running: Basis) -> str:
+        """Compare with what runs now; return the line for the status.
+
+        Raises:
+            CalibrationError: another reward model, contract, cameras or rate, or a longer
+                time-out: the thresholds mean nothing there.
+        """
+        checks = (
+            ("reward_hash", self.basis.reward_hash == running.reward_hash, "calibrate this reward"),
+            ("contract_hash", self.basis.contract_hash == running.contract_hash, "calibrate anew"),
+            (
+                "cameras",
+                set(self.basis.cameras) == set(running.cameras),
+                "use the calibrated cameras or calibrate anew",
+            ),
+            (
+                "rate_hz",
+                math.isclose(self.basis.rate_hz, running.rate_hz, rel_tol=1e-3),
+                "infer at the calibrated rate or calibrate anew",
+            ),
+            (
+                "timeout_s",
+                running.timeout_s <= self.basis.timeout_s + 1e-9,
+                "shorten the time-out, or calibrate on longer roll-outs",
+            ),
+        )
+        for name, fits, mend in checks:
+            if not fits:
+                raise CalibrationError(
+                    f"calibration: {name}: expected {_shown(getattr(self.basis, name))}, got "
+                    f"{_shown(getattr(running, name))}; {mend} (rewact calibrate)"
+                )
+        if not self.basis.policy_version or self.basis.policy_version != running.policy_version:
+            driver = self.basis.policy_version or "an unknown policy"
+            return f"bound: not claimed (calibrated on {driver}, running {running.policy_version})"
+        return (
+            f"bound: false completions <= {self.settings.beta:g} (n {self.completion.n}), false "
+            f"alarms <= {self.settings.alpha:g} (n {min(b.n for b in self.alarms.values())})"
+        )
+
+    def save(self, file: Path) -> None:
+        """Write as JSON, whole or not at all (temporary file, fsync, rename)."""
+        document: dict[str, Any] = {"format": FORMAT, **asdict(self)}
+        for bound in (document["completion"], *document["alarms"].values()):
+            bound["quantile"] = bound["rank"] / (bound["n"] + 1)  # for readers of the file
+        if self.distance is not None:
+            document["distance"] = {
+                "size": len(self.distance.mean),
+                "mean": _encode(self.distance.mean),
+                "whitening": _encode(self.distance.whitening),
+            }
+        partial = file.with_name(f".{file.name}.{os.getpid()}")
+        with open(partial, "w") as handle:
+            handle.write(json.dumps(document, indent=1) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(partial, file)
+
+
+def load_calibration(file: Path) -> Calibration:
+    """Read what ``Calibration.save`` wrote.
+
+    Raises:
+        CalibrationError: no such file, not one of ours, or damaged.
+    """
+    try:
+        raw = json.loads(file.read_text())
+        if raw.get("format") != FORMAT:
+            raise CalibrationError(f"format: expected {FORMAT}, got {raw.get('format')}")
+        basis = raw["basis"]
+        found = Calibration(
+            completion=_bound(raw["completion"]),
+            alarms={name: _bound(raw["alarms"][name]) for name in ALARMS if name in raw["alarms"]},
+            distance=_distance(raw["distance"]),
+            signals=SignalSettings(**raw["signals"]),
+            basis=Basis(**{**basis, "cameras": tuple(basis["cameras"])}),
+            settings=CalibrationSettings(**raw["settings"]),
+            episodes=int(raw["episodes"]),
+            successes=int(raw["successes"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"no key {error}" if isinstance(error, KeyError) else error
+        raise CalibrationError(f"{file}: {what}; make it anew by `rewact calibrate`") from error
+    expected = set(ALARMS if found.distance is not None else ALARMS[:2])
+    if set(found.alarms) != expected:
+        raise CalibrationError(
+            f"{file}: alarms: expected {sorted(expected)}, got {sorted(found.alarms)}; "
+            "make it anew by `rewact calibrate`"
+        )
+    return found
+
+
+def _bound(raw: dict[str, Any]) -> Bound:
+    bound = Bound(float(raw["rate"]), int(raw["n"]), int(raw["rank"]), float(raw["threshold"]))
+    if not (0 < bound.rate < 1 and 1 <= bound.rank <= bound.n and math.isfinite(bound.threshold)):
+        raise CalibrationError(f"bound out of range: {bound}")
+    return bound
+
+
+def _distance(raw: dict[str, Any] | None) -> FeatureDistance | None:
+    if raw is None:
+        return None
+    size = int(raw["size"])
+    return FeatureDistance(_decode(raw["mean"], (size,)), _decode(raw["whitening"], (size, size)))
+
+
+def _encode(array: NDArray[np.float32]) -> str:
+    """Little-endian float32, row by row, in base 64."""
+    return base64.b64encode(array.astype("<f4").tobytes()).decode("ascii")
+
+
+def _decode(text: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    data = base64.b64decode(text, validate=True)
+    numbers = math.prod(shape)
+    if len(data) != 4 * numbers:
+        raise CalibrationError(f"distance: expected {numbers} numbers, got {len(data) / 4:g}")
+    array = np.frombuffer(data, dtype="<f4")
+    if not np.isfinite(array).all():
+        raise CalibrationError("distance: expected finite numbers")
+    return array.astype(np.float32).reshape(shape)
+
+
+def _shown(value: object) -> object:
+    return ", ".join(sorted(value)) if isinstance(value, tuple) else value

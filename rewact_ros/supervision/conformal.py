@@ -1,0 +1,199 @@
+"""Thresholds from recorded roll-outs, with error rates that hold for new episodes.
+
+Split conformal prediction (Vovk et al. 2005; Angelopoulos and Bates, arXiv:2107.07511): of n + 1
+exchangeable episodes the last one's score exceeds the k-th smallest of the others with a
+probability of at most 1 - k / (n + 1), whatever the scores' distribution.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rewact_ros.supervision.calibration import (
+    Basis,
+    Bound,
+    Calibration,
+    CalibrationError,
+    CalibrationSettings,
+)
+from rewact_ros.supervision.signals import FeatureDistance, FloatArray, SignalSettings
+
+
+@dataclass(frozen=True)
+class CalibrationEpisode:
+    """Signals of one roll-out of N frames that ran on to the time-out, or past its success.
+
+    Attributes:
+        name: for messages.
+        held, stall_s, drawdown: (N,) as in ``Signals``, NaN where unknown.
+        features: (N, D) float32 pooled policy features; None: not known.
+        success: first frame of true success; None: there was none.
+    """
+
+    name: str
+    held: FloatArray
+    stall_s: FloatArray
+    drawdown: FloatArray
+    features: NDArray[np.float32] | None
+    success: int | None
+
+
+def conformal_bound(scores: Sequence[float], rate: Fraction) -> Bound:
+    """Return the smallest threshold that a new episode's score exceeds no more often than ``rate``.
+
+    The rank is ceil((n + 1)(1 - rate)), in exact arithmetic: 59 scores support 1/60, and a float's
+    rounding of it may be a different question.
+
+    Raises:
+        CalibrationError: n scores do not support this rate.
+    """
+    n = len(scores)
+    rank = math.ceil((n + 1) * (1 - rate))
+    if rank > n:
+        raise CalibrationError(
+            f"rate {float(rate):g}: expected at least {math.ceil(1 / rate) - 1} scores, got {n}, "
+            f"which support {_supported(1, n)}"
+        )
+    return Bound(float(rate), n, rank, float(np.sort(scores)[rank - 1]))
+
+
+def calibrate(
+    episodes: Sequence[CalibrationEpisode],
+    signals: SignalSettings,
+    basis: Basis,
+    settings: CalibrationSettings,
+) -> Calibration:
+    """Choose thresholds that keep beta and alpha in episodes of up to ``basis.timeout_s``.
+
+    Raises:
+        CalibrationError: too few episodes for the rates (says which they support), or an episode
+            that ended before the time-out without success, or too soon after it.
+    """
+    limit = round(basis.timeout_s * basis.rate_hz)
+    after = round(settings.verdict_s * basis.rate_hz)
+    _check_lengths(episodes, limit, after, basis.rate_hz)
+    successful = [e for e in episodes if _success(e, limit) is not None]
+    features = all(e.features is not None for e in successful)
+    check_counts(len(episodes), len(successful), settings, features)
+    beta, alpha = Fraction(str(settings.beta)), Fraction(str(settings.alpha))
+    completion = conformal_bound([completion_score(e, limit) for e in episodes], beta)
+    order = np.random.default_rng(settings.seed).permutation(len(successful))
+    fitted = _fitted(len(successful), settings)
+    fit, rest = order[:fitted], order[fitted:]
+    ends = [min(_success(e, limit) + after + 1, limit) for e in successful]
+    scores = {
+        name: [_maximum(getattr(e, key)[:end]) for e, end in zip(successful, ends, strict=True)]
+        for name, key in (("stall", "stall_s"), ("drawdown", "drawdown"))
+    }
+    distance = None
+    if features:
+        known = np.concatenate([successful[i].features[: ends[i]] for i in fit])
+        distance = FeatureDistance.fit(known)
+        scores["novelty"] = [_maximum(distance(successful[i].features[: ends[i]])) for i in rest]
+    alarms = {name: conformal_bound(values, alpha / 3) for name, values in scores.items()}
+    return Calibration(
+        completion, alarms, distance, signals, basis, settings, len(episodes), len(successful)
+    )
+
+
+def completion_score(episode: CalibrationEpisode, limit: int) -> float:
+    """Largest ``held`` while the episode is incomplete: what a threshold must reach."""
+    end = _success(episode, limit)
+    return _maximum(episode.held[: limit if end is None else end])
+
+
+def recognised(episodes: Sequence[CalibrationEpisode], calibration: Calibration) -> tuple[int, int]:
+    """How many of how many successes the completion threshold finds within ``verdict_s``.
+
+    Counted on the episodes that it was chosen on, so it describes them and promises nothing.
+    """
+    limit = round(calibration.basis.timeout_s * calibration.basis.rate_hz)
+    after = round(calibration.settings.verdict_s * calibration.basis.rate_hz)
+    found = [
+        _maximum(e.held[: success + after + 1]) > calibration.completion.threshold
+        for e in episodes
+        if (success := _success(e, limit)) is not None
+    ]
+    return sum(found), len(found)
+
+
+def check_counts(
+    episodes: int, successes: int, settings: CalibrationSettings, features: bool = True
+) -> None:
+    """Refuse too few roll-outs for the rates asked for, and say which rates they support.
+
+    Args:
+        episodes: of all.
+        successes: among them, before the time-out.
+        settings: beta, alpha and what the novelty takes for fitting.
+        features: whether there is a novelty to calibrate.
+
+    Raises:
+        CalibrationError: there are too few.
+    """
+    beta, alpha = Fraction(str(settings.beta)), Fraction(str(settings.alpha))
+    faults = []
+    needed = math.ceil(1 / beta) - 1
+    if episodes < needed:
+        faults.append(
+            f"beta {settings.beta:g}: expected {needed} roll-outs, got {episodes}, which support "
+            f"{_supported(1, episodes)}"
+        )
+    needed = math.ceil(3 / alpha) - 1
+    judged = successes - (_fitted(successes, settings) if features else 0)
+    if judged < needed:
+        faults.append(
+            f"alpha {settings.alpha:g}: expected {needed} successful ones"
+            + (" besides those that fit the novelty" if features else "")
+            + f", got {judged} (of {successes}), which support {_supported(3, judged)}"
+        )
+    if faults:
+        raise CalibrationError(
+            f"too few roll-outs: {'; '.join(faults)}; record more, or ask for these rates"
+        )
+
+
+def _check_lengths(
+    episodes: Sequence[CalibrationEpisode], limit: int, after: int, rate_hz: float
+) -> None:
+    """Refuse episodes that were cut short: what they would still have shown is not known."""
+    for episode in episodes:
+        success, frames = _success(episode, limit), len(episode.held)
+        if success is None and frames < limit:
+            raise CalibrationError(
+                f"{episode.name}: expected a roll-out without success to run to the time-out, "
+                f"{limit / rate_hz:g} s, got {frames / rate_hz:g} s; record with judging off, or "
+                "calibrate for a shorter time-out"
+            )
+        if success is not None and frames < min(success + after + 1, limit):
+            raise CalibrationError(
+                f"{episode.name}: expected {after / rate_hz:g} s after the true success "
+                f"(verdict_s), got {(frames - 1 - success) / rate_hz:g} s; record on past the "
+                "success, or set a shorter verdict_s"
+            )
+
+
+def _fitted(successes: int, settings: CalibrationSettings) -> int:
+    """How many successes the novelty is fitted on."""
+    return math.ceil(settings.fit_fraction * successes)
+
+
+def _supported(signals: int, n: int) -> str:
+    """The smallest rate that n episodes support, rounded up to three decimals."""
+    smallest = Fraction(signals, n + 1)
+    return "none" if smallest >= 1 else f"{math.ceil(smallest * 1000) / 1000:g}"
+
+
+def _success(episode: CalibrationEpisode, limit: int) -> int | None:
+    """Frame of the true success, if it came before the time-out."""
+    return episode.success if episode.success is not None and episode.success < limit else None
+
+
+def _maximum(values: NDArray[np.floating]) -> float:
+    """Largest known value; 0, the least of every signal, where none is known."""
+    known = values[np.isfinite(values)]
+    return float(known.max()) if len(known) else 0.0
