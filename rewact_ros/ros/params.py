@@ -126,6 +126,29 @@ class ScriptedHumanParams:
     seed: int = _param(0, "seed of delays and noise", low=0)
 
 
+@dataclass(frozen=True)
+class RewardModelParams:
+    """Node `reward_model`, the success classifier."""
+
+    contract: str = _param("", "contract file of the robot")
+    model: str = _param("", "checkpoint folder of the classifier")
+    device: str = _param("auto", "where the classifier runs", choices=("auto", "cpu", "cuda"))
+    threads: int = _param(1, "CPU threads of the classifier", low=1, high=64)
+    arch: str = _param("", "architecture that the checkpoint must have; empty: any")
+    hidden_dim: int = _param(0, "hidden width that the checkpoint must have; 0: any", low=0)
+    image_height: int = _param(0, "image height that the checkpoint must have; 0: any", "px", 0)
+    image_width: int = _param(0, "image width that the checkpoint must have; 0: any", "px", 0)
+    reward_threshold: float = _param(
+        0.5, "probability that sorts a debug image into resnet_success", low=0.0, high=1.0
+    )
+    debug_save_dir: str = _param(
+        "", "folder of judged images; empty: DEBUG_IMAGE_SAVE_DIR, or none"
+    )
+    debug_max_images: int = _param(
+        500, "images kept in each of its two folders, the newest", low=1, high=1000000
+    )
+
+
 NODE_PARAMS: dict[str, type] = {
     "policy": PolicyParams,
     "hil": HilParams,
@@ -133,6 +156,7 @@ NODE_PARAMS: dict[str, type] = {
     "sim": SimParams,
     "teleop": TeleopParams,
     "scripted_human": ScriptedHumanParams,
+    "reward_model": RewardModelParams,
 }
 
 

@@ -1,0 +1,250 @@
+"""Node `reward_model`: camera images in, the success classifier's probability out.
+
+It publishes `rewact/success`, whose `value` is the calibrated probability, at the stamp of the
+observation, so that it lines up with the policy's `rewact/reward`.
+"""
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+
+from rewact_ros.contract import (
+    ContractError,
+    Frame,
+    FrameAssembler,
+    SampleError,
+    Stale,
+    load_contract,
+)
+from rewact_ros.contract.frames import state_stream
+from rewact_ros.control.timing import DurationHistogram
+from rewact_ros.msg import Reward
+from rewact_ros.reward.classifier_checkpoint import load_classifier
+from rewact_ros.reward.debug_images import DebugImages
+from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.clock import NodeClock
+from rewact_ros.ros.convert import camera_sample, camera_type, state_sample, to_stamp
+from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
+from rewact_ros.ros.params import RewardModelParams, declare
+from rewact_ros.ros.process import run_node
+
+SUCCESS = "rewact/success"
+DEBUG_VARIABLE = "DEBUG_IMAGE_SAVE_DIR"
+
+
+class RewardModelNode(Node):
+    """Judges the newest complete observation in a worker thread; what it misses, it skips."""
+
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__("reward_model", **node_arguments)
+        self.params = p = declare(self, RewardModelParams)
+        self.contract = load_contract(p.contract)
+        self._classifier = load_classifier(p.model, p.device, _stated(p))
+        self._check_cameras()
+        self._debug = self._debug_images()
+        self.clock = NodeClock(self)
+        self.assembler = FrameAssembler(self.contract)
+        self._stale: Stale | None = None
+        self._unusable: dict[str, str] = {}
+        self._last_frame_s = -np.inf
+        self._probability: float | None = None
+        self._fault = ""
+        self._skipped = self._refused = 0
+        self._inference = DurationHistogram()
+        self._waiting: Frame | None = None
+        self._ending = False
+        self._wake = threading.Condition()
+        self._publisher = self.create_publisher(Reward, SUCCESS, names.EVENTS)
+        self._subscribe()
+        publish_diagnostics(self, self._diagnose)
+        self._warm_up()
+        self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
+        self._worker.start()
+        self.get_logger().info(
+            f"classifier {self._classifier.version} on {', '.join(self._classifier.config.cameras)}"
+        )
+
+    def close(self) -> None:
+        """End the worker before the node goes."""
+        with self._wake:
+            self._ending = True
+            self._wake.notify()
+        self._worker.join(timeout=5.0)
+
+    # Configuration ----------------------------------------------------------------------------
+
+    def _check_cameras(self) -> None:
+        have = [camera.key for camera in self.contract.cameras]
+        for camera in self._classifier.config.cameras:
+            if camera not in have:
+                raise ContractError(
+                    f"{self.params.contract}: {camera}: the classifier {self.params.model} needs "
+                    f"it, the contract has {', '.join(have)}; train one with --camera"
+                )
+
+    def _debug_images(self) -> DebugImages | None:
+        folder = self.params.debug_save_dir or os.environ.get(DEBUG_VARIABLE, "")
+        if not folder:
+            return None
+        try:
+            return DebugImages(
+                Path(folder), self.params.reward_threshold, self.params.debug_max_images
+            )
+        except OSError as error:
+            raise ContractError(
+                f"debug_save_dir {folder}: {error.strerror}; name a folder that can be written"
+            ) from error
+
+    def _warm_up(self) -> None:
+        import torch
+
+        if self._classifier.model.temperature.device.type == "cpu":
+            torch.set_num_threads(self.params.threads)
+        black = {c.key: np.zeros(c.shape, np.uint8) for c in self.contract.cameras}
+        self._classifier.probability(black)
+
+    # Inputs -----------------------------------------------------------------------------------
+
+    def _subscribe(self) -> None:
+        for i, part in enumerate(self.contract.state):
+
+            def on_state(msg, part=part, i=i):  # type: ignore[no-untyped-def]
+                self._store(state_stream(i), lambda now_s: state_sample(part, msg, now_s))
+
+            self.create_subscription(JointState, part.topic, on_state, names.SENSOR)
+        for camera in self.contract.cameras:
+
+            def on_image(msg, camera=camera):  # type: ignore[no-untyped-def]
+                self._store(camera.key, lambda now_s: camera_sample(camera, msg, now_s))
+
+            self.create_subscription(camera_type(camera), camera.topic, on_image, names.SENSOR)
+
+    def _store(self, stream: str, read) -> None:  # type: ignore[no-untyped-def]
+        now = self.clock.now()
+        try:
+            self.assembler.put(stream, read(now.age_s))
+            self._unusable.pop(stream, None)
+        except SampleError as error:
+            self._refused += 1
+            self._unusable[stream] = str(error)
+            return
+        frame = self.assembler.assemble(now.age_s, now.ros_ns)
+        if isinstance(frame, Frame):
+            self._stale, self._last_frame_s = None, now.age_s
+            with self._wake:
+                self._skipped += self._waiting is not None
+                self._waiting = frame
+                self._wake.notify()
+        elif isinstance(frame, Stale):
+            self._stale = frame
+
+    # Inference --------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Worker thread: the newest observation, one at a time."""
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._waiting is not None or self._ending)
+                if self._ending:
+                    return
+                frame, self._waiting = self._waiting, None
+            assert frame is not None
+            started_s = time.monotonic()
+            try:
+                probability = self._classifier.probability(frame.values)
+            except (ValueError, RuntimeError) as error:
+                # Silence, not a made-up value: whoever listens sees the topic go stale.
+                self._fault = f"inference failed: {error}"
+                self.get_logger().error(self._fault, throttle_duration_sec=5.0)
+                continue
+            self._inference.add(time.monotonic() - started_s)
+            self._fault, self._probability = "", probability
+            self._publish(frame, probability)
+            self._save_debug(frame, probability)
+
+    def _publish(self, frame: Frame, probability: float) -> None:
+        unknown = float("nan")
+        msg = Reward(
+            value=probability,
+            q10=unknown,
+            q50=unknown,
+            q90=unknown,
+            entropy=unknown,
+            policy_version=self._classifier.version,
+        )
+        msg.header.stamp = to_stamp(frame.stamp_ns)
+        self._publisher.publish(msg)
+
+    def _save_debug(self, frame: Frame, probability: float) -> None:
+        if self._debug is None:
+            return
+        pictures = [frame.values[camera] for camera in self._classifier.config.cameras]
+        try:
+            self._debug.write(pictures, probability)  # type: ignore[arg-type]
+        except OSError as error:
+            self._debug = None  # a full disk must not cost a line per image
+            self.get_logger().error(f"debug images end here: {error}")
+
+    # Outputs ----------------------------------------------------------------------------------
+
+    def _reason(self) -> str:
+        """Why nothing is judged, or an empty string."""
+        if self._fault:
+            return self._fault
+        now = self.clock.now()
+        reference = self.contract.cameras[0]
+        if now.age_s - self._last_frame_s <= reference.max_age_s:
+            return ""
+        stale = self._stale or self.assembler.check_fresh(now.age_s, now.ros_ns)
+        stale = stale or Stale(reference.key, "no new image")
+        # Why its messages are unusable explains more than the age that follows from it.
+        for stream in (stale.stream, *self._unusable):
+            if stream in self._unusable:
+                return f"{stream}: {self._unusable[stream]}"
+        return f"{stale.stream}: {stale.reason}"
+
+    def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
+        reason, summary = self._reason(), self._inference.summary()
+        level = ERROR if self._fault else WARN if reason else OK
+        known = self._probability is not None
+        return (
+            level,
+            reason or "judging",
+            {
+                "classifier_version": self._classifier.version,
+                "success_probability": f"{self._probability:.4f}" if known else "unknown",
+                "inferences": summary.n,
+                "inference_p50_ms": f"{summary.p50_ms:.2f}",
+                "inference_p95_ms": f"{summary.p95_ms:.2f}",
+                "inference_p99_ms": f"{summary.p99_ms:.2f}",
+                "observations_skipped": self._skipped,
+                "messages_refused": self._refused,
+            },
+        )
+
+
+def _stated(params: RewardModelParams) -> dict[str, Any]:
+    """Model settings that the user states, which the checkpoint must then have."""
+    stated: dict[str, Any] = {}
+    if params.arch:
+        stated["arch"] = params.arch
+    if params.hidden_dim:
+        stated["hidden_dim"] = params.hidden_dim
+    if params.image_height or params.image_width:
+        stated["image_size"] = (params.image_height, params.image_width)
+    return stated
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(RewardModelNode)
+
+
+if __name__ == "__main__":
+    main()
