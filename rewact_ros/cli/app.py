@@ -3,6 +3,7 @@
 import typer
 
 from rewact_ros.cli.bench import bench
+from rewact_ros.cli.calibrate import calibrate
 from rewact_ros.cli.convert import convert
 from rewact_ros.cli.demo import demo
 from rewact_ros.cli.demos import demos
@@ -26,5 +27,5 @@ app = typer.Typer(
 for command in (up, demo, teleop, replay, demos, label, train, convert, bench, params, visualise):
     app.command()(command)
 app.command("eval")(evaluate)
-for command in (label_frames, train_classifier):
+for command in (label_frames, train_classifier, calibrate):
     app.command()(command)
