@@ -50,12 +50,11 @@ def label_frames(
         write_frame_labels,
     )
     from rewact_ros.data.labelling import open_labelled
-    from rewact_ros.learning.demonstrations import parse_episodes
 
     if keys and (clear or dry_run):
         raise ValueError("--keys: goes without --clear and --dry-run")
     lengths = open_labelled(dataset).lengths
-    chosen = parse_episodes(episodes, len(lengths)) if episodes else sorted(lengths)
+    chosen = _episodes(episodes, len(lengths)) if episodes else sorted(lengths)
     frames = {index: np.full(length, UNUSED, np.int8) for index, length in lengths.items()}
     if frame_labels_file(dataset).exists():
         frames = read_frame_labels(dataset, margin)
@@ -71,6 +70,12 @@ def label_frames(
         typer.echo(f"{dataset}: {text}; nothing written (--dry-run)")
     else:
         typer.echo(f"{write_frame_labels(dataset, frames)}: {text}")
+
+
+def _episodes(text: str, total: int) -> list[int]:
+    from rewact_ros.learning.demonstrations import parse_episodes  # seconds, for torch
+
+    return parse_episodes(text, total)
 
 
 class FrameMarker:
