@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from .configuration_rewact import RewACTConfig
 from .modeling_rewact import Estimate, RewACTPolicy
 from .processor_rewact import make_rewact_pre_post_processors
+from .reward_hash import reward_hash
 from .upstream import Layout, convert, layout_of
 
 CONFIG = "config.json"
@@ -31,25 +32,6 @@ PREPROCESSOR = "policy_preprocessor.json"
 POSTPROCESSOR = "policy_postprocessor.json"
 CONTRACT = "contract.json"
 CALIBRATION = "calibration.json"
-
-_ACTION_ONLY = tuple(
-    f"weight model.{name}" for name in ("action_head.action.", "state_skip.", "vae_encoder")
-)
-_REWARD_CONFIG = (
-    "n_obs_steps",
-    "chunk_size",
-    "vision_backbone",
-    "replace_final_stride_with_dilation",
-    "pre_norm",
-    "n_heads",
-    "feedforward_activation",
-    "image_size",
-    "reward_head",
-    "num_value_bins",
-    "value_min",
-    "value_max",
-    "normalization_mapping",
-)
 
 
 class CheckpointError(ValueError):
@@ -97,26 +79,9 @@ class LoadedPolicy:
 
     @cached_property
     def reward_hash(self) -> str:
-        """First 12 hexadecimal digits of a SHA-256 of all that the predicted reward depends on.
-
-        That is the weights but those that only actions pass through (their head, ``state_skip``)
-        and the VAE encoder, which only trains; the settings of the forward pass; and how the
-        inputs are normalised. Features for the monitor's novelty depend on no more than this.
-        """
-        digest = hashlib.sha256()
-        config = {key: getattr(self.config, key) for key in _REWARD_CONFIG}
-        inputs = {key: ft.shape for key, ft in self.config.input_features.items()}
-        digest.update(json.dumps([config, inputs], default=str).encode())
-        tensors = {f"weight {k}": t for k, t in self.policy.state_dict().items()}
-        for step in self.preprocessor.steps:
-            tensors |= {
-                f"input {k}": t for k, t in step.state_dict().items() if not k.startswith("action")
-            }
-        for name in sorted(tensors):
-            if not name.startswith(_ACTION_ONLY):
-                tensor = tensors[name].detach().cpu().float().contiguous()
-                digest.update(f"{name} {tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
-        return digest.hexdigest()[:12]
+        """Identifies all that the predicted reward depends on (see ``reward_hash``)."""
+        inputs = [step.state_dict() for step in self.preprocessor.steps]
+        return reward_hash(self.config, self.policy.state_dict(), inputs)
 
     @property
     def calibration(self) -> Path | None:
