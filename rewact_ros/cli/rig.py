@@ -47,6 +47,7 @@ PLAYS = {
     "supervisor": ("lease",),
 }
 CHUNK_STEPS = 20
+GOAL_ANSWER_S = 2.0  # a goal sent to a supervisor that has died is never answered
 # The motion that chunks ask for: within every start-jump limit, and fast enough to be seen.
 AMPLITUDE_RAD, RATE_RAD_S = 0.1, 3.0
 
@@ -296,16 +297,25 @@ class Rig:
             raise RigError(f"{service}: {future.result().message}")
         return str(future.result().message)
 
-    def send_goal(self, goal: ExecuteTask.Goal) -> None:
-        """Give a real supervisor a task; raises RigError where it refuses."""
+    def send_goal(self, goal: ExecuteTask.Goal, timeout_s: float = 30.0) -> None:
+        """Give a real supervisor a task, again until one accepts it: it may just be starting.
+
+        Raises:
+            RigError: none accepted it in time.
+        """
         action: ActionClient = self._services.setdefault(
             "task", ActionClient(self.node, ExecuteTask, names.EXECUTE_TASK)
         )
-        self.wait(action.server_is_ready, "action execute_task")
-        sent = action.send_goal_async(goal)
-        self.wait(sent.done, "action execute_task")
-        if not sent.result().accepted:
-            raise RigError(f"execute_task was refused (hil: {self.status.reason})")
+        self.wait(action.server_is_ready, "action execute_task", timeout_s)
+        deadline_s = time.monotonic() + timeout_s
+        while time.monotonic() < deadline_s:
+            sent = action.send_goal_async(goal)
+            end_s = time.monotonic() + GOAL_ANSWER_S
+            self.wait(lambda sent=sent, end_s=end_s: sent.done() or time.monotonic() > end_s, "")
+            if sent.done() and sent.result().accepted:
+                return
+            self.pause(0.2)
+        raise RigError(f"execute_task: not accepted within {timeout_s:g} s")
 
     def arm(self, timeout_s: float = 30.0) -> None:
         """Bring hil from wherever it is to a HOLD that may be left."""
