@@ -19,7 +19,8 @@ class NodeClock:
     def now(self) -> Now:
         """Current instant."""
         steady_s = time.monotonic()
-        ros_ns = self._ros.now().nanoseconds
+        # Without sim time, ROS time is the system's; rclpy's way to it costs several times more.
+        ros_ns = self._ros.now().nanoseconds if self.uses_sim_time else time.time_ns()
         return Now(steady_s, ros_ns / NANO if self.uses_sim_time else steady_s, ros_ns)
 
 
