@@ -37,14 +37,14 @@ def run(bench: Bench) -> None:
     contract = load_contract(setup.contract)
     bench.settings.update(policy="models/vx300s_pick_place", seed=0)
     add_times(bench, "policy_silenced_to_hold", policy_silenced(setup, 1 if few else 50), 150)
-    late, armed = hil_killed(setup, 2 if few else 20)
+    late, armed = hil_killed(setup, 2 if few else 10)
     add_times(bench, "hil_killed_last_setpoint", late, 20)
     bench.add("hil_killed_not_disarmed", armed, "trials", goal="0", n=len(late))
-    add_times(bench, "supervisor_killed_to_hold", supervisor_killed(setup, 1 if few else 20), 500)
-    for fault, times in camera_faults(setup, 1 if few else 10).items():
+    add_times(bench, "supervisor_killed_to_hold", supervisor_killed(setup, 1 if few else 10), 500)
+    for fault, times in camera_faults(setup, 1 if few else 5).items():
         limit = 1000 if fault == "frozen" else 1e3 * contract.cameras[0].max_age_s + 100
         add_times(bench, f"camera_{fault}_to_hold", times, limit)
-    joint_times, holds = joint_faults(setup, 1 if few else 20)
+    joint_times, holds = joint_faults(setup, 1 if few else 10)
     for fault, times in joint_times.items():
         add_times(bench, f"joints_{fault}_to_hold", times, 1e3 * contract.state[0].max_age_s + 20)
     bench.add("joints_permuted_holds", holds, "holds", goal="0")
@@ -53,7 +53,7 @@ def run(bench: Bench) -> None:
     chunks, commands, unsafe = fuzzed_chunks(20_000 if few else 1_000_000)
     bench.add("fuzzed_chunks_unsafe_commands", unsafe, "commands", goal="0", n=chunks)
     bench.add("fuzzed_chunks_commands", commands, "commands")
-    for jump, ticks in clock_jumps(setup, 1 if few else 10).items():
+    for jump, ticks in clock_jumps(setup, 1 if few else 5).items():
         low, high = min(ticks), max(ticks)
         name = f"clock_{jump}_ticks_to_hold"
         bench.add(name, high, "ticks", goal="≤ 1", n=len(ticks), low=low, high=high)
