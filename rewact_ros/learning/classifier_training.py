@@ -109,7 +109,8 @@ class _Run:
                 if self.step % settings.eval_every and self.step < settings.steps:
                     continue
                 val_loss = log_loss(self.logits(val), val.success)
-                b.write(f"step {self.step}: loss {loss:.4f}, validation {val_loss:.4f}")
+                if self.progress:
+                    b.write(f"step {self.step}: loss {loss:.4f}, validation {val_loss:.4f}")
                 looks += 1
                 if val_loss < self.best_loss - settings.min_delta:
                     self.best_loss, self.best_step, looks = val_loss, self.step, 0
