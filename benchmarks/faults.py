@@ -142,6 +142,13 @@ def _hil_killed(setup: Setup, trials: int) -> tuple[list[float], int]:
 
 def supervisor_killed(setup: Setup, trials: int) -> list[float]:
     """`kill -9` of a real supervisor while its task moves the arm: ms from the kill to HOLD."""
+    times = []
+    for batch in range(0, trials, KILLS_PER_BRING_UP):
+        times += _supervisor_killed(setup, min(KILLS_PER_BRING_UP, trials - batch))
+    return times
+
+
+def _supervisor_killed(setup: Setup, trials: int) -> list[float]:
     from rewact_ros.action import ExecuteTask
 
     times = []
