@@ -87,10 +87,9 @@ def new_dataset(
         further: features beside the contract's and the labels.
     """
     import av  # these take seconds to import
+    import datasets
     from lerobot.configs.video import RGBEncoderConfig
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
-    import datasets
 
     # Full colour resolution: in 96 px images a cube is a few pixels wide.
     encoder = RGBEncoderConfig(vcodec="h264", pix_fmt="yuv444p", crf=14, preset="veryfast")
