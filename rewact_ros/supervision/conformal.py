@@ -84,7 +84,7 @@ def calibrate(
     order = np.random.default_rng(settings.seed).permutation(len(successful))
     fitted = _fitted(len(successful), settings)
     fit, rest = order[:fitted], order[fitted:]
-    ends = [min(_success(e, limit) + after + 1, limit) for e in successful]
+    ends = [min((_success(e, limit) or 0) + after + 1, limit) for e in successful]
     scores = {
         name: [_maximum(getattr(e, key)[:end]) for e, end in zip(successful, ends, strict=True)]
         for name, key in (("stall", "stall_s"), ("drawdown", "drawdown"))

@@ -139,7 +139,7 @@ class Dwell:
     @property
     def held(self) -> float:
         """The m-th largest of a full window, NaN before it is full."""
-        if len(self._values) < self._values.maxlen:
+        if len(self._values) < (self._values.maxlen or 0):
             return math.nan
         return sorted(self._values, reverse=True)[self._dwell - 1]
 
@@ -213,16 +213,17 @@ class SignalTracker:
     def add(self, sample: PolicySample) -> Signals:
         """Take the next sample; late ones and ones without a known reward change nothing."""
         level = sample.q10 if self.settings.level == "q10" else sample.mean
-        known = all(value is not None and math.isfinite(value) for value in (sample.mean, level))
-        last_s = self.signals.stamp_s
-        if not known or sample.stamp_s <= last_s:
+        mean, last_s = sample.mean, self.signals.stamp_s
+        if mean is None or level is None or sample.stamp_s <= last_s:
+            return self.signals
+        if not (math.isfinite(mean) and math.isfinite(level)):
             return self.signals
         gap_s = sample.stamp_s - last_s if math.isfinite(last_s) else math.inf
         if gap_s > self.settings.max_gap_s:
             gap_s = math.inf
             self._dwell.clear()
         before = self._mean.value
-        progress = self._mean.add(sample.mean, gap_s)
+        progress = self._mean.add(mean, gap_s)
         self._dwell.add(self._level.add(level, gap_s))
         peak = progress if math.isnan(self.signals.peak) else max(self.signals.peak, progress)
         if not progress < self._last_maximum + self.settings.rise:
@@ -252,7 +253,7 @@ class SignalTracker:
 
     def _disagreement(self, sample: PolicySample) -> float:
         last, self._chunk = self._chunk, sample if sample.actions is not None else None
-        if last is None or sample.actions is None:
+        if last is None or last.actions is None or sample.actions is None:
             return math.nan
         shift = round((sample.stamp_s - last.stamp_s) / sample.step_s)
         overlap = min(len(last.actions) - shift, len(sample.actions))
