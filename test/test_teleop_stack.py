@@ -228,8 +228,7 @@ def terminal(robot):
 
 def test_keys_arm_take_over_jog_and_release(robot, terminal):
     robot.client.trigger("hil/disarm")
-    robot.wait(lambda: "DISARMED" in terminal.line(), "DISARMED")
-    assert "waist" in terminal.line()
+    robot.wait(lambda: re.search("DISARMED.*waist", terminal.line()), "DISARMED and the joints")
     terminal.type_until(robot, "a", lambda: robot.mode == ControlStatus.HOLD)
     terminal.type_until(robot, "t", lambda: robot.mode == ControlStatus.HUMAN)
     tool = ArmModel(robot.contract.teleop_source("keyboard").jog.tool)
@@ -243,10 +242,8 @@ def test_keys_arm_take_over_jog_and_release(robot, terminal):
     robot.wait(higher, "1 cm up")
     assert robot.client.control.active_source == "keyboard"
     robot.wait(lambda: "HUMAN (keyboard)" in terminal.line(), "the line says so")
-    terminal.type("r")
-    robot.wait(lambda: robot.client.control.resume_required, "released")
-    terminal.type("p")
-    robot.wait(lambda: not robot.client.control.resume_required, "resumed")
+    terminal.type_until(robot, "r", lambda: robot.client.control.resume_required)
+    terminal.type_until(robot, "p", lambda: not robot.client.control.resume_required)
     terminal.type("q")
     assert terminal.process.wait(20) == 0
     assert termios.tcgetattr(terminal.inside) == terminal.before
@@ -255,11 +252,11 @@ def test_keys_arm_take_over_jog_and_release(robot, terminal):
 def test_a_key_press_takes_over_by_itself_and_lets_go_by_itself(robot, terminal):
     robot.arm()
     robot.wait(lambda: "HOLD" in terminal.line(), "HOLD")
-    terminal.type("\x1b[C\x1b[A")  # right, up: choose y and move
-    robot.wait(lambda: robot.mode == ControlStatus.HUMAN, "HUMAN")
+    terminal.type("\x1b[C")  # right: choose y
+    terminal.type_until(robot, "\x1b[A", lambda: robot.mode == ControlStatus.HUMAN)  # up: move
     robot.wait(lambda: robot.mode == ControlStatus.HOLD, "let go")
     assert "released" in robot.client.control.reason
-    assert "> y" in terminal.line()
+    robot.wait(lambda: "> y" in terminal.line(), "the chosen direction")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -22,6 +22,8 @@ from rewact_ros.ros.convert import NANO, camera_sample, camera_type, to_ns
 
 FRAME_PERIOD_S = 0.5
 STATUS_LAG_S = 0.2
+# hil may take this long to hear its robot after this client has found both.
+ARM_PATIENCE_S = 10.0
 
 
 class StackError(RuntimeError):
@@ -157,7 +159,7 @@ class TaskClient(Node):
     def arm(self) -> None:
         """Arm hil, and resume it where a watchdog stopped it before."""
         if self.control is None or self.control.mode == ControlStatus.DISARMED:
-            self.trigger("hil/arm")
+            self._arm_when_fed()
         elif self.control.resume_required:
             self.trigger("hil/resume")
         self.spin(
@@ -168,6 +170,19 @@ class TaskClient(Node):
         # The supervisor hears of it by the same topic, a moment earlier or later than this client.
         end_s = time.monotonic() + STATUS_LAG_S
         self.spin(lambda: time.monotonic() > end_s, 10.0, "hil in HOLD")
+
+    def _arm_when_fed(self) -> None:
+        """Arm a hil that may have been found by this client before it found its robot."""
+        end_s = time.monotonic() + ARM_PATIENCE_S
+        while True:
+            try:
+                self.trigger("hil/arm")
+                return
+            except StackError as error:
+                if "received yet" not in str(error) or time.monotonic() > end_s:
+                    raise
+                again_s = time.monotonic() + STATUS_LAG_S
+                self.spin(lambda due_s=again_s: time.monotonic() > due_s, 10.0, "hil/arm")
 
     def start_task(self, task: str, timeout_s: float = 0.0) -> ClientGoalHandle:
         """Send one task and return its accepted goal.
