@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -115,14 +116,17 @@ def _cells(figure: dict[str, Any]) -> list[str]:
 
 def _load(folder: Path, topic: str) -> Callable[[Bench], None]:
     path = folder / f"{topic.replace('-', '_')}.py"
-    if not path.is_file():
-        known = sorted(p.stem.replace("_", "-") for p in folder.glob("*.py"))
+    topics = [p for p in folder.glob("*.py") if "\ndef run(bench" in p.read_text()]
+    if path not in topics:
+        known = sorted(p.stem.replace("_", "-") for p in topics)
         raise ValueError(
             f"bench: no topic '{topic}'; known: {', '.join(known) or 'none outside a source tree'}"
         )
     spec = importlib.util.spec_from_file_location(f"benchmarks.{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # a topic's other files lie beside it
     spec.loader.exec_module(module)
     run: Callable[[Bench], None] = module.run
     return run
