@@ -94,6 +94,7 @@ class Trace:
         truths: the simulation's truth.
         distance_m: from the middle between the fingers' roots to the cube, about 0.08 at a grasp.
         reward: what the policy predicted, NaN where it did not.
+        predictions: all that it said, None where it was not asked.
     """
 
     plan: Plan
@@ -103,6 +104,7 @@ class Trace:
     truths: list[Truth] = field(default_factory=list)
     distance_m: list[float] = field(default_factory=list)
     reward: list[float] = field(default_factory=list)
+    predictions: list[Prediction | None] = field(default_factory=list)
 
     def add(self, sim: PickPlaceSim, observation: dict, prediction: Prediction | None) -> None:
         """Append what is true and seen now; the action comes with the next command."""
@@ -114,6 +116,7 @@ class Trace:
         self.distance_m.append(float(np.linalg.norm(np.mean(fingers, 0) - sim.cube_pose()[0])))
         known = prediction is not None and prediction.reward is not None
         self.reward.append(prediction.reward if known else math.nan)
+        self.predictions.append(prediction)
 
     def commanded(self, command: np.ndarray) -> None:
         """Take a command that is sent: it is the action of the frames that have none yet."""
