@@ -169,7 +169,7 @@ def _drive(
         now_ns = tick * NANO // COMMAND_HZ
         infers = tick % (_TICKS_PER_STEP * settings.replan_steps) == 0
         if infers or (trace is not None and tick % _TICKS_PER_STEP == 0):
-            observation = _observe(sim)
+            observation = observe(sim)
             prediction = engine.infer(observation, tick / COMMAND_HZ) if infers else None
             if trace is not None:
                 trace.add(sim, observation, prediction)
@@ -201,7 +201,8 @@ def _drive(
     )
 
 
-def _observe(sim: PickPlaceSim) -> dict[str, np.ndarray]:
+def observe(sim: PickPlaceSim) -> dict[str, np.ndarray]:
+    """What the policy sees now: measured joints (7,) float32, images (H, W, 3) uint8."""
     images = {f"observation.images.{camera}": sim.render(camera) for camera in CAMERAS}
     return {"observation.state": sim.joint_positions().astype(np.float32), **images}
 

@@ -35,7 +35,7 @@ def roll_outs(
         DemosError: the contract does not fit the simulated robot.
         ContractError, CheckpointError: the policy was made for another one.
     """
-    with _simulated(loaded, contract) as (engine, sim):
+    with simulated(loaded, contract) as (engine, sim):
         for seed in seeds:
             yield roll_out(engine, sim, seed, settings)
 
@@ -66,7 +66,7 @@ def record_rollouts(
     """
 
     results: list[Rollout] = []
-    with whole_folder(out) as partial, _simulated(loaded, contract) as (engine, sim):
+    with whole_folder(out) as partial, simulated(loaded, contract) as (engine, sim):
         with new_dataset(contract, partial, _FURTHER) as dataset:
             for seed in seeds:
                 rollout, trace = record_rollout(engine, sim, seed, settings)
@@ -84,10 +84,15 @@ def record_rollouts(
 
 
 @contextmanager
-def _simulated(
+def simulated(
     loaded: LoadedPolicy, contract: Contract
 ) -> Iterator[tuple[TorchEngine, PickPlaceSim]]:
-    """The policy ready to run, and the arm with its cameras, once both fit the contract."""
+    """Give the policy ready to run, and the arm with its cameras, once both fit the contract.
+
+    Raises:
+        DemosError: the contract does not fit the simulated robot.
+        ContractError, CheckpointError: the policy was made for another one.
+    """
     check_contract(contract)
     check_policy(loaded, contract)
     height, width, _ = contract.cameras[0].shape
