@@ -37,11 +37,15 @@ def run(bench: Bench) -> None:
     few, setup = bench.quick, Setup(default_contract(), policy=default_policy())
     contract = load_contract(setup.contract)
     bench.settings.update(policy="models/vx300s_pick_place", seed=0)
-    add_times(bench, "policy_silenced_to_hold", policy_silenced(setup, 1 if few else 50), 150)
-    late, armed = hil_killed(setup, 2 if few else 10)
-    add_times(bench, "hil_killed_last_setpoint", late, 20)
-    bench.add("hil_killed_not_disarmed", armed, "trials", goal="0", n=len(late))
-    add_times(bench, "supervisor_killed_to_hold", supervisor_killed(setup, 1 if few else 10), 500)
+    # Every second trial kills the policy; the others stop it.
+    times = in_batches(policy_silenced, setup, 1 if few else 50, 2 * KILLS_PER_BRING_UP)
+    add_times(bench, "policy_silenced_to_hold", times, 150)
+    kills = in_batches(hil_killed, setup, 2 if few else 10, KILLS_PER_BRING_UP)
+    add_times(bench, "hil_killed_last_setpoint", [late for late, _ in kills], 20)
+    armed = sum(not disarmed for _, disarmed in kills)
+    bench.add("hil_killed_not_disarmed", armed, "trials", goal="0", n=len(kills))
+    times = in_batches(supervisor_killed, setup, 1 if few else 10, KILLS_PER_BRING_UP)
+    add_times(bench, "supervisor_killed_to_hold", times, 500)
     for fault, times in camera_faults(setup, 1 if few else 5).items():
         limit = 1000 if fault == "frozen" else 1e3 * contract.cameras[0].max_age_s + 100
         add_times(bench, f"camera_{fault}_to_hold", times, limit)
@@ -81,12 +85,18 @@ def add_times(bench: Bench, name: str, times_ms: list[float], limit_ms: float) -
 # Processes that die --------------------------------------------------------------------------
 
 
-def policy_silenced(setup: Setup, trials: int) -> list[float]:
-    """`kill -9` and SIGSTOP of the policy in turn: ms from its first missed heartbeat to HOLD.
+def in_batches(row: Callable, setup: Setup, trials: int, batch: int) -> list:
+    """Trials of a row over several bring-ups: one gives a node up that dies too often a minute."""
+    firsts = range(0, trials, batch)
+    return [time for first in firsts for time in row(setup, min(batch, trials - first), first)]
+
+
+def policy_silenced(setup: Setup, trials: int, seed: int = 0) -> list[float]:
+    """SIGSTOP and `kill -9` of the policy in turn: ms from its first missed heartbeat to HOLD.
 
     Raises AssertionError where the arm moves on after braking, or again without a resume.
     """
-    rng, times = random.Random(0), []
+    rng, times = random.Random(seed), []
     with robot(setup, ("joints", "cameras", "supervisor"), ("hil", "policy")) as bot:
         rig = bot.rig
         for trial in range(trials):
@@ -112,19 +122,9 @@ def policy_silenced(setup: Setup, trials: int) -> list[float]:
     return times
 
 
-def hil_killed(setup: Setup, trials: int) -> tuple[list[float], int]:
-    """`kill -9` of hil in motion: ms from the kill to the last setpoint, restarts not DISARMED."""
-    times, armed = [], 0
-    # A bring-up gives a node up that dies too often within a minute.
-    for batch in range(0, trials, KILLS_PER_BRING_UP):
-        count = min(KILLS_PER_BRING_UP, trials - batch)
-        more, not_disarmed = _hil_killed(setup, count)
-        times, armed = times + more, armed + not_disarmed
-    return times, armed
-
-
-def _hil_killed(setup: Setup, trials: int) -> tuple[list[float], int]:
-    times, armed = [], 0
+def hil_killed(setup: Setup, trials: int, seed: int = 0) -> list[tuple[float, bool]]:
+    """`kill -9` of hil in motion: ms to the last setpoint, and whether it came back DISARMED."""
+    results = []
     with robot(setup, ("joints", "policy", "supervisor"), ("hil",)) as bot:
         rig = bot.rig
         for _ in range(trials):
@@ -135,20 +135,14 @@ def _hil_killed(setup: Setup, trials: int) -> tuple[list[float], int]:
             back_s = rig.wait_for_mode(ControlStatus.DISARMED, killed_s, 30.0)
             rig.pause(REST_S)
             after = [t for t, _ in rig.wire if t > killed_s]
-            times.append(1e3 * (max(after) - killed_s) if after else 0.0)
-            armed += any(m.mode != ControlStatus.DISARMED for t, m in rig.statuses if t > back_s)
-    return times, armed
+            late_ms = 1e3 * (max(after) - killed_s) if after else 0.0
+            modes = {m.mode for t, m in rig.statuses if t > back_s}
+            results.append((late_ms, modes <= {ControlStatus.DISARMED}))
+    return results
 
 
-def supervisor_killed(setup: Setup, trials: int) -> list[float]:
+def supervisor_killed(setup: Setup, trials: int, seed: int = 0) -> list[float]:
     """`kill -9` of a real supervisor while its task moves the arm: ms from the kill to HOLD."""
-    times = []
-    for batch in range(0, trials, KILLS_PER_BRING_UP):
-        times += _supervisor_killed(setup, min(KILLS_PER_BRING_UP, trials - batch))
-    return times
-
-
-def _supervisor_killed(setup: Setup, trials: int) -> list[float]:
     from rewact_ros.action import ExecuteTask
 
     times = []
