@@ -1,0 +1,1 @@
+"""HIL-SERL-style fine-tuning: one trainer, one critic, one replay, three algorithms."""

@@ -1,0 +1,205 @@
+"""Every transition goes to disk before anything learns from it: append-only, crash-safe.
+
+A record is ``RWT1``, the payload's length and CRC-32 (little-endian uint32 each), and the payload:
+a safetensors document whose metadata holds what is no array. A process that dies loses nothing that
+``append`` returned from; a power cut loses at most what came after the last ``sync``.
+"""
+
+import fcntl
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from .transitions import Transition
+
+_MAGIC, _HEAD = b"RWT1", struct.Struct("<4sII")
+_ROTATE_BYTES = 256 * 2**20
+_PREFIX = "observation "  # of an observation's arrays among the record's
+
+
+class JournalError(RuntimeError):
+    """The journal cannot be written or read; the robot goes on with its last policy."""
+
+
+class Journal:
+    """Transitions of a run in the order in which they happened.
+
+    A torn record at the end, of a process killed while writing, is cut off on opening.
+
+    Args:
+        folder: made if need be; one process at a time may hold it.
+        rotate_bytes: size from which a new file is begun.
+
+    Raises:
+        JournalError: another process holds it, or a record in the middle is damaged.
+    """
+
+    def __init__(self, folder: Path, rotate_bytes: int = _ROTATE_BYTES) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self._rotate = folder, rotate_bytes
+        self._lock = _lock(folder)
+        files = self._files()
+        self._counts = [_scan(file, last=file == files[-1]) for file in files]
+        self._output = _open(files[-1]) if files else None  # file descriptor
+
+    def __len__(self) -> int:
+        return sum(self._counts)
+
+    @property
+    def bytes(self) -> int:
+        """Size on disk."""
+        return sum(file.stat().st_size for file in self._files())
+
+    def append(self, transition: Transition) -> int:
+        """Write a transition; returns its number, from 0.
+
+        Raises:
+            JournalError: it could not be written whole, e.g. the disk is full; what was there
+                before is intact.
+        """
+        payload = _encode(transition)
+        record = _HEAD.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload
+        try:
+            output = self._file()
+            start = os.lseek(output, 0, os.SEEK_END)
+            try:
+                _write(output, record)
+            except OSError:
+                os.ftruncate(output, start)
+                raise
+        except OSError as error:
+            raise JournalError(
+                f"{self.folder}: {error.strerror or error}; the transition is not kept; free the "
+                "disk and resume the run"
+            ) from error
+        self._counts[-1] += 1
+        return len(self) - 1
+
+    def read(self, first: int = 0) -> Iterator[Transition]:
+        """Transitions from number ``first`` on, those that are there now.
+
+        Raises:
+            JournalError: a damaged record.
+        """
+        for file, count in zip(self._files(), list(self._counts), strict=True):
+            if first >= count:
+                first -= count
+                continue
+            with file.open("rb") as handle:
+                for index in range(count):
+                    payload = _read(handle)
+                    if payload is None:
+                        raise JournalError(f"{file}: record {index} is damaged; copy the run again")
+                    if index >= first:
+                        yield _decode(payload)
+            first = 0
+
+    def sync(self) -> None:
+        """Make sure that a power cut takes nothing written so far."""
+        if self._output is not None:
+            os.fsync(self._output)
+
+    def close(self) -> None:
+        """Sync, and let another process have it."""
+        if self._output is not None:
+            self.sync()
+            os.close(self._output)
+            self._output = None
+        os.close(self._lock)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("journal-*.bin"))
+
+    def _file(self) -> int:
+        """Where the next record goes."""
+        if self._output is not None and os.fstat(self._output).st_size >= self._rotate:
+            self.sync()
+            os.close(self._output)
+            self._output = None
+        if self._output is None:
+            self._output = _open(self.folder / f"journal-{len(self._counts):05d}.bin")
+            self._counts.append(0)
+        return self._output
+
+
+def _open(file: Path) -> int:
+    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+
+def _write(output: int, record: bytes) -> None:
+    rest = memoryview(record)
+    while rest:
+        rest = rest[os.write(output, rest) :]
+
+
+def _lock(folder: Path) -> int:
+    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise JournalError(
+            f"{folder}: another learner holds this journal; a robot has one learner at a time: "
+            "stop the other, or give another --out"
+        ) from error
+    return lock
+
+
+def _scan(file: Path, last: bool) -> int:
+    """Count the whole records; the last file's torn end is cut off.
+
+    Raises:
+        JournalError: damage elsewhere.
+    """
+    count, good = 0, 0
+    with file.open("rb") as handle:
+        while _read(handle) is not None:
+            count, good = count + 1, handle.tell()
+    size = file.stat().st_size
+    if good < size:
+        if not last:
+            raise JournalError(f"{file}: damaged after {count} records; copy the run again")
+        os.truncate(file, good)
+    return count
+
+
+def _read(handle: BinaryIO) -> bytes | None:
+    """The next payload; None at the end or where a record is not whole."""
+    head = handle.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        return None
+    magic, size, checksum = _HEAD.unpack(head)
+    payload = handle.read(size) if magic == _MAGIC else b""
+    whole = magic == _MAGIC and len(payload) == size and zlib.crc32(payload) == checksum
+    return payload if whole else None
+
+
+def _encode(transition: Transition) -> bytes:
+    arrays = {"action": transition.action, "reward": transition.reward}
+    arrays |= {_PREFIX + name: value for name, value in transition.observations.items()}
+    about = {
+        name: getattr(transition, name)
+        for name in (
+            *("episode", "first", "human", "policy_version", "value"),
+            *("terminated", "truncated"),
+        )
+    }
+    arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    return save(arrays, metadata={"transition": json.dumps(about)})
+
+
+def _decode(payload: bytes) -> Transition:
+    size = int.from_bytes(payload[:8], "little")
+    about = json.loads(json.loads(payload[8 : 8 + size])["__metadata__"]["transition"])
+    arrays = load(payload)
+    observations = {n.removeprefix(_PREFIX): a for n, a in arrays.items() if n.startswith(_PREFIX)}
+    return Transition(
+        observations=observations, action=arrays["action"], reward=arrays["reward"], **about
+    )

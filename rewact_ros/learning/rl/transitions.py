@@ -1,0 +1,202 @@
+"""Executed robot steps become chunk-level transitions.
+
+A step is what happened between two observations: its action is the command in force at the step's
+end, whoever gave it. A transition is a run of steps that one source decided together.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+STATE = "observation.state"
+IMAGES = "observation.images"  # (cameras, H, W, 3) uint8
+CANDIDATES = "base"  # (N, steps, A) the base policy's chunks, its own plan first
+PROGRESS = "progress"  # () the frozen reward head's
+
+Observation = dict[str, np.ndarray]
+
+
+class TransitionError(ValueError):
+    """A step that must not be learned from; the message says which value."""
+
+
+@dataclass(frozen=True)
+class FrameSpec:
+    """What an observation is made of: name -> (shape, dtype)."""
+
+    arrays: dict[str, tuple[tuple[int, ...], str]]
+    action_dim: int
+
+    def check(self, observation: Observation) -> None:
+        """Raise unless names, shapes and types are these and every number is finite.
+
+        Raises:
+            TransitionError: the first that is not.
+        """
+        if observation.keys() != self.arrays.keys():
+            raise TransitionError(
+                f"observation: expected {sorted(self.arrays)}, got {sorted(observation)}"
+            )
+        for name, (shape, dtype) in self.arrays.items():
+            value = observation[name]
+            if value.shape != shape or value.dtype != dtype:
+                raise TransitionError(
+                    f"{name}: expected shape {shape} {dtype}, got {value.shape} {value.dtype}"
+                )
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise TransitionError(f"{name}: holds a value that is not finite; it is refused")
+
+    @property
+    def bytes_per_frame(self) -> int:
+        """Size of one observation."""
+        return sum(
+            int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in self.arrays.values()
+        )
+
+
+@dataclass(frozen=True)
+class Transition:
+    """k steps that one source decided together.
+
+    Attributes:
+        episode: its name.
+        first: number of its first step in the episode.
+        observations: per name (k + 1, ...): before each step, and after the last; the last one of
+            an episode is the true terminal observation.
+        action: (k, A) float32 executed, contract units.
+        reward: (k,) float32 verified reward, without shaping.
+        human: who gave the commands.
+        policy_version: of the policy that decided; "" for a human's.
+        value: what the critic expected of the decision when it was made, NaN if nobody asked.
+        terminated: the episode ended after it, by success or failure.
+        truncated: the episode was cut off after it: what follows still counts.
+    """
+
+    episode: str
+    first: int
+    observations: dict[str, np.ndarray]
+    action: np.ndarray
+    reward: np.ndarray
+    human: bool
+    policy_version: str = ""
+    value: float = float("nan")
+    terminated: bool = False
+    truncated: bool = False
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the episode ended after it."""
+        return self.terminated or self.truncated
+
+
+@dataclass
+class _Open:
+    """A transition in the making."""
+
+    first: int
+    human: bool
+    version: str
+    value: float
+    observations: list[Observation] = field(default_factory=list)
+    action: list[np.ndarray] = field(default_factory=list)
+    reward: list[float] = field(default_factory=list)
+
+
+class TransitionBuilder:
+    """Collects the steps of one episode after another.
+
+    Args:
+        spec: what an observation is made of.
+        steps: of a decision; a longer turn of a human is cut into transitions of so many.
+    """
+
+    def __init__(self, spec: FrameSpec, steps: int) -> None:
+        self._spec, self._steps = spec, steps
+        self._episode = ""
+        self._next = 0
+        self._open: _Open | None = None
+
+    def begin(self, episode: str) -> None:
+        """Start an episode; one that was not ended is forgotten, so end it first."""
+        self._episode, self._next, self._open = episode, 0, None
+
+    def add(
+        self,
+        observation: Observation,
+        action: np.ndarray,
+        human: bool = False,
+        policy_version: str = "",
+        value: float = float("nan"),
+        decided: bool = False,
+    ) -> Transition | None:
+        """Take an executed step.
+
+        Args:
+            observation: before it.
+            action: (A,) command in force at its end.
+            human, policy_version, value: as in ``Transition``.
+            decided: a new decision begins with this step.
+
+        Returns:
+            the transition that this step's observation completes, if any. A takeover completes the
+            policy's, however short it is.
+
+        Raises:
+            TransitionError: a value that is not finite or of another shape; nothing is kept.
+        """
+        self._spec.check(observation)
+        action = np.asarray(action, np.float32)
+        if action.shape != (self._spec.action_dim,) or not np.isfinite(action).all():
+            raise TransitionError(
+                f"action: expected {self._spec.action_dim} finite numbers, got {action}"
+            )
+        done, opened = None, self._open
+        if opened and (decided or opened.human != human or len(opened.action) >= self._steps):
+            done, self._open = self._close(observation), None
+        if self._open is None:
+            self._open = _Open(self._next, human, "" if human else policy_version, value)
+        self._open.observations.append(observation)
+        self._open.action.append(action)
+        self._open.reward.append(0.0)
+        self._next += 1
+        return done
+
+    def end(
+        self, observation: Observation, terminated: bool, reward: float = 0.0
+    ) -> Transition | None:
+        """End the episode with its last observation; the reward is that of the last step.
+
+        Raises:
+            TransitionError: as ``add``.
+        """
+        if not np.isfinite(reward):
+            raise TransitionError(f"reward: expected a finite number, got {reward}")
+        self._spec.check(observation)
+        if self._open is None:
+            return None
+        self._open.reward[-1] += reward
+        done = self._close(observation, terminated, not terminated)
+        self._open = None
+        return done
+
+    def _close(
+        self, after: Observation, terminated: bool = False, truncated: bool = False
+    ) -> Transition:
+        opened = self._open
+        assert opened is not None
+        seen = [*opened.observations, after]
+        return Transition(
+            episode=self._episode,
+            first=opened.first,
+            observations={name: np.stack([o[name] for o in seen]) for name in after},
+            action=np.stack(opened.action),
+            reward=np.array(opened.reward, np.float32),
+            human=opened.human,
+            policy_version=opened.version,
+            value=opened.value,
+            terminated=terminated,
+            truncated=truncated,
+        )
