@@ -1,5 +1,8 @@
 """Which frames make up each step's batch; every draw derives from (seed, step) alone."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -17,6 +20,14 @@ def batch_rows(rows: np.ndarray, batch_size: int, seed: int, step: int) -> np.nd
     return rows[order[index * batch_size : (index + 1) * batch_size]]
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Rows (M,) of which every batch gets ``size``; each is shuffled by itself."""
+
+    rows: np.ndarray
+    size: int
+
+
 class TrainingBatches(Dataset):
     """Item ``step`` is ``(rows, raw batch)``: one process's share of that step's batch.
 
@@ -30,6 +41,7 @@ class TrainingBatches(Dataset):
         chunk: actions per frame.
         observations: as ``Demonstrations.batch``.
         process, processes: whose share.
+        pools: they fill their places of each batch, ``rows`` the rest.
     """
 
     def __init__(
@@ -41,15 +53,23 @@ class TrainingBatches(Dataset):
         observations: int,
         process: int = 0,
         processes: int = 1,
+        pools: Sequence[Pool] = (),
     ) -> None:
-        self._data, self._rows, self._settings = data, rows, settings
+        self._data, self._settings = data, settings
+        rest = settings.batch_size - sum(pool.size for pool in pools)
+        self._pools = (Pool(rows, rest), *pools)
         self._chunk, self._observations = chunk, observations
         self._share = slice(process, None, processes)
 
     def __getitem__(self, step: int) -> tuple[np.ndarray, dict[str, Tensor]] | FramesError:
         """Assemble a step's batch; a fault is returned, since a worker's raise loses its words."""
         settings = self._settings
-        rows = batch_rows(self._rows, settings.batch_size, settings.seed, step)
+        rows = np.concatenate(
+            [
+                batch_rows(pool.rows, pool.size, settings.seed + index, step)
+                for index, pool in enumerate(self._pools)
+            ]
+        )
         backwards = None
         if settings.rewind:
             draws = np.random.default_rng([settings.seed, step, 1]).random(len(rows))

@@ -6,9 +6,11 @@ from dataclasses import fields
 import draccus
 
 from rewact_ros.policy import RewACTConfig
+from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 
 from .demonstrations import Demonstrations
 from .settings import TrainError, TrainSettings
+from .training_state import POLICY, TrainingState
 
 _ELSEWHERE = {
     "optimizer_lr": "--lr",
@@ -49,13 +51,44 @@ def parse_policy(settings: TrainSettings, device: str) -> RewACTConfig:
     return config
 
 
+def starting_policy(
+    settings: TrainSettings, state: TrainingState | None, device: str
+) -> LoadedPolicy | None:
+    """Open the checkpoint that the run begins with, in training mode; None for a new policy.
+
+    A resumed run takes configuration and normalisation from its own checkpoint, so that ``start``
+    may be gone or another by then.
+
+    Raises:
+        CheckpointError: it cannot be used.
+    """
+    if settings.start is None:
+        return None
+    loaded = load_policy(settings.start if state is None else state.folder / POLICY, device)
+    loaded.policy.train()
+    return loaded
+
+
 def fit_to_dataset(config: RewACTConfig, settings: TrainSettings, data: Demonstrations) -> None:
     """Put the dataset's features and the run's learning rates into ``config``.
 
     Raises:
-        TrainError: the policy cannot take these features.
+        TrainError: the policy cannot take these features; one that the run starts from has others.
     """
     config.optimizer_lr, config.optimizer_lr_backbone = settings.lr, settings.lr_backbone
+    if settings.start is not None:
+        own = {**config.input_features, **config.output_features}
+        theirs = {**data.input_features(), **data.output_features()}
+        for key in sorted(own.keys() | theirs.keys()):
+            expected, got = (
+                tuple(f[key].shape) if key in f else "no such feature" for f in (own, theirs)
+            )
+            if expected != got:
+                raise TrainError(
+                    f"{settings.dataset}: {key}: expected {expected} as in {settings.start}, got "
+                    f"{got}; choose a dataset of this robot"
+                )
+        return
     config.input_features, config.output_features = data.input_features(), data.output_features()
     try:
         config.validate_features()

@@ -31,6 +31,12 @@ class TrainSettings:
             column says what to imitate.
         rewind: probability that a sample shows its episode played backwards (n_obs_steps > 1).
         policy: settings of ``RewACTConfig`` as ``name -> text``.
+        start: checkpoint whose weights, configuration and normalisation the run begins with; None:
+            a new policy.
+        interventions: folders of LeRobotDatasets in which a human corrected the policy; of these
+            only human frames teach actions.
+        share: of each batch that comes from the interventions.
+        reward_share: of that share, how much goes to frames that teach the reward alone.
         contract: robot contract file whose signature goes into the checkpoint.
         threads: torch threads of a CPU run.
         workers: processes that assemble batches ahead; 0: the training process does it.
@@ -68,6 +74,10 @@ class TrainSettings:
     imitate_failures: bool = False
     rewind: float = 0.0
     policy: dict[str, str] = field(default_factory=dict)
+    start: str | None = None
+    interventions: tuple[str, ...] = ()
+    share: float = 0.5
+    reward_share: float = 0.25
     contract: str | None = None
     device: str = "auto"
     threads: int = 1
@@ -96,7 +106,7 @@ class TrainSettings:
         for name in ("lr", "lr_backbone", "min_std", "grad_clip_norm"):
             if not getattr(self, name) > 0:
                 raise TrainError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        for name in ("val_fraction", "ema_decay", "rewind"):
+        for name in ("val_fraction", "ema_decay", "rewind", "share", "reward_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise TrainError(f"{name}: expected 0 <= x < 1, got {getattr(self, name)}")
         for name, choices in (
@@ -108,6 +118,10 @@ class TrainSettings:
             if getattr(self, name) not in choices:
                 got = getattr(self, name)
                 raise TrainError(f"{name}: expected one of {', '.join(choices)}, got {got}")
+        if self.start is not None and self.policy:
+            raise TrainError(
+                f"policy settings {self.policy}: the policy is that of {self.start}; leave them out"
+            )
         if self.best_by == "success" and not self.test_every:
             raise TrainError("best_by success: needs closed-loop tests; set test_every")
 

@@ -21,7 +21,8 @@ from rewact_ros.policy.checkpoint import save_policy
 from .batches import TrainingBatches
 from .demonstrations import Demonstrations, load_demonstrations, parse_episodes, split_episodes
 from .faults import machine_faults_told
-from .policy_settings import fit_to_dataset, parse_policy
+from .mixture import draw_interventions, join, load_interventions
+from .policy_settings import fit_to_dataset, parse_policy, starting_policy
 from .run_log import RunLog
 from .settings import TrainError, TrainSettings
 from .training_state import (
@@ -69,7 +70,9 @@ class _Training:
         self.main = self.accelerator.is_main_process
         self.show_progress = show_progress and self.main
         state = state_to_resume(settings, resume)
-        config = parse_policy(settings, self.accelerator.device.type)
+        device = self.accelerator.device.type
+        start = starting_policy(settings, state, device)
+        config = parse_policy(settings, device) if start is None else start.config
         self.data = load_demonstrations(
             Path(settings.dataset),
             settings.progress_ramp,
@@ -81,11 +84,18 @@ class _Training:
         self.contract = _contract_record(settings.contract, self.data)
         self.train_rows, self.val_rows, self.split = _split(settings, self.data)
         self._check_sizes()
-        self._open_frames(config.image_size, cache)
-        self.preprocessor, self.postprocessor = make_rewact_pre_post_processors(
-            config, self.data.stats(self.train_rows, settings.min_std)
-        )
-        self._build(config, state)
+        interventions = load_interventions(settings, self.data)
+        self._open_frames(config.image_size, cache, interventions)
+        if start is None:
+            self.preprocessor, self.postprocessor = make_rewact_pre_post_processors(
+                config, self.data.stats(self.train_rows, settings.min_std)
+            )
+        else:
+            self.preprocessor, self.postprocessor = start.preprocessor, start.postprocessor
+        self.pools = draw_interventions(settings, self.data, interventions, config.reward_head)
+        self.data = join([self.data, *interventions])
+        torch.manual_seed(settings.seed)
+        self._build(RewACTPolicy(config) if start is None else start.policy, state)
 
     def _check_sizes(self) -> None:
         settings, processes = self.settings, self.accelerator.num_processes
@@ -99,21 +109,28 @@ class _Training:
 
             require_simulated_task(self.data)
 
-    def _open_frames(self, image_size: tuple[int, int] | None, cache: Path | None) -> None:
-        if not self.settings.frame_cache:
-            self.data.decode_on_demand(image_size)
-            return
-        episodes = [*self.split["train_episodes"], *self.split["val_episodes"]]
-        if self.main:
-            self.data.decode(image_size, episodes, cache, self.show_progress)
-        self.accelerator.wait_for_everyone()
-        if not self.main:
-            self.data.decode(image_size, episodes, cache, progress=False)
+    def _open_frames(
+        self,
+        image_size: tuple[int, int] | None,
+        cache: Path | None,
+        interventions: list[Demonstrations],
+    ) -> None:
+        wanted = [(self.data, [*self.split["train_episodes"], *self.split["val_episodes"]])]
+        for data in interventions:
+            wanted.append((data, list(range(data.source.meta.total_episodes))))
+        for data, episodes in wanted:
+            if not self.settings.frame_cache:
+                data.decode_on_demand(image_size)
+                continue
+            if self.main:
+                data.decode(image_size, episodes, cache, self.show_progress)
+            self.accelerator.wait_for_everyone()
+            if not self.main:
+                data.decode(image_size, episodes, cache, progress=False)
 
-    def _build(self, config, state: TrainingState | None) -> None:
+    def _build(self, policy: RewACTPolicy, state: TrainingState | None) -> None:
         settings = self.settings
-        torch.manual_seed(settings.seed)
-        self.policy = RewACTPolicy(config)
+        self.policy = policy
         self.averaged = copy.deepcopy(self.policy).to(self.accelerator.device)
         self.averaged.eval().requires_grad_(False)
         optimizer = torch.optim.AdamW(
@@ -143,6 +160,7 @@ class _Training:
             self.policy.config.n_obs_steps,
             self.accelerator.process_index,
             self.accelerator.num_processes,
+            self.pools,
         ).loader(self.first_step, pin_memory=self.accelerator.device.type == "cuda")
         with tqdm(
             total=self.settings.steps,

@@ -87,6 +87,7 @@ def state_to_resume(settings: TrainSettings, resume: bool) -> TrainingState | No
     now = json.loads(json.dumps(asdict(settings)))
     # A setting that is younger than the run had its default's effect then.
     defaults = {f.name: f.default for f in fields(TrainSettings) if f.default is not MISSING}
+    defaults = json.loads(json.dumps(defaults))
     for name, value in now.items():
         then = state.settings.get(name, defaults.get(name))
         if name not in _FREE and then != value:
