@@ -2,6 +2,7 @@
 
 import typer
 
+from rewact_ros.cli.bag import bag
 from rewact_ros.cli.bench import bench
 from rewact_ros.cli.calibrate import calibrate
 from rewact_ros.cli.convert import convert
@@ -11,6 +12,7 @@ from rewact_ros.cli.evaluate import evaluate
 from rewact_ros.cli.label import label
 from rewact_ros.cli.label_frames import label_frames
 from rewact_ros.cli.params import params
+from rewact_ros.cli.record import record
 from rewact_ros.cli.replay import replay
 from rewact_ros.cli.teleop import teleop
 from rewact_ros.cli.train import train
@@ -29,3 +31,5 @@ for command in (up, demo, teleop, replay, demos, label, train, convert, bench, p
 app.command("eval")(evaluate)
 for command in (label_frames, train_classifier, calibrate):
     app.command()(command)
+app.command()(record)
+app.add_typer(bag, name="bag")

@@ -149,10 +149,47 @@ class RewardModelParams:
     )
 
 
+@dataclass(frozen=True)
+class RecorderParams:
+    """Node `recorder`: one recording per episode."""
+
+    contract: str = _param("", "contract file of the robot; empty: only our own topics and topics")
+    bags_dir: str = _param("bags", "folder of all recordings")
+    topics: str = _param("", "regular expression of more topics, by full name, such as /tf|/imu/.*")
+    exclude: str = _param("", "regular expression of topics to leave out; never rewact/*")
+    task: str = _param("", "task of episodes that people start")
+    operator: str = _param("", "who operates the robot and judges")
+    calibration: str = _param("", "calibration file whose content goes into every recording")
+    follow_supervisor: bool = _param(True, "record the supervisor's episodes")
+    preroll_s: float = _param(1.0, "time before the start that is recorded too", "s", 0.0, 60.0)
+    postroll_s: float = _param(
+        0.5, "time after the supervisor's verdict that is recorded too", "s", 0.0, 60.0
+    )
+    preroll_mb: int = _param(256, "most memory of the time before the start", "MB", 0, 100000)
+    queue_mb: int = _param(
+        512, "most memory of what waits for the disk; more is dropped", "MB", 1, 100000
+    )
+    max_bag_mb: int = _param(
+        4000, "size at which an episode goes on in another file; 0: never", "MB", 0
+    )
+    compression: str = _param("none", "of the recordings' chunks", choices=("none", "zstd"))
+    sync_s: float = _param(
+        0.5, "period of writing to the disk itself, against power loss; 0: never", "s", 0.0, 60.0
+    )
+    min_free_gb: float = _param(
+        2.0, "free room without which nothing is recorded; a tenth ends an episode", "GB", 0.0
+    )
+    joy_topic: str = _param("joy", "gamepad whose buttons act on the recorder")
+    joy_buttons: str = _param(
+        "", "buttons, such as start=9, success=1, failure=2, rerecord=3; empty: none"
+    )
+
+
 NODE_PARAMS: dict[str, type] = {
     "policy": PolicyParams,
     "hil": HilParams,
     "supervisor": SupervisorParams,
+    "recorder": RecorderParams,
     "sim": SimParams,
     "teleop": TeleopParams,
     "scripted_human": ScriptedHumanParams,

@@ -1,0 +1,169 @@
+"""`episode.json` beside a recording: what was recorded, for whom, and how it was judged.
+
+The recording itself never changes; labels do, here, by replacing the file in one step.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+EPISODE_FILE = "episode.json"
+FORMAT = 1
+OUTCOMES = ("unlabelled", "success", "failure")  # by the numbers of rewact_ros/msg/EpisodeEvent
+
+
+class EpisodeFileError(ValueError):
+    """A recording's `episode.json` is missing, damaged, or must not be changed now."""
+
+
+@dataclass(frozen=True)
+class EpisodeRecord:
+    """Content of `episode.json`.
+
+    Attributes:
+        episode_id: also the name of the folder.
+        task: in words; empty: not said.
+        outcome: one of `OUTCOMES`; unlabelled is not a failure.
+        termination_reason: one word, such as progress, timeout, human, stopped, interrupted,
+            disk_full.
+        by: who judged: supervisor or a person's name.
+        labelled_at: ISO 8601, UTC; empty: nobody has judged.
+        discarded: marked as not worth training on; nothing is deleted by that.
+        contract: the contract as its YAML reads (`parse_contract` takes it); None: recorded
+            without one.
+        calibration: content of the supervisor's calibration file; None: not calibrated.
+        started_ns, running_ns, ended_ns: times of recording (those of the messages' log times);
+            None: never came to that. An episode without an end is being recorded, or its recorder
+            was killed.
+        topics: per topic its type and the counts of messages that are in the bag and are not.
+        recovered: the recording was cut off and mended.
+        namespace: of the robot.
+    """
+
+    episode_id: str
+    task: str = ""
+    outcome: str = "unlabelled"
+    termination_reason: str = ""
+    detail: str = ""
+    by: str = ""
+    operator: str = ""
+    labelled_at: str = ""
+    discarded: bool = False
+    contract: dict[str, Any] | None = None
+    contract_hash: str = ""
+    policy_version: str = ""
+    calibration: dict[str, Any] | None = None
+    git_revision: str = ""
+    started_ns: int | None = None
+    running_ns: int | None = None
+    ended_ns: int | None = None
+    topics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    recovered: bool = False
+    namespace: str = ""
+
+    def __post_init__(self) -> None:
+        if self.outcome not in OUTCOMES:
+            raise EpisodeFileError(f"outcome: expected one of {OUTCOMES}, got '{self.outcome}'")
+
+    def text(self) -> str:
+        """The JSON document."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, default=str) + "\n"
+
+    def labelled(self, outcome: str, by: str, reason: str, detail: str = "") -> "EpisodeRecord":
+        """The same episode with another verdict, as of now."""
+        judged = outcome != "unlabelled"
+        return replace(
+            self,
+            outcome=outcome,
+            by=by if judged else "",
+            termination_reason=reason or self.termination_reason,
+            detail=detail or self.detail,
+            labelled_at=datetime.now(UTC).isoformat(timespec="seconds") if judged else "",
+        )
+
+
+def read_episode(folder: Path) -> EpisodeRecord:
+    """Read the `episode.json` of a recording's folder.
+
+    Raises:
+        EpisodeFileError: missing, damaged or of another format.
+    """
+    path = folder / EPISODE_FILE
+    try:
+        document = json.loads(path.read_text())
+        if document.get("format") != FORMAT:
+            raise EpisodeFileError(
+                f"{path}: format: expected {FORMAT}, got {document.get('format')}"
+            )
+        known = {f.name for f in fields(EpisodeRecord)}
+        return EpisodeRecord(**{key: value for key, value in document.items() if key in known})
+    except FileNotFoundError:
+        raise EpisodeFileError(
+            f"{path}: missing; expected the folder of one recorded episode"
+        ) from None
+    except (OSError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise EpisodeFileError(f"{path}: not readable: {error}") from error
+
+
+def write_episode(folder: Path, record: EpisodeRecord) -> None:
+    """Write `episode.json`, whole or not at all.
+
+    Raises:
+        OSError: no room, or not writable; the old file is still there.
+    """
+    replace_file(folder / EPISODE_FILE, record.text())
+
+
+def label_episode(
+    folder: Path, outcome: str | None, by: str, discarded: bool | None = None
+) -> EpisodeRecord:
+    """Change the verdict of a finished recording, its discarded mark, or both; None: as it is.
+
+    Raises:
+        EpisodeFileError: no such episode, or it has not ended.
+    """
+    record = read_episode(folder)
+    if record.ended_ns is None:
+        raise EpisodeFileError(
+            f"{folder / EPISODE_FILE}: the episode has no end: it is being recorded, or its "
+            "recorder was killed; stop it, or run `rewact bag recover`"
+        )
+    if outcome is not None:
+        record = record.labelled(outcome, by, "")
+    if discarded is not None:
+        record = replace(record, discarded=discarded)
+    write_episode(folder, record)
+    return record
+
+
+def episode_folders(bags_dir: Path) -> list[Path]:
+    """Folders of recorded episodes directly in `bags_dir`, or `bags_dir` itself if it is one."""
+    if (bags_dir / EPISODE_FILE).is_file():
+        return [bags_dir]
+    return sorted(path.parent for path in bags_dir.glob(f"*/{EPISODE_FILE}"))
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file, durably, by temporary file, fsync and rename."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(partial, "w") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the entries of a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,129 @@
+"""From the recorder's parameters to what it is made of; every refusal names the parameter."""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from rewact_ros.contract import Contract
+from rewact_ros.data.bag_writer import WriterSettings
+from rewact_ros.data.episode_file import EpisodeRecord
+from rewact_ros.data.recording import GIGA, RecordingSettings
+from rewact_ros.ros.params import ParameterError, RecorderParams
+from rewact_ros.share import share_dir
+
+# The recorder's services, keys and buttons.
+ACTIONS = ("start", "stop", "success", "failure", "rerecord", "discard")
+
+
+def topic_filter(
+    contract: Contract | None, params: RecorderParams, namespace: str, sim_time: bool
+) -> Callable[[str], bool]:
+    """Which full topic names are recorded: the contract's, ours, and those of the pattern.
+
+    Raises:
+        ParameterError: a pattern is no regular expression.
+    """
+    prefix = f"/{namespace.strip('/')}/" if namespace.strip("/") else "/"
+    chosen = {"/clock"} if sim_time else set()
+    if contract is not None:
+        parts = (*contract.state, *contract.cameras, *contract.action, *contract.teleop)
+        topics = [part.topic for part in parts]
+        topics += [s.deadman.topic for s in contract.teleop if s.deadman is not None]
+        chosen |= {topic if topic.startswith("/") else prefix + topic for topic in topics}
+    patterns = {}
+    for name in ("topics", "exclude"):
+        try:
+            patterns[name] = re.compile(getattr(params, name) or r"(?!)")
+        except re.error as error:
+            raise ParameterError(
+                f"recorder: parameter {name}: expected a regular expression of full topic names, "
+                f"such as /tf|/camera/.*, got '{getattr(params, name)}': {error}"
+            ) from None
+    own = f"{prefix}rewact/"
+
+    def wanted(name: str) -> bool:
+        if name.startswith(own):
+            return True
+        if patterns["exclude"].fullmatch(name):
+            return False
+        return name in chosen or patterns["topics"].fullmatch(name) is not None
+
+    return wanted
+
+
+def parse_buttons(text: str) -> dict[str, int]:
+    """Read `start=9, success=1` into button indices.
+
+    Raises:
+        ParameterError: an unknown action, or no button number.
+    """
+    buttons = {}
+    for part in filter(None, re.split(r"[,\s]+", text)):
+        action, _, number = part.partition("=")
+        if action not in ACTIONS or not number.isdigit():
+            raise ParameterError(
+                f"recorder: parameter joy_buttons: expected ACTION=BUTTON with an action of "
+                f"{', '.join(ACTIONS)}, got '{part}'"
+            )
+        buttons[action] = int(number)
+    return buttons
+
+
+def recording_settings(params: RecorderParams) -> RecordingSettings:
+    """The parameters as the recording takes them."""
+    return RecordingSettings(
+        bags_dir=Path(params.bags_dir).expanduser(),
+        preroll_s=params.preroll_s,
+        preroll_bytes=params.preroll_mb * 1_000_000,
+        queue_bytes=params.queue_mb * 1_000_000,
+        min_free_bytes=round(params.min_free_gb * GIGA),
+        writer=WriterSettings(
+            sync_s=params.sync_s,
+            max_file_bytes=params.max_bag_mb * 1_000_000,
+            compression=params.compression,
+        ),
+    )
+
+
+def episode_template(
+    contract: Contract | None, text: str, params: RecorderParams, namespace: str
+) -> EpisodeRecord:
+    """What all episodes of this recorder have in common.
+
+    Raises:
+        ParameterError: the calibration file is not readable.
+    """
+    calibration = None
+    if params.calibration:
+        try:
+            calibration = json.loads(Path(params.calibration).read_text())
+        except (OSError, ValueError) as error:
+            raise ParameterError(
+                f"recorder: parameter calibration: {params.calibration}: {error}"
+            ) from None
+    return EpisodeRecord(
+        episode_id="",
+        contract=yaml.safe_load(text) if text else None,
+        contract_hash=contract.hash if contract else "",
+        calibration=calibration,
+        git_revision=git_revision(),
+        namespace=namespace.strip("/"),
+    )
+
+
+def git_revision() -> str:
+    """Commit of this source tree, with `+` where files were changed; empty: not a clone."""
+    tree = share_dir()
+    if not (tree / ".git").exists():
+        return ""
+    try:
+        git = ["git", "-C", str(tree)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, timeout=5)
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], timeout=5).returncode
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return commit.stdout.decode().strip() + ("+" if changed else "")
