@@ -9,6 +9,7 @@ from rewact_ros.cli.convert import convert
 from rewact_ros.cli.demo import demo
 from rewact_ros.cli.demos import demos
 from rewact_ros.cli.evaluate import evaluate
+from rewact_ros.cli.export import export
 from rewact_ros.cli.label import label
 from rewact_ros.cli.label_frames import label_frames
 from rewact_ros.cli.params import params
@@ -33,3 +34,4 @@ for command in (label_frames, train_classifier, calibrate):
     app.command()(command)
 app.command()(record)
 app.add_typer(bag, name="bag")
+app.command()(export)

@@ -4,7 +4,7 @@ import difflib
 import sqlite3
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from rewact_ros.contract import Camera, Contract, Frame, FrameAssembler, SampleError, Stale
-from rewact_ros.contract.frames import NANO, Sample, image_sample, joint_sample, state_stream
-from rewact_ros.contract.schema import StatePart
-from rewact_ros.ros.convert import decode_compressed, decode_image, to_ns
+from rewact_ros.contract import Contract, Frame, Stale
+from rewact_ros.contract.frames import NANO
+from rewact_ros.data.bag_frames import BagFrames
+from rewact_ros.ros.convert import to_ns
 from rewact_ros.share import share_dir
 
 REWARD_TOPIC = "rewact/reward"
@@ -150,8 +150,19 @@ class Bag:
             raise BagError(f"bag {self.path}: topic {name}: no message was recorded")
         return name
 
-    def messages(self, topics: Iterable[str]) -> Iterator[Message]:
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """Times of recording of the first and the last message."""
+        return self._reader.start_time, self._reader.end_time
+
+    def messages(
+        self, topics: Iterable[str], start_ns: int | None = None, end_ns: int | None = None
+    ) -> Iterator[Message]:
         """Yield the messages of some topics (full names) in the order of their recording.
+
+        Args:
+            topics: those that were not recorded have none.
+            start_ns, end_ns: times of recording to begin at and to stop before.
 
         Raises:
             BagError: the file ends early or a message does not decode.
@@ -161,7 +172,7 @@ class Bag:
         if not connections:  # none would mean all to the library
             return
         try:
-            for connection, logged_ns, raw in self._reader.messages(connections):
+            for connection, logged_ns, raw in self._reader.messages(connections, start_ns, end_ns):
                 yield Message(connection.topic, logged_ns, self._decode(connection, raw))
         except _DAMAGE as error:
             raise self._damaged(error) from error
@@ -173,35 +184,21 @@ class Bag:
             BagError: a topic of the contract is missing or never fits it, no observation is
                 complete, or the file is damaged.
         """
-        readers = self._sample_readers(contract)
-        assembler = FrameAssembler(contract)
-        unusable: dict[str, str] = {}
-        seen: set[str] = set()
+        frames = BagFrames(self, contract)
+        self.refused = frames.refused
         stale: Stale | None = None
-        reference, images, frames = contract.cameras[0].key, 0, 0
-        for message in self.messages(readers):
-            for stream, read in readers[message.topic]:
-                try:
-                    assembler.put(stream, read(message.body, message.logged_ns / NANO))
-                except SampleError as error:
-                    self.refused[message.topic] += 1
-                    unusable[stream] = str(error)
-                    continue
-                seen.add(stream)
-                images += stream == reference
-                made = assembler.assemble()
+        for message in self.messages(frames.topics):
+            for made in frames.put(message):
                 if isinstance(made, Frame):
-                    frames += 1
                     yield made
-                elif made is not None:
+                else:
                     stale = made
-        never = sorted(unusable.keys() - seen)
-        if never:
-            raise BagError(f"bag {self.path}: no message of {never[0]} fits: {unusable[never[0]]}")
-        if not frames:
+        if why := frames.unusable():
+            raise BagError(f"bag {self.path}: {why}")
+        if not frames.frames:
             why = f"{stale.stream}: {stale.reason}" if stale else "its streams never met"
             raise BagError(f"bag {self.path}: no complete observation: {why}")
-        self.incomplete = images - frames
+        self.incomplete = frames.images - frames.frames
 
     def rewards(self) -> list[RecordedReward]:
         """Read what was published on `rewact/reward`, by stamp; empty where nothing was.
@@ -216,19 +213,6 @@ class Bag:
             self.require(REWARD_TOPIC, _REWARD_TYPE)
         rewards = [_reward(message.body) for message in self.messages([name])]
         return sorted(rewards, key=lambda reward: reward.stamp_ns)
-
-    def _sample_readers(
-        self, contract: Contract
-    ) -> dict[str, list[tuple[str, Callable[[Any, float], Sample]]]]:
-        """Topic → what its messages are to the contract; arms and hands may share a topic."""
-        readers: dict[str, list[tuple[str, Callable[[Any, float], Sample]]]] = {}
-        for i, part in enumerate(contract.state):
-            name = self.require(part.topic, part.type)
-            readers.setdefault(name, []).append((state_stream(i), _state_reader(part)))
-        for camera in contract.cameras:
-            name = self.require(camera.topic, camera.type)
-            readers.setdefault(name, []).append((camera.key, _camera_reader(camera)))
-        return readers
 
     def _decode(self, connection: Connection, raw: bytes | memoryview) -> Any:
         """Decode CDR as ROS does: bytes after the last field are padding, however many.
@@ -262,24 +246,6 @@ def typestore() -> Typestore:
         own |= get_types_from_msg(file.read_text(), f"rewact_ros/msg/{file.stem}")
     store.register(own)
     return store
-
-
-def _state_reader(part: StatePart) -> Callable[[Any, float], Sample]:
-    def read(body: Any, received_s: float) -> Sample:
-        values = getattr(body, part.field)
-        return joint_sample(part, body.name, values, to_ns(body.header.stamp), received_s)
-
-    return read
-
-
-def _camera_reader(camera: Camera) -> Callable[[Any, float], Sample]:
-    decode = decode_image if camera.type.endswith("/Image") else decode_compressed
-
-    def read(body: Any, received_s: float) -> Sample:
-        image = decode(body, camera.topic).copy()  # writable, and lets go of the raw message
-        return image_sample(camera, image, to_ns(body.header.stamp), received_s)
-
-    return read
 
 
 def _reward(body: Any) -> RecordedReward:

@@ -1,0 +1,41 @@
+"""`rewact bag from-dataset`: a LeRobotDataset as recordings that replay as a robot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def from_dataset(
+    dataset: Annotated[Path, typer.Argument(help="Folder of a LeRobotDataset v3.")],
+    contract: Annotated[Path, typer.Option(help="Contract of the robot that it is of.")],
+    out: Annotated[Path, typer.Option(help="Folder that gets one bag per episode.")],
+    episodes: Annotated[
+        str | None, typer.Option(help="Such as 0:3 or 0,4,7:9; default: all.")
+    ] = None,
+    outcome: Annotated[
+        str, typer.Option(help="Where the dataset does not say: success or failure.")
+    ] = "",
+    jpeg: Annotated[
+        int, typer.Option(help="Quality of compressed images; default: PNG, lossless.")
+    ] = 0,
+    zstd: Annotated[bool, typer.Option("--zstd", help="Compress the bags.")] = False,
+    namespace: Annotated[str, typer.Option(help="Of the robot.")] = "",
+) -> None:
+    """Write the episodes of a dataset as bags: cameras, joints and commands at its rate."""
+    from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+
+    from rewact_ros.data.dataset_to_bag import BagsError, BagsSettings, write_bags
+    from rewact_ros.learning.demonstrations import parse_episodes
+
+    chosen = None
+    if episodes is not None:
+        if not (dataset / "meta" / "info.json").is_file():
+            raise BagsError(f"{dataset}: no LeRobotDataset here (meta/info.json is missing)")
+        total = LeRobotDatasetMetadata(dataset.name, root=dataset).total_episodes
+        chosen = tuple(parse_episodes(episodes, total))
+    bags = write_bags(BagsSettings(dataset, contract, out, chosen, outcome, jpeg, zstd, namespace))
+    size = sum(file.stat().st_size for bag in bags for file in bag.iterdir())
+    typer.echo(f"{out}: {len(bags)} bags, {size / 1e6:.0f} MB")
