@@ -1,6 +1,8 @@
 """What the policy node says about unusable input, in a ROS graph of this process."""
 
+import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 
 from rewact_ros.cli.domain import own_domain
-from rewact_ros.msg import ActionChunk, PolicyStatus, Reward
+from rewact_ros.msg import ActionChunk, EpisodeEvent, PolicyStatus, Reward
+from rewact_ros.policy.updates import Update
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import image_message
+from rewact_ros.ros.swap_client import SwapClient, SwapError, update_for
 
 PICTURE = np.zeros((96, 96, 3), np.uint8)
 
@@ -33,8 +37,10 @@ class Feeder(Node):
             c.name: self.create_publisher(Image, c.topic, names.SENSOR_OUT)
             for c in contract.cameras
         }
-        self.status, self.chunks, self.rewards = None, [], []
-        self.create_subscription(PolicyStatus, names.POLICY_STATUS, self.keep, names.COMMAND)
+        self.events = self.create_publisher(EpisodeEvent, names.EPISODE_EVENT, names.EVENTS)
+        self.event = None
+        self.status, self.statuses, self.chunks, self.rewards = None, [], [], []
+        self.create_subscription(PolicyStatus, names.POLICY_STATUS, self.keep, names.EVENTS)
         self.create_subscription(ActionChunk, names.ACTION_CHUNK, self.chunks.append, names.EVENTS)
         self.create_subscription(Reward, names.REWARD, self.rewards.append, names.EVENTS)
 
@@ -43,9 +49,12 @@ class Feeder(Node):
 
     def keep(self, msg):
         self.status = msg
+        self.statuses.append(msg)
 
     def feed(self):
         stamp = self.stamp()
+        if self.event is not None:  # again and again: who discovers late hears it too
+            self.events.publish(EpisodeEvent(event=self.event))
         joints = JointState(name=self.names, position=self.values)
         joints.header.stamp = stamp
         self.joints.publish(joints)
@@ -61,8 +70,9 @@ def policy_node(tiny_policy):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ROS_DOMAIN_ID", raising=False)
         lock = own_domain()
-        args = ["--ros-args", "-p", f"contract:={VX300S}", "-p", f"policy:={tiny_policy}"]
-        rclpy.init(args=args)
+        values = {"contract": VX300S, "policy": tiny_policy, "policy_dir": tiny_policy.parent}
+        settings = [word for key in values for word in ("-p", f"{key}:={values[key]}")]
+        rclpy.init(args=["--ros-args", *settings])
         node = PolicyNode()
         yield node
         node.close()
@@ -185,3 +195,85 @@ def test_with_reward_only_the_reward_comes_alone_and_actions_of_another_robot_do
         executor.shutdown()
         judge.destroy_node()
         feeder.destroy_node()
+
+
+@pytest.fixture(scope="module")
+def other_policy(tiny_policy, vx300s):
+    """Another checkpoint in the directory that updates may come from."""
+    return write_policy(vx300s, tiny_policy.parent / "other", dim_feedforward=32)
+
+
+class Asking:
+    """`rewact swap` in a thread, while the test's thread spins the node."""
+
+    def __init__(self, update):
+        self.said, self.answer = [], None
+        self.update = update
+        self._client = SwapClient()
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+
+    def _ask(self):
+        try:
+            self.answer = self._client.swap(self.update, 30.0, self.said.append)
+        except SwapError as error:
+            self.answer = str(error)
+        finally:
+            self._client.close()
+
+    def done(self, status=None):
+        return not self._thread.is_alive()
+
+
+def test_an_update_waits_for_the_episodes_end_and_is_rolled_back_on_request(run, other_policy):
+    feeder = run(lambda s: s.ready)
+    first = feeder.status.policy_version
+    feeder.event = EpisodeEvent.RUNNING
+    run(lambda s: feeder.count_subscribers(names.EPISODE_EVENT) > 0)
+    asking = Asking(update_for(other_policy, time.time_ns()))
+    run(lambda s: s.ready and "waits for the end of the episode" in s.reason)
+    count = len(feeder.chunks)
+    run(lambda s: len(feeder.chunks) > count + 3)
+    assert feeder.chunks[-1].policy_version == first and not asking.done()
+
+    feeder.event = EpisodeEvent.VERDICT
+    feeder.statuses.clear()
+    run(asking.done)
+    assert asking.answer == asking.update.version != first and asking.said
+    run(lambda s: any("not active" in status.reason for status in feeder.statuses))
+    run(lambda s: s.ready and not s.reason)
+    run(lambda s: feeder.chunks[-1].policy_version == feeder.status.policy_version != first)
+
+    back = Asking(Update(time.time_ns(), rollback=True))
+    run(back.done)
+    assert back.answer == first
+    run(lambda s: s.ready and s.policy_version == first)
+
+
+def test_a_refused_update_is_told_and_the_policy_runs_on(run, other_policy, tmp_path):
+    feeder = run(lambda s: s.ready)
+    first = feeder.status.policy_version
+    whole = update_for(other_policy, time.time_ns())
+    for update, words in (
+        (replace(whole, sha256="0" * 64), "sha256"),
+        (replace(whole, path=str(tmp_path)), "policy_dir"),
+        (replace(whole, robot="another"), "expected contract"),
+    ):
+        asking = Asking(replace(update, stamp_ns=time.time_ns()))
+        run(asking.done)
+        assert words in asking.answer and f"{first} runs on" in asking.answer
+    count = len(feeder.chunks)
+    run(lambda s: s.ready and s.policy_version == first and len(feeder.chunks) > count)
+
+
+def test_an_update_that_does_not_fit_the_contract_is_refused_after_loading(
+    run, vx300s, tiny_policy
+):
+    part = vx300s.state[0]
+    fewer = replace(vx300s, state=(replace(part, joints=part.joints[:5]),))
+    narrow = write_policy(fewer, tiny_policy.parent / "narrow")
+    (narrow / "contract.json").unlink()  # without a word for it the network's shapes tell
+    run(lambda s: s.ready)
+    asking = Asking(update_for(narrow, time.time_ns()))
+    run(asking.done)
+    assert "observation.state" in asking.answer and "runs on" in asking.answer

@@ -6,6 +6,7 @@ heartbeat to whatever else moves the robot.
 
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,17 @@ from rewact_ros.contract import Frame, FrameAssembler, SampleError, Stale, load_
 from rewact_ros.contract.frames import state_stream
 from rewact_ros.control.timing import DurationHistogram
 from rewact_ros.msg import ActionChunk, ControlStatus, PolicyStatus, Reward
-from rewact_ros.policy.checkpoint import load_policy
+from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.policy.compatibility import check_contract
 from rewact_ros.policy.engine import Prediction, TorchEngine
+from rewact_ros.policy.preparation import ReadyPolicy
+from rewact_ros.policy.updates import Candidate, PolicyUpdates
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.convert import NANO, camera_sample, camera_type, state_sample, to_stamp
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
 from rewact_ros.ros.params import PolicyParams, declare
+from rewact_ros.ros.policy_swap import PolicySwap
 from rewact_ros.ros.process import run_node
 
 
@@ -61,6 +65,7 @@ class PolicyNode(LifecycleNode):
             self.create_timer(period_s, self._beat, clock=steady_clock())
         self._rewards = self.create_publisher(Reward, names.REWARD, names.EVENTS)
         self._values = self.create_publisher(Float32, names.REWARD_VALUE, names.EVENTS)
+        self._swap = PolicySwap(self, self._take)
         publish_diagnostics(self, self._diagnose)
         self.configuration_fault = ""
         if self.params.autostart:
@@ -76,15 +81,15 @@ class PolicyNode(LifecycleNode):
         started_s = time.monotonic()
         try:
             self.contract = load_contract(self.params.contract)
-            loaded = load_policy(self.params.policy, self.params.device)
-            check_contract(loaded, self.contract, self.params.reward_only)
-            self._engine = TorchEngine(loaded, self.params.threads, self.contract.rate_hz)
-            self._engine.warm_up()
+            loaded, self._engine = self._load(Path(self.params.policy))
         except (ValueError, RuntimeError, OSError) as error:
             self.configuration_fault = str(error)
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
         self.configuration_fault, self.version = "", loaded.version
+        running = Candidate(Path(self.params.policy).resolve(), self.version)
+        updates = PolicyUpdates(self.params.policy_dir, self.contract.hash, running)
+        self._swap.begin(updates, self._load)
         self.assembler = FrameAssembler(self.contract)
         self._subscribe()
         elapsed_s = time.monotonic() - started_s
@@ -107,6 +112,7 @@ class PolicyNode(LifecycleNode):
         """Drop the model and the subscriptions."""
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
+        self._swap.end()
         self._engine, self.version = None, ""
         return TransitionCallbackReturn.SUCCESS
 
@@ -116,8 +122,9 @@ class PolicyNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def close(self) -> None:
-        """End the worker before the node goes."""
+        """End the threads before the node goes."""
         self._stop_worker()
+        self._swap.end()
 
     def _stop_worker(self) -> None:
         with self._wake:
@@ -126,6 +133,27 @@ class PolicyNode(LifecycleNode):
         if self._worker is not None:
             self._worker.join(timeout=5.0)
             self._worker = None
+
+    def _load(self, folder: Path) -> tuple[LoadedPolicy, TorchEngine]:
+        """Open a checkpoint, check it against the contract, warm it up; in any thread."""
+        loaded = load_policy(folder, self.params.device)
+        check_contract(loaded, self.contract, self.params.reward_only)
+        engine = TorchEngine(loaded, self.params.threads, self.contract.rate_hz)
+        engine.warm_up()
+        return loaded, engine
+
+    def _take(self, ready: ReadyPolicy) -> None:
+        """Let another checkpoint run, by way of the lifecycle; meanwhile nothing is ready."""
+        before, active = self.version, self._active
+        if active:
+            self.trigger_deactivate()
+            if not self.params.reward_only:
+                self._beat()
+        self._engine, self.version = ready.engine, ready.loaded.version
+        self._worker_fault = ""
+        if active:
+            self.trigger_activate()
+        self.get_logger().info(f"policy {before} -> {self.version} ({ready.candidate.folder})")
 
     # Inputs -----------------------------------------------------------------------------------
 
@@ -262,10 +290,11 @@ class PolicyNode(LifecycleNode):
 
     def _beat(self) -> None:
         stream, reason = self._fault()
+        fault = f"{stream}: {reason}" if reason else ""
         msg = PolicyStatus(
             ready=not reason,
             stale_stream=stream,
-            reason=f"{stream}: {reason}" if reason else "",
+            reason="; ".join(filter(None, (fault, self._swap.text))),
             epoch=self._epoch,
             policy_version=self.version,
         )
@@ -281,6 +310,7 @@ class PolicyNode(LifecycleNode):
             f"{stream}: {reason}" if reason else "inferring",
             {
                 "policy_version": self.version,
+                "update": self._swap.text,
                 "inferences": summary.n,
                 "inference_p50_ms": f"{summary.p50_ms:.2f}",
                 "inference_p95_ms": f"{summary.p95_ms:.2f}",

@@ -32,6 +32,9 @@ class PolicyParams:
 
     contract: str = _param("", "contract file of the robot")
     policy: str = _param("", "checkpoint folder")
+    policy_dir: str = _param(
+        "", "the only directory from which rewact/policy_update is taken; empty: updates refused"
+    )
     device: str = _param("auto", "where the policy runs", choices=("auto", "cpu", "cuda"))
     threads: int = _param(1, "CPU threads of the policy", low=1, high=64)
     reward_only: bool = _param(
