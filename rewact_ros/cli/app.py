@@ -10,11 +10,13 @@ from rewact_ros.cli.demo import demo
 from rewact_ros.cli.demos import demos
 from rewact_ros.cli.evaluate import evaluate
 from rewact_ros.cli.export import export
+from rewact_ros.cli.finetune import finetune
 from rewact_ros.cli.label import label
 from rewact_ros.cli.label_frames import label_frames
 from rewact_ros.cli.params import params
 from rewact_ros.cli.record import record
 from rewact_ros.cli.replay import replay
+from rewact_ros.cli.swap import swap
 from rewact_ros.cli.teleop import teleop
 from rewact_ros.cli.train import train
 from rewact_ros.cli.train_classifier import train_classifier
@@ -35,3 +37,5 @@ for command in (label_frames, train_classifier, calibrate):
 app.command()(record)
 app.add_typer(bag, name="bag")
 app.command()(export)
+for command in (finetune, swap):
+    app.command()(command)
