@@ -23,8 +23,10 @@ MEANING = {
     "device": "auto, cpu or cuda",
     "dry_run": "compute commands, publish none",
     "reward_only": "the policy publishes its reward and no actions; another one acts",
+    "success_model": "folder of a success classifier, which the supervisor then requires as well",
+    "teleop": "teleop source to start: a gamepad of the contract, or scripted_human",
     "sim": "simulate the robot of the contract",
-    "ml_python": "interpreter of policy and sim, e.g. that of .venv beside a stock ROS",
+    "ml_python": "interpreter of what needs PyTorch or MuJoCo, e.g. of .venv beside a stock ROS",
     "seed": "first scene of the simulated robot",
     "real_time_factor": "speed of the simulated robot; other than 1 needs use_sim_time",
 }

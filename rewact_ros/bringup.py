@@ -32,9 +32,11 @@ class BringUp:
         device: auto, cpu or cuda.
         dry_run: compute commands and publish none.
         reward_only: the policy publishes its reward and no actions; another one acts.
+        success_model: folder of a success classifier; the supervisor then requires it as well.
+        teleop: teleop source of the contract that gets its process: a gamepad, or scripted_human.
         sim: start the simulated robot with a contract of your own.
-        ml_python: interpreter of `policy` and `sim`, so that PyTorch and MuJoCo can live in the
-            project's own environment beside a stock ROS.
+        ml_python: interpreter of the nodes that need PyTorch or MuJoCo, so that these can live in
+            the project's own environment beside a stock ROS.
         seed: first scene of the simulated robot.
         real_time_factor: speed of the simulated robot; other than 1 needs use_sim_time.
     """
@@ -47,6 +49,8 @@ class BringUp:
     device: str = "auto"
     dry_run: bool = False
     reward_only: bool = False
+    success_model: str = ""
+    teleop: str = ""
     sim: bool = False
     ml_python: str = ""
     seed: int = 300000
@@ -64,6 +68,10 @@ class BringUp:
                 raise ValueError(f"{name}: no such file: {path}")
         if self.policy not in ("", "none") and not Path(self.policy).is_dir():
             raise ValueError(f"policy: no such checkpoint folder: {self.policy}")
+        if self.success_model and not Path(self.success_model).is_dir():
+            raise ValueError(f"success_model: no such checkpoint folder: {self.success_model}")
+        if self.teleop == "keyboard":
+            raise ValueError("teleop: keys need a terminal of their own: run `rewact teleop` there")
 
 
 @dataclass(frozen=True)
@@ -160,10 +168,15 @@ def processes(args: BringUp) -> list[Process]:
             )
         )
     nodes.append(process("hil", {"contract": contract, "dry_run": args.dry_run}))
-    # In dry-run nothing can move to a reset pose.
-    judging: dict[str, ParameterValue] = {"reset_motion": not args.dry_run}
+    judging: dict[str, ParameterValue] = {"contract": contract}
+    if args.dry_run:
+        judging["reset_motion"] = False  # nothing can move to a reset pose
     if sim:
         judging["reset_service"] = "sim/reset"
+    if policy not in ("", "none"):
+        judging["policy"] = policy  # for the calibration beside it
+    if args.success_model:
+        judging["success_model_required"] = True
     nodes.append(process("supervisor", judging))
     if policy not in ("", "none"):
         nodes.append(
@@ -179,4 +192,11 @@ def processes(args: BringUp) -> list[Process]:
                 shield,
             )
         )
+    if args.success_model:
+        classifier = {"contract": contract, "model": args.success_model, "device": args.device}
+        nodes.append(process("reward_model", classifier, ml_python, shield))
+    if args.teleop:
+        name = "scripted_human" if args.teleop == "scripted_human" else "teleop"
+        source = {"contract": contract, "source": args.teleop}
+        nodes.append(process(name, source, ml_python, shield))
     return nodes

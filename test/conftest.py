@@ -17,6 +17,12 @@ G1 = ROOT / "config" / "robots" / "g1.yaml"
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What nodes remember over a restart stays out of the user's own state, and of other runs."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture(scope="session")
 def vx300s() -> Contract:
     """Contract of the simulated arm."""

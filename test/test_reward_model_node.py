@@ -13,7 +13,7 @@ from sensor_msgs.msg import Image, JointState
 
 from rewact_ros.cli.domain import own_domain
 from rewact_ros.msg import Reward
-from rewact_ros.nodes.reward_model import DEBUG_VARIABLE, SUCCESS, RewardModelNode
+from rewact_ros.nodes.reward_model import DEBUG_VARIABLE, RewardModelNode
 from rewact_ros.reward.classifier import ClassifierError, ResNetRewardModel, RewardModelConfig
 from rewact_ros.reward.classifier_checkpoint import load_classifier, save_classifier
 from rewact_ros.ros import interfaces as names
@@ -80,7 +80,7 @@ class Feeder(Node):
         ]
         self.pictures = dict(PICTURES)
         self.rewards, self.diagnostics, self.stamps = [], {}, []
-        self.create_subscription(Reward, SUCCESS, self.rewards.append, names.EVENTS)
+        self.create_subscription(Reward, names.SUCCESS, self.rewards.append, names.EVENTS)
         self.create_subscription(DiagnosticArray, "/diagnostics", self.keep, 10)
 
     def keep(self, msg):

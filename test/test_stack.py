@@ -58,7 +58,10 @@ def patient(tmp_path_factory):
             value["max_age_s"] = 1.5
     data.update(heartbeat_timeout_s=1.5, max_chunk_age_s=1.0)
     (folder / "vx300s.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
-    (folder / "params.yaml").write_text("/**/hil:\n  ros__parameters:\n    lease_timeout_s: 2.0\n")
+    (folder / "params.yaml").write_text(
+        "/**/hil:\n  ros__parameters:\n    lease_timeout_s: 2.0\n"
+        "/**/supervisor:\n  ros__parameters:\n    staleness_s: 5.0\n"
+    )
     return folder
 
 
@@ -180,7 +183,7 @@ def node(name, *args):
     [
         ("hil", ["contract:='nowhere.yaml'"], "nowhere.yaml"),
         ("hil", [f"contract:='{VX300S}'", "lease_timeout_s:=99.0"], "lease_timeout_s"),
-        ("supervisor", ["dwell:=50"], "dwell"),
+        ("supervisor", [f"contract:='{VX300S}'", "dwell:=50"], "dwell"),
         ("sim", [f"contract:='{VX300S.with_name('g1.yaml')}'"], "expected the joints waist"),
     ],
 )

@@ -1,6 +1,7 @@
 """`rewact demo`: the simulated robot, the trained policy, ten tasks, one table."""
 
 import contextlib
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +9,8 @@ from typing import Annotated
 import typer
 
 SEED = 300_000
+# A call for help is given up after this: nobody is there.
+SILENCE_S = 0.5
 
 
 def demo(
@@ -35,6 +38,16 @@ def demo(
     raise typer.Exit(0 if complete else 1)
 
 
+def _unattended(folder: Path) -> Path:
+    """Parameters for a robot that nobody watches, and that remembers nothing of other runs."""
+    file = folder / "params.yaml"
+    file.write_text(
+        "/**/supervisor:\n  ros__parameters:\n"
+        f"    human_silence_s: {SILENCE_S}\n    state_dir: {json.dumps(str(folder.resolve()))}\n"
+    )
+    return file
+
+
 def run_demo(
     episodes: int,
     seed: int,
@@ -56,15 +69,16 @@ def run_demo(
     from rewact_ros.contract import load_contract
     from rewact_ros.runs import new_run
 
+    folder = Path(out) if out else new_run("demo")
+    folder.mkdir(parents=True, exist_ok=True)
     args = BringUp(
         contract=contract or default_contract(),
         policy=policy or default_policy(),
+        params_file=str(_unattended(folder)),
         sim=True,
         seed=seed,
     )
     robot = load_contract(args.contract)
-    folder = Path(out) if out else new_run("demo")
-    folder.mkdir(parents=True, exist_ok=True)
     report = DemoReport(folder, seed, args)
     with contextlib.ExitStack() as stack:
         stack.callback(own_domain().release)

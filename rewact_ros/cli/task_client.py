@@ -16,7 +16,15 @@ from std_srvs.srv import Trigger
 
 from rewact_ros.action import ExecuteTask
 from rewact_ros.contract import Contract
-from rewact_ros.msg import ControlStatus, EpisodeEvent, PolicyStatus, Reward, SimTruth, Timing
+from rewact_ros.msg import (
+    ControlStatus,
+    EpisodeEvent,
+    PolicyStatus,
+    Reward,
+    SimTruth,
+    SupervisorStatus,
+    Timing,
+)
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import NANO, camera_sample, camera_type, to_ns
 
@@ -44,6 +52,7 @@ class EpisodeLog:
     rewards: list[tuple[float, float]] = field(default_factory=list)
     frames: list[tuple[float, NDArray[np.uint8]]] = field(default_factory=list)
     true_success_s: float = math.nan
+    bag: str = ""
     truth: SimTruth | None = None
     policy_version: str = ""
 
@@ -56,6 +65,7 @@ class TaskClient(Node):
         self.contract = contract
         self.control: ControlStatus | None = None
         self.policy: PolicyStatus | None = None
+        self.supervisor: SupervisorStatus | None = None
         self._look_after = look_after
         self._log: EpisodeLog | None = None
         self._executor = SingleThreadedExecutor(context=self.context)
@@ -66,6 +76,7 @@ class TaskClient(Node):
             (EpisodeEvent, names.EPISODE_EVENT, self._on_event, names.EVENTS),
             (ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED),
             (PolicyStatus, names.POLICY_STATUS, self._on_policy, names.COMMAND),
+            (SupervisorStatus, names.SUPERVISOR_STATUS, self._on_supervisor, names.LATCHED),
             (SimTruth, names.SIM_TRUTH, self._on_truth, names.EVENTS),
         ):
             self.create_subscription(kind, topic, call, qos)
@@ -79,6 +90,9 @@ class TaskClient(Node):
 
     def _on_policy(self, msg: PolicyStatus) -> None:
         self.policy = msg
+
+    def _on_supervisor(self, msg: SupervisorStatus) -> None:
+        self.supervisor = msg
 
     def _on_reward(self, msg: Reward) -> None:
         if self._log and not math.isnan(self._log.running_s):
@@ -126,12 +140,18 @@ class TaskClient(Node):
             if time.monotonic() > deadline_s:
                 raise StackError(f"{what}: no answer within {timeout_s:g} s{self._state()}")
 
+    def _linger(self, seconds: float) -> None:
+        end_s = time.monotonic() + seconds
+        self.spin(lambda: time.monotonic() > end_s, seconds + 5.0, "lingering")
+
     def _state(self) -> str:
         parts = []
         if self.control is not None:
             parts.append(f"hil: {self.control.reason}")
         if self.policy is not None and not self.policy.ready:
             parts.append(f"policy: {self.policy.reason}")
+        if self.supervisor is not None:
+            parts.append(f"supervisor: {self.supervisor.text}")
         return f" ({'; '.join(parts)})" if parts else " (no status from hil or policy)"
 
     def trigger(self, service: str, timeout_s: float = 10.0) -> str:
@@ -168,8 +188,7 @@ class TaskClient(Node):
             "hil in HOLD",
         )
         # The supervisor hears of it by the same topic, a moment earlier or later than this client.
-        end_s = time.monotonic() + STATUS_LAG_S
-        self.spin(lambda: time.monotonic() > end_s, 10.0, "hil in HOLD")
+        self._linger(STATUS_LAG_S)
 
     def _arm_when_fed(self) -> None:
         """Arm a hil that may have been found by this client before it found its robot."""
@@ -181,22 +200,25 @@ class TaskClient(Node):
             except StackError as error:
                 if "received yet" not in str(error) or time.monotonic() > end_s:
                     raise
-                again_s = time.monotonic() + STATUS_LAG_S
-                self.spin(lambda due_s=again_s: time.monotonic() > due_s, 10.0, "hil/arm")
+                self._linger(STATUS_LAG_S)
 
-    def start_task(self, task: str, timeout_s: float = 0.0) -> ClientGoalHandle:
+    def start_task(
+        self, task: str, timeout_s: float = 0.0, episodes: int = 1, preempt: bool = False
+    ) -> ClientGoalHandle:
         """Send one task and return its accepted goal.
 
         Raises:
             StackError: the supervisor refused it or went silent.
         """
         self.spin(self._action.server_is_ready, 10.0, "action execute_task")
-        sent: Future = self._action.send_goal_async(ExecuteTask.Goal(task=task, timeout=timeout_s))
+        goal = ExecuteTask.Goal(task=task, timeout=timeout_s, episodes=episodes, preempt=preempt)
+        sent: Future = self._action.send_goal_async(goal)
         self.spin(sent.done, 10.0, "action execute_task")
-        goal = sent.result()
-        if not goal.accepted:
+        handle = sent.result()
+        if not handle.accepted:
+            self._linger(STATUS_LAG_S)  # the supervisor's status says why
             raise StackError(f"execute_task was refused{self._state()}")
-        return goal
+        return handle
 
     def run_task(self, task: str, timeout_s: float = 0.0, settle_s: float = 1.0) -> EpisodeLog:
         """Run one task to its verdict, then watch `settle_s` longer for what really happened.
@@ -211,8 +233,8 @@ class TaskClient(Node):
         result = done.result().result
         log.episode_id, log.outcome, log.reason = result.episode_id, result.outcome, result.reason
         log.duration_s, log.peak_reward = result.duration, result.peak_reward
-        end_s = time.monotonic() + settle_s
-        self.spin(lambda: time.monotonic() > end_s, settle_s + 5.0, "settling")
+        log.bag = result.bag
+        self._linger(settle_s)
         self._log = None
         return log
 

@@ -25,8 +25,16 @@ def up(
     reward_only: Annotated[
         bool, typer.Option(help="The policy publishes its reward and no actions.")
     ] = False,
+    success_model: Annotated[
+        str, typer.Option(help="Success classifier, which the supervisor then requires as well.")
+    ] = "",
+    teleop: Annotated[
+        str, typer.Option(help="Teleop source to start: a gamepad, or scripted_human.")
+    ] = "",
     sim: Annotated[bool, typer.Option(help="Simulate the robot of --contract.")] = False,
-    ml_python: Annotated[str, typer.Option(help="Interpreter of policy and sim.")] = "",
+    ml_python: Annotated[
+        str, typer.Option(help="Interpreter of what needs PyTorch or MuJoCo.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="First scene of the simulated robot.")] = 300000,
     real_time_factor: Annotated[float, typer.Option(help="Speed of the simulated robot.")] = 1.0,
 ) -> None:
@@ -40,6 +48,8 @@ def up(
         device=device,
         dry_run=dry_run,
         reward_only=reward_only,
+        success_model=success_model,
+        teleop=teleop,
         sim=sim,
         ml_python=ml_python,
         seed=seed,

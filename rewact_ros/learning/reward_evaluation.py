@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros.reward import metrics
-from rewact_ros.supervision.monitor import MonitorSettings, ProgressMonitor
+from rewact_ros.supervision.signals import LowPass, SignalSettings
 
 from .demonstrations import Demonstrations
 
@@ -90,12 +90,13 @@ def labelled_episodes(data: Demonstrations, episodes: Sequence[int]) -> list[Lab
 
 def filtered(times_s: FloatArray, progress: FloatArray) -> FloatArray:
     """Progress (N,) as the supervisor sees it, after its low-pass filter."""
-    # The gap limit is the live stream's; a dataset has no gaps.
-    monitor = ProgressMonitor(MonitorSettings(max_gap_s=math.inf))
-    values = []
+    low_pass = LowPass(SignalSettings().filter_s)
+    values, last_s = [], -math.inf
     for stamp_s, value in zip(times_s, progress, strict=True):
-        monitor.add(float(value), float(stamp_s))
-        values.append(monitor.filtered)
+        if math.isfinite(value):
+            low_pass.add(float(value), float(stamp_s) - last_s)
+            last_s = float(stamp_s)
+        values.append(low_pass.value)
     return np.array(values)
 
 
@@ -143,7 +144,7 @@ def judge(episodes: Sequence[LabelledEpisode], curves: Sequence[Curve]) -> Judge
                 f"got {len(curve.progress)}"
             )
     smooth = [filtered(e.times_s, c.progress) for e, c in zip(episodes, curves, strict=True)]
-    scores = np.array([metrics.dwell_score(s, MonitorSettings().window) for s in smooth])
+    scores = np.array([metrics.dwell_score(s, SignalSettings().window) for s in smooth])
     final = np.array([s[-1] for s in smooth])
     figures = {
         **_errors(episodes, curves),

@@ -34,7 +34,6 @@ from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
 from rewact_ros.ros.params import RewardModelParams, declare
 from rewact_ros.ros.process import run_node
 
-SUCCESS = "rewact/success"
 DEBUG_VARIABLE = "DEBUG_IMAGE_SAVE_DIR"
 
 
@@ -60,7 +59,7 @@ class RewardModelNode(Node):
         self._waiting: Frame | None = None
         self._ending = False
         self._wake = threading.Condition()
-        self._publisher = self.create_publisher(Reward, SUCCESS, names.EVENTS)
+        self._publisher = self.create_publisher(Reward, names.SUCCESS, names.EVENTS)
         self._subscribe()
         publish_diagnostics(self, self._diagnose)
         self._warm_up()

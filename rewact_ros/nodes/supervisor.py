@@ -1,8 +1,11 @@
 """Node `supervisor`: runs episodes, judges them by the reward, never touches the command topic."""
 
 import os
+import re
 import time
-import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
@@ -12,73 +15,92 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from rewact_ros.action import ExecuteTask
-from rewact_ros.msg import ControlStatus, EpisodeEvent, ModeRequest, Reward
+from rewact_ros.contract import load_contract
+from rewact_ros.msg import ActionChunk, ControlStatus, RecorderStatus, Reward
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.convert import NANO, to_ns
-from rewact_ros.ros.diagnostics import OK, publish_diagnostics
+from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
+from rewact_ros.ros.episode_interface import EpisodeInterface, JointFeed, SampleReader
+from rewact_ros.ros.episode_settings import judging_of, parts_of
 from rewact_ros.ros.params import SupervisorParams, declare
 from rewact_ros.ros.process import run_node
-from rewact_ros.supervision.episodes import (
-    Control,
-    Episode,
-    EpisodeSettings,
-    Outcome,
-    Phase,
-    Want,
-)
-from rewact_ros.supervision.monitor import MonitorSettings, ProgressMonitor
+from rewact_ros.supervision.batch import Batch, Plan
+from rewact_ros.supervision.episodes import Control, Episode, Phase
+from rewact_ros.supervision.journal import Journal, state_file
+from rewact_ros.supervision.status import phase_name
+from rewact_ros.supervision.supervisor import RefusedError, Supervisor
+from rewact_ros.supervision.verdict import Outcome, Termination
 
 STEP_HZ = 20.0
-LEASE_HZ = 10.0
+FEEDBACK_STEPS = 4  # one in so many ticks
 # Older than this, hil's status counts as silence.
 STATUS_TIMEOUT_S = 1.0
+# By then a recorder that is there has been found, and hears of an interrupted episode.
+DISCOVERY_S = 3.0
+
+
+@dataclass
+class Job:
+    """A goal, its batch, and what its client waits for."""
+
+    goal: ServerGoalHandle
+    batch: Batch
+    done: Future
 
 
 class SupervisorNode(Node):
-    """Feeds `Episode` and does what it wants: leases, reset service, events, action result."""
+    """Feeds `Supervisor` and does what it wants: leases, reset service, events, action result."""
 
-    def __init__(self) -> None:
-        super().__init__("supervisor")
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__("supervisor", **node_arguments)
         self.params = p = declare(self, SupervisorParams)
-        self.monitor_settings = MonitorSettings(p.threshold, p.filter_s, p.dwell, p.window)
-        self.episode_settings = EpisodeSettings(
-            timeout_s=p.timeout_s,
-            reset_motion=p.reset_motion,
-            external_reset=bool(p.reset_service),
-            reset_timeout_s=p.reset_timeout_s,
-            hold_timeout_s=p.hold_timeout_s,
+        self.contract = load_contract(p.contract)
+        journal = Journal(state_file(p.state_dir, self.get_namespace(), self.contract.robot))
+        if journal.damaged:
+            self.get_logger().warning(journal.damaged)
+        self.supervisor = Supervisor(
+            judging_of(p, self.contract), parts_of(p, self.contract), journal, p.operator
         )
         self.clock = NodeClock(self)
-        self.holder = f"{self.get_fully_qualified_name()}:{os.getpid()}:{time.time_ns()}"
-        self.episode: Episode | None = None
-        self.episode_id = ""
-        self._request = 0
-        self._want = Want.HOLD
-        self._phase = Phase.IDLE
+        self.joints = JointFeed(self, self.contract)
+        self.samples = SampleReader(self.contract)
+        unique = f"{self.get_fully_qualified_name()}:{os.getpid()}:{time.time_ns()}"
+        self.out = EpisodeInterface(self, unique)
+        self._jobs: list[Job] = []
         self._control: Control | None = None
-        self._control_s = 0.0
-        self._ended: Future | None = None
-        self._goal: ServerGoalHandle | None = None
-        self._reset_called = self._accepted = False
-        self._lease_s = 0.0
+        self._control_s = -STATUS_TIMEOUT_S
+        self._reset_call: Future | None = None
+        self._bag_of, self._bag = "", ""
+        self._text = self._logged = ""
+        self._ticks = 0
+        self._started_s = time.monotonic()
         self._make_interfaces()
 
     def _make_interfaces(self) -> None:
-        self.create_subscription(Reward, names.REWARD, self._on_reward, names.EVENTS)
-        self.create_subscription(
-            ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED
-        )
-        self._requests = self.create_publisher(ModeRequest, names.MODE_REQUEST, names.EVENTS)
-        self._events = self.create_publisher(EpisodeEvent, names.EPISODE_EVENT, names.EVENTS)
-        self._reset_client = (
-            self.create_client(Trigger, self.params.reset_service)
-            if self.params.reset_service
-            else None
-        )
-        for name, outcome in (("success", Outcome.SUCCESS), ("failure", Outcome.FAILURE)):
+        # Chunks before rewards: of one observation, the chunk should be there first.
+        for kind, topic, call, qos in (
+            (ActionChunk, names.ACTION_CHUNK, self.samples.on_chunk, names.COMMAND),
+            (Reward, names.REWARD, self._on_reward, names.EVENTS),
+            (ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED),
+            (RecorderStatus, names.RECORDER_STATUS, self._on_recorder, names.LATCHED),
+        ):
+            self.create_subscription(kind, topic, call, qos)
+        if self.params.success_model_required:
+            self.create_subscription(Reward, names.SUCCESS, self._on_success, names.EVENTS)
+        service = self.params.reset_service
+        self._reset_client = self.create_client(Trigger, service) if service else None
+        supervisor = self.supervisor
+        for name, call in {
+            "success": lambda: supervisor.judge(Outcome.SUCCESS),
+            "failure": lambda: supervisor.judge(Outcome.FAILURE),
+            "go_on": lambda: supervisor.go_on(self._stamp_s(), self._fresh_control()),
+            "pause": supervisor.pause,
+            "unpause": supervisor.unpause,
+            "continue_batch": lambda: supervisor.continue_batch(self._fresh_control()),
+        }.items():
             self.create_service(
-                Trigger, f"~/{name}", lambda req, res, o=outcome: self._on_human(o, res)
+                Trigger, f"~/{name}", lambda req, res, call=call: _answer(call, res)
             )
         self._server = ActionServer(
             self,
@@ -86,6 +108,7 @@ class SupervisorNode(Node):
             names.EXECUTE_TASK,
             execute_callback=self._execute,
             goal_callback=self._on_goal,
+            handle_accepted_callback=self._on_accepted,
             cancel_callback=lambda goal: CancelResponse.ACCEPT,
             callback_group=ReentrantCallbackGroup(),
         )
@@ -95,171 +118,170 @@ class SupervisorNode(Node):
     # Inputs -----------------------------------------------------------------------------------
 
     def _on_reward(self, msg: Reward) -> None:
-        if self.episode:
-            self.episode.reward(msg.value, to_ns(msg.header.stamp) / NANO)
+        self.supervisor.hear(self.samples.source(msg))
+        if self.supervisor.episode is not None:
+            self.supervisor.add(self.samples.sample(msg))
+
+    def _on_success(self, msg: Reward) -> None:
+        self.supervisor.add_success(msg.value, to_ns(msg.header.stamp) / NANO)
 
     def _on_control(self, msg: ControlStatus) -> None:
-        self._control = Control(msg.mode, msg.reason, msg.resume_required)
+        self._control = Control(msg.mode, msg.reason, msg.resume_required, msg.active_source)
         self._control_s = time.monotonic()
-
-    def _on_human(self, outcome: Outcome, response: Trigger.Response) -> Trigger.Response:
-        response.success = self.episode is not None
-        response.message = f"judged {outcome.name}" if self.episode else "no episode is running"
-        if self.episode:
-            self.episode.judge(outcome, "operator")
-        return response
-
-    # The action -------------------------------------------------------------------------------
-
-    def _on_goal(self, goal: ExecuteTask.Goal) -> GoalResponse:
-        refusal = self._refusal(goal)
-        if refusal:
-            self.get_logger().warning(f"task refused: {refusal}")
-            return GoalResponse.REJECT
-        self._accepted = True  # until _finish: two goals in one breath must not both be accepted
-        return GoalResponse.ACCEPT
-
-    def _refusal(self, goal: ExecuteTask.Goal) -> str:
-        control = self._fresh_control()
-        if self._accepted:
-            return f"a task is running ({self.episode_id})"
-        if not 0 <= goal.timeout < 86400:
-            return f"timeout: expected 0 to 86400 s, got {goal.timeout}"
-        if control is None:
-            return "hil is silent"
-        if control.mode != Control.HOLD:
-            return f"hil is not in HOLD ({control.reason}); arm it first"
-        if control.resume_required:
-            return f"hil stopped ({control.reason}); resume it first"
-        return ""
-
-    async def _execute(self, goal: ServerGoalHandle) -> ExecuteTask.Result:
-        self.episode_id = f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        self._goal, self._reset_called = goal, False
-        self._ended = Future(executor=self.executor)
-        self._publish_event(EpisodeEvent.STARTED)
-        self.episode = Episode(
-            self.episode_settings, ProgressMonitor(self.monitor_settings), goal.request.timeout
-        )
-        episode = self.episode
-        await self._ended
-        verdict = episode.verdict
-        if goal.is_cancel_requested:
-            goal.canceled()
-        else:
-            goal.succeed()
-        return ExecuteTask.Result(
-            outcome=int(verdict.outcome),
-            reason=f"{verdict.termination}: {verdict.detail}",
-            episode_id=self.episode_id,
-            duration=episode.duration_s,
-            peak_reward=episode.monitor.peak,
-        )
-
-    # The tick ---------------------------------------------------------------------------------
-
-    def _tick(self) -> None:
-        episode = self.episode
-        want = Want.HOLD
-        if episode:
-            if self._goal and self._goal.is_cancel_requested:
-                episode.cancel()
-            episode.step(self.clock.now().age_s, self._fresh_control())
-            if episode.phase is not self._phase:
-                self._on_phase(episode)
-            if episode.call_reset and not self._reset_called:
-                self._call_reset(episode)
-            want = episode.want
-        self._lease(want, active=episode is not None)
-        if episode:
-            self._report(episode)
-            if episode.verdict:
-                self._finish(episode)
-
-    def _lease(self, want: Want, active: bool) -> None:
-        """Ask hil for a motion: at once when it changes, then at 10 Hz while an episode runs."""
-        now_s = time.monotonic()
-        changed = want is not self._want
-        if not changed and (not active or now_s - self._lease_s < 0.9 / LEASE_HZ):
-            return
-        if changed:
-            self._request += 1
-        self._want, self._lease_s = want, now_s
-        msg = ModeRequest(mode=int(want), holder=self.holder, request=self._request)
-        msg.header.stamp = self.get_clock().now().to_msg()
-        self._requests.publish(msg)
-
-    def _call_reset(self, episode: Episode) -> None:
-        assert self._reset_client is not None
-        if not self._reset_client.service_is_ready():
-            return  # the episode's reset time-out names it
-        self._reset_called = True
-        future = self._reset_client.call_async(Trigger.Request())
-
-        def answered(done: Future) -> None:
-            result = done.result()
-            episode.scene_ready(result.success, result.message)
-
-        future.add_done_callback(answered)
-
-    def _on_phase(self, episode: Episode) -> None:
-        self._phase = episode.phase
-        events = {Phase.RESETTING: EpisodeEvent.RESETTING, Phase.RUNNING: EpisodeEvent.RUNNING}
-        if episode.phase in events:
-            self._publish_event(events[episode.phase])
-
-    def _report(self, episode: Episode) -> None:
-        if self._goal is None or not self._goal.is_active:
-            return
-        control = self._control
-        self._goal.publish_feedback(
-            ExecuteTask.Feedback(
-                progress=episode.monitor.filtered,
-                phase=episode.phase.value,
-                mode=control.mode if control else 0,
-            )
-        )
-
-    def _finish(self, episode: Episode) -> None:
-        verdict = episode.verdict
-        assert verdict is not None and self._ended is not None
-        self.get_logger().info(
-            f"episode {self.episode_id}: {verdict.outcome.name}, {verdict.termination}: "
-            f"{verdict.detail}"
-        )
-        self._publish_event(
-            EpisodeEvent.VERDICT, int(verdict.outcome), verdict.termination, "supervisor"
-        )
-        self.episode, self._phase, self._goal = None, Phase.IDLE, None
-        self._accepted = False
-        self._ended.set_result(None)
-
-    # Outputs ----------------------------------------------------------------------------------
 
     def _fresh_control(self) -> Control | None:
         silent = time.monotonic() - self._control_s > STATUS_TIMEOUT_S
         return None if silent else self._control
 
-    def _publish_event(
-        self, event: int, outcome: int = EpisodeEvent.UNLABELLED, reason: str = "", by: str = ""
-    ) -> None:
-        msg = EpisodeEvent(
-            episode_id=self.episode_id,
-            event=event,
-            outcome=outcome,
-            termination_reason=reason,
-            by=by,
+    def _on_recorder(self, msg: RecorderStatus) -> None:
+        self._bag_of, self._bag = msg.episode_id, msg.bag
+
+    def _stamp_s(self) -> float:
+        return self.clock.now().ros_ns / NANO
+
+    # The action -------------------------------------------------------------------------------
+
+    def _on_goal(self, goal: ExecuteTask.Goal) -> GoalResponse:
+        try:
+            self.supervisor.check(_plan(goal), goal.preempt, self._fresh_control())
+        except RefusedError as error:
+            self.get_logger().warning(f"goal refused: {error}")
+            return GoalResponse.REJECT
+        return GoalResponse.ACCEPT
+
+    def _on_accepted(self, goal: ServerGoalHandle) -> None:
+        # In the same breath as _on_goal, so that no second goal comes in between.
+        batch = self.supervisor.start(_plan(goal.request))
+        self._jobs.append(Job(goal, batch, Future(executor=self.executor)))
+        goal.execute()
+
+    async def _execute(self, goal: ServerGoalHandle) -> ExecuteTask.Result:
+        job = next(job for job in self._jobs if job.goal is goal)
+        await job.done
+        self._jobs.remove(job)
+        batch, last = job.batch, job.batch.last
+        verdict, tally = batch.verdict, batch.plan.tally
+        if goal.is_cancel_requested:
+            goal.canceled()
+        elif batch.ended is not None and batch.ended.termination is Termination.PREEMPTED:
+            goal.abort()
+        else:
+            goal.succeed()
+        return ExecuteTask.Result(
+            outcome=int(verdict.outcome),
+            reason=verdict.reason,
+            episode_id=batch.episode_id,
+            duration=last.duration_s if last else 0.0,
+            peak_reward=last.peak if last else float("nan"),
+            bag=self._bag if batch.episode_id and self._bag_of == batch.episode_id else "",
+            successes=tally.successes,
+            failures=tally.failures,
+            unlabelled=tally.unlabelled,
         )
-        msg.header.stamp = self.get_clock().now().to_msg()
-        self._events.publish(msg)
+
+    # The tick ---------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        now, control = self.clock.now(), self._fresh_control()
+        stamp_s = now.ros_ns / NANO
+        self._ticks += 1
+        if time.monotonic() - self._started_s > DISCOVERY_S and self.out.heard:
+            self.supervisor.close_interrupted()
+        for job in self._jobs:
+            if job.goal.is_cancel_requested:
+                job.batch.end(Termination.CANCELLED, "by the client")
+        self.supervisor.step(now.age_s, stamp_s, control)
+        self._serve_reset(self.supervisor.episode)
+        self.out.lease(self.supervisor.want, active=self.supervisor.batch is not None)
+        self._tell()
+        self._show(self.supervisor.text(stamp_s, control), stamp_s)
+        for job in self._jobs:
+            self._feed_back(job)
+            if job.batch.over and not job.done.done():
+                job.done.set_result(None)
+
+    def _serve_reset(self, episode: Episode | None) -> None:
+        if episode is None or episode.phase not in (Phase.RESETTING, Phase.SCENE):
+            self.joints.listen(None)
+            self._reset_call = None
+            return
+        self.joints.listen(episode.check.joints)
+        # A service that is not there is named by the episode's reset time-out.
+        client = self._reset_client
+        if not episode.call_reset:
+            self._reset_call = None
+        elif self._reset_call is None and client is not None and client.service_is_ready():
+            self._reset_call = client.call_async(Trigger.Request())
+
+            def answered(done: Future) -> None:
+                result = done.result()
+                episode.scene_ready(result.success, result.message)
+
+            self._reset_call.add_done_callback(answered)
+
+    def _tell(self) -> None:
+        happenings, self.supervisor.happenings = self.supervisor.happenings, []
+        for happening in happenings:
+            self.out.event(happening)
+            if happening.verdict is not None:
+                verdict = happening.verdict
+                self.get_logger().info(
+                    f"episode {happening.episode_id}: {verdict.outcome.name}, {verdict.reason}"
+                )
+
+    def _feed_back(self, job: Job) -> None:
+        if not job.goal.is_active or self._ticks % FEEDBACK_STEPS:
+            return
+        episode = job.batch.episode
+        job.goal.publish_feedback(
+            ExecuteTask.Feedback(
+                progress=episode.signals.progress if episode else float("nan"),
+                phase=phase_name(job.batch),
+                mode=self._control.mode if self._control else 0,
+                episode=job.batch.plan.begun,
+            )
+        )
+
+    def close(self) -> None:
+        """End the running episode before the node goes; what is left of a batch is kept."""
+        self.supervisor.stop()
+        self._tell()
+
+    # Outputs ----------------------------------------------------------------------------------
+
+    def _show(self, text: str, stamp_s: float) -> None:
+        self._text = text
+        self.out.status(self.supervisor, text, stamp_s)
+        # Ages in hil's reasons change all the time; only other words are news for the log.
+        words = re.sub(r"\d+(\.\d+)?", "", text)
+        if words != self._logged:
+            self._logged = words
+            self.get_logger().info(text)
 
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
-        episode = self.episode
-        if episode is None:
-            return OK, "idle", {"episode": self.episode_id}
-        progress = episode.monitor.filtered
-        line = f"{episode.phase.value}, progress {progress:.2f}, {episode.duration_s:.1f} s"
-        return OK, line, {"episode": self.episode_id}
+        supervisor, tally = self.supervisor, self.supervisor.journal.now.tally
+        helpless = supervisor.episode is not None and supervisor.episode.phase is Phase.HELP
+        level = WARN if helpless or supervisor.misfit or supervisor.journal.fault else OK
+        values: dict[str, object] = {
+            "episode": supervisor.episode_id,
+            "bound": supervisor.promise,
+            "successes": tally.successes,
+            "failures": tally.failures,
+            "unlabelled": tally.unlabelled,
+        }
+        return level, self._text, values
+
+
+def _plan(goal: ExecuteTask.Goal) -> Plan:
+    return Plan(goal.task, goal.timeout, max(int(goal.episodes), 1))
+
+
+def _answer(call: Callable[[], str], response: Trigger.Response) -> Trigger.Response:
+    try:
+        response.success, response.message = True, call()
+    except RefusedError as error:
+        response.success, response.message = False, str(error)
+    return response
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 ACTION_CHUNK = "rewact/action_chunk"
 REWARD = "rewact/reward"
 REWARD_VALUE = "rewact/reward_value"
+SUCCESS = "rewact/success"
 POLICY_STATUS = "rewact/policy_status"
 CONTROL_STATUS = "rewact/control_status"
 MODE_REQUEST = "rewact/mode_request"

@@ -77,18 +77,63 @@ class HilParams:
 class SupervisorParams:
     """Node `supervisor`."""
 
-    threshold: float = _param(
-        0.9, "filtered progress that counts as complete", low=0.01, high=0.999
+    contract: str = _param("", "contract file of the robot")
+    policy: str = _param("", "checkpoint folder; its calibration.json is used where it has one")
+    calibration: str = _param("", "calibration file; empty: the one beside the policy, or none")
+    level: str = _param(
+        "auto",
+        "completion is judged by the reward's q10 or mean; auto: q10 where it has one",
+        choices=("auto", "q10", "mean"),
     )
-    filter_s: float = _param(0.1, "time constant of the progress filter", "s", 0.001, 10.0)
+    threshold: float = _param(
+        0.9, "level that counts as complete, where not calibrated", low=0.01, high=0.999
+    )
+    hysteresis: float = _param(0.05, "complete ends only this far below", low=0.0, high=1.0)
+    filter_s: float = _param(0.1, "time constant of the reward's filter", "s", 0.001, 10.0)
     dwell: int = _param(8, "complete samples needed within the window", low=1, high=1000)
     window: int = _param(10, "samples in the dwell window", low=1, high=1000)
+    stall_s: float = _param(
+        8.0, "no new maximum for longer is an alarm, where not calibrated", "s", 0.1, 86400.0
+    )
+    drawdown: float = _param(
+        0.4, "a larger fall from the maximum is an alarm, where not calibrated", low=0.01, high=1.0
+    )
+    staleness_s: float = _param(0.5, "an older reward is an alarm", "s", 0.05, 60.0)
+    ladder_stall: str = _param("warn 0, hold 1", "seconds that the alarm stands before each step")
+    ladder_drawdown: str = _param("warn 0, hold 1", "likewise; hold asks for a human")
+    ladder_novelty: str = _param("warn 0, hold 1", "likewise; 'abort 30' would end the episode")
+    ladder_staleness: str = _param("warn 0, hold 1", "likewise")
+    helps_per_signal: int = _param(
+        3, "calls for help per episode and signal; the next aborts", low=0, high=1000
+    )
+    helps: int = _param(5, "calls for help per episode; the next aborts", low=0, high=1000)
+    human_silence_s: float = _param(
+        60.0, "a call for help that nobody answers for longer aborts", "s", 0.05, 86400.0
+    )
+    success_model_required: bool = _param(
+        False, "completion needs the success classifier (rewact/success) too"
+    )
+    success_threshold: float = _param(0.5, "success probability that counts", low=0.001, high=1.0)
+    success_hold: int = _param(5, "probabilities in a row that must count", low=1, high=1000)
+    success_max_age_s: float = _param(0.5, "an older probability counts no more", "s", 0.05, 60.0)
+    operator: str = _param("operator", "who judges by ~/success and ~/failure")
+    state_dir: str = _param(
+        "", "folder of the state that survives a restart; empty: rewact_ros in $XDG_STATE_HOME"
+    )
     timeout_s: float = _param(20.0, "running time after which a task has failed", "s", 0.1, 86400.0)
-    reset_motion: bool = _param(True, "move to the contract's reset pose before a task")
+    reset_motion: bool = _param(
+        True, "move to the contract's reset pose, where it has one, before an episode"
+    )
     reset_service: str = _param("", "std_srvs/Trigger called after the reset motion; empty: none")
     reset_timeout_s: float = _param(15.0, "longest reset", "s", 0.1, 3600.0)
+    reset_tolerance: float = _param(
+        0.1, "largest distance of a joint from the reset pose, in its unit", low=0.001, high=100.0
+    )
+    reset_reward_below: float = _param(
+        0.0, "level that the reward must lie below after a reset; 0: not checked", low=0.0, high=1.0
+    )
     hold_timeout_s: float = _param(
-        5.0, "longest hold within a task before it is given up", "s", 0.0, 3600.0
+        5.0, "longest hold within an episode before it is given up", "s", 0.0, 3600.0
     )
 
 

@@ -1,27 +1,26 @@
-"""One episode from the request to the verdict: phases, leases, time-outs, termination reasons."""
+"""One episode from its reset to the verdict: phases, leases, time-outs, calls for help."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
-from rewact_ros.supervision.monitor import ProgressMonitor
+from rewact_ros.supervision.classifier_gate import ClassifierGate
+from rewact_ros.supervision.escalation import Decision, Step
+from rewact_ros.supervision.monitor import EpisodeMonitor, Judgement
+from rewact_ros.supervision.reset import ResetCheck
+from rewact_ros.supervision.signals import PolicySample, Signals
+from rewact_ros.supervision.verdict import Change, Outcome, Termination, Verdict
 
 
 class Phase(Enum):
     """Where an episode is."""
 
-    IDLE = "idle"
     RESETTING = "resetting"
     SCENE = "scene"
     RUNNING = "running"
+    HELP = "help"
     DONE = "done"
-
-
-class Outcome(IntEnum):
-    """Same numbers as `rewact_ros/msg/EpisodeEvent`; nobody's verdict is not a failure."""
-
-    UNLABELLED = 0
-    SUCCESS = 1
-    FAILURE = 2
 
 
 class Want(IntEnum):
@@ -34,61 +33,96 @@ class Want(IntEnum):
 
 @dataclass(frozen=True)
 class Control:
-    """What hil last said: mode of `ControlStatus`, reason and the latch of a watchdog stop."""
+    """What hil last said: mode of `ControlStatus`, its reason, latch and source."""
 
     mode: int
     reason: str
     resume_required: bool
+    source: str = ""
 
     HOLD = 1
     POLICY = 2
     HUMAN = 3
     RESET = 4
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """How an episode ended: outcome, termination reason (one word) and one line of detail."""
-
-    outcome: Outcome
-    termination: str
-    detail: str
+    @property
+    def in_control(self) -> bool:
+        """Whether the robot is armed and sound."""
+        return self.mode in (Control.HOLD, Control.POLICY, Control.HUMAN, Control.RESET)
 
 
 @dataclass(frozen=True)
 class EpisodeSettings:
-    """Time limits in seconds; `external_reset` waits for a reset service after the reset motion."""
+    """Time limits in seconds.
+
+    Attributes:
+        timeout_s: of the policy's running; a person's turn and the wait for one do not count.
+        reset_motion: begin by the contract's reset motion.
+        external_reset: call a reset service after it.
+        reset_timeout_s: of the motion, and again of the service.
+        settle_s: what a reset must achieve may take this long after it.
+        start_timeout_s: until the policy leads.
+        hold_timeout_s: of a hold that nobody asked for.
+        human_timeout_s: of a hold after a person's turn.
+    """
 
     timeout_s: float = 20.0
     reset_motion: bool = True
     external_reset: bool = False
     reset_timeout_s: float = 15.0
+    settle_s: float = 2.0
     start_timeout_s: float = 5.0
     hold_timeout_s: float = 5.0
+    human_timeout_s: float = 60.0
 
 
 class Episode:
-    """Pure state machine: call `step` at a fixed rate, do what `want` says, stop at `verdict`.
+    """Pure state machine: feed it, call `step` at a fixed rate, do what `want` says.
 
-    `call_reset` is True while the external reset service should be called; answer with
-    `scene_ready`.
+    Attributes:
+        check: of the reset; feed it joints while `phase` is RESETTING or SCENE.
+        changes: (change, detail) since they were last taken away.
+        verdict: None until it is over.
+        judgement: of the last step that judged.
+        helped: a person led, so that no calibrated bound holds.
+        peak: largest filtered progress; NaN: no reward came.
+
+    Args:
+        settings: time limits.
+        make_monitor: called when the policy begins to lead.
+        check: of the reset.
+        gate: of the classifier; None: it is not asked.
+        timeout_s: instead of the settings'; 0: theirs.
     """
 
     def __init__(
-        self, settings: EpisodeSettings, monitor: ProgressMonitor, timeout_s: float = 0.0
+        self,
+        settings: EpisodeSettings,
+        make_monitor: Callable[[], EpisodeMonitor],
+        check: ResetCheck | None = None,
+        gate: ClassifierGate | None = None,
+        timeout_s: float = 0.0,
     ) -> None:
         self.settings = settings
-        self.monitor = monitor
         self.timeout_s = timeout_s or settings.timeout_s
         self.phase = Phase.RESETTING if settings.reset_motion else Phase.SCENE
+        self.changes: list[tuple[Change, str]] = [(Change.STARTED, "")]
+        if settings.reset_motion:
+            self.changes.append((Change.RESETTING, ""))
         self.verdict: Verdict | None = None
-        self.running_since_s: float | None = None
-        self.ended_s: float | None = None
-        self._now_s: float | None = None
-        self._stepped_s: float | None = None
-        self._phase_since_s: float | None = None
-        self._seen_reset = False
-        self._held_since_s: float | None = None
+        self.judgement: Judgement | None = None
+        self.monitor: EpisodeMonitor | None = None
+        self.helped = False
+        self.peak = math.nan
+        self.duration_s = 0.0
+        self._make_monitor = make_monitor
+        self.check = check or ResetCheck()
+        self._gate = gate
+        self._stepped_s = math.nan
+        self._phase_since_s = math.nan
+        self._held_since_s = math.nan
+        self._after_human = self._seen_reset = self._scene_ready = False
+        self._warned: set[str] = set()
 
     @property
     def want(self) -> Want:
@@ -98,104 +132,201 @@ class Episode:
 
     @property
     def call_reset(self) -> bool:
-        """Whether the external reset service is due."""
-        return self.phase is Phase.SCENE and self.settings.external_reset
+        """Whether the external reset service is due; answer with `scene_ready`."""
+        due = self.phase is Phase.SCENE and self.settings.external_reset
+        return due and not self._scene_ready
 
     @property
-    def duration_s(self) -> float:
-        """Seconds of running so far, without the reset and without a person's turns."""
-        if self.running_since_s is None or self._now_s is None:
-            return 0.0
-        return (self.ended_s or self._now_s) - self.running_since_s
+    def signals(self) -> Signals:
+        """What the monitor saw last; all unknown before the policy leads."""
+        return self.monitor.tracker.signals if self.monitor else Signals()
+
+    @property
+    def decision(self) -> Decision:
+        """What the ladder says."""
+        return self.judgement.decision if self.judgement else Decision(Step.NONE)
+
+    def waiting_for(self, stamp_s: float) -> str:
+        """Why an episode that looks complete goes on, or an empty string."""
+        if self._gate is None or self.monitor is None or not self.monitor.complete:
+            return ""
+        return self._gate.fault(stamp_s)
+
+    # Inputs -----------------------------------------------------------------------------------
+
+    def add(self, sample: PolicySample) -> None:
+        """Take one inference; before the policy leads it only serves the check of the reset."""
+        if self.monitor is not None:
+            self.monitor.add(sample)
+            self.peak = _larger(self.peak, self.signals.progress)
+        elif self.phase is Phase.SCENE and sample.mean is not None:
+            self.check.reward(sample.mean)
+
+    def add_success(self, probability: float, stamp_s: float) -> None:
+        """Take one judgement of the classifier."""
+        if self._gate is not None and self.monitor is not None:
+            self._gate.add(probability, stamp_s)
 
     def scene_ready(self, ok: bool, message: str) -> None:
         """Answer of the external reset service."""
-        if self.phase is not Phase.SCENE:
+        if not self.call_reset:
             return
         if ok:
-            self._enter(Phase.RUNNING)
+            self._scene_ready, self._phase_since_s = True, self._stepped_s
+            self.check.restart()
         else:
-            self._end(Outcome.UNLABELLED, "error", f"reset service failed: {message}")
-
-    def reward(self, value: float, stamp_s: float) -> None:
-        """Take one reward; rewards from outside the running phase do not count."""
-        if self.phase is Phase.RUNNING and self.running_since_s is not None:
-            self.monitor.add(value, stamp_s)
-
-    def cancel(self, detail: str = "cancelled by the client") -> None:
-        """End without judging."""
-        self._end(Outcome.UNLABELLED, "cancelled", detail)
+            self.end(Termination.ERROR, f"reset service failed: {message}")
 
     def judge(self, outcome: Outcome, by: str) -> None:
         """A person's verdict overrides."""
-        self._end(outcome, "human", f"judged by {by}")
+        self._end(Verdict(outcome, Termination.HUMAN, f"judged by {by}", by))
 
-    def step(self, now_s: float, control: Control | None) -> None:
-        """Advance by one tick of the age clock."""
-        self._stepped_s, self._now_s = self._now_s, now_s
-        if self._phase_since_s is None:
+    def end(self, termination: Termination, detail: str) -> None:
+        """End without a judgement."""
+        self._end(Verdict(Outcome.UNLABELLED, termination, detail))
+
+    def go_on(self, stamp_s: float, by: str) -> bool:
+        """A person lets the policy go on without taking over; false where nobody was asked."""
+        if self.phase is not Phase.HELP or self.monitor is None:
+            return False
+        self.monitor.resume(stamp_s)
+        self.judgement = None
+        self._resume(f"{by} lets it go on")
+        return True
+
+    # The tick ---------------------------------------------------------------------------------
+
+    def step(self, now_s: float, stamp_s: float, control: Control | None) -> None:
+        """Advance by one tick.
+
+        Args:
+            now_s: of the clock of ages and time-outs.
+            stamp_s: now on the clock of the samples' stamps.
+            control: of hil; None: it is silent.
+        """
+        gone_s = 0.0 if math.isnan(self._stepped_s) else now_s - self._stepped_s
+        self._stepped_s = now_s
+        if math.isnan(self._phase_since_s):
             self._phase_since_s = now_s
         if self.phase is Phase.DONE:
             return
-        in_control = (Control.HOLD, Control.POLICY, Control.HUMAN, Control.RESET)
-        if control is None or control.mode not in in_control:
+        if control is None or not control.in_control:
             reason = "hil is silent" if control is None else control.reason
-            self._end(Outcome.UNLABELLED, "hold", f"robot is not under control: {reason}")
-            return
-        elapsed = now_s - self._phase_since_s
-        if self.phase is Phase.RESETTING:
-            self._step_resetting(control, elapsed)
+            self.end(Termination.HOLD, f"robot is not under control: {reason}")
+        elif self.phase is Phase.RESETTING:
+            self._step_resetting(now_s, control)
         elif self.phase is Phase.SCENE:
-            self._step_scene(elapsed)
-        elif self.phase is Phase.RUNNING:
-            self._step_running(now_s, control, elapsed)
+            self._step_scene(now_s, control)
+        else:
+            self._step_running(now_s, stamp_s, gone_s, control)
 
-    def _step_resetting(self, control: Control, elapsed: float) -> None:
+    def _step_resetting(self, now_s: float, control: Control) -> None:
         if control.mode == Control.RESET:
             self._seen_reset = True
         elif control.mode == Control.HUMAN:
-            self._seen_reset = False  # the motion was not finished
+            self._seen_reset, self._phase_since_s = False, now_s  # the motion was not finished
         elif self._seen_reset and not control.resume_required:
             self._enter(Phase.SCENE)
-        elif elapsed > self.settings.reset_timeout_s or control.resume_required:
-            self._end(Outcome.UNLABELLED, "hold", f"reset motion did not run: {control.reason}")
+            self.check.restart()
+        elif now_s - self._phase_since_s > self.settings.reset_timeout_s:
+            self.end(Termination.HOLD, f"reset motion did not run: {control.reason}")
 
-    def _step_scene(self, elapsed: float) -> None:
-        if not self.settings.external_reset:
-            self._enter(Phase.RUNNING)
-        elif elapsed > self.settings.reset_timeout_s:
-            self._end(Outcome.UNLABELLED, "error", "reset service did not answer")
-
-    def _step_running(self, now_s: float, control: Control, elapsed: float) -> None:
-        if control.mode == Control.HUMAN and self.running_since_s is not None:
-            # A person's turn costs the policy no time; what it achieves counts.
-            self.running_since_s += now_s - (self._stepped_s or now_s)
-            self._held_since_s = None
-        elif control.mode == Control.POLICY:
-            self._held_since_s = None
-            if self.running_since_s is None:
-                self.running_since_s = now_s
-                self.monitor.reset()
-        elif self.running_since_s is None:
-            if elapsed > self.settings.start_timeout_s:
-                self._end(Outcome.UNLABELLED, "hold", f"policy did not start: {control.reason}")
+    def _step_scene(self, now_s: float, control: Control) -> None:
+        if control.mode == Control.HUMAN:
+            # A person moves the arm away from where the reset has put it.
+            self._seen_reset = self._scene_ready = False
+            self._enter(Phase.RESETTING if self.settings.reset_motion else Phase.SCENE)
             return
+        waited_s = now_s - self._phase_since_s
+        if self.call_reset:
+            if waited_s > self.settings.reset_timeout_s:
+                self.end(Termination.ERROR, "reset service did not answer")
+            return
+        fault = self.check.fault()
+        if not fault:
+            self._enter(Phase.RUNNING)
+        elif waited_s > self.settings.settle_s:
+            self.end(Termination.ERROR, f"reset: {fault}")
+
+    def _step_running(self, now_s: float, stamp_s: float, gone_s: float, control: Control) -> None:
+        if self.monitor is None:
+            self._await_policy(now_s, control)
+        elif not self._given_up(now_s, stamp_s, gone_s, control):
+            self._judge(stamp_s)
+
+    def _await_policy(self, now_s: float, control: Control) -> None:
+        if control.mode == Control.HUMAN:
+            self._phase_since_s = now_s  # the policy cannot start meanwhile
+        elif control.mode == Control.POLICY:
+            self.monitor = self._make_monitor()
+            if self._gate is not None:
+                self._gate.reset()
+            self.changes.append((Change.RUNNING, ""))
+        elif now_s - self._phase_since_s > self.settings.start_timeout_s:
+            self.end(Termination.HOLD, f"policy did not start: {control.reason}")
+
+    def _given_up(self, now_s: float, stamp_s: float, gone_s: float, control: Control) -> bool:
+        """Step the monitor as who leads demands; whether nobody leads for too long."""
+        assert self.monitor is not None
+        if control.mode == Control.HUMAN:
+            self.helped = self._after_human = True
+            self._held_since_s = math.nan
+            self.judgement = self.monitor.step(stamp_s, human=True)
+            if self.phase is Phase.HELP:
+                self._resume(f"{control.source or 'a person'} took over")
+        elif control.mode == Control.POLICY or self.phase is Phase.HELP:
+            if not math.isnan(self._held_since_s):
+                self.monitor.resume(stamp_s)  # nothing moved meanwhile: that was no stall
+            self._held_since_s = math.nan
+            self._after_human = self._after_human and control.mode != Control.POLICY
+            self.judgement = self.monitor.step(stamp_s)
+            if self.phase is Phase.RUNNING:
+                self.duration_s += gone_s
         else:
             # Nobody moves the arm: a person may resume, but not for ever.
-            self._held_since_s = now_s if self._held_since_s is None else self._held_since_s
-            if now_s - self._held_since_s > self.settings.hold_timeout_s:
-                self._end(Outcome.UNLABELLED, "hold", control.reason)
-                return
-        if self.monitor.complete:
-            self._end(Outcome.SUCCESS, "progress", f"filtered reward {self.monitor.filtered:.2f}")
-        elif now_s - self.running_since_s > self.timeout_s:
-            peak = self.monitor.peak
-            self._end(Outcome.FAILURE, "timeout", f"{self.timeout_s:g} s, peak progress {peak:.2f}")
+            self._held_since_s = now_s if math.isnan(self._held_since_s) else self._held_since_s
+            settings = self.settings
+            limit_s = settings.human_timeout_s if self._after_human else settings.hold_timeout_s
+            if now_s - self._held_since_s > limit_s:
+                self.end(Termination.HOLD, control.reason)
+                return True
+        return False
+
+    def _judge(self, stamp_s: float) -> None:
+        assert self.monitor is not None
+        signals, decision = self.signals, self.decision
+        blind = signals.staleness_s(stamp_s) > self.monitor.thresholds.staleness_s
+        failure = Outcome.UNLABELLED if blind else Outcome.FAILURE
+        if self.monitor.complete and not self.waiting_for(stamp_s):
+            level = f"{self.monitor.tracker.settings.level} {signals.level:.2f}"
+            detail = f"reward {signals.progress:.2f}, {level}"
+            self._end(Verdict(Outcome.SUCCESS, Termination.PROGRESS, detail))
+        elif decision.step is Step.ABORT:
+            self._end(Verdict(failure, Termination.ALARM, decision.reason))
+        elif self.duration_s > self.timeout_s:
+            seen = "no fresh reward" if blind else f"peak progress {self.peak:.2f}"
+            self._end(Verdict(failure, Termination.TIMEOUT, f"{self.timeout_s:g} s, {seen}"))
+        elif decision.step is Step.HOLD and self.phase is Phase.RUNNING:
+            self._enter(Phase.HELP)
+            self.changes.append((Change.HELP, decision.reason))
+        elif decision.step is Step.WARN and decision.signal not in self._warned:
+            self._warned.add(decision.signal)  # once, however often it comes and goes
+            self.changes.append((Change.WARNING, f"{decision.signal} alarm"))
+
+    def _resume(self, detail: str) -> None:
+        self._enter(Phase.RUNNING)
+        self._warned.clear()
+        self.changes.append((Change.RESUMED, detail))
 
     def _enter(self, phase: Phase) -> None:
-        self.phase, self._phase_since_s = phase, self._now_s
+        self.phase, self._phase_since_s = phase, self._stepped_s
 
-    def _end(self, outcome: Outcome, termination: str, detail: str) -> None:
+    def _end(self, verdict: Verdict) -> None:
         if self.phase is not Phase.DONE:
-            self.phase, self.ended_s = Phase.DONE, self._now_s
-            self.verdict = Verdict(outcome, termination, detail)
+            self.phase, self.verdict = Phase.DONE, verdict
+            self.changes.append((Change.VERDICT, verdict.detail))
+
+
+def _larger(peak: float, value: float) -> float:
+    """The larger of two values of which either may be unknown (NaN)."""
+    return peak if math.isnan(value) else value if math.isnan(peak) else max(peak, value)

@@ -38,6 +38,28 @@ class Ladder:
         if self.holds < 0:
             raise ValueError(f"holds: expected 0 or more, got {self.holds}")
 
+    @classmethod
+    def parse(cls, text: str, holds: int = 3) -> "Ladder":
+        """Read `warn 0, hold 1, abort 30`: seconds per rung; a rung left out is never climbed to.
+
+        Raises:
+            ValueError: another text, or rungs out of order.
+        """
+        rungs: dict[str, float] = {}
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            name, _, seconds = part.partition(" ")
+            try:
+                rungs[name] = float(seconds)
+            except ValueError:
+                name = ""
+            if name not in ("warn", "hold", "abort"):
+                raise ValueError(
+                    f"{text!r}: expected rungs such as 'warn 0, hold 1, abort 30', got {part!r}"
+                )
+        abort_s = rungs.get("abort", math.inf)
+        hold_s = rungs.get("hold", abort_s)
+        return cls(rungs.get("warn", hold_s), hold_s, abort_s, holds)
+
     def step(self, stands_s: float) -> Step:
         """The rung after an alarm has stood for so long."""
         rungs = ((self.abort_s, Step.ABORT), (self.hold_s, Step.HOLD), (self.warn_s, Step.WARN))

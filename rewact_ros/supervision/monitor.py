@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from rewact_ros.supervision.calibration import Calibration
 from rewact_ros.supervision.escalation import Decision, Escalation, EscalationSettings
 from rewact_ros.supervision.signals import (
-    Dwell,
     FeatureDistance,
-    LowPass,
     PolicySample,
     Signals,
     SignalSettings,
@@ -134,65 +132,3 @@ class EpisodeMonitor:
             "staleness": (staleness_s, limits.staleness_s),
         }
         return frozenset(name for name, (value, limit) in values.items() if value > limit)
-
-
-@dataclass(frozen=True)
-class MonitorSettings:
-    """Completion rule.
-
-    Attributes:
-        threshold: filtered progress that counts as complete.
-        filter_s: time constant of the first-order low-pass filter.
-        dwell: how many of the last `window` samples must be complete (m of k).
-        window: k.
-        max_gap_s: a longer gap between rewards forgets the dwell window.
-    """
-
-    threshold: float = 0.95
-    filter_s: float = 0.1
-    dwell: int = 8
-    window: int = 10
-    max_gap_s: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold: expected between 0 and 1, got {self.threshold}")
-        if not 1 <= self.dwell <= self.window:
-            raise ValueError(f"dwell: expected 1 to window ({self.window}), got {self.dwell}")
-
-
-class ProgressMonitor:
-    """Filtered progress of one episode and whether it has stayed complete long enough."""
-
-    def __init__(self, settings: MonitorSettings) -> None:
-        self.settings = settings
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the episode."""
-        self.peak = self._last_s = math.nan
-        self._filter = LowPass(self.settings.filter_s)
-        self._dwell = Dwell(self.settings.dwell, self.settings.window)
-
-    @property
-    def filtered(self) -> float:
-        """Filtered progress, NaN before the first reward."""
-        return self._filter.value
-
-    @property
-    def complete(self) -> bool:
-        """Whether at least `dwell` of the last `window` filtered rewards reach the threshold."""
-        return self._dwell.held >= self.settings.threshold
-
-    def add(self, reward: float, stamp_s: float) -> None:
-        """Take one reward with its observation time; late and non-finite ones are ignored."""
-        if not math.isfinite(reward) or stamp_s <= self._last_s:
-            return
-        gap_s = stamp_s - self._last_s
-        if math.isnan(gap_s) or gap_s > self.settings.max_gap_s:
-            gap_s = math.inf
-            self._dwell.clear()
-        self._last_s = stamp_s
-        filtered = self._filter.add(reward, gap_s)
-        self.peak = filtered if math.isnan(self.peak) else max(self.peak, filtered)
-        self._dwell.add(filtered)

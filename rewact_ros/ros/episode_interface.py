@@ -1,0 +1,173 @@
+"""The supervisor's messages: leases, events and status out, rewards and joints in."""
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import JointState
+
+from rewact_ros.contract import Contract, SampleError
+from rewact_ros.msg import ActionChunk, EpisodeEvent, ModeRequest, Reward, SupervisorStatus
+from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.convert import NANO, state_sample, to_ns
+from rewact_ros.supervision.batch import Happening
+from rewact_ros.supervision.episodes import Want
+from rewact_ros.supervision.judging import RewardSource
+from rewact_ros.supervision.signals import PolicySample, Signals
+from rewact_ros.supervision.status import phase_name
+from rewact_ros.supervision.supervisor import Supervisor
+from rewact_ros.supervision.verdict import Outcome
+
+LEASE_HZ, STATUS_HZ = 10.0, 2.0
+
+
+class EpisodeInterface:
+    """Publishers of the supervisor.
+
+    Args:
+        node: whose they are.
+        holder: unique name of this process, for the lease.
+    """
+
+    def __init__(self, node: Node, holder: str) -> None:
+        self._node, self._holder = node, holder
+        self._requests = node.create_publisher(ModeRequest, names.MODE_REQUEST, names.EVENTS)
+        self._events = node.create_publisher(EpisodeEvent, names.EPISODE_EVENT, names.EVENTS)
+        self._status = node.create_publisher(
+            SupervisorStatus, names.SUPERVISOR_STATUS, names.LATCHED
+        )
+        self._request = 0
+        self._want = Want.HOLD
+        self._leased_s = self._status_s = -math.inf
+        self._text = ""
+
+    @property
+    def heard(self) -> bool:
+        """Whether anybody listens to events."""
+        return self._events.get_subscription_count() > 0
+
+    def lease(self, want: Want, active: bool) -> None:
+        """Ask hil for a motion: at once when it changes, then at 10 Hz while a batch runs."""
+        now_s = time.monotonic()
+        changed = want is not self._want
+        if not changed and (not active or now_s - self._leased_s < 0.9 / LEASE_HZ):
+            return
+        if changed:
+            self._request += 1
+        self._want, self._leased_s = want, now_s
+        msg = ModeRequest(mode=int(want), holder=self._holder, request=self._request)
+        msg.header.stamp = self._node.get_clock().now().to_msg()
+        self._requests.publish(msg)
+
+    def event(self, happening: Happening) -> None:
+        """Tell of one change."""
+        verdict = happening.verdict
+        msg = EpisodeEvent(
+            episode_id=happening.episode_id,
+            task=happening.task,
+            event=int(happening.change),
+            outcome=int(verdict.outcome if verdict else Outcome.UNLABELLED),
+            termination_reason=str(verdict.termination) if verdict else "",
+            detail=happening.detail,
+            by=verdict.by if verdict else "",
+        )
+        msg.header.stamp = self._node.get_clock().now().to_msg()
+        self._events.publish(msg)
+
+    def status(self, supervisor: Supervisor, text: str, stamp_s: float) -> None:
+        """Publish the state: at once when its line changes, else at 2 Hz."""
+        now_s = time.monotonic()
+        if text == self._text and now_s - self._status_s < 1.0 / STATUS_HZ:
+            return
+        self._text, self._status_s = text, now_s
+        batch, episode = supervisor.batch, supervisor.episode
+        signals = episode.signals if episode else Signals()
+        judgement = episode.judgement if episode else None
+        msg = SupervisorStatus(
+            episode_id=supervisor.episode_id,
+            phase=phase_name(batch),
+            text=text,
+            progress=signals.progress,
+            level=signals.level,
+            drawdown=signals.drawdown,
+            stall=signals.stall_s,
+            novelty=signals.novelty,
+            staleness=signals.staleness_s(stamp_s),
+            slope_cusum=signals.slope_cusum,
+            disagreement=signals.disagreement,
+            alarms=sorted(judgement.alarms) if judgement else [],
+            bound=supervisor.promise,
+            episode=batch.plan.begun if batch else 0,
+            episodes=batch.plan.episodes if batch else 0,
+        )
+        msg.header.stamp = self._node.get_clock().now().to_msg()
+        self._status.publish(msg)
+
+
+class SampleReader:
+    """Makes one sample of a reward and of the chunk of the same observation."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._step_s = contract.dt_s
+        self._chunk: ActionChunk | None = None
+
+    def on_chunk(self, msg: ActionChunk) -> None:
+        """Keep the newest chunk; `policy` publishes it before the reward."""
+        self._chunk = msg
+
+    @staticmethod
+    def source(msg: Reward) -> RewardSource:
+        """Whose reward this is."""
+        return RewardSource(msg.reward_hash, msg.policy_version, not math.isnan(msg.q10))
+
+    def sample(self, msg: Reward) -> PolicySample:
+        """What the policy said at one observation."""
+        chunk, actions = self._chunk, None
+        if chunk is not None and chunk.header.stamp == msg.header.stamp:
+            actions = np.array([point.positions for point in chunk.trajectory.points])
+        return PolicySample(
+            stamp_s=to_ns(msg.header.stamp) / NANO,
+            mean=msg.value,
+            q10=msg.q10,
+            entropy=msg.entropy,
+            features=np.asarray(msg.features, np.float32) if msg.features else None,
+            actions=actions,
+            step_s=self._step_s,
+        )
+
+
+class JointFeed:
+    """Joint states while somebody asks for them: a robot may send a thousand a second."""
+
+    def __init__(self, node: Node, contract: Contract) -> None:
+        self._node, self._contract = node, contract
+        self._take: Callable[[np.ndarray], None] | None = None
+        self._subscriptions: list[Subscription] = []
+        self._parts: dict[int, np.ndarray] = {}
+
+    def listen(self, take: Callable[[np.ndarray], None] | None) -> None:
+        """Hand positions (A,) of the commanded joints to `take`; None ends it."""
+        self._take = take
+        if take is not None and not self._subscriptions:
+            self._subscriptions = [
+                self._node.create_subscription(
+                    JointState, part.topic, lambda msg, i=i: self._on_joints(i, msg), names.SENSOR
+                )
+                for i, part in enumerate(self._contract.state)
+            ]
+        elif take is None and self._subscriptions:
+            for subscription in self._subscriptions:
+                self._node.destroy_subscription(subscription)
+            self._subscriptions, self._parts = [], {}
+
+    def _on_joints(self, index: int, msg: JointState) -> None:
+        try:
+            self._parts[index] = state_sample(self._contract.state[index], msg, 0.0).value
+        except SampleError:
+            return  # the check of the reset says that none came
+        if self._take is not None and len(self._parts) == len(self._contract.state):
+            state = np.concatenate([self._parts[i] for i in range(len(self._contract.state))])
+            self._take(state[self._contract.action_in_state])

@@ -1,0 +1,298 @@
+"""The whole supervisor without ROS: goals, episodes, people's verdicts, memory, one status line."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rewact_ros.supervision.batch import Batch, Happening, Plan
+from rewact_ros.supervision.calibration import CalibrationError
+from rewact_ros.supervision.classifier_gate import ClassifierGate
+from rewact_ros.supervision.episodes import Control, Episode, EpisodeSettings, Want
+from rewact_ros.supervision.journal import Journal
+from rewact_ros.supervision.judging import Judging, RewardSource
+from rewact_ros.supervision.reset import ResetCheck
+from rewact_ros.supervision.signals import PolicySample
+from rewact_ros.supervision.status import NEVER_CLAIMED, claimed, idle_text, running_text
+from rewact_ros.supervision.verdict import Change, Outcome, Termination, Verdict
+
+LONGEST_S, MOST_EPISODES = 86_400.0, 100_000
+
+
+class RefusedError(ValueError):
+    """What was asked for cannot be done now; the message says why."""
+
+
+@dataclass(frozen=True)
+class EpisodeParts:
+    """What every episode is made of: time limits, and makers of the parts that it owns."""
+
+    settings: EpisodeSettings
+    check: Callable[[], ResetCheck]
+    gate: Callable[[], ClassifierGate | None]
+    new_id: Callable[[], str]
+
+
+class Supervisor:
+    """Feed it, call `step` at a fixed rate, do what `want` says and tell what has happened.
+
+    Attributes:
+        batch: that runs; None while idle.
+        bound: what the thresholds promise for what runs.
+        misfit: why no episode can be judged, or an empty string.
+        refused: why the last goal was refused, or an empty string.
+        happenings: since they were last taken away.
+
+    Args:
+        judging: makes the monitors.
+        parts: of the episodes.
+        journal: what is remembered over a restart.
+        operator: who judges and lets go on.
+    """
+
+    def __init__(
+        self, judging: Judging, parts: EpisodeParts, journal: Journal, operator: str
+    ) -> None:
+        self.journal = journal
+        self.batch: Batch | None = None
+        self.bound = self.misfit = self.refused = ""
+        self.happenings: list[Happening] = []
+        self._judging, self._parts, self._operator = judging, parts, operator
+        self._next: Batch | None = None
+        self._source: RewardSource | None = None
+        self._interrupted = journal.open_episode
+        self._compare()
+
+    @property
+    def episode(self) -> Episode | None:
+        """The one that runs."""
+        return self.batch.episode if self.batch else None
+
+    @property
+    def episode_id(self) -> str:
+        """Of the newest episode, or an empty string."""
+        last = self.journal.now.last
+        return last.episode_id if last else ""
+
+    @property
+    def want(self) -> Want:
+        """Lease to ask for now."""
+        return self.batch.want if self.batch else Want.HOLD
+
+    # Inputs -----------------------------------------------------------------------------------
+
+    def hear(self, source: RewardSource) -> None:
+        """Take note of whose rewards these are."""
+        if source != self._source:
+            self._source = source
+            self._compare()
+
+    def add(self, sample: PolicySample) -> None:
+        """Take one inference."""
+        if self.episode is not None:
+            self.episode.add(sample)
+
+    def add_success(self, probability: float, stamp_s: float) -> None:
+        """Take one judgement of the classifier."""
+        if self.episode is not None:
+            self.episode.add_success(probability, stamp_s)
+
+    def _compare(self) -> None:
+        """Whether the calibration fits what runs, and what it then promises."""
+        timeout_s = self._timeout_s(self.batch.plan) if self.batch else self._timeout_s(Plan(""))
+        try:
+            self.bound, self.misfit = self._judging.bound(self._source, timeout_s), ""
+        except CalibrationError as error:
+            self.bound, self.misfit = NEVER_CLAIMED, str(error)
+
+    def _timeout_s(self, plan: Plan) -> float:
+        return plan.timeout_s or self._parts.settings.timeout_s
+
+    # Goals ------------------------------------------------------------------------------------
+
+    def check(self, plan: Plan, preempt: bool, control: Control | None) -> None:
+        """Whether a goal may begin.
+
+        Raises:
+            RefusedError: it may not.
+        """
+        self.refused = self._refusal(plan, preempt, control)
+        if self.refused:
+            raise RefusedError(self.refused)
+
+    def _refusal(self, plan: Plan, preempt: bool, control: Control | None) -> str:
+        if not 0 <= plan.timeout_s < LONGEST_S:
+            return f"timeout: expected 0 to {LONGEST_S:g} s, got {plan.timeout_s:g}"
+        if not 1 <= plan.episodes <= MOST_EPISODES:
+            return f"episodes: expected 1 to {MOST_EPISODES}, got {plan.episodes}"
+        try:
+            self._judging.bound(self._source, self._timeout_s(plan))
+        except CalibrationError as error:
+            return str(error)
+        if self.batch is not None:
+            if not preempt:
+                return f"a task is running ({self.episode_id}); cancel it, or preempt it"
+            return "another goal waits already" if self._next is not None else ""
+        if control is None:
+            return "hil is silent"
+        if control.mode != Control.HOLD:
+            return f"hil is not in HOLD ({control.reason}); arm it first"
+        if control.resume_required:
+            return f"hil stopped ({control.reason}); resume it first"
+        return ""
+
+    def start(self, plan: Plan) -> Batch:
+        """Begin a batch that `check` allows; one that runs is preempted."""
+        batch = Batch(plan, lambda: self._new_episode(plan), self._parts.new_id)
+        if self.batch is not None:
+            self.batch.end(Termination.PREEMPTED, f"by the task '{plan.task}'")
+            self._next = batch
+        else:
+            self._begin(batch)
+        return batch
+
+    def _new_episode(self, plan: Plan) -> Episode:
+        return Episode(
+            self._parts.settings,
+            lambda: self._judging.monitor(self._source),
+            self._parts.check(),
+            self._parts.gate(),
+            plan.timeout_s,
+        )
+
+    def _begin(self, batch: Batch | None) -> None:
+        self.close_interrupted()
+        self.batch, self.refused = batch, ""
+        self._compare()
+
+    # People -----------------------------------------------------------------------------------
+
+    def judge(self, outcome: Outcome) -> str:
+        """A person's verdict on the running episode, else on the newest one.
+
+        Raises:
+            RefusedError: there is none.
+        """
+        by, last = self._operator, self.journal.now.last
+        if self.episode is not None:
+            self.episode.judge(outcome, by)
+        elif last is None or last.verdict is None:
+            raise RefusedError("no episode has run yet")
+        else:
+            before = last.verdict
+            detail = f"judged by {by}, before: {before.outcome.name.lower()}, {before.reason}"
+            verdict = Verdict(outcome, Termination.HUMAN, detail, by)
+            self.journal.judge(verdict)
+            if self.batch is not None and self.batch.last is not None:
+                self.batch.relabel(before.outcome, outcome)
+            self.happenings.append(
+                Happening(last.episode_id, last.task, Change.RELABELLED, detail, verdict)
+            )
+        return f"{outcome.name} by {by}"
+
+    def go_on(self, stamp_s: float, control: Control | None) -> str:
+        """The policy goes on after a call for help, without a takeover.
+
+        Raises:
+            RefusedError: nobody asked, or hil has stopped for a reason of its own.
+        """
+        if control is not None and control.resume_required:
+            raise RefusedError(f"hil stopped ({control.reason}); call its ~/resume first")
+        if self.episode is None or not self.episode.go_on(stamp_s, self._operator):
+            raise RefusedError("no episode asks for help")
+        return "the policy goes on"
+
+    def pause(self) -> str:
+        """Begin no further episode. Raises RefusedError where no batch runs."""
+        self._running().pause(f"by {self._operator}")
+        return "no further episode begins before ~/unpause; the one that runs goes on"
+
+    def unpause(self) -> str:
+        """Let the next episode begin. Raises RefusedError where no batch runs."""
+        self._running().unpause()
+        return "the batch goes on"
+
+    def _running(self) -> Batch:
+        if self.batch is None:
+            raise RefusedError("no batch runs")
+        return self.batch
+
+    def continue_batch(self, control: Control | None) -> str:
+        """Begin what a restart has left of a batch. Raises RefusedError as `check`."""
+        plan = self.journal.now.batch
+        if plan is None or plan.left <= 0:
+            raise RefusedError("no batch was interrupted")
+        self.check(plan, False, control)
+        self.close_interrupted()
+        plan = self.journal.now.batch or plan  # now with the interrupted episode in its tally
+        self.start(plan)
+        return f"{plan.left} of {plan.episodes} episodes begin"
+
+    # The tick ---------------------------------------------------------------------------------
+
+    def step(self, now_s: float, stamp_s: float, control: Control | None) -> None:
+        """Advance by one tick; arguments as of ``Episode.step``."""
+        batch = self.batch
+        if batch is None:
+            return
+        batch.step(now_s, stamp_s, control)
+        if self.misfit and batch.episode is not None:
+            batch.episode.end(Termination.ERROR, self.misfit)
+            batch.collect()
+        self._gather(batch)
+        if batch.over:
+            self._begin(self._next)
+            self._next = None
+
+    def _gather(self, batch: Batch) -> None:
+        """Remember what happened to a batch, and keep it for the world."""
+        happenings, batch.happenings = batch.happenings, []
+        for happening in happenings:
+            if happening.change is Change.STARTED:
+                self.journal.begin(happening.episode_id, happening.task)
+            if happening.verdict is not None:
+                self.journal.judge(happening.verdict)
+        if happenings or batch.over:
+            # A restart leaves the rest of a batch; a client that ends it leaves nothing.
+            rest = batch.plan.left > 0 and batch.ended is None
+            self.journal.keep(batch.plan if rest else None)
+        self.happenings += happenings
+
+    def close_interrupted(self) -> None:
+        """Give the episode in which an earlier supervisor died its verdict: nobody judged it."""
+        episode, self._interrupted = self._interrupted, None
+        if episode is None:
+            return
+        detail = "the supervisor was restarted"
+        verdict = Verdict(Outcome.UNLABELLED, Termination.INTERRUPTED, detail)
+        self.journal.judge(verdict)
+        rest = self.journal.now.batch
+        if rest is not None:
+            self.journal.keep(replace(rest, tally=rest.tally.add(verdict.outcome)))
+        self.happenings.append(
+            Happening(episode.episode_id, episode.task, Change.VERDICT, detail, verdict)
+        )
+
+    def stop(self) -> None:
+        """End the running episode, since this process ends; what is left of its batch is kept."""
+        if self.batch is not None and self.batch.episode is not None:
+            self.batch.episode.end(Termination.INTERRUPTED, "the supervisor was stopped")
+            self.batch.collect()
+            self._gather(self.batch)
+
+    # Status -----------------------------------------------------------------------------------
+
+    @property
+    def promise(self) -> str:
+        """What the thresholds promise in this episode."""
+        return claimed(self.bound, self.episode.helped if self.episode else False)
+
+    def text(self, stamp_s: float, control: Control | None) -> str:
+        """State and reason in one line."""
+        if self.batch is not None:
+            text = running_text(self.batch, control, stamp_s)
+        else:
+            last = self.journal.now.last
+            verdict = last.verdict if last else None
+            ended = f"{verdict.outcome.name.lower()}, {verdict.reason}" if verdict else ""
+            text = idle_text(ended, self.refused, self.journal.now.batch, self.misfit)
+        fault = f"; not remembered: {self.journal.fault}" if self.journal.fault else ""
+        return f"{text}; {self.promise}{fault}"

@@ -1,0 +1,357 @@
+"""The supervisor without ROS: goals, calibrations, people's verdicts, and what a restart keeps."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from conftest import ROOT
+
+from rewact_ros.supervision.batch import Plan
+from rewact_ros.supervision.calibration import (
+    Basis,
+    Bound,
+    Calibration,
+    CalibrationError,
+    CalibrationSettings,
+)
+from rewact_ros.supervision.classifier_gate import ClassifierGate
+from rewact_ros.supervision.episodes import Control, EpisodeSettings, Phase, Want
+from rewact_ros.supervision.escalation import EscalationSettings, Ladder
+from rewact_ros.supervision.journal import Journal, JournalError, state_file
+from rewact_ros.supervision.judging import Judging, RewardSource, find_calibration
+from rewact_ros.supervision.monitor import Thresholds
+from rewact_ros.supervision.reset import ResetCheck
+from rewact_ros.supervision.signals import PolicySample, SignalSettings
+from rewact_ros.supervision.supervisor import EpisodeParts, RefusedError, Supervisor
+from rewact_ros.supervision.verdict import ENDINGS, Change, Outcome, Termination
+
+TICK_S = 0.05
+HOLD, POLICY, HUMAN, RESET = (Control(mode, "", False, "leader") for mode in (1, 2, 3, 4))
+BY_WANT = {Want.HOLD: HOLD, Want.POLICY: POLICY, Want.RESET: RESET}
+SOURCE = RewardSource("reward", "policy", True)
+JUDGING = Judging("contract", ("front", "wrist"), 20.0)
+CALIBRATION = Calibration(
+    completion=Bound(0.05, 100, 96, 0.835),
+    alarms={"stall": Bound(1 / 60, 59, 59, 2.5), "drawdown": Bound(1 / 60, 59, 59, 0.3)},
+    distance=None,
+    signals=SignalSettings(),
+    basis=Basis("reward", "policy", "contract", ("front", "wrist"), 20.0, 20.0),
+    settings=CalibrationSettings(),
+    episodes=100,
+    successes=59,
+)
+CALIBRATED = replace(JUDGING, calibration=CALIBRATION)
+
+
+class Bench:
+    """A supervisor with a fake clock, an obedient hil and a constant reward."""
+
+    def __init__(self, folder, judging=JUDGING, gate=None, source=SOURCE):
+        numbers = iter(range(1, 100))
+        parts = EpisodeParts(
+            EpisodeSettings(reset_motion=False),
+            ResetCheck,
+            lambda: gate,
+            lambda: f"e{next(numbers)}",
+        )
+        journal = Journal(state_file(str(folder), "/", "arm"))
+        self.it = Supervisor(judging, parts, journal, "anna")
+        if source is not None:
+            self.it.hear(source)
+        self.t, self.reward, self.control = 100.0, 0.3, None
+        self.happenings = []
+
+    def run(self, seconds):
+        for _ in range(round(seconds / TICK_S)):
+            self.t += TICK_S
+            self.it.add(PolicySample(self.t, self.reward, self.reward))
+            self.it.step(self.t, self.t, self.control or BY_WANT[self.it.want])
+        self.happenings += self.it.happenings
+        self.it.happenings = []
+        return self.it
+
+    def goal(self, episodes=1, timeout_s=0.0, preempt=False, control=HOLD, task="tidy up"):
+        plan = Plan(task, timeout_s, episodes)
+        self.it.check(plan, preempt, control)
+        return self.it.start(plan)
+
+    @property
+    def text(self):
+        return self.it.text(self.t, self.control or BY_WANT[self.it.want])
+
+    def changes(self):
+        return [(h.episode_id, h.change) for h in self.happenings]
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+# Goals --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("control", "words"),
+    [
+        (None, "silent"),
+        (Control(0, "started", False), "not in HOLD"),
+        (Control(1, "lease expired", True), "lease expired"),
+    ],
+)
+def test_a_goal_needs_an_armed_robot_and_the_status_says_what_is_missing(bench, control, words):
+    with pytest.raises(RefusedError, match=words):
+        bench.goal(control=control)
+    assert f"goal refused: hil {words}".split(":")[0] in bench.text and words in bench.text
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"timeout_s": -1.0}, {"timeout_s": math.nan}, {"episodes": 10**6}]
+)
+def test_impossible_goals_are_refused_by_name(bench, wrong):
+    with pytest.raises(RefusedError, match=next(iter(wrong)).removesuffix("_s")):
+        bench.goal(**wrong)
+
+
+def test_a_second_goal_is_refused_unless_it_preempts(bench):
+    first = bench.goal()
+    bench.run(1.0)
+    with pytest.raises(RefusedError, match="preempt"):
+        bench.goal(task="sweep")
+    second = bench.goal(preempt=True, task="sweep")
+    with pytest.raises(RefusedError, match="waits already"):
+        bench.goal(preempt=True)
+    bench.run(0.5)
+    assert first.over and first.verdict.termination is Termination.PREEMPTED
+    assert "sweep" in first.verdict.detail
+    assert bench.it.batch is second and second.episode.phase is Phase.RUNNING
+
+
+def test_an_interrupted_robot_is_waited_for_by_the_goal_that_preempts(bench):
+    bench.goal()
+    bench.run(0.5)
+    second = bench.goal(preempt=True)
+    bench.control = POLICY  # hil brakes
+    bench.run(0.2)
+    assert second.episode is None
+    bench.control = None
+    bench.run(0.2)
+    assert second.episode is not None
+
+
+# Calibration --------------------------------------------------------------------------------------
+
+
+def test_without_a_calibration_the_status_says_so_and_any_level_serves(bench):
+    assert bench.text.endswith("uncalibrated")
+    assert JUDGING.monitor(SOURCE).tracker.settings.level == "q10"
+    sigmoid = replace(SOURCE, quantiles=False)
+    assert JUDGING.monitor(sigmoid).tracker.settings.level == "mean"
+    assert replace(JUDGING, level="mean").monitor(SOURCE).tracker.settings.level == "mean"
+
+
+def test_calibrated_thresholds_go_before_the_parameters_and_claim_their_rates(tmp_path):
+    bench = Bench(tmp_path, CALIBRATED)
+    assert CALIBRATED.monitor(SOURCE).thresholds == Thresholds.calibrated(CALIBRATION)
+    bench.goal()
+    bench.run(1.0)
+    assert "false completions <= 0.05 (n 100)" in bench.text
+    bench.reward = 0.87
+    bench.run(1.0)
+    assert bench.it.journal.now.last.verdict.outcome is Outcome.SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("judging", "source", "goal", "word"),
+    [
+        (CALIBRATED, replace(SOURCE, reward_hash="another"), {}, "reward_hash"),
+        (replace(CALIBRATED, contract_hash="another"), SOURCE, {}, "contract_hash"),
+        (replace(CALIBRATED, cameras=("front",)), None, {}, "cameras"),
+        (replace(CALIBRATED, rate_hz=30.0), SOURCE, {}, "rate_hz"),
+        (CALIBRATED, SOURCE, {"timeout_s": 30.0}, "timeout_s"),
+    ],
+)
+def test_a_calibration_for_something_else_refuses_the_goal_by_name(
+    tmp_path, judging, source, goal, word
+):
+    bench = Bench(tmp_path, judging, source=source)
+    with pytest.raises(RefusedError, match=f"{word}: expected"):
+        bench.goal(**goal)
+    assert f"{word}: expected" in bench.text
+
+
+def test_other_action_weights_are_judged_without_a_claim(tmp_path):
+    bench = Bench(tmp_path, CALIBRATED, source=replace(SOURCE, policy_version="tuned"))
+    bench.goal()
+    bench.run(0.5)
+    assert "bound: not claimed (calibrated on policy, running tuned)" in bench.text
+
+
+def test_another_reward_in_mid_episode_ends_it_and_nothing_moves_any_more(tmp_path):
+    bench = Bench(tmp_path, CALIBRATED)
+    batch = bench.goal(episodes=2)
+    bench.run(0.5)
+    bench.it.hear(replace(SOURCE, reward_hash="another"))
+    bench.run(1.0)
+    assert batch.last.verdict.termination is Termination.ERROR
+    assert "reward_hash" in batch.paused and bench.it.want is Want.HOLD
+
+
+def test_no_bound_is_claimed_once_a_person_has_led(tmp_path):
+    bench = Bench(tmp_path, CALIBRATED)
+    bench.goal()
+    bench.run(0.5)
+    bench.control = HUMAN
+    bench.run(0.5)
+    assert bench.it.promise == "bound: not claimed (a person helped)"
+
+
+def test_a_calibration_is_found_beside_the_policy_and_a_named_one_must_exist(tmp_path):
+    assert find_calibration("", str(tmp_path)) is None and find_calibration("", "") is None
+    CALIBRATION.save(tmp_path / "calibration.json")
+    assert find_calibration("", str(tmp_path)) == CALIBRATION
+    with pytest.raises(CalibrationError, match="nowhere"):
+        find_calibration(str(tmp_path / "nowhere.json"), str(tmp_path))
+
+
+# People -------------------------------------------------------------------------------------------
+
+
+def test_a_verdict_after_the_episode_relabels_it_and_its_batch(bench):
+    with pytest.raises(RefusedError, match="no episode"):
+        bench.it.judge(Outcome.SUCCESS)
+    batch = bench.goal(episodes=2, timeout_s=1.0)
+    bench.run(0.5)
+    batch.pause("by anna")
+    bench.run(1.5)
+    assert batch.plan.tally.failures == 1
+    bench.it.judge(Outcome.SUCCESS)
+    bench.run(TICK_S)
+    assert (batch.plan.tally.successes, batch.plan.tally.failures) == (1, 0)
+    told = bench.happenings[-1]
+    assert (told.episode_id, told.change) == ("e1", Change.RELABELLED)
+    assert told.verdict.by == "anna" and "before: failure, timeout" in told.detail
+    last = bench.it.journal.now.last
+    assert last.verdict.outcome is Outcome.SUCCESS and last.judged_at.endswith("Z")
+    assert bench.it.journal.now.tally.successes == 1
+
+
+def test_going_on_is_refused_where_nobody_asked_or_hil_has_stopped(tmp_path):
+    ladders = EscalationSettings(default=Ladder(hold_s=0.2))
+    judging = replace(JUDGING, escalation=ladders, thresholds=Thresholds(stall_s=0.5))
+    bench = Bench(tmp_path, judging)
+    bench.goal()
+    bench.run(0.3)
+    with pytest.raises(RefusedError, match="asks for help"):
+        bench.it.go_on(bench.t, HOLD)
+    bench.run(1.0)
+    assert "stall alarm" in bench.text and "~/go_on" in bench.text
+    with pytest.raises(RefusedError, match="resume"):
+        bench.it.go_on(bench.t, Control(1, "takeover: no source", True))
+    bench.it.go_on(bench.t, HOLD)
+    assert bench.it.want is Want.POLICY
+
+
+def test_the_status_names_the_classifier_that_is_waited_for(tmp_path):
+    bench = Bench(tmp_path, gate=ClassifierGate())
+    bench.goal()
+    bench.reward = 0.99
+    bench.run(2.0)
+    assert "complete by reward but no rewact/success received" in bench.text
+
+
+# A restart ----------------------------------------------------------------------------------------
+
+
+def test_a_supervisor_that_died_in_an_episode_gives_it_no_label_and_moves_nothing(tmp_path):
+    died = Bench(tmp_path)
+    died.goal(episodes=5)
+    died.run(0.5)
+    born = Bench(tmp_path)
+    born.run(1.0)
+    assert born.it.want is Want.HOLD and born.it.batch is None
+    assert "4 of 5 episodes of 'tidy up' left" in born.text
+    born.it.close_interrupted()
+    born.run(TICK_S)
+    assert born.changes() == [("e1", Change.VERDICT)]
+    verdict = born.happenings[0].verdict
+    assert (verdict.outcome, verdict.termination) == (
+        Outcome.UNLABELLED,
+        Termination.INTERRUPTED,
+    )
+    again = Bench(tmp_path)
+    again.it.close_interrupted()
+    assert not again.it.happenings  # told once
+
+
+def test_the_rest_of_a_batch_is_run_when_a_person_says_so(tmp_path):
+    died = Bench(tmp_path)
+    died.goal(episodes=3, timeout_s=1.0)
+    died.run(1.6)
+    born = Bench(tmp_path)
+    with pytest.raises(RefusedError, match="silent"):
+        born.it.continue_batch(None)
+    born.it.continue_batch(HOLD)
+    batch = born.it.batch
+    assert (batch.plan.begun, batch.plan.tally.failures, batch.plan.tally.unlabelled) == (2, 1, 1)
+    born.run(5.0)
+    assert batch.over and batch.plan.tally.failures == 2
+    with pytest.raises(RefusedError, match="no batch"):
+        born.it.continue_batch(HOLD)
+
+
+def test_a_cancelled_batch_leaves_nothing_to_continue(bench):
+    batch = bench.goal(episodes=3)
+    bench.run(0.5)
+    batch.end(Termination.CANCELLED, "by the client")
+    bench.run(0.5)
+    assert bench.it.journal.now.batch is None and bench.it.batch is None
+
+
+def test_an_ordered_stop_ends_the_episode_and_keeps_the_rest_of_the_batch(bench, tmp_path):
+    bench.goal(episodes=3)
+    bench.run(0.5)
+    bench.it.stop()
+    assert bench.it.happenings[-1].verdict.termination is Termination.INTERRUPTED
+    assert Bench(tmp_path).it.journal.now.batch.left == 2
+    assert Bench(tmp_path).it.journal.open_episode is None
+
+
+def test_a_damaged_memory_is_set_aside_and_named(tmp_path):
+    file = state_file(str(tmp_path), "/left", "arm")
+    assert file.name == "supervisor-left-arm.json"
+    for damage in ("{", json.dumps({"format": 99}), json.dumps([1])):
+        file.write_text(damage)
+        journal = Journal(file)
+        assert "set aside" in journal.damaged and journal.now.last is None
+        assert file.with_suffix(".damaged").read_text() == damage
+
+
+def test_a_folder_that_cannot_be_written_is_refused_by_name(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalError, match="state_dir"):
+        Journal(tmp_path / "file" / "state.json")
+
+
+def test_a_disk_that_fails_later_is_told_and_ends_nothing(bench, tmp_path):
+    bench.goal(timeout_s=1.0)
+    bench.run(0.5)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    tmp_path.rmdir()
+    bench.run(1.0)
+    assert bench.it.batch is None and "not remembered" in bench.text
+    tmp_path.mkdir()
+
+
+# Documentation ------------------------------------------------------------------------------------
+
+
+def test_the_documentation_lists_every_phase_and_every_ending():
+    text = (ROOT / "docs" / "supervisor.md").read_text()
+    for termination, (outcome, cause) in ENDINGS.items():
+        assert f"| `{termination}` | {outcome} | {cause} |" in text
+    for phase in ("idle", "paused", *(p.value for p in Phase if p is not Phase.DONE)):
+        assert f"| `{phase}` |" in text
+    assert set(ENDINGS) == set(Termination)
