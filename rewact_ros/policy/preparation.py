@@ -33,16 +33,18 @@ class UpdatePreparation:
     def __init__(self, updates: PolicyUpdates, load: Load) -> None:
         self._updates, self._load = updates, load
         self._thread: threading.Thread | None = None
+        self._requested_ns = -1
         self.ready: ReadyPolicy | None = None
         self.text = ""  # what became of the last request, one line; empty once it is taken
 
     def request(self, update: Update) -> None:
-        """Begin to prepare; a request that was heard before changes nothing."""
-        if self._updates.is_repeat(update):
+        """Begin to prepare; a sender may repeat a request until it hears of it."""
+        if update.stamp_ns == self._requested_ns:
             return
         if self._thread is not None and self._thread.is_alive():
             self.text = f"{update.label}: refused: another update is being prepared"
             return
+        self._requested_ns = update.stamp_ns
         self.ready, self.text = None, f"{update.label}: being prepared"
         self._thread = threading.Thread(
             target=self._prepare, args=(update,), name="update", daemon=True

@@ -75,10 +75,6 @@ class PolicyUpdates:
         """The checkpoint that runs."""
         return self._history[-1]
 
-    def is_repeat(self, update: Update) -> bool:
-        """Whether this very request has been judged; a sender may repeat it until it is heard."""
-        return update.stamp_ns == self._newest_ns
-
     def judge(self, update: Update) -> Candidate:
         """Check an update as far as files tell; reads the weights once.
 
