@@ -1,0 +1,151 @@
+"""Figures of HG-DAgger in simulation: a weak policy, a scripted human, fine-tuning, again.
+
+The base is trained on 60 demonstrations. Who is called for help, when an episode ends and what its
+label is come from the policy's own reward and from the human; the simulation's truth only counts
+the successes. A full run takes an hour or two and goes on where it was killed; remove
+`runs/bench/dagger` to measure anew.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from rewact_ros.bringup import default_contract
+from rewact_ros.cli.bench import Bench
+from rewact_ros.contract import load_contract
+from rewact_ros.reward.metrics import wilson_interval
+
+DEMOS = Path("datasets/vx300s_demos")
+DEMO_COUNT = 60
+# No policy, threshold or setting was chosen on these scenes.
+REPORT_SEED = 270_000
+COLLECT_SEED, CHOOSE_SEED = 60_000, 100_000
+RECIPE = {
+    "dropout": "0.0",
+    "random_shift_px": "4",
+    "brightness_jitter": "0.1",
+    "state_noise_std": "0.02",
+    "reward_head": "distributional",
+    "reward_target": "gaussian",
+}
+
+
+def run(bench: Bench) -> None:
+    """Measure everything; `--quick` trains for a minute and drives a few scenes."""
+    hg_dagger(bench)
+
+
+def hg_dagger(bench: Bench) -> None:
+    """Success before and after each round, interventions per episode, wall time."""
+    if not bench.quick:
+        _measure(bench, bench.folder / "dagger")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        _measure(bench, Path(folder))
+
+
+def _measure(bench: Bench, folder: Path) -> None:
+    from rewact_ros.learning.dagger import RoundsSettings, run_rounds
+
+    quick = bench.quick
+    base = train_base(folder / "base", 60 if quick else 1000)
+    rounds = RoundsSettings(
+        tuning(base, folder / "rounds", 10 if quick else 700),
+        rounds=1 if quick else 2,
+        episodes=2 if quick else 40,
+        seed=COLLECT_SEED,
+        test_episodes=2 if quick else 20,
+        test_seed=CHOOSE_SEED,
+    )
+    bench.settings.update(
+        demonstrations=DEMO_COUNT,
+        collect_seed=COLLECT_SEED,
+        choose_seed=CHOOSE_SEED,
+        report_seed=REPORT_SEED,
+        share=rounds.training.share,
+        steps=rounds.training.steps,
+    )
+    results = list(run_rounds(rounds, resume=True))
+    report(bench, folder, "dagger_base_success", base)
+    for index, result in enumerate(results):
+        name = f"dagger_round_{index + 1}"
+        add_round(bench, name, result)
+        report(bench, folder, f"{name}_success", result.policy)
+
+
+def train_base(out: Path, steps: int) -> Path:
+    """The weak policy."""
+    from rewact_ros.learning.settings import TrainSettings
+    from rewact_ros.learning.train import train
+
+    settings = TrainSettings(
+        dataset=str(DEMOS),
+        out=str(out),
+        episodes=first_successes(),
+        val_fraction=0.05,
+        steps=steps,
+        lr=5e-4,
+        lr_backbone=5e-4,
+        val_every=1000,
+        save_every=250,
+        mixed_precision="bf16",
+        policy=RECIPE,
+        contract=default_contract(),
+    )
+    train(settings, resume=True)
+    return out / "checkpoints" / "last" / "pretrained_model"
+
+
+def tuning(base: Path, out: Path, steps: int):  # type: ignore[no-untyped-def]
+    """Settings of a round's fine-tuning."""
+    from rewact_ros.learning.settings import TrainSettings
+
+    return TrainSettings(
+        dataset=str(DEMOS),
+        out=str(out),
+        episodes=first_successes(),
+        val_fraction=0.05,
+        steps=steps,
+        warmup_steps=50,
+        mixed_precision="bf16",
+        start=str(base),
+        contract=default_contract(),
+    )
+
+
+def first_successes() -> str:
+    """The first demonstrations that succeed, as ``--episodes`` takes them."""
+    from rewact_ros.learning.demonstrations import load_demonstrations
+
+    data = load_demonstrations(DEMOS)
+    return ",".join(map(str, np.unique(data.episode[data.succeeds])[:DEMO_COUNT]))
+
+
+def add_round(bench: Bench, name: str, result) -> None:  # type: ignore[no-untyped-def]
+    """Figures of one round."""
+    collected, n = result.collected, len(result.collected)
+    right = sum(e.success == e.truth for e in collected)
+    low, high = wilson_interval(right, n)
+    bench.add(f"{name}_interventions", result.interventions, "per episode", goal="falls", n=n)
+    bench.add(f"{name}_verdict_right", right / n, "share", n=n, low=low, high=high)
+    bench.add(f"{name}_human", sum(e.human_s for e in collected) / 60, "min", n=n)
+    bench.add(f"{name}_robot", sum(e.duration_s for e in collected) / 60, "min", n=n)
+    bench.add(f"{name}_wall", result.wall_s / 60, "min")
+    bench.add(f"{name}_kept", float(result.comparison.kept), "of 1")
+
+
+def report(bench: Bench, folder: Path, name: str, policy: Path) -> None:
+    """Success over unseen scenes, without help."""
+    from rewact_ros.learning.finetune import count_successes
+
+    n, file = 2 if bench.quick else 100, folder / f"{name}.json"
+    if not file.exists():
+        contract = load_contract(default_contract())
+        counted = count_successes(policy, contract, range(REPORT_SEED, REPORT_SEED + n))
+        file.write_text(json.dumps(counted))
+    successes = json.loads(file.read_text())
+    low, high = wilson_interval(successes, n)
+    goal = "" if "base" in name else "above the base"
+    bench.add(name, successes / n, "share", goal=goal, n=n, low=low, high=high)
