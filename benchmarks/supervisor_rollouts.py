@@ -1,0 +1,193 @@
+"""Roll-outs for the supervisor's figures: per inference what the policy says and what is true.
+
+In process and as fast as the machine allows, judging off: a failure runs to the time-out, a success
+goes on for `SETTINGS.hold_s`. Every episode is a file of its own, so that a collection which was
+cut short goes on where it stopped.
+"""
+
+import json
+import os
+import queue
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from shared_engine import SharedEngine
+from tqdm import tqdm
+
+from rewact_ros.bringup import default_contract
+from rewact_ros.contract import Contract, load_contract
+from rewact_ros.learning.calibrate import signal_settings
+from rewact_ros.learning.rollout import RATE_HZ, RolloutSettings, Trace, record_rollout
+from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
+from rewact_ros.policy.compatibility import check_contract
+from rewact_ros.sim.pick_place import PickPlaceSim
+from rewact_ros.sim.truth import FAILURES, STAGES
+from rewact_ros.supervision.calibration import Basis
+from rewact_ros.supervision.signals import PolicySample, SignalSettings, SignalTracker
+
+SETTINGS = RolloutSettings(limit_s=20.0, hold_s=3.0)
+_ABOUT = "collection.json"
+_LANES = 8  # roll-outs at a time
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One roll-out of N inferences at the contract's rate.
+
+    Attributes:
+        seed: of the scene.
+        mean, q10, entropy: (N,) float32, of the predicted progress.
+        features: (N, D) float32, pooled policy features.
+        disagreement: (N,) float32, of overlapping chunks; NaN at the first.
+        success: (N,) bool, the truth.
+        stage, failure: (N,) int8, indices of `STAGES` and `FAILURES`.
+        closed_s: when the scripted expert would have closed its fingers on the cube.
+    """
+
+    seed: int
+    mean: NDArray[np.float32]
+    q10: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    features: NDArray[np.float32]
+    disagreement: NDArray[np.float32]
+    success: NDArray[np.bool_]
+    stage: NDArray[np.int8]
+    failure: NDArray[np.int8]
+    closed_s: float
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The roll-outs of one policy, and what a calibration on them rests on."""
+
+    basis: Basis
+    signals: SignalSettings
+    episodes: list[Recorded]
+
+
+def collect(policy: Path, seeds: Iterable[int], out: Path) -> Collection:
+    """Record the scenes that `out`/<policy version> does not hold yet, and read them all.
+
+    Raises:
+        ValueError: the folder holds roll-outs of other settings.
+    """
+    loaded = load_policy(policy, "cpu")
+    contract = load_contract(default_contract())
+    check_contract(loaded, contract)
+    folder = out / loaded.version
+    folder.mkdir(parents=True, exist_ok=True)
+    basis, signals = _describe(folder, loaded), signal_settings(loaded)
+    seeds = list(seeds)
+    missing = [seed for seed in seeds if not _file(folder, seed).exists()]
+    if missing:
+        _record(loaded, contract, missing, folder, signals)
+    return Collection(basis, signals, list(_read(folder, seeds)))
+
+
+def _record(
+    loaded: LoadedPolicy,
+    contract: Contract,
+    seeds: list[int],
+    folder: Path,
+    signals: SignalSettings,
+) -> None:
+    """Record scenes, several at a time; each thread has its own simulation and cameras."""
+    engine, height, width = SharedEngine(loaded), *contract.cameras[0].shape[:2]
+    left = queue.SimpleQueue[int]()
+    for seed in seeds:
+        left.put(seed)
+    bar = tqdm(total=len(seeds), desc="roll-outs", unit="episode", mininterval=5)
+
+    def lane() -> None:
+        sim = PickPlaceSim(width, height)
+        engine.join()
+        try:
+            while True:
+                seed = left.get_nowait()
+                _, trace = record_rollout(engine, sim, seed, SETTINGS)
+                _write(_file(folder, seed), _arrays(trace, signals))
+                bar.update()
+        except queue.Empty:
+            pass
+        finally:
+            engine.leave()
+            sim.close()
+
+    with bar, ThreadPoolExecutor(_LANES) as pool:
+        for done in [pool.submit(lane) for _ in range(min(_LANES, len(seeds)))]:
+            done.result()
+
+
+def _file(folder: Path, seed: int) -> Path:
+    return folder / f"{seed}.npz"
+
+
+def _describe(folder: Path, loaded: LoadedPolicy) -> Basis:
+    """Write what the roll-outs rest on, or check it where some lie there already."""
+    assert loaded.contract is not None  # compatibility was checked
+    basis = Basis(
+        reward_hash=loaded.reward_hash,
+        policy_version=loaded.version,
+        contract_hash=loaded.contract["hash"],
+        cameras=tuple(loaded.config.image_features),
+        rate_hz=float(loaded.contract["signature"]["rate_hz"]),
+        timeout_s=SETTINGS.limit_s,
+    )
+    about = {"basis": asdict(basis), "settings": asdict(SETTINGS)}
+    text, file = json.dumps(about, indent=1) + "\n", folder / _ABOUT
+    if not file.exists():
+        file.write_text(text)
+    elif file.read_text() != text:
+        raise ValueError(
+            f"{file}: the roll-outs there were made with other settings than these: {text}; "
+            "move that folder away"
+        )
+    return basis
+
+
+def _arrays(trace: Trace, signals: SignalSettings) -> dict[str, np.ndarray]:
+    """Arrays of `Recorded`; asked at every frame, the policy has said something at each."""
+    tracker, said = SignalTracker(signals), [p for p in trace.predictions if p is not None]
+    disagreement = []
+    for frame, p in enumerate(said):
+        sample = PolicySample(
+            frame / RATE_HZ, p.reward, _q10(p.quantiles), actions=p.actions, step_s=1 / RATE_HZ
+        )
+        disagreement.append(tracker.add(sample).disagreement)
+    unknown = float("nan")
+    return {
+        "mean": np.array([unknown if p.reward is None else p.reward for p in said], np.float32),
+        "q10": np.array([_q10(p.quantiles) for p in said], np.float32),
+        "entropy": np.array([unknown if p.entropy is None else p.entropy for p in said], "f4"),
+        "features": np.array([p.features for p in said], np.float32),
+        "disagreement": np.array(disagreement, np.float32),
+        "success": np.array([truth.success for truth in trace.truths]),
+        "stage": np.array([STAGES.index(truth.stage) for truth in trace.truths], np.int8),
+        "failure": np.array([FAILURES.index(truth.failure) for truth in trace.truths], np.int8),
+        "closed_s": np.array(trace.plan.closed_s),
+    }
+
+
+def _q10(quantiles: tuple[float, float, float] | None) -> float:
+    return float("nan") if quantiles is None else quantiles[0]
+
+
+def _write(file: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write whole or not at all (temporary file, fsync, rename)."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    with open(partial, "wb") as handle:
+        np.savez(handle, **arrays)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(partial, file)
+
+
+def _read(folder: Path, seeds: list[int]) -> Iterator[Recorded]:
+    for seed in seeds:
+        with np.load(_file(folder, seed), allow_pickle=False) as arrays:
+            fields = {name: arrays[name] for name in arrays.files}
+        yield Recorded(seed=seed, **{**fields, "closed_s": float(fields["closed_s"])})
