@@ -249,7 +249,10 @@ class PolicyNode(LifecycleNode):
             q90=q90,
             entropy=np.nan if prediction.entropy is None else prediction.entropy,
             policy_version=self.version,
+            reward_hash=self._engine.reward_hash if self._engine else "",
         )
+        if prediction.features is not None:
+            reward.features.frombytes(prediction.features.astype(np.float32).tobytes())
         reward.header.stamp = stamp
         self._rewards.publish(reward)
         self._values.publish(Float32(data=prediction.reward))

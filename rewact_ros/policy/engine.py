@@ -55,6 +55,11 @@ class TorchEngine:
         self._device = torch.device(loaded.config.device)
         self._history = ObservationHistory[dict[str, torch.Tensor]](steps, 1 / (rate_hz or 1.0))
 
+    @property
+    def reward_hash(self) -> str:
+        """As ``LoadedPolicy.reward_hash``; the first time it reads all weights."""
+        return self._loaded.reward_hash
+
     def reset(self) -> None:
         """Forget past observations: an episode begins, or somebody else moved the robot."""
         self._history.reset()
