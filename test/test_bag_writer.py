@@ -36,6 +36,7 @@ from rewact_ros.data.mcap_scan import scan
 from rewact_ros.data.message_types import message_type
 from rewact_ros.data.recording import Recording, RecordingError, RecordingSettings
 from rewact_ros.data.recording_session import RecordingSession, RefusedError, SessionSettings
+from rewact_ros.data.sequence_gaps import SequenceGaps
 from rewact_ros.msg import EpisodeEvent, Reward
 
 START_NS = 1_700_000_000_000_000_000
@@ -414,6 +415,29 @@ def test_a_full_disk_ends_the_episode_with_the_rest_intact(tmp_path, limit):
         assert counts["received"] == sum(topic == name for topic, _, _ in found)
         assert counts["received"] + counts["dropped"] == 100
     assert not needs_recovery(folder)
+
+
+@pytest.mark.parametrize("publishers", [1, 2, 3])
+def test_gaps_of_several_publishers_add_up_to_what_is_missing(publishers):
+    draw = random.Random(publishers)
+    numbers = [draw.randrange(1, 1000) for _ in range(publishers)]
+    gaps, dropped, missing = SequenceGaps(), 0, 0
+    gaps.expect(publishers)
+    for i in range(2000):
+        who = i if i < publishers else draw.randrange(publishers)  # each is heard once at first
+        numbers[who] += 1
+        if i >= publishers and draw.random() < 0.1 and i < 1990:
+            dropped += 1
+        else:
+            missing += gaps.lost(numbers[who])
+    for number in numbers:  # what comes last shows the gap before it
+        missing += gaps.lost(number + 1)
+    assert missing == dropped
+
+
+def test_a_publisher_that_starts_again_loses_nothing():
+    gaps = SequenceGaps()
+    assert [gaps.lost(n) for n in (7, 8, 11, 1, 2, 4)] == [0, 0, 2, 0, 0, 1]
 
 
 # Episodes -----------------------------------------------------------------------------------

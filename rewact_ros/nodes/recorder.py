@@ -94,7 +94,8 @@ class RecorderNode(Node):
     def _poll(self) -> None:
         messages = self.topics.poll()
         for topic, n in self.topics.lost.items():
-            self.recording.lost(topic, n)
+            if n:
+                self.recording.lost(topic, n)
         self.topics.lost.clear()
         watched = [i for i, message in enumerate(messages) if message.topic in self._watched]
         done = 0

@@ -18,6 +18,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rewact_ros.data.bag_metadata import BagTopic
 from rewact_ros.data.bag_thread import RawMessage
 from rewact_ros.data.message_types import MessageType, message_type
+from rewact_ros.data.sequence_gaps import SequenceGaps
 
 # Messages that may wait in the middleware between two polls; also the most taken at once.
 DEPTH = 100
@@ -42,13 +43,12 @@ class _Polled(CallbackGroup):
 
 @dataclass
 class _Joined:
-    """One subscription. `single`: one publisher, whose sequence numbers show what was lost."""
+    """One subscription, and what the publishers' sequence numbers show to be lost."""
 
     subscription: Subscription
     type: type
     qos: QoSProfile
-    single: bool
-    sequence: int | None = None
+    gaps: SequenceGaps
 
 
 class RawTopics:
@@ -89,9 +89,9 @@ class RawTopics:
             qos = _matching(offers)
             joined = self._joined.get(name)
             if joined is not None and not _is_weaker(qos, joined.qos):
-                joined.single = len(offers) == 1
+                joined.gaps.expect(len(offers))
                 continue
-            if self._join(name, types[0], qos, len(offers) == 1):
+            if self._join(name, types[0], qos, len(offers)):
                 found.append((_bag_topic(name, types[0], offers), _latched(qos, offers)))
         return found
 
@@ -110,15 +110,13 @@ class RawTopics:
         return messages
 
     def _message(
-        self, name: str, joined: _Joined, data: bytes, info: dict[str, int], sim_ns: int
+        self, name: str, joined: _Joined, data: bytes, info: dict[str, int | None], sim_ns: int
     ) -> RawMessage:
-        sequence = info.get("publication_sequence_number", UNSUPPORTED)
-        if joined.single and sequence != UNSUPPORTED:
-            if joined.sequence is not None and sequence > joined.sequence + 1:
-                self.lost[name] += sequence - joined.sequence - 1
-            joined.sequence = sequence
+        sequence = info.get("publication_sequence_number")
+        if sequence is None or sequence == UNSUPPORTED:
+            sequence = 0
         else:
-            joined.sequence = None
+            self.lost[name] += joined.gaps.lost(sequence)
         if self._sim_time:
             log_ns = publish_ns = sim_ns
         else:
@@ -126,7 +124,7 @@ class RawTopics:
             publish_ns = info.get("source_timestamp") or log_ns
         return RawMessage(name, data, log_ns, publish_ns, sequence & 0xFFFFFFFF)
 
-    def _join(self, name: str, type_name: str, qos: QoSProfile, single: bool) -> bool:
+    def _join(self, name: str, type_name: str, qos: QoSProfile, publishers: int) -> bool:
         class_ = message_class(type_name)
         if class_ is None:
             self._refused.add(name)
@@ -147,7 +145,9 @@ class RawTopics:
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
             raw=True,
         )
-        self._joined[name] = _Joined(subscription, class_, qos, single)
+        gaps = SequenceGaps()
+        gaps.expect(publishers)
+        self._joined[name] = _Joined(subscription, class_, qos, gaps)
         return old is None
 
 
