@@ -116,10 +116,31 @@ def default_policy() -> str:
     return str(share_dir() / "models" / "vx300s_pick_place")
 
 
+PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+
+
 def transport_environment() -> dict[str, str]:
     """Environment that lets raw camera images through; a user's own profile stays in force."""
-    key = "FASTRTPS_DEFAULT_PROFILES_FILE"
-    return {} if key in os.environ else {key: str(share_dir() / "config" / "fastdds.xml")}
+    return {} if PROFILE in os.environ else {PROFILE: _profile("fastdds.xml")}
+
+
+def command_transport_environment() -> dict[str, str]:
+    """Environment that keeps what other processes do to shared memory from stopping a process.
+
+    For ``hil``, and for whoever measures it; a user's own profile stays in force.
+    """
+    if PROFILE in os.environ:
+        return {}
+    if os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper() != "LOCALHOST":
+        return {PROFILE: _profile("fastdds_hil.xml")}
+    return {
+        PROFILE: _profile("fastdds_hil_localhost.xml"),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",  # of the loopback interface
+    }
+
+
+def _profile(name: str) -> str:
+    return str(share_dir() / "config" / name)
 
 
 def processes(args: BringUp) -> list[Process]:
@@ -167,7 +188,8 @@ def processes(args: BringUp) -> list[Process]:
                 shield,
             )
         )
-    nodes.append(process("hil", {"contract": contract, "dry_run": args.dry_run}))
+    hil: dict[str, ParameterValue] = {"contract": contract, "dry_run": args.dry_run}
+    nodes.append(process("hil", hil, more_environment=command_transport_environment()))
     judging: dict[str, ParameterValue] = {"contract": contract}
     if args.dry_run:
         judging["reset_motion"] = False  # nothing can move to a reset pose

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rewact_ros.bringup import BringUp, processes
+from rewact_ros.bringup import BringUp, command_transport_environment, processes
 from rewact_ros.cli.domain import own_domain
 from rewact_ros.cli.rig import Rig
 from rewact_ros.cli.runner import Runner
@@ -62,9 +62,24 @@ def robot(
         rig.rate_factor = rate_factor
         wanted = [process for process in processes(args) if process.name in runs]
         runner = stack.enter_context(Runner(wanted, lambda line: None))
-        stack.enter_context(rig)
+        # What is measured must not be how long a stopped neighbour's lock keeps the rig waiting.
+        with _environment(command_transport_environment()):
+            stack.enter_context(rig)
         rig.look_after = runner.poll
         yield Robot(rig, runner, contract)
+
+
+@contextlib.contextmanager
+def _environment(changes: dict[str, str]) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key, None)
+            if value is not None:
+                os.environ[key] = value
 
 
 def _restore_domain(had: str | None) -> None:
