@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import rclpy
@@ -104,6 +105,13 @@ def test_the_reward_flows_while_disarmed_and_nothing_is_commanded(stack):
     assert all(0 <= r.value <= 1 for r in stack.rewards)
     stamps = [(r.header.stamp.sec, r.header.stamp.nanosec) for r in stack.rewards]
     assert len(set(stamps)) == len(stamps), "one observation gave two rewards"
+
+
+def test_a_stopped_neighbour_cannot_lock_shared_memory_that_hil_writes_to(stack):
+    def ports(name):
+        return "/dev/shm/fastrtps_port" in Path(f"/proc/{stack.runner.pid(name)}/maps").read_text()
+
+    assert ports("policy") and not ports("hil")
 
 
 def test_a_task_is_refused_while_disarmed(stack):
