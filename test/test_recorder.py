@@ -1,20 +1,25 @@
 """The recorder node beside real publishers: what it records, when, and what survives it."""
 
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import rclpy
+from builtin_interfaces.msg import Time
 from conftest import ROOT, VX300S
 from mcap.reader import make_reader
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState, Joy
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
@@ -286,6 +291,28 @@ def test_a_recorder_in_a_namespace_records_that_robot(graph, vx300s, tmp_path):
         stage.close()
 
 
+def test_with_sim_time_messages_are_logged_by_the_clock(stage):
+    node = stage.recorder(use_sim_time=True)
+    clock = stage.robot.create_publisher(Clock, "/clock", names.SENSOR_OUT)
+    now = {"s": 100}
+
+    def tick():
+        now["s"] += 1
+        clock.publish(Clock(clock=Time(sec=now["s"])))
+        return node.recording.received["/joint_states"] >= 20
+
+    stage.joined(node, "/joint_states", "/clock")
+    stage.until(lambda: tick() or node.get_clock().now().nanoseconds > 0)
+    assert stage.call("start").success
+    stage.until(tick)
+    assert stage.call("stop").success
+    (record,) = stage.end(node).values()
+    with Bag(stage.bags / record.episode_id) as bag:
+        times = [m.logged_ns for m in bag.messages(["/joint_states"])]
+    assert 100e9 < times[0] <= times[-1] <= now["s"] * 1e9
+    assert 100e9 < record.started_ns <= record.ended_ns <= now["s"] * 1e9
+
+
 def test_messages_lost_on_the_way_are_counted(stage):
     node = stage.recorder()
     stage.joined(node, "/joint_states")
@@ -370,3 +397,43 @@ def test_a_killed_recorder_costs_less_than_a_second_and_the_next_one_mends(stage
     assert killed_ns - max(times) < 1e9
     counts = [int(m.position[0]) for m in contents(folder, "/joint_states")]
     assert counts == [*range(counts[0], counts[-1] + 1)]
+
+
+def test_keys_of_a_terminal_record(stage):
+    command = [Path(sys.executable).parent / "rewact", "record", "--operator", "ada"]
+    command += ["--contract", VX300S, "--bags-dir", stage.bags]
+    terminal, inside = pty.openpty()
+    process = subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, cwd=ROOT)
+    shown = bytearray()
+
+    def status():
+        while select.select([terminal], [], [], 0)[0]:
+            shown.extend(os.read(terminal, 4096))
+        return stage.robot.status
+
+    def press(key, done):
+        """Type it again every few seconds, should discovery have lost the call."""
+        due_s = 0.0
+
+        def typed():
+            nonlocal due_s
+            if time.monotonic() >= due_s:
+                os.write(terminal, key)
+                due_s = time.monotonic() + 5.0
+            return status() is not None and done()
+
+        stage.until(typed, 30.0)
+
+    try:
+        stage.until(lambda: status() and "/joint_states" in stage.robot.status.topics, 60.0)
+        press(b"s", lambda: stage.robot.status.recording)
+        press(b"y", lambda: not stage.robot.status.recording)
+        press(b"q", lambda: process.poll() is not None)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+        os.close(inside)
+    assert b"recording 2" in shown
+    (record,) = stage.episodes().values()
+    assert (record.outcome, record.by) == ("success", "ada")

@@ -46,7 +46,7 @@ def info(folders: Folders) -> None:
             str(sum(n["received"] for n in counts)),
             ", ".join(f"{name} {n}" for name, n in dropped.items()) or "0",
         )
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 @bag.command()
