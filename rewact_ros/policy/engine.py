@@ -1,5 +1,10 @@
-"""Inference for the robot: NumPy observation in, action chunk and reward in contract units out."""
+"""Inference for the robot: NumPy observation in, action chunk and reward in contract units out.
 
+`Engine` is what every engine shares, `TorchEngine` the one whose results the others must reproduce;
+`load_engine` in `engines` chooses.
+"""
+
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +12,9 @@ import torch
 
 from .checkpoint import LoadedPolicy
 from .history import ObservationHistory
+from .modeling_rewact import Estimate
+
+Observation = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -29,15 +37,14 @@ class Prediction:
     features: np.ndarray | None = None
 
 
-class TorchEngine:
-    """Runs a loaded policy with PyTorch, eagerly."""
+class Engine(ABC):
+    """Checks observations, keeps the history, and reads what the network says."""
 
-    def __init__(self, loaded: LoadedPolicy, threads: int | None = 1, rate_hz: float | None = None):
+    def __init__(self, loaded: LoadedPolicy, rate_hz: float | None = None):
         """Take the policy.
 
         Args:
             loaded: the policy.
-            threads: torch's threads in this process (None: leave them).
             rate_hz: rate of the data it was trained on; needed by a policy with a history.
 
         Raises:
@@ -49,11 +56,13 @@ class TorchEngine:
                 f"{loaded.path}: n_obs_steps is {steps}: expected the rate of its observations, "
                 "rate_hz, got none"
             )
-        if threads is not None:
-            torch.set_num_threads(threads)
         self._loaded = loaded
-        self._device = torch.device(loaded.config.device)
-        self._history = ObservationHistory[dict[str, torch.Tensor]](steps, 1 / (rate_hz or 1.0))
+        self._history = ObservationHistory[Observation](steps, 1 / (rate_hz or 1.0))
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """What runs: engine, precision, device."""
 
     @property
     def reward_hash(self) -> str:
@@ -77,7 +86,7 @@ class TorchEngine:
         self.reset()
 
     @torch.inference_mode()
-    def infer(self, observation: dict[str, np.ndarray], stamp_s: float | None = None) -> Prediction:
+    def infer(self, observation: Observation, stamp_s: float | None = None) -> Prediction:
         """Predict from one observation.
 
         Args:
@@ -90,13 +99,20 @@ class TorchEngine:
             ValueError: an input has another shape or dtype, or a history lacks the time.
             FloatingPointError: the network's output is not finite.
         """
-        batch = self._to_batch(observation)
+        checked = self._checked(observation)
+        past = [checked]
         if self._loaded.config.n_obs_steps > 1:
             if stamp_s is None:
                 raise ValueError("stamp_s: expected the observation's time for a history, got None")
-            past = self._history.add(batch, stamp_s)
-            batch = {key: torch.stack([p[key] for p in past], dim=1) for key in batch}
-        estimate = self._loaded.predict(batch)
+            kept = {key: value.copy() for key, value in checked.items()}
+            past = self._history.add(kept, stamp_s)
+        return self._read(self._predict(past))
+
+    @abstractmethod
+    def _predict(self, past: list[Observation]) -> Estimate:
+        """Predict from n checked observations, oldest first; actions in contract units, B = 1."""
+
+    def _read(self, estimate: Estimate) -> Prediction:
         actions, reward = estimate.actions[0].float().numpy(), estimate.reward
         value = float(reward.value[0]) if reward else None
         if not np.isfinite(actions).all() or not np.isfinite(value or 0.0):
@@ -111,8 +127,9 @@ class TorchEngine:
         q10, q50, q90 = reward.quantiles[0].tolist()
         return Prediction(actions, value, (q10, q50, q90), float(reward.entropy[0]), features)
 
-    def _to_batch(self, observation: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-        batch = {}
+    def _checked(self, observation: Observation) -> Observation:
+        """The policy's inputs alone, contiguous, of the right shapes and dtypes."""
+        checked = {}
         for key, feature in self._loaded.config.input_features.items():
             if key not in observation:
                 raise KeyError(f"observation lacks {key}; it has {sorted(observation)}")
@@ -123,7 +140,46 @@ class TorchEngine:
                     f"{key}: expected shape {tuple(shape)}{' uint8' if is_image else ''}, "
                     f"got {value.shape} {value.dtype}"
                 )
-            tensor = torch.from_numpy(np.ascontiguousarray(value)).to(self._device)
-            tensor = tensor.permute(2, 0, 1).float() / 255 if is_image else tensor.float()
+            checked[key] = np.ascontiguousarray(value, np.uint8 if is_image else np.float32)
+        return checked
+
+
+class TorchEngine(Engine):
+    """Runs a loaded policy with PyTorch, eagerly, through LeRobot's processors: the reference."""
+
+    def __init__(self, loaded: LoadedPolicy, threads: int | None = 1, rate_hz: float | None = None):
+        """Take the policy.
+
+        Args:
+            loaded: the policy.
+            threads: torch's threads in this process (None: leave them).
+            rate_hz: see ``Engine``.
+
+        Raises:
+            ValueError: a history without a rate.
+        """
+        super().__init__(loaded, rate_hz)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._device = torch.device(loaded.config.device)
+
+    @property
+    def description(self) -> str:
+        """What runs."""
+        return f"torch fp32 on {self._device}"
+
+    def _predict(self, past: list[Observation]) -> Estimate:
+        batches = [self._to_batch(observation) for observation in past]
+        batch = batches[0]
+        if self._loaded.config.n_obs_steps > 1:
+            batch = {key: torch.stack([b[key] for b in batches], dim=1) for key in batch}
+        return self._loaded.predict(batch)
+
+    def _to_batch(self, observation: Observation) -> dict[str, torch.Tensor]:
+        batch = {}
+        for key, value in observation.items():
+            tensor = torch.from_numpy(value).to(self._device)
+            if key in self._loaded.config.image_features:
+                tensor = tensor.permute(2, 0, 1).float() / 255
             batch[key] = tensor.unsqueeze(0)
         return batch

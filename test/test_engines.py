@@ -1,0 +1,349 @@
+"""Every engine gives what torch gives, or torch serves and says why."""
+
+import dataclasses
+import importlib.util
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, SHARED_DATA
+from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
+from test_policy import ACTION, CAMERA, STATE, make_config
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from rewact_ros.policy import RewACTPolicy, make_rewact_pre_post_processors
+from rewact_ros.policy.checked_engine import REAL_OBSERVATIONS, TOLERANCES, CheckedEngine
+from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy, save_policy
+from rewact_ros.policy.engine import TorchEngine
+from rewact_ros.policy.engines import load_engine
+from rewact_ros.policy.export import export_file
+from rewact_ros.policy.runtimes import EngineError, ServedTorchEngine, openvino_computes
+
+RATE_HZ = 10.0
+WRIST = "observation.images.wrist"
+RUNTIMES = [
+    pytest.param(name, marks=pytest.mark.skipif(not importlib.util.find_spec(name), reason=name))
+    for name in ("onnxruntime", "openvino")
+]
+MEAN_STD, MIN_MAX = NormalizationMode.MEAN_STD, NormalizationMode.MIN_MAX
+POLICIES = {
+    "sigmoid": {},
+    "distributional": {"reward_head": "distributional", "num_value_bins": 11},
+    "no reward": {"reward_head": "none", "use_vae": True},
+    "history": {"n_obs_steps": 3, "reward_head": "distributional"},
+    "parts": {"action_parts": {"arm": 2, "hand": 1}, "state_skip": True, "n_decoder_layers": 2},
+    "resized": {"image_size": (16, 24), "pre_norm": True, "n_encoder_layers": 2},
+    "no encoder": {"n_encoder_layers": 0, "feedforward_activation": "gelu"},
+    "resnet": {
+        "reward_head": "distributional",
+        "vision_backbone": "resnet18",
+        "image_size": (40, 40),
+        "normalization_mapping": {"VISUAL": MEAN_STD, "STATE": MIN_MAX, "ACTION": MIN_MAX},
+    },
+}
+
+
+def save(folder, wrist: tuple[int, int] = (32, 32), seed: int = 0, **settings):
+    """A checkpoint of two cameras with weights, statistics and batch normalisation at random."""
+    config = make_config(**settings)
+    config.input_features[WRIST] = PolicyFeature(FeatureType.VISUAL, (3, *wrist))
+    torch.manual_seed(seed)
+    policy = RewACTPolicy(config).eval()
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+        for module in policy.modules():
+            if isinstance(module, FrozenBatchNorm2d):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.8, 1.2)
+                module.weight.uniform_(0.5, 0.9)
+    stats = {}
+    for key, feature in {**config.input_features, **config.output_features}.items():
+        shape = (3, 1, 1) if feature.type is FeatureType.VISUAL else feature.shape
+        mean, std = torch.rand(shape), 0.2 + torch.rand(shape)
+        stats[key] = {"mean": mean, "std": std, "min": mean - std, "max": mean + std}
+    processors = make_rewact_pre_post_processors(config, stats)
+    save_policy(folder, policy, *processors)
+    return folder
+
+
+def observations(loaded: LoadedPolicy, count: int) -> list[dict[str, np.ndarray]]:
+    """Noise of the right shapes."""
+    rng = np.random.default_rng(0)
+    return [
+        {
+            key: rng.integers(0, 256, (*ft.shape[1:], 3), dtype=np.uint8)
+            if key in loaded.config.image_features
+            else rng.normal(size=ft.shape).astype(np.float32)
+            for key, ft in loaded.config.input_features.items()
+        }
+        for _ in range(count)
+    ]
+
+
+def infer_all(engine, frames: list[dict[str, np.ndarray]]) -> list:
+    engine.reset()
+    return [engine.infer(frame, k / RATE_HZ) for k, frame in enumerate(frames)]
+
+
+def assert_close(predictions, expected, atol: float) -> None:
+    for ours, theirs in zip(predictions, expected, strict=True):
+        for field in dataclasses.fields(theirs):
+            got, want = getattr(ours, field.name), getattr(theirs, field.name)
+            assert (got is None) == (want is None), field.name
+            if want is not None:
+                np.testing.assert_allclose(got, want, atol=atol, rtol=0, err_msg=field.name)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Gives a checkpoint by its name: one of POLICIES, or a folder; it is made once."""
+    made = {}
+    root = tmp_path_factory.mktemp("checkpoints")
+
+    def get(name):
+        if name not in made and name in POLICIES:
+            settings = POLICIES[name]
+            wrist = (32, 32) if settings.get("image_size") else (24, 40)
+            made[name] = load_policy(save(root / name, wrist, **settings), "cpu")
+        elif name not in made:
+            skip = shutil.ignore_patterns("export")
+            made[name] = load_policy(shutil.copytree(name, root / name.name, ignore=skip), "cpu")
+        return made[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_served_network_gives_what_policy_and_processors_give(name, checkpoint):
+    loaded = checkpoint(name)
+    frames = observations(loaded, 4)
+    served = ServedTorchEngine(loaded, "fp32", None, RATE_HZ)
+    # A pixel that lies half-way between two levels may be rounded to the other one.
+    atol = 1e-2 if loaded.config.image_size else 1e-5
+    expected = infer_all(TorchEngine(loaded, None, RATE_HZ), frames)
+    assert_close(infer_all(served, frames), expected, atol)
+
+
+@pytest.mark.parametrize("engine", RUNTIMES)
+@pytest.mark.parametrize("name", ["history", "no reward", "parts", "resnet"])
+def test_an_exported_engine_serves_once_it_has_agreed_on_real_observations(
+    engine, name, checkpoint
+):
+    loaded = checkpoint(name)
+    checked = load_engine(loaded, engine, threads=1, rate_hz=RATE_HZ)
+    checked.warm_up(runs=1)
+    frames = observations(loaded, REAL_OBSERVATIONS + 2)
+    expected = infer_all(TorchEngine(loaded, None, RATE_HZ), frames)
+    predictions = infer_all(checked, frames)
+    # While it is being checked, what is given out is torch's, bit for bit.
+    np.testing.assert_array_equal(predictions[0].actions, expected[0].actions)
+    assert not checked.fell_back and engine in checked.description
+    assert "within actions" in checked.description
+    assert_close(predictions, expected, 2e-3)
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    """Frames of the simulated arm on its way to the cube."""
+    from rewact_ros.learning.rollout import observe
+    from rewact_ros.sim.expert import Expert
+    from rewact_ros.sim.pick_place import PickPlaceSim
+
+    frames = []
+    sim = PickPlaceSim()
+    try:
+        sim.reset(100_000)
+        expert = Expert(sim)
+        expert.plan()
+        for step in range(REAL_OBSERVATIONS + 3):
+            frames.append({k: v.copy() for k, v in observe(sim).items()})
+            sim.set_command(expert.command(0.4 * step))
+            sim.advance(0.4)
+    finally:
+        sim.close()
+    return frames
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision"),
+    [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("torch", "bf16")],
+)
+def test_the_shipped_policy_is_served_within_the_stated_tolerance(
+    engine, precision, simulated, checkpoint
+):
+    if engine != "torch":
+        pytest.importorskip(engine)
+    if engine == "openvino" and not openvino_computes(precision):
+        pytest.skip(f"no fast {precision} on this CPU")
+    loaded = checkpoint(ROOT / "models" / "vx300s_pick_place")
+    assert_served(loaded, engine, precision, simulated)
+
+
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_two_large_cameras_are_served_within_the_stated_tolerance(engine, tmp_path):
+    config = make_config(image_size=(120, 160), chunk_size=100, n_action_steps=100)
+    for camera in (CAMERA, WRIST):
+        config.input_features[camera] = PolicyFeature(FeatureType.VISUAL, (3, 480, 640))
+    torch.manual_seed(0)
+    policy = RewACTPolicy(config).eval()
+    state, action = torch.arange(5.0), torch.arange(3.0)
+    stats = {key: {"mean": x, "std": 1 + x} for key, x in ((STATE, state), (ACTION, action))}
+    save_policy(tmp_path / "policy", policy, *make_rewact_pre_post_processors(config, stats))
+    loaded = load_policy(tmp_path / "policy", "cpu")
+    assert_served(loaded, engine, "fp32", observations(loaded, REAL_OBSERVATIONS + 1))
+
+
+@pytest.mark.skipif(not (SHARED_DATA / "upstream_rewact_ckpt").exists(), reason="not here")
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_a_public_checkpoint_is_served_within_the_stated_tolerance(engine, checkpoint):
+    loaded = checkpoint(SHARED_DATA / "upstream_rewact_ckpt")
+    assert_served(loaded, engine, "fp32", observations(loaded, REAL_OBSERVATIONS + 1))
+
+
+def assert_served(loaded, engine, precision, frames) -> None:
+    checked = load_engine(loaded, engine, precision)
+    assert isinstance(checked, CheckedEngine)
+    checked.warm_up(runs=1)
+    got = infer_all(checked, frames)[-1]
+    assert not checked.fell_back, checked.description
+    expected, allowed = TorchEngine(loaded).infer(frames[-1]), TOLERANCES[precision]
+    scale = loaded.postprocessor(torch.ones(1, got.actions.shape[1]))
+    scale = (scale - loaded.postprocessor(torch.zeros_like(scale)))[0].numpy()
+    assert np.abs((got.actions - expected.actions) / scale).max() <= allowed.actions
+    assert abs(got.reward - expected.reward) <= allowed.reward
+    size = np.sqrt(np.square(expected.features).mean())
+    assert np.abs(got.features - expected.features).max() <= allowed.features * size
+
+
+@pytest.fixture
+def policy(tmp_path):
+    pytest.importorskip("onnxruntime")
+    return load_policy(save(tmp_path / "policy"), "cpu")
+
+
+def serve(loaded) -> tuple[CheckedEngine, list[str]]:
+    """The ONNX Runtime engine after its warm-up, and what it reported."""
+    reports: list[str] = []
+    engine = load_engine(loaded, "onnxruntime", rate_hz=RATE_HZ, report=reports.append)
+    engine.warm_up()
+    return engine, reports
+
+
+def assert_torch_serves(engine, loaded) -> None:
+    frames = observations(loaded, 3)
+    for ours, theirs in zip(
+        infer_all(engine, frames), infer_all(TorchEngine(loaded), frames), strict=True
+    ):
+        np.testing.assert_array_equal(ours.actions, theirs.actions)
+        assert ours.reward == theirs.reward
+
+
+def test_an_export_is_made_once_and_kept_beside_the_checkpoint(policy):
+    serve(policy)
+    made = export_file(policy).stat().st_mtime_ns
+    assert [file.name for file in (policy.path / "export").iterdir()] == [export_file(policy).name]
+    serve(policy)
+    assert export_file(policy).stat().st_mtime_ns == made
+
+
+def test_other_weights_settings_or_statistics_have_exports_of_their_own(policy, tmp_path):
+    statistics = "policy_preprocessor_step_3_normalizer_processor.safetensors"
+    other = save(tmp_path / "other", seed=1, reward_loss_weight=3.0)
+    names = {export_file(policy).name}
+    for file in ("model.safetensors", "config.json", statistics):
+        folder = shutil.copytree(policy.path, tmp_path / file)
+        shutil.copy(other / file, folder)
+        names.add(export_file(load_policy(folder, "cpu")).name)
+    assert len(names) == 4
+
+
+def test_a_folder_that_cannot_be_written_costs_only_time(policy):
+    (policy.path / "export").write_text("not a folder")
+    engine, reports = serve(policy)
+    assert not engine.fell_back and not reports
+
+
+def test_an_export_that_disagrees_is_dropped_and_torch_serves(policy, tmp_path):
+    other = load_policy(save(tmp_path / "other", seed=1), "cpu")
+    serve(other)
+    serve(policy)
+    shutil.copy(export_file(other), export_file(policy))
+    engine, reports = serve(policy)
+    assert engine.fell_back and len(reports) == 1
+    assert "torch fp32 on cpu (instead of onnxruntime" in reports[0]
+    assert "differs from torch by actions" in engine.description
+    assert_torch_serves(engine, policy)
+    assert not export_file(policy).exists()
+    assert not serve(policy)[0].fell_back
+
+
+def test_an_export_that_does_not_load_is_dropped_and_torch_serves(policy):
+    serve(policy)
+    export_file(policy).write_bytes(b"cut off")
+    engine, reports = serve(policy)
+    assert isinstance(engine, TorchEngine)
+    assert "instead of onnxruntime fp32: " in reports[0]
+    assert_torch_serves(engine, policy)
+    assert not serve(policy)[1]
+
+
+def test_an_engine_that_fails_in_service_is_replaced_within_the_same_inference(policy):
+    engine, reports = serve(policy)
+    frames = observations(policy, REAL_OBSERVATIONS)
+    infer_all(engine, frames)
+    engine._fast._session = None
+    prediction = engine.infer(frames[0])
+    assert engine.fell_back and len(reports) == 1
+    expected = TorchEngine(policy).infer(frames[0])
+    np.testing.assert_array_equal(prediction.actions, expected.actions)
+
+
+def test_processors_that_cannot_be_served_are_named_and_torch_serves(tmp_path):
+    pytest.importorskip("onnxruntime")
+    loaded = load_policy(save(tmp_path / "policy"), "cpu")
+    loaded.preprocessor.steps[0].rename_map = {STATE: "observation.posture"}
+    reports: list[str] = []
+    engine = load_engine(loaded, "onnxruntime", report=reports.append)
+    assert isinstance(engine, TorchEngine)
+    assert "preprocessor: renames or drops observation.state" in reports[0]
+
+
+def test_auto_takes_the_fastest_engine_that_is_installed(policy):
+    pytest.importorskip("openvino")
+    engine = load_engine(policy, "auto")
+    engine.warm_up()
+    assert "openvino" in engine.description
+    assert isinstance(load_engine(policy, "torch"), TorchEngine)
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "message"),
+    [
+        ("tensorrt", "fp32", "engine: expected one of auto, torch"),
+        ("torch", "int8", "precision: expected one of fp32, bf16, fp16, got 'int8'"),
+        ("torch", "fp16", "torch has no fast float16 on a CPU"),
+        ("onnxruntime", "bf16", "onnxruntime computes in fp32"),
+    ],
+)
+def test_what_no_machine_like_this_can_run_is_refused(policy, engine, precision, message):
+    with pytest.raises(EngineError, match=message):
+        load_engine(policy, engine, precision)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_cuda_graph_without_a_gpu_is_refused(policy):
+    with pytest.raises(EngineError, match="expected a CUDA device, found none"):
+        load_engine(policy, "torch_cuda_graph", "fp16")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("name", ["sigmoid", "history", "resnet"])
+def test_a_cuda_graph_serves_within_the_stated_tolerance(name, precision, checkpoint):
+    loaded = load_policy(checkpoint(name).path, "cuda")
+    engine = load_engine(loaded, "torch_cuda_graph", precision, rate_hz=RATE_HZ)
+    engine.warm_up()
+    infer_all(engine, observations(loaded, REAL_OBSERVATIONS + 3))
+    assert not engine.fell_back, engine.description
