@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import draccus
 import torch
 from lerobot.configs import PreTrainedConfig
 from lerobot.policies.factory import make_pre_post_processors
@@ -239,10 +240,8 @@ def _load_config(file: Path, raw: dict[str, Any], device: str) -> RewACTConfig:
             f"{file}: type: expected rewact, got {kind}; give a RewACT checkpoint"
         )
     try:
-        # LeRobot reads configurations from folders only.
-        with tempfile.TemporaryDirectory() as folder:
-            Path(folder, CONFIG).write_text(json.dumps(raw))
-            config = PreTrainedConfig.from_pretrained(folder, cli_overrides=[f"--device={device}"])
+        # Not PreTrainedConfig.from_pretrained: it leaves a temporary file behind at every load.
+        config = draccus.decode(PreTrainedConfig, {**raw, "device": device})
     except Exception as error:  # draccus raises its own families of errors
         raise CheckpointError(f"{file}: {' '.join(str(error).split())}") from error
     config.pretrained_backbone_weights = None
