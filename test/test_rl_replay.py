@@ -200,6 +200,7 @@ def test_kill_9_while_writing_loses_nothing_that_was_appended(tmp_path: Path):
     written = [t for number in range(4) for t in episode(number, "pppphhhp", 3)]
     child = os.fork()
     if not child:
+        signal.alarm(100)  # a child that hangs must not outlive the test
         journal = Journal(tmp_path)
         for transition in written:
             journal.append(transition)
@@ -220,6 +221,7 @@ def test_a_full_disk_is_named_and_what_was_there_stays_whole(tmp_path: Path):
     written = episode(0, "pppphhhp", 3)
     child = os.fork()
     if not child:
+        signal.alarm(100)  # a child that hangs must not outlive the test
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         journal = Journal(tmp_path)
         journal.append(written[0])

@@ -1,0 +1,273 @@
+"""Actor, critic and temperature: what they want, and which action wins."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .act_sac import ActActor
+from .base import Base
+from .critics import ActionView, CriticEnsemble, ObservationEncoder
+from .residual import SmallActor, base_plan
+from .settings import LearnError, RLSettings
+from .squash import ActionMap
+from .transitions import CANDIDATES
+
+Observed = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do next.
+
+    Attributes:
+        chunk: (steps, A) commands, contract units.
+        value: mean of what the critics expect of it.
+        choice: ``base``, ``sample`` (another chunk of the base) or ``actor``.
+    """
+
+    chunk: Tensor
+    value: float
+    choice: str
+
+
+class Agent(nn.Module):
+    """All that is learned; the base policy is frozen and lives outside.
+
+    Args:
+        settings: algorithm and sizes.
+        base: scales, limits, and the weights that an ACT actor begins with.
+    """
+
+    def __init__(self, settings: RLSettings, base: Base) -> None:
+        super().__init__()
+        self.settings = settings
+        residual = settings.algorithm == "residual"
+        self.action_map = ActionMap(
+            base.low, base.high, base.bounds(settings) if residual else None
+        )
+        self.view = ActionView(base.action_mean, base.action_std, settings.steps)
+        self.encoder = self._encoder(base)
+        self.critic = CriticEnsemble(self.encoder.dim + self.view.dim, settings)
+        self.target_encoder = self._encoder(base)
+        self.target_critic = CriticEnsemble(self.encoder.dim + self.view.dim, settings)
+        self.target_encoder.load_state_dict(self.encoder.state_dict())
+        self.target_critic.load_state_dict(self.critic.state_dict())
+        self.target_encoder.requires_grad_(False)
+        self.target_critic.requires_grad_(False)
+        self.actor: nn.Module | None = None
+        if settings.use_act_actor:
+            self.actor = ActActor(settings, base, self.action_map)
+        elif settings.has_actor:
+            self.actor = SmallActor(settings, self.encoder.dim, self.view, self.action_map)
+        self.log_temperature = nn.Parameter(torch.tensor(settings.temperature_init).log())
+        self.target_entropy = settings.entropy_goal(self.action_map.dimensions)
+
+    @property
+    def temperature(self) -> Tensor:
+        """Weight of the entropy, without a gradient."""
+        return self.log_temperature.detach().exp()
+
+    # -- training ----------------------------------------------------------------------------
+
+    def forward(self, batch: dict, model: str = "critic") -> dict[str, Tensor]:
+        """The loss of one part, in the manner of LeRobot's policies for reinforcement learning.
+
+        Args:
+            batch: ``state`` and, for the critic, ``next_state``: observations as the replay keeps
+                them, each (B, history, ...) or (B, ...); and per part
+
+                - ``critic``: ``action`` (B, steps, A) or (B, A) executed, ``reward`` (B,), and
+                  either ``discount`` (B,) or ``done`` (B,) for windows of ``n_step`` steps;
+                  ``length`` (B,) if a takeover cut some short.
+                - ``actor``: to imitate, ``expert_action`` (B, A) of the next step or
+                  ``expert_action_sequences`` (B, k, A), with ``expert_mask`` (B, k) of those that
+                  count; ``training_step`` for the weight of imitation (0).
+                - ``temperature``: nothing more.
+            model: ``critic``, ``actor`` or ``temperature``.
+
+        Returns:
+            ``loss_<model>`` and figures to log.
+
+        Raises:
+            LearnError: no such part, or no actor in this algorithm.
+        """
+        losses = {
+            "critic": self._critic_loss,
+            "actor": self._actor_loss,
+            "temperature": self._temperature_loss,
+        }
+        if model not in losses:
+            raise LearnError(f"model: expected one of {', '.join(losses)}, got {model!r}")
+        if model != "critic" and self.actor is None:
+            raise LearnError(f"model {model}: {self.settings.algorithm} has a critic only")
+        return losses[model](batch)
+
+    def _critic_loss(self, batch: dict) -> dict[str, Tensor]:
+        state = _with_history(batch["state"])
+        action = batch["action"]
+        action = action.unsqueeze(1) if action.dim() == 2 else action
+        reward = batch["reward"].reshape(-1)
+        discount = batch.get("discount")
+        if discount is None:
+            gone = batch["done"].reshape(-1).float()
+            discount = (1 - gone) * self.settings.discount**self.settings.n_step
+        length = batch.get("length", torch.ones_like(reward))
+        with torch.no_grad():
+            target = reward + discount * self._next_value(_with_history(batch["next_state"]))
+        features = self.encoder(state, augment=True)[:, -1]
+        values = self.critic(features, self.view(action, base_plan(state), length))
+        loss = (values - target).square().mean(1).sum()
+        return {
+            "loss_critic": loss,
+            "q": values.detach().mean(),
+            "q_spread": values.detach().std(0, correction=0).mean(),
+            "target": target.mean(),
+        }
+
+    def _next_value(self, state: Observed) -> Tensor:
+        """(B,) value of the best candidate, as the slow critics' pessimistic subset sees it."""
+        features = self.target_encoder(state, augment=True)
+        chunks, log_prob = self._candidates(state, features)
+        values = self.target_critic.pessimistic(
+            self._values(self.target_critic, features[:, -1], chunks, base_plan(state))
+        )
+        if self.settings.use_backup_entropy and log_prob is not None:
+            values[:, -1] -= self.temperature * log_prob
+        return values.max(1).values
+
+    def _candidates(
+        self, state: Observed, features: Tensor, noise: Tensor | None = None, mode: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """What competes (B, N, steps, A): the base's chunks, the actor's last; its log-prob (B,).
+
+        Without ``base_candidate`` the actor stands alone.
+        """
+        base = state[CANDIDATES][:, -1]
+        if self.actor is None:
+            return base, None
+        distribution = self.actor(state, features.detach())
+        unit, log_prob = distribution.sample(noise)
+        unit = distribution.mode if mode else unit
+        own = self.action_map.command(unit, base_plan(state)).unsqueeze(1)
+        if not self.settings.base_candidate:
+            return own, log_prob
+        return torch.cat([base, own], 1), log_prob
+
+    def _values(
+        self, critic: CriticEnsemble, features: Tensor, chunks: Tensor, plan: Tensor
+    ) -> Tensor:
+        """Values (M, B, N) of whole chunks (B, N, steps, A)."""
+        count = chunks.shape[1]
+        plans = plan.unsqueeze(1).expand(-1, count, -1, -1)
+        seen = self.view(chunks, plans, chunks.new_ones(chunks.shape[:2]))
+        return critic(features.unsqueeze(1).expand(-1, count, -1), seen)
+
+    def _actor_loss(self, batch: dict) -> dict[str, Tensor]:
+        state = _with_history(batch["state"])
+        features = self.encoder(state, augment=True).detach()
+        distribution = self.actor(state, features)
+        unit, log_prob = distribution.sample()
+        plan = base_plan(state)
+        command = self.action_map.command(unit, plan).unsqueeze(1)
+        value = self._values(self.critic, features[:, -1], command, plan).mean(0).squeeze(1)
+        imitation = self._imitation(batch, distribution.mode, plan)
+        weight = self.settings.bc_weight(int(batch.get("training_step", 0)))
+        loss = (self.temperature * log_prob - value).mean() + weight * imitation
+        return {
+            "loss_actor": loss,
+            "entropy": -log_prob.detach().mean(),
+            "actor_q": value.detach().mean(),
+            "bc_loss": imitation.detach(),
+            "bc_weight": torch.tensor(weight),
+        }
+
+    def _imitation(self, batch: dict, mode: Tensor, plan: Tensor) -> Tensor:
+        """Mean squared distance of the squashed mean from the expert's unit actions.
+
+        It is measured in the bound of a correction; in the base's standard deviation where the
+        range is wider, since a tenth of a radian would be nothing beside a joint's whole range.
+        """
+        if "expert_action_sequences" in batch:
+            expert = batch["expert_action_sequences"]
+        elif "expert_action" in batch:
+            expert = batch["expert_action"].unsqueeze(1)
+        else:
+            return mode.new_zeros(())
+        steps = min(expert.shape[1], mode.shape[1])
+        wanted = self.action_map.unit(expert[:, :steps], plan[:, :steps])
+        bound = self.action_map.bound
+        scale = (bound / bound.minimum(self.view.std))[self.action_map.active]
+        error = ((mode[:, :steps] - wanted) * scale).square().mean(-1)
+        mask = batch.get("expert_mask")
+        mask = torch.ones_like(error) if mask is None else mask[:, :steps].to(error)
+        return (error * mask).sum() / mask.sum().clamp_min(1)
+
+    def _temperature_loss(self, batch: dict) -> dict[str, Tensor]:
+        state = _with_history(batch["state"])
+        with torch.no_grad():
+            features = self.encoder(state)
+            _, log_prob = self.actor(state, features).sample()
+        loss = -(self.log_temperature.exp() * (log_prob + self.target_entropy)).mean()
+        return {"loss_temperature": loss, "temperature": self.temperature}
+
+    @torch.no_grad()
+    def update_target(self) -> None:
+        """Let the slow copies follow."""
+        share = self.settings.critic_target_update_weight
+        for slow, fast in ((self.target_encoder, self.encoder), (self.target_critic, self.critic)):
+            for old, new in zip(slow.parameters(), fast.parameters(), strict=True):
+                old.lerp_(new, share)
+
+    # -- acting ------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def decide(
+        self, observation: Observed, generator: torch.Generator, explore: bool, base_only: bool
+    ) -> Decision:
+        """Choose a chunk.
+
+        Another candidate beats the base's plan if its advantage over it, averaged over the
+        ensemble, exceeds ``advantage_gate`` standard deviations of the ensemble's opinions.
+
+        Args:
+            observation: of the replay, with a batch of one: (1, history, ...).
+            generator: of exploration.
+            explore: sample from the actor; sometimes act by it whatever the critics say.
+            base_only: the base acts; the critics only say what they expect of it.
+        """
+        self.eval()
+        features = self.encoder(observation)
+        plan = base_plan(observation)
+        shape = (1, self.settings.steps, self.action_map.dimensions)
+        noise = torch.randn(shape, generator=generator).to(plan)
+        curious = torch.rand((), generator=generator).item() < self.settings.exploration
+        pick = torch.rand((), generator=generator).item()
+        chunks, _ = self._candidates(observation, features, noise, mode=not explore)
+        if self.actor is not None and not self.settings.base_candidate:
+            chunks = torch.cat([plan.unsqueeze(1), chunks], 1)
+        values = self._values(self.critic, features[:, -1], chunks, plan)[:, 0]  # (M, N)
+        advantage = values - values[:, :1]
+        score = advantage.mean(0) - self.settings.advantage_gate * advantage.std(0, correction=0)
+        others = len(score) - 1
+        if base_only or not others:
+            index = 0
+        elif self.actor is not None and not self.settings.base_candidate:
+            index = others
+        elif explore and curious:
+            index = 1 + int(pick * others)
+        else:
+            index = int(score.argmax())
+        last = self.actor is not None and index == others
+        choice = "base" if index == 0 else "actor" if last else "sample"
+        return Decision(chunks[0, index], float(values[:, index].mean()), choice)
+
+    def _encoder(self, base: Base) -> ObservationEncoder:
+        return ObservationEncoder(self.settings, len(base.cameras), base.state_mean, base.state_std)
+
+
+def _with_history(observation: Observed) -> Observed:
+    """Add the axis of a history of one where it is missing."""
+    if observation[CANDIDATES].dim() == 5:
+        return observation
+    return {name: value.unsqueeze(1) for name, value in observation.items()}

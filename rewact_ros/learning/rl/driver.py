@@ -1,0 +1,178 @@
+"""Base policy and agent at work: raw observations in, commands out, one robot step at a time."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rewact_ros.contract.frames import NANO
+from rewact_ros.control.chunks import Chunk, ChunkQueue
+from rewact_ros.policy.engine import Prediction, TorchEngine
+from rewact_ros.policy.images import resize_images
+from rewact_ros.supervision.signals import PolicySample
+
+from .agent import Agent
+from .base import Base
+from .q_chunking import BaseCandidates
+from .settings import RLSettings
+from .transitions import CANDIDATES, IMAGES, PROGRESS, STATE, Observation
+
+_SEED_STRIDE = 1_000_003
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One observation.
+
+    Attributes:
+        observation: as the replay keeps it.
+        sample: as the monitor judges it.
+    """
+
+    observation: Observation
+    sample: PolicySample
+
+
+@dataclass(frozen=True)
+class Act:
+    """A command of the policy.
+
+    Attributes:
+        target: (A,) to be in force at the end of this robot step.
+        value: what the critics expect of the decision; NaN while one is being carried out.
+        decided: whether a decision was made just now.
+        choice: of the decision in force: ``base``, ``sample`` or ``actor``.
+    """
+
+    target: np.ndarray
+    value: float
+    decided: bool
+    choice: str
+
+
+class Driver:
+    """Sees and acts for an episode after another.
+
+    The base's plan for the next steps is what the robot side would make of its chunks: the
+    overlapping ones are ensembled over time.
+
+    Args:
+        settings: of the run.
+        base: the frozen policy.
+        agent: who decides; None: nobody, only observations are wanted.
+    """
+
+    def __init__(self, settings: RLSettings, base: Base, agent: Agent | None) -> None:
+        self._settings, self._base, self._agent = settings, base, agent
+        self._engine = TorchEngine(base.loaded, threads=None, rate_hz=base.contract.rate_hz)
+        bounds = base.bounds(settings).numpy()
+        scale = np.where(bounds > 0, base.action_std.numpy(), 0.0)
+        self._candidates = BaseCandidates(
+            base.loaded, settings.candidates, settings.candidate_noise, scale
+        )
+        self._generator = torch.Generator()
+        self.begin(0)
+
+    def begin(self, number: int) -> None:
+        """A new episode; its draws derive from the run's seed and its number alone."""
+        seed = self._settings.seed
+        self._rng = np.random.default_rng([seed, number])
+        self._generator.manual_seed(seed * _SEED_STRIDE + number)
+        self.release()
+
+    def release(self) -> None:
+        """Forget plans and past: somebody else moved the robot."""
+        self._engine.reset()
+        self._queue = ChunkQueue(
+            len(self._base.action_mean), max_age_s=self._base.contract.max_chunk_age_s
+        )
+        self._past: deque[Observation] = deque(maxlen=self._settings.history)
+        self._chunk: np.ndarray | None = None
+        self._index, self._choice = 0, ""
+
+    def observe(self, raw: dict[str, np.ndarray], time_s: float) -> Seen:
+        """Take an observation.
+
+        Args:
+            raw: as the policy takes it: state (S,) float32, cameras (H, W, 3) uint8.
+            time_s: later than that of the last one.
+        """
+        prediction = self._engine.infer(raw, time_s)
+        plan = self._plan(prediction, time_s)
+        batch = self._batch(raw) if self._base.loaded.config.use_vae else None
+        observation = {
+            STATE: raw[STATE].astype(np.float32),
+            CANDIDATES: self._candidates.around(plan, batch, self._rng),
+            PROGRESS: np.asarray(prediction.reward, np.float32),
+        }
+        if self._base.cameras:
+            images = [_resized(raw[camera], self._base.image_size) for camera in self._base.cameras]
+            observation[IMAGES] = np.stack(images)
+        self._past.append(observation)
+        quantiles = prediction.quantiles
+        sample = PolicySample(
+            time_s,
+            prediction.reward,
+            quantiles[0] if quantiles else None,
+            prediction.entropy,
+            prediction.features,
+        )
+        return Seen(observation, sample)
+
+    def act(self, explore: bool, base_only: bool) -> Act:
+        """The command for the step that begins with the last observation.
+
+        Raises:
+            RuntimeError: no agent, or no observation yet.
+        """
+        if self._agent is None or not self._past:
+            raise RuntimeError("the driver has no agent or has seen nothing: it cannot act")
+        value = float("nan")
+        decided = self._chunk is None or self._index >= len(self._chunk)
+        if decided:
+            decision = self._agent.decide(self._tensors(), self._generator, explore, base_only)
+            self._chunk, self._index = decision.chunk.cpu().numpy().astype(np.float64), 0
+            value, self._choice = decision.value, decision.choice
+        target = self._chunk[self._index]
+        self._index += 1
+        return Act(target, value, decided, self._choice)
+
+    def _plan(self, prediction: Prediction, time_s: float) -> np.ndarray:
+        """(steps, A): the base's commands at the end of each of the next steps."""
+        step_s = self._base.contract.dt_s
+        now_ns = round(time_s * NANO)
+        actions = prediction.actions.astype(np.float64)
+        self._queue.add(Chunk(now_ns, 0, actions, step_s), now_ns)
+        plan = []
+        for k in range(1, self._settings.steps + 1):
+            planned = self._queue.sample(now_ns + round(k * step_s * NANO))
+            plan.append(actions[k] if planned is None else planned)
+        return np.stack(plan)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The newest observations (1, history, ...); the first stands in for those before it."""
+        missing = self._settings.history - len(self._past)
+        past = [self._past[0]] * missing + list(self._past)
+        device = self._agent.log_temperature.device
+        return {
+            name: torch.from_numpy(np.stack([p[name] for p in past]))[None].to(device)
+            for name in past[0]
+        }
+
+    def _batch(self, raw: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        batch = {STATE: torch.from_numpy(raw[STATE].astype(np.float32))[None]}
+        for camera in self._base.cameras:
+            image = torch.from_numpy(np.ascontiguousarray(raw[camera]))
+            batch[camera] = image.permute(2, 0, 1)[None].float() / 255
+        return batch
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 to (height, width, 3) uint8."""
+    if image.shape[:2] == size:
+        return image.copy()
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+    resized = resize_images(pixels, size, round_to_8_bits=True)[0] * 255
+    return resized.round().to(torch.uint8).permute(1, 2, 0).numpy()
