@@ -13,6 +13,7 @@ from rewact_ros.cli.export import export
 from rewact_ros.cli.finetune import finetune
 from rewact_ros.cli.label import label
 from rewact_ros.cli.label_frames import label_frames
+from rewact_ros.cli.learn import learn
 from rewact_ros.cli.params import params
 from rewact_ros.cli.record import record
 from rewact_ros.cli.replay import replay
@@ -37,5 +38,5 @@ for command in (label_frames, train_classifier, calibrate):
 app.command()(record)
 app.add_typer(bag, name="bag")
 app.command()(export)
-for command in (finetune, swap):
+for command in (finetune, swap, learn):
     app.command()(command)

@@ -1,0 +1,124 @@
+"""Demonstrations of a LeRobotDataset as transitions, through the same eyes as the robot's own."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from rewact_ros.contract import check_signature, signature_of_dataset
+from rewact_ros.learning.demonstrations import Demonstrations, load_demonstrations
+from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds
+from rewact_ros.supervision.signals import SignalSettings
+
+from .base import Base
+from .driver import Driver
+from .journal import Journal
+from .settings import LearnError, RLSettings
+from .transitions import STATE, Transition, TransitionBuilder
+
+_DONE = "demos.json"
+
+
+def open_demos(
+    folder: Path, dataset: Path, episodes: int, base: Base, settings: RLSettings,
+    signals: SignalSettings, completion: float,
+) -> Journal:  # fmt: skip
+    """The journal of a run's demonstrations, made on the first call.
+
+    Args:
+        folder: of the journal.
+        dataset: a LeRobotDataset of successes, such as demonstrations or recorded interventions.
+        episodes: how many of its successful episodes, the first ones.
+        base: the frozen policy, which adds its plan and progress to every frame.
+        settings: of the run.
+        signals, completion: a demonstration ends where the monitor says that it is done, as the
+            robot's own episodes do, else with its last frame.
+
+    Raises:
+        LearnError: none of the dataset's episodes succeeds, or the journal is of something else.
+        DatasetError: not a dataset.
+        ContractError: it was recorded on another robot, or at another rate.
+    """
+    data = load_demonstrations(dataset, labels_needed=False)
+    recipe = {
+        "dataset": data.fingerprint,
+        "episodes": episodes,
+        "base": base.loaded.version,
+        "steps": settings.steps,
+        "candidates": settings.candidates,
+        "image_size": list(base.image_size),
+        "signals": asdict(signals),
+        "completion": completion,
+    }
+    done = folder / _DONE
+    if done.exists():
+        if json.loads(done.read_text()) != recipe:
+            raise LearnError(
+                f"{folder}: holds other demonstrations, or of another base or other settings; "
+                "give another --out"
+            )
+        return Journal(folder)
+    _check(base, dataset)
+    chosen = _successes(data, dataset, episodes)
+    shutil.rmtree(folder, ignore_errors=True)  # of a process killed while making it
+    journal = Journal(folder)
+    data.decode(None, chosen, None)
+    driver = Driver(settings, base, None)
+    for index in tqdm(chosen, desc="demonstrations", unit="episode", mininterval=1):
+        monitor = EpisodeMonitor(Thresholds(completion=completion), signals)
+        for transition in _transitions(data, index, driver, base, settings, monitor):
+            journal.append(transition)
+    journal.sync()
+    done.write_text(json.dumps(recipe))
+    return journal
+
+
+def _transitions(
+    data: Demonstrations,
+    index: int,
+    driver: Driver,
+    base: Base,
+    settings: RLSettings,
+    monitor: EpisodeMonitor,
+) -> Iterator[Transition]:
+    """One episode. The action of step t, in force at its end, is the dataset's of frame t + 1."""
+    rows = data.rows([index])
+    builder = TransitionBuilder(base.spec(settings), settings.steps)
+    builder.begin(f"demo-{index:06d}")
+    driver.begin(index)
+    for place, row in enumerate(rows):
+        raw = {STATE: data.state[row]}
+        raw |= {camera: np.array(frames[row]) for camera, frames in data.frames.items()}
+        seen = driver.observe(raw, place / data.fps)
+        monitor.add(seen.sample)
+        if monitor.complete or place == len(rows) - 1:
+            finished = builder.end(seen.observation, terminated=True, reward=1.0)
+        else:
+            finished = builder.add(seen.observation, data.action[row + 1], human=True)
+        if finished is not None:
+            yield finished
+        if monitor.complete:
+            return
+
+
+def _successes(data: Demonstrations, dataset: Path, episodes: int) -> list[int]:
+    found = np.unique(data.episode[data.succeeds]).tolist()
+    if not found:
+        raise LearnError(
+            f"{dataset}: none of its episodes succeeds, so there is nothing to imitate; give "
+            "demonstrations, or none (--demos '')"
+        )
+    return found[:episodes]
+
+
+def _check(base: Base, dataset: Path) -> None:
+    file = dataset / "meta" / "contract.json"
+    if file.is_file():
+        signature = json.loads(file.read_text())["signature"]
+    else:
+        signature = signature_of_dataset(json.loads((dataset / "meta" / "info.json").read_text()))
+    check_signature(base.contract, signature, str(dataset))

@@ -1,0 +1,239 @@
+"""Episodes in the simulation, in process: the same driver, monitor, gate and human as on the robot.
+
+Verdicts are learned ones: the monitor judges by the base's reward, and what a human did counts as
+done when the human says so. The simulation's truth only evaluates.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rewact_ros.contract import Contract
+from rewact_ros.control.limits import SafetyGate, make_gate
+from rewact_ros.control.modes import Mode
+from rewact_ros.learning.rollout import COMMAND_HZ, RATE_HZ, observe
+from rewact_ros.sim.pick_place import PickPlaceSim
+from rewact_ros.sim.scripted_human import Scene, ScriptedHuman, Traits
+from rewact_ros.supervision.escalation import EscalationSettings, Ladder, Step
+from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds
+from rewact_ros.supervision.signals import FeatureDistance, SignalSettings
+
+from .driver import Driver
+from .settings import LearnError
+from .transitions import Transition, TransitionBuilder
+
+_TICKS = COMMAND_HZ // RATE_HZ
+
+
+@dataclass(frozen=True)
+class EpisodeSettings:
+    """How an episode ends, and when a human is called.
+
+    Attributes:
+        completion: level of progress that counts as done.
+        stall_s, drawdown: of the learned progress, above which a human is called: early, so that
+            recoveries are shown and not only finishes.
+        hold_s: how long such an alarm stands first.
+        limit_s: time-out, of the time in which the policy leads.
+        human: how the human differs from a machine; None: nobody helps.
+    """
+
+    completion: float = 0.9
+    stall_s: float = 2.0
+    drawdown: float = 0.25
+    hold_s: float = 0.3
+    limit_s: float = 20.0
+    human: Traits | None = field(default_factory=Traits)
+
+    def __post_init__(self) -> None:
+        for name in ("completion", "stall_s", "drawdown", "hold_s", "limit_s"):
+            if not getattr(self, name) >= 0:
+                raise LearnError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+
+    def monitor(
+        self, signals: SignalSettings, distance: FeatureDistance | None = None
+    ) -> EpisodeMonitor:
+        """Of one episode."""
+        thresholds = Thresholds(
+            completion=self.completion, stall_s=self.stall_s, drawdown=self.drawdown
+        )
+        hold_s = self.hold_s if self.human else float("inf")
+        ladder = Ladder(hold_s=hold_s)
+        return EpisodeMonitor(thresholds, signals, EscalationSettings(default=ladder), distance)
+
+
+@dataclass(frozen=True)
+class Acting:
+    """How the policy acts in an episode.
+
+    Attributes:
+        explore: sample, and try what the critics do not favour.
+        base_only: the base acts, whatever the critics say.
+        version: name of the weights, for the transitions.
+    """
+
+    explore: bool = False
+    base_only: bool = False
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """How an episode went.
+
+    Attributes:
+        seed: of the scene.
+        success: the verdict; reason: in one line.
+        truth: the simulation's, for evaluation only.
+        interventions: takeovers.
+        human_s, duration_s: time that the human led, and all time.
+        choices: decisions by who made them.
+    """
+
+    seed: int
+    success: bool
+    reason: str
+    truth: bool
+    interventions: int
+    human_s: float
+    duration_s: float
+    choices: dict[str, int]
+
+
+class SimEpisode:
+    """Drives one episode from reset to verdict.
+
+    Args:
+        sim: with both cameras at the base policy's image size.
+        driver: who sees and acts.
+        contract: its limits are the gate's.
+        signals: what the monitor judges by.
+        settings: when it ends, and when help is called.
+        builder: of transitions.
+        sink: takes each finished transition.
+    """
+
+    def __init__(
+        self,
+        sim: PickPlaceSim,
+        driver: Driver,
+        contract: Contract,
+        signals: SignalSettings,
+        settings: EpisodeSettings,
+        builder: TransitionBuilder,
+        sink: Callable[[Transition], None],
+    ) -> None:
+        self._sim, self._driver, self._settings = sim, driver, settings
+        self._builder, self._sink = builder, sink
+        self._monitor = settings.monitor(signals)
+        gate = make_gate(contract)
+        assert isinstance(gate, SafetyGate)  # `open_base` refuses velocity commands
+        self._gate = gate
+        self._mode = Mode.POLICY
+        self._human: ScriptedHuman | None = None
+        self._choices: Counter[str] = Counter()
+        self._interventions = self._human_frames = self._policy_frames = 0
+
+    def run(self, name: str, number: int, seed: int, acting: Acting) -> EpisodeResult:
+        """Drive a scene to its verdict.
+
+        Args:
+            name: of the episode, for its transitions.
+            number: of the episode, from which all its draws derive.
+            seed: of the scene.
+            acting: how the policy acts.
+        """
+        self._sim.reset(seed)
+        self._gate.start(self._sim.command)
+        self._driver.begin(number)
+        self._builder.begin(name)
+        if self._settings.human is not None:
+            self._human = ScriptedHuman(self._settings.human, seed)
+        frame = 0
+        while True:
+            now_s = frame / RATE_HZ
+            seen = self._driver.observe(observe(self._sim), now_s)
+            self._monitor.add(seen.sample)
+            verdict = self._judge(now_s)
+            if verdict is not None:
+                success, reason = verdict
+                self._emit(self._builder.end(seen.observation, success, float(success)))
+                return self._result(seed, success, reason, frame)
+            self._step(seen.observation, now_s, acting)
+            frame += 1
+
+    def _judge(self, now_s: float) -> tuple[bool, str] | None:
+        """Who leads next, or the verdict: success and reason."""
+        judgement = self._monitor.step(now_s, human=self._mode is Mode.HUMAN)
+        human = self._human
+        if human is not None and self._mode is Mode.HUMAN and not human.pressed:
+            if human.reason == "done":
+                return True, "done by a human"
+            self._mode = Mode.POLICY
+            self._driver.release()
+            return None
+        if human is not None and self._mode is Mode.HOLD and human.pressed:
+            self._mode = Mode.HUMAN
+            self._interventions += 1
+        if self._mode is not Mode.POLICY:
+            return None
+        if judgement.complete:
+            return True, "progress"
+        if judgement.decision.step is Step.ABORT:
+            return False, judgement.decision.reason
+        if self._policy_frames >= self._settings.limit_s * RATE_HZ:
+            return False, "timeout"
+        if judgement.decision.step is Step.HOLD and human is not None:
+            self._mode = Mode.HOLD
+            human.ask(now_s)
+        return None
+
+    def _step(self, observation: dict[str, np.ndarray], now_s: float, acting: Acting) -> None:
+        """Execute one robot step and hand it over."""
+        value, decided, target = float("nan"), False, None
+        if self._mode is Mode.POLICY:
+            act = self._driver.act(acting.explore, acting.base_only)
+            value, decided, target = act.value, act.decided, act.target
+            self._policy_frames += 1
+            if decided:
+                self._choices[act.choice] += 1
+        leads = self._mode is Mode.HUMAN
+        self._human_frames += leads
+        start = self._gate.position
+        for tick in range(1, _TICKS + 1):
+            wanted = None if target is None else start + (target - start) * tick / _TICKS
+            if self._human is not None:
+                time_s = now_s + (tick - 1) / COMMAND_HZ
+                guided = self._human.step(time_s, self._gate.position, self._scene(), leads)
+                wanted = guided if leads else wanted
+            if wanted is None or self._gate.apply(wanted) is None:
+                self._gate.brake()
+            self._sim.set_command(self._gate.position)
+            self._sim.advance(1 / COMMAND_HZ)
+        self._emit(
+            self._builder.add(
+                observation, self._gate.position, leads, acting.version, value, decided
+            )
+        )
+
+    def _emit(self, transition: Transition | None) -> None:
+        if transition is not None:
+            self._sink(transition)
+
+    def _scene(self) -> Scene:
+        position, yaw = self._sim.cube_pose()
+        return Scene(position, yaw, self._sim.layout, self._sim.truth().stage)
+
+    def _result(self, seed: int, success: bool, reason: str, frames: int) -> EpisodeResult:
+        return EpisodeResult(
+            seed=seed,
+            success=success,
+            reason=reason,
+            truth=self._sim.truth().success,
+            interventions=self._interventions,
+            human_s=self._human_frames / RATE_HZ,
+            duration_s=frames / RATE_HZ,
+            choices=dict(self._choices),
+        )

@@ -1,0 +1,217 @@
+"""The fast path: simulation, human, monitor and learner in one process."""
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_rl_agent import make_base
+from test_rl_learner import QUICK
+
+from rewact_ros.contract import Contract, ContractError
+from rewact_ros.data.sim_dataset import add_episode, new_dataset
+from rewact_ros.learning.rl.demos import open_demos
+from rewact_ros.learning.rl.driver import Driver
+from rewact_ros.learning.rl.environment import Acting, EpisodeSettings, SimEpisode
+from rewact_ros.learning.rl.journal import Journal, JournalError
+from rewact_ros.learning.rl.loop import FastLoop, LearnSettings, new_agent
+from rewact_ros.learning.rl.settings import LearnError, preset
+from rewact_ros.learning.rl.transitions import Transition, TransitionBuilder
+from rewact_ros.sim.pick_place import PickPlaceSim
+from rewact_ros.sim.scripted_human import Traits
+from rewact_ros.supervision.signals import SignalSettings
+
+RL = preset("residual", **QUICK)
+SHORT = EpisodeSettings(limit_s=1.0, stall_s=0.2, hold_s=0.1, human=None)
+
+
+@pytest.fixture(scope="module")
+def sim():
+    found = PickPlaceSim()
+    yield found
+    found.close()
+
+
+def fast(tiny_policy: Path, contract_file: str, out: Path, **changes: object) -> LearnSettings:
+    settings = LearnSettings(
+        out=str(out),
+        policy=str(tiny_policy),
+        contract=contract_file,
+        rl=RL,
+        episode=SHORT,
+        episodes=2,
+        eval_every=0,
+        device="cpu",
+    )
+    return replace(settings, **changes)
+
+
+@pytest.fixture(scope="module")
+def contract_file() -> str:
+    return str(Path(__file__).parents[1] / "config" / "robots" / "vx300s.yaml")
+
+
+def drive(
+    sim: PickPlaceSim, tiny_policy: Path, contract: Contract, settings: EpisodeSettings
+) -> tuple[list[Transition], object]:
+    base = make_base(tiny_policy, contract, RL)
+    driver = Driver(RL, base, new_agent(RL, base))
+    found: list[Transition] = []
+    builder = TransitionBuilder(base.spec(RL), RL.steps)
+    signals = SignalSettings(level="mean")
+    episode = SimEpisode(sim, driver, contract, signals, settings, builder, found.append)
+    return found, episode.run("000000", 0, 1000, Acting(explore=True, version="v"))
+
+
+def test_a_stalling_policy_is_helped_and_what_the_human_did_is_marked(
+    sim: PickPlaceSim, tiny_policy: Path, vx300s: Contract
+):
+    helped = replace(SHORT, human=Traits(reaction_s=0.1, noise_rad=0.0), completion=2.0)
+    found, result = drive(sim, tiny_policy, vx300s, helped)
+    assert result.interventions == 1 and result.reason == "done by a human"
+    assert result.success and result.truth
+    human = [t.human for t in found]
+    first = human.index(True)
+    assert not any(human[:first]) and all(human[first:])  # one turn, to the end
+    assert found[-1].terminated and found[-1].reward[-1] == 1
+    assert sum(float(t.reward.sum()) for t in found) == 1
+    steps = [t.first for t in found]
+    assert steps == list(np.cumsum([0, *map(len, found)])[:-1])
+    for before, after in itertools.pairwise(found):
+        for name, seen in before.observations.items():
+            np.testing.assert_array_equal(seen[-1], after.observations[name][0])
+    # A robot step's action is the command in force at its end: the arm is about there then.
+    moved = np.concatenate([t.action for t in found])
+    reached = np.stack([t.observations["observation.state"][-1] for t in found])
+    assert np.abs(moved - reached)[:, :6].mean() < 0.05
+    limits = vx300s.limits
+    assert (np.abs(np.diff(moved, axis=0)) <= limits.velocity / 20 + 1e-5).all()
+    assert (moved >= limits.low).all() and (moved <= limits.high).all()
+
+
+def test_nobody_helps_where_there_is_nobody_and_the_time_out_truncates(
+    sim: PickPlaceSim, tiny_policy: Path, vx300s: Contract
+):
+    found, result = drive(sim, tiny_policy, vx300s, SHORT)
+    assert (result.reason, result.interventions, result.success) == ("timeout", 0, False)
+    assert found[-1].truncated and not found[-1].terminated
+    assert sum(len(t) for t in found) == 20 and not any(t.reward.any() for t in found)
+    assert {t.policy_version for t in found} == {"v"}
+
+
+def test_an_episode_is_the_same_for_the_same_number(
+    sim: PickPlaceSim, tiny_policy: Path, vx300s: Contract
+):
+    (one, _), (other, _) = (drive(sim, tiny_policy, vx300s, SHORT) for _ in range(2))
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a.action, b.action)
+
+
+def test_a_run_broken_off_in_an_episode_goes_on_and_loses_no_transition(
+    tiny_policy: Path, contract_file: str, tmp_path: Path
+):
+    settings = fast(tiny_policy, contract_file, tmp_path / "run", episodes=3, save_every_s=0)
+    loop, steps = FastLoop(settings), []
+    take = loop._take
+
+    def breaking(transition: Transition) -> None:
+        take(transition)
+        steps.append(transition)
+        if len(steps) == 30:  # in the second episode, after the checkpoint of the first
+            raise KeyboardInterrupt
+
+    loop._take = breaking
+    with pytest.raises(KeyboardInterrupt):
+        loop.run()
+    with pytest.raises(LearnError, match="continue it with --resume"):
+        FastLoop(settings)
+    figures = FastLoop(settings, resume=True).run()
+    journal = Journal(tmp_path / "run" / "journal")
+    lengths = [0, 0, 0]
+    for transition in journal.read():
+        lengths[int(transition.episode)] += len(transition)
+    assert lengths == [20, 10, 20] and figures["robot_steps"] == 50
+    assert figures["updates"] == (50 - RL.online_step_before_learning) * 0.5
+    assert (tmp_path / "run" / "checkpoints" / "last" / "agent.safetensors").is_file()
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_a_second_learner_on_a_run_is_refused(
+    tiny_policy: Path, contract_file: str, tmp_path: Path
+):
+    settings = fast(tiny_policy, contract_file, tmp_path)
+    loop = FastLoop(settings)
+    with pytest.raises(JournalError, match="another learner"):
+        FastLoop(settings, resume=True)
+    loop._journal.close()
+
+
+def test_an_evaluation_publishes_the_best_policy_and_judges_by_the_truth(
+    tiny_policy: Path, contract_file: str, tmp_path: Path
+):
+    settings = fast(tiny_policy, contract_file, tmp_path, episodes=0, eval_every=1, eval_episodes=1)
+    figures = FastLoop(settings).run()
+    assert figures["validation_success"] == 0 and figures["validation_verdicts_right"] == 1
+    best = json.loads((tmp_path / "best.json").read_text())
+    assert (tmp_path / "policies" / best["path"] / "model.safetensors").is_file()
+
+
+# -- demonstrations --------------------------------------------------------------------------
+
+
+def write_demos(contract: Contract, folder: Path, success: bool = True) -> Path:
+    frames, rng = 12, np.random.default_rng(0)
+    with new_dataset(contract, folder) as dataset:
+        for _ in range(2):
+            pose = np.array(contract.reset.pose, np.float32) + np.linspace(0, 0.1, frames)[:, None]
+            last = np.arange(frames) == frames - 1
+            labels = {
+                "next.reward": np.linspace(0, 1, frames, dtype=np.float32),
+                "next.done": last,
+                "next.success": last & success,
+                "demo_is_pad": np.zeros(frames, bool),
+            }
+            shapes = {camera.name: (frames, *camera.shape) for camera in contract.cameras}
+            images = {n: rng.integers(0, 255, s).astype(np.uint8) for n, s in shapes.items()}
+            state = pose.astype(np.float32)
+            add_episode(dataset, contract, state, state + 0.01, images, labels)
+    return folder
+
+
+def test_demonstrations_become_transitions_once(
+    vx300s: Contract, tiny_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    dataset, base = write_demos(vx300s, tmp_path / "demos"), make_base(tiny_policy, vx300s, RL)
+    rest = (dataset, 5, base, RL, SignalSettings(level="mean"), 2.0)
+    journal = open_demos(tmp_path / "journal", *rest)
+    found = list(journal.read())
+    journal.close()
+    assert sum(len(t) for t in found) == 2 * 11 and all(t.human for t in found)
+    ends = [t for t in found if t.ended]
+    assert len(ends) == 2 and all(t.terminated and t.reward[-1] == 1 for t in ends)
+    # The action of a step is in force at its end: the dataset's of the next frame.
+    first = found[0]
+    np.testing.assert_allclose(
+        first.action[0], first.observations["observation.state"][1] + 0.01, atol=1e-6
+    )
+    again = open_demos(tmp_path / "journal", *rest)
+    assert len(again) == len(found)
+    again.close()
+    with pytest.raises(LearnError, match="holds other demonstrations"):
+        open_demos(tmp_path / "journal", dataset, 1, *rest[2:])
+
+
+def test_demonstrations_without_a_success_or_of_another_robot_are_refused(
+    vx300s: Contract, g1: Contract, tiny_policy: Path, tmp_path: Path
+):
+    base, rest = make_base(tiny_policy, vx300s, RL), (RL, SignalSettings(level="mean"), 0.9)
+    failures = write_demos(vx300s, tmp_path / "failures", success=False)
+    with pytest.raises(LearnError, match="none of its episodes succeeds"):
+        open_demos(tmp_path / "one", failures, 5, base, *rest)
+    contract = failures / "meta" / "contract.json"
+    contract.write_text(json.dumps({"hash": g1.hash, "signature": g1.signature()}))
+    with pytest.raises(ContractError, match="rate_hz: expected 20"):
+        open_demos(tmp_path / "two", failures, 5, base, *rest)
