@@ -429,6 +429,21 @@ def test_a_robot_that_was_disarmed_between_episodes_needs_unpause():
     assert b.run(0.2).plan.begun == 2
 
 
+def test_a_robot_that_was_disarmed_before_the_first_episode_ends_the_batch():
+    b = Batches(2)
+    b.control = Control(0, "disarmed by the operator", False)
+    b.run(0.2)
+    assert b.batch.over and b.batch.verdict.termination is Termination.HOLD
+    assert "disarmed" in b.batch.verdict.detail
+
+
+def test_a_hil_that_is_silent_between_episodes_is_waited_for():
+    b = Batches(2)
+    b.batch.step(0.0, 0.0, None)
+    assert "silent" in b.batch.waiting and not b.batch.paused
+    assert b.run(0.2).plan.begun == 1
+
+
 def test_an_episode_that_ended_for_no_reason_of_the_task_pauses_the_batch():
     b = Batches(2, hold_timeout_s=0.5)
     b.run(0.5)

@@ -96,7 +96,7 @@ class SupervisorParams:
         8.0, "no new maximum for longer is an alarm, where not calibrated", "s", 0.1, 86400.0
     )
     drawdown: float = _param(
-        0.4, "a larger fall from the maximum is an alarm, where not calibrated", low=0.01, high=1.0
+        0.5, "a larger fall from the maximum is an alarm, where not calibrated", low=0.01, high=1.0
     )
     staleness_s: float = _param(0.5, "an older reward is an alarm", "s", 0.05, 60.0)
     ladder_stall: str = _param("warn 0, hold 1", "seconds that the alarm stands before each step")

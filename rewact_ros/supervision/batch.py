@@ -62,8 +62,8 @@ class Happening:
 class Batch:
     """Pure state machine over episodes; `step` it at a fixed rate.
 
-    Between two episodes it waits for a robot that holds and may be moved. A robot that was lost,
-    and an episode that ended for no reason of the task, pause it: a person must look.
+    Between two episodes it waits for a robot that holds and may be moved. A robot that was
+    disarmed, and an episode that ended for no reason of the task, pause it: a person must look.
 
     Attributes:
         plan: with what has been done of it.
@@ -164,8 +164,11 @@ class Batch:
         self._waiting = ""
         if self.paused:
             return
-        if control is None or not control.in_control:
-            self.pause(f"hil: {control.reason}" if control else "hil is silent")
+        if control is None:
+            self._waiting = "waiting for hil, which is silent"  # started again it is disarmed
+            return
+        if not control.in_control:
+            self._lose(control)
             return
         if control.mode != Control.HOLD or control.resume_required:
             self._waiting = f"waiting for hil: {control.reason}"
@@ -173,6 +176,13 @@ class Batch:
         self.plan = replace(self.plan, begun=self.plan.begun + 1)
         self.episode_id, self.episode = self._new_id(), self._make_episode()
         self.last = self.episode
+
+    def _lose(self, control: Control) -> None:
+        """The robot was disarmed: a person must look, unless nothing has begun yet."""
+        if self.plan.begun == 0:
+            self.end(Termination.HOLD, f"robot is not under control: {control.reason}")
+        else:
+            self.pause(f"hil: {control.reason}")
 
     def _take(self, verdict: Verdict) -> None:
         self.plan = replace(self.plan, tally=self.plan.tally.add(verdict.outcome))
