@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from conftest import ROOT
 
+from rewact_ros.bringup import BringUp, processes
 from rewact_ros.supervision.batch import Plan
 from rewact_ros.supervision.calibration import (
     Basis,
@@ -343,6 +344,34 @@ def test_a_disk_that_fails_later_is_told_and_ends_nothing(bench, tmp_path):
     bench.run(1.0)
     assert bench.it.batch is None and "not remembered" in bench.text
     tmp_path.mkdir()
+
+
+# Bring-up -----------------------------------------------------------------------------------------
+
+
+def test_bring_up_hands_the_supervisor_what_it_judges_by_and_starts_the_helpers(tmp_path):
+    nodes = {
+        p.name: p
+        for p in processes(
+            BringUp(
+                policy=str(tmp_path),
+                success_model=str(tmp_path),
+                teleop="scripted_human",
+                sim=True,
+            )
+        )
+    }
+    assert list(nodes)[-2:] == ["reward_model", "scripted_human"]
+    given = nodes["supervisor"].parameters
+    assert given["policy"] == str(tmp_path) and given["success_model_required"] is True
+    assert given["contract"] == nodes["hil"].parameters["contract"]
+    assert nodes["reward_model"].parameters["model"] == str(tmp_path)
+    gamepad = processes(BringUp(policy="none", teleop="gamepad", sim=True))[-1]
+    assert (gamepad.name, gamepad.parameters["source"]) == ("teleop", "gamepad")
+    with pytest.raises(ValueError, match="rewact teleop"):
+        BringUp(teleop="keyboard")
+    with pytest.raises(ValueError, match="success_model"):
+        BringUp(success_model="nowhere")
 
 
 # Documentation ------------------------------------------------------------------------------------
