@@ -25,6 +25,7 @@ MEANING = {
     "reward_only": "the policy publishes its reward and no actions; another one acts",
     "success_model": "folder of a success classifier, which the supervisor then requires as well",
     "teleop": "teleop source to start: a gamepad of the contract, or scripted_human",
+    "bags_dir": "folder of recordings, one per episode; empty: no recorder",
     "sim": "simulate the robot of the contract",
     "ml_python": "interpreter of what needs PyTorch or MuJoCo, e.g. of .venv beside a stock ROS",
     "seed": "first scene of the simulated robot",

@@ -34,6 +34,7 @@ class BringUp:
         reward_only: the policy publishes its reward and no actions; another one acts.
         success_model: folder of a success classifier; the supervisor then requires it as well.
         teleop: teleop source of the contract that gets its process: a gamepad, or scripted_human.
+        bags_dir: folder of recordings, one per episode; empty: no recorder.
         sim: start the simulated robot with a contract of your own.
         ml_python: interpreter of the nodes that need PyTorch or MuJoCo, so that these can live in
             the project's own environment beside a stock ROS.
@@ -51,6 +52,7 @@ class BringUp:
     reward_only: bool = False
     success_model: str = ""
     teleop: str = ""
+    bags_dir: str = ""
     sim: bool = False
     ml_python: str = ""
     seed: int = 300000
@@ -221,4 +223,10 @@ def processes(args: BringUp) -> list[Process]:
         name = "scripted_human" if args.teleop == "scripted_human" else "teleop"
         source = {"contract": contract, "source": args.teleop}
         nodes.append(process(name, source, ml_python, shield))
+    if args.bags_dir:
+        recording: dict[str, ParameterValue] = {"contract": contract, "bags_dir": args.bags_dir}
+        calibration = Path(policy) / "calibration.json"
+        if policy not in ("", "none") and calibration.is_file():
+            recording["calibration"] = str(calibration)
+        nodes.append(process("recorder", recording))
     return nodes

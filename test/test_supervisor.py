@@ -357,11 +357,13 @@ def test_bring_up_hands_the_supervisor_what_it_judges_by_and_starts_the_helpers(
                 policy=str(tmp_path),
                 success_model=str(tmp_path),
                 teleop="scripted_human",
+                bags_dir="bags",
                 sim=True,
             )
         )
     }
-    assert list(nodes)[-2:] == ["reward_model", "scripted_human"]
+    assert list(nodes)[-3:] == ["reward_model", "scripted_human", "recorder"]
+    assert nodes["recorder"].parameters["bags_dir"] == "bags"
     given = nodes["supervisor"].parameters
     assert given["policy"] == str(tmp_path) and given["success_model_required"] is True
     assert given["contract"] == nodes["hil"].parameters["contract"]

@@ -31,6 +31,9 @@ def up(
     teleop: Annotated[
         str, typer.Option(help="Teleop source to start: a gamepad, or scripted_human.")
     ] = "",
+    bags_dir: Annotated[
+        str, typer.Option(help="Folder of recordings, one per episode; none: no recorder.")
+    ] = "",
     sim: Annotated[bool, typer.Option(help="Simulate the robot of --contract.")] = False,
     ml_python: Annotated[
         str, typer.Option(help="Interpreter of what needs PyTorch or MuJoCo.")
@@ -50,6 +53,7 @@ def up(
         reward_only=reward_only,
         success_model=success_model,
         teleop=teleop,
+        bags_dir=bags_dir,
         sim=sim,
         ml_python=ml_python,
         seed=seed,
