@@ -400,6 +400,15 @@ def test_what_cannot_be_exported_is_named_and_the_rest_goes_on(tmp_path):
     assert dataset.meta.total_episodes == 1 and "d_blind: refused" in text(report)
 
 
+def test_an_episode_in_which_nobody_drove_the_arm_is_refused(tmp_path):
+    record(tmp_path / "bags" / "held", session(modes=[Mode.HOLD] * FRAMES), outcome="unlabelled")
+    record(tmp_path / "bags" / "moved", session(modes=[Mode.HUMAN] * FRAMES))
+    report, dataset = run(tmp_path / "bags", tmp_path / "out")
+    assert len(dataset) == FRAMES and report["totals"]["episodes_refused"] == 1
+    assert "held: refused: neither policy nor human" in text(report)
+    assert text(report).count("\n") == 2  # nothing to say of the other
+
+
 def test_recordings_of_different_contracts_are_not_mixed(tmp_path):
     record(tmp_path / "bags" / "one")
     other = yaml.safe_load(contract_file(tmp_path, rate_hz=10).read_text())

@@ -25,6 +25,8 @@ from rewact_ros.data.export_settings import ExportError, ExportSettings
 from rewact_ros.data.recordings import Recording, open_recording, recording_folders
 from rewact_ros.data.replace_folder import replacing
 
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]{postfix}"
+
 
 def export(settings: ExportSettings, progress: bool = True) -> dict[str, Any]:
     """Write the dataset and return the report that is also in its `meta/export.json`.
@@ -110,10 +112,10 @@ def _encode(settings: ExportSettings, jobs: list[Job], progress: bool) -> dict[i
     waiting = [index for index, job in enumerate(jobs) if encoded(job) is None]
     failed: dict[int, str] = {}
     with tqdm(
-        total=round(sum(seconds)), desc="export", unit="s", disable=not progress, mininterval=1.0
+        total=sum(seconds), desc="export", bar_format=_BAR, disable=not progress, mininterval=1.0
     ) as bar:
         done = sum(seconds) - sum(seconds[index] for index in waiting)
-        bar.update(round(done))
+        bar.update(done)
         if done:
             bar.set_postfix_str(f"{len(jobs) - len(waiting)} recordings were done before")
         workers = min(settings.workers or os.cpu_count() or 1, len(waiting))
@@ -166,7 +168,11 @@ def _assemble(
     except BaseException:
         dataset.abandon()
         raise
-    chosen = {key: str(value) for key, value in asdict(settings).items() if key != "bags"}
+    chosen = {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in asdict(settings).items()
+        if key != "bags"
+    }
     report = {"settings": chosen, "totals": sums, "recordings": entries}
     write_json(folder / "meta" / "export.json", report)
     (folder / "meta" / "export.txt").write_text(text(report))
@@ -217,6 +223,8 @@ def _chosen(settings: ExportSettings, episode: EncodedEpisode) -> tuple[tuple[Se
         elif summary["gaps"]:
             why += f": {summary['gaps'][0]['why']}"
         return (), why
+    if not summary["driven_frames"]:
+        return (), "neither policy nor human drove the arm"
     if settings.gaps == "trim":
         return (max(segments, key=lambda segment: segment.frames),), ""
     if settings.gaps == "refuse" and (len(segments) > 1 or summary["short_frames"]):

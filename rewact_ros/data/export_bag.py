@@ -21,12 +21,14 @@ from rewact_ros.contract.frames import NANO
 from rewact_ros.contract.schema import STATE_KEY
 from rewact_ros.data.bags import Bag
 from rewact_ros.data.episode_file import EPISODE_FILE, replace_file
+from rewact_ros.data.export_labels import DRIVEN
 from rewact_ros.data.export_steps import Step, StepReader, StepReport
 from rewact_ros.data.export_video import VideoSettings, VideoWriter, video_settings
 from rewact_ros.data.recordings import Recording, Span, episodes_of
 
 _LAYOUT = 1  # raise when the files below change meaning
 _DONE = "recording.json"
+_BLOCK = 1000  # steps that are kept as objects; an hour of them would weigh much
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ def _encode_episode(
             writers.add(step)
     summary = summarise(reader.report, span, contract.rate_hz)
     summary["short_frames"] = writers.left_out
+    summary["driven_frames"] = writers.driven
     return EncodedEpisode(span, tuple(writers.segments), summary)
 
 
@@ -165,7 +168,7 @@ class _SegmentWriters:
 
     def __init__(self, job: Job, folder: Path, name: str) -> None:
         self.segments: list[Segment] = []
-        self.left_out = 0
+        self.left_out = self.driven = 0
         self._job, self._folder, self._name = job, folder, name
         self._waiting: list[Step] = []
         self._writer: _SegmentWriter | None = None
@@ -180,6 +183,7 @@ class _SegmentWriters:
             self._writer.abandon()
 
     def add(self, step: Step) -> None:
+        self.driven += step.mode in DRIVEN
         if step.after_gap:
             self._end()
         if self._writer is not None:
@@ -204,13 +208,14 @@ class _SegmentWriters:
 
 
 class _SegmentWriter:
-    """One video per camera, and the other columns in memory until the end."""
+    """One video per camera, and the other columns as bare numbers until the end."""
 
     def __init__(
         self, folder: Path, contract: Contract, settings: VideoSettings, threads: int
     ) -> None:
         folder.mkdir()
         self._folder, self._steps = folder, []
+        self._blocks: list[dict[str, np.ndarray]] = []
         self._stack = ExitStack()
         self._videos = {
             camera.key: self._stack.enter_context(
@@ -225,6 +230,21 @@ class _SegmentWriter:
         for key, video in self._videos.items():
             video.add(step.values[key])
         self._steps.append(replace(step, values={STATE_KEY: step.values[STATE_KEY]}))
+        if len(self._steps) >= _BLOCK:
+            self._pack()
+
+    def _pack(self) -> None:
+        steps, self._steps = self._steps, []
+        self._blocks.append(
+            {
+                "stamp_ns": np.array([step.stamp_ns for step in steps], np.int64),
+                "state": np.array([step.values[STATE_KEY] for step in steps], np.float32),
+                "action": np.array([step.action for step in steps], np.float32),
+                "mode": np.array([step.mode for step in steps], np.int64),
+                "predicted_reward": np.array([s.predicted_reward for s in steps], np.float32),
+                "policy_version": np.array([step.policy_version for step in steps]),
+            }
+        )
 
     def abandon(self) -> None:
         """Let go of the files; the disk may be full."""
@@ -233,20 +253,16 @@ class _SegmentWriter:
 
     def close(self) -> Segment:
         self._stack.close()
-        steps = self._steps
-        np.savez(
-            self._folder / "columns.npz",
-            stamp_ns=np.array([step.stamp_ns for step in steps], np.int64),
-            state=np.array([step.values[STATE_KEY] for step in steps], np.float32),
-            action=np.array([step.action for step in steps], np.float32),
-            mode=np.array([step.mode for step in steps], np.int64),
-            predicted_reward=np.array([step.predicted_reward for step in steps], np.float32),
-            policy_version=np.array([step.policy_version for step in steps]),
-        )
+        if self._steps:
+            self._pack()
+        columns = {
+            key: np.concatenate([block[key] for block in self._blocks]) for key in self._blocks[0]
+        }
+        np.savez(self._folder / "columns.npz", **columns)
         for key, video in self._videos.items():
             np.savez(self._folder / f"{key}.npz", **video.statistics())
-        first_ns, last_ns = steps[0].stamp_ns, steps[-1].stamp_ns
-        return Segment(self._folder.name, len(steps), first_ns, last_ns)
+        stamps = columns["stamp_ns"]
+        return Segment(self._folder.name, len(stamps), int(stamps[0]), int(stamps[-1]))
 
 
 def summarise(report: StepReport, span: Span, rate_hz: float) -> dict[str, Any]:

@@ -54,8 +54,8 @@ def _faults(episode: dict[str, Any]) -> Iterator[str]:
         yield f"{left} frames left out"
     for gap in episode["gaps"][:5]:
         yield f"nothing for {gap['seconds']:.2f} s at {gap['at_s']:.2f} s ({gap['why']})"
-    if more := len(episode["gaps"]) - 5:
-        yield f"{more} further gaps" if more > 0 else ""
+    if len(episode["gaps"]) > 5:
+        yield f"{len(episode['gaps']) - 5} further gaps"
     for stream, count in episode["incomplete"].items():
         yield f"{count} images without an observation, for {stream}"
     if count := episode["without_command"]:

@@ -4,6 +4,7 @@ Everything comes in one pass over the messages, and no more than `SETTLE_S` of i
 """
 
 import math
+from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -83,7 +84,7 @@ class StepReport:
     incomplete: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     gaps: list[Gap] = field(default_factory=list)
-    skew_ms: dict[str, list[float]] = field(default_factory=dict)
+    skew_ms: dict[str, array] = field(default_factory=dict)
     camera_hz: float = math.nan
 
 
@@ -223,7 +224,7 @@ class StepReader:
         first_ns, _, count = self._stamps or (stamp_ns, stamp_ns, 0)
         self._stamps = first_ns, stamp_ns, count + 1
         for stream, skew_ns in self._frames.skew_ns.items():
-            self.report.skew_ms.setdefault(stream, []).append(skew_ns / 1e6)
+            self.report.skew_ms.setdefault(stream, array("f")).append(skew_ns / 1e6)
 
     def _take_command(self, topic: str, logged_ns: int, body: Any) -> None:
         for (name, read), commands in zip(self._parts, self._commands, strict=True):
