@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import textwrap
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,12 @@ import yaml
 from mcap.reader import make_reader
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import Image, JointState
+from typer.testing import CliRunner
 
+from rewact_ros.cli.bag import bag as bag_command
 from rewact_ros.data.bag_metadata import BagTopic
 from rewact_ros.data.bag_recovery import needs_recovery, recover_all, recover_bag
 from rewact_ros.data.bag_thread import RawMessage
@@ -198,7 +202,7 @@ def test_a_recording_that_was_cut_anywhere_keeps_every_whole_chunk(tmp_path):
     sizes = [c.start + c.length for c in scan(path).chunks]
     assert len(sizes) >= 3
     draw = random.Random(0)
-    cuts = [draw.randrange(300, len(whole)) for _ in range(12)]
+    cuts = [draw.randrange(300, len(whole)) for _ in range(6)]
     cuts += [sizes[0], sizes[0] + 1, sizes[1] - 1, len(whole)]
     for cut in cuts:
         path.write_bytes(whole[:cut])
@@ -274,6 +278,40 @@ def test_an_episode_without_an_end_is_not_judged(tmp_path):
     folder = write_bag(tmp_path / "ep", list(messages(30)), close=False)
     with pytest.raises(EpisodeFileError, match="no end"):
         label_episode(folder, "success", "ada")
+
+
+def test_a_recording_of_another_recorder_is_mended_too(tmp_path):
+    given, store, connections = list(messages(300)), typestore(), {}
+    writer = Writer(tmp_path / "stock", version=9, storage_plugin=StoragePlugin.MCAP)
+    writer.open()
+    for m in given:
+        if m.topic not in connections:
+            type_name = bag_topic(m.topic).type.name
+            connections[m.topic] = writer.add_connection(m.topic, type_name, typestore=store)
+        writer.write(connections[m.topic], m.log_ns, m.data)
+    writer.abort()  # as if it had been killed
+    (found,) = recover_all(tmp_path)
+    assert 0 < found.messages < 300
+    assert not (tmp_path / "stock" / EPISODE_FILE).exists()  # what we do not know is not made up
+    with Bag(tmp_path / "stock") as bag:
+        assert len(list(bag.messages(TOPICS))) == found.messages
+    assert recover_all(tmp_path) == []
+
+
+def test_only_what_is_marked_is_deleted_and_only_after_asking(tmp_path):
+    kept = write_bag(tmp_path / "a", list(messages(9)))
+    marked = write_bag(tmp_path / "b", list(messages(9)))
+    command = CliRunner()
+    assert command.invoke(bag_command, ["label", str(marked), "--discard"]).exit_code == 0
+    shown = command.invoke(bag_command, ["info", str(tmp_path)]).output
+    assert "success, discarded" in shown and shown.count("success") == 2
+    command.invoke(bag_command, ["prune", str(tmp_path)], input="n\n")
+    assert kept.is_dir() and marked.is_dir()
+    answer = command.invoke(bag_command, ["prune", str(tmp_path)], input="y\n")
+    assert str(kept) not in answer.output
+    assert kept.is_dir() and not marked.exists()
+    nothing = command.invoke(bag_command, ["label", str(kept)])
+    assert isinstance(nothing.exception, ValueError) and "--outcome" in str(nothing.exception)
 
 
 # The queue, the pre-roll and the disk -------------------------------------------------------
@@ -455,6 +493,13 @@ def event(kind, name="e1", **more):
     return EpisodeEvent(episode_id=name, event=kind, **more)
 
 
+def wait_for(condition):
+    end_s = time.monotonic() + 20.0
+    while not condition():
+        assert time.monotonic() < end_s, "it never came to that"
+        time.sleep(0.01)
+
+
 def closed(session):
     """The episodes on disk by name, once all is written."""
     session.close(START_NS + 10**12)
@@ -501,6 +546,24 @@ def test_an_episode_whose_supervisor_fell_silent_ends(session):
     assert session.owner
     session.step(START_NS, 15.5)
     assert closed(session)["e1"].termination_reason == "interrupted"
+
+
+def test_a_fault_of_the_writer_ends_the_episode_loudly_and_not_the_next_one(session):
+    given = list(messages(90))
+    session.start(START_NS)
+    session.recording.take(given)
+    session.recording.take([replace(given[0], topic="/never_declared")])
+    wait_for(lambda: session.recording.fault is not None)
+    session.step(START_NS + 1, 0.0)
+    assert session.owner == "" and "writer fault" in session.trouble
+    first = session.record.episode_id
+    session.start(START_NS + 2)
+    session.recording.take(given)
+    second = session.record.episode_id
+    found = closed(session)
+    assert found[first].termination_reason == "writer_fault"
+    for name in (first, second):
+        assert sum(n["received"] for n in found[name].topics.values()) == 90
 
 
 @pytest.mark.parametrize("name", ["../out", "a/b", "", ".", "x" * 200])

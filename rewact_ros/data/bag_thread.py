@@ -17,6 +17,7 @@ from rewact_ros.data.episode_file import (
     write_episode,
 )
 
+WRITER_FAULT = "writer_fault"
 # How often it looks up when nothing comes, and how long its end may take.
 IDLE_S, CLOSE_TIMEOUT_S = 0.1, 30.0
 
@@ -72,14 +73,22 @@ class Note:
     fault: bool = False
 
 
+@dataclass(frozen=True)
+class Fault:
+    """Why a recording takes nothing any more; `reason`: disk_full, disk_fault or writer_fault."""
+
+    folder: Path
+    reason: str
+    text: str
+
+
 @dataclass
 class _Bag:
-    """The open recording; no `writer`: the disk refused, and `saved` messages per topic are in."""
+    """The open recording; no `writer`: it was broken off, and `saved` messages per topic are in."""
 
     folder: Path
     writer: BagWriter | None = None
     saved: Counter[str] = field(default_factory=Counter)
-    fault: str = ""
 
 
 class BagThread:
@@ -91,13 +100,13 @@ class BagThread:
 
     Attributes:
         notes: what people should read, to be taken away by whoever shows it.
-        broken: (folder, reason) of the last recording that the disk broke off; None: none.
+        fault: of the last recording that was broken off; None: none was.
         written_bytes: of the present recording, or the last.
     """
 
     def __init__(self, settings: WriterSettings, reserve: Path) -> None:
         self.notes: deque[Note] = deque()
-        self.broken: tuple[Path, str] | None = None
+        self.fault: Fault | None = None
         self.written_bytes = 0
         self._settings, self._reserve = settings, reserve
         self._items: deque[Item | None] = deque()
@@ -142,7 +151,10 @@ class BagThread:
                     if self._bag is not None and self._bag.writer is not None:
                         self._bag.writer.abandon()
                     return
-                self._handle(item)
+                try:
+                    self._handle(item)
+                except Exception as error:  # a thread that ended would lose everything, unseen
+                    self._break_off(WRITER_FAULT, repr(error))
             self._write(lambda writer: writer.tick())
 
     def _handle(self, item: Item) -> None:
@@ -168,7 +180,7 @@ class BagThread:
                 item.folder, item.record.text(), item.contract, self._settings
             )
         except OSError as error:
-            self._break_off(self._bag, error)
+            self._break_off(_reason(error), error.strerror)
 
     def _write(self, act: Callable[[BagWriter], object]) -> None:
         """Do something with the open recording; when the disk refuses, save what is there."""
@@ -179,23 +191,25 @@ class BagThread:
             act(bag.writer)
             self.written_bytes = bag.writer.bytes
         except OSError as error:
-            self._break_off(bag, error)
+            self._break_off(_reason(error), error.strerror)
 
-    def _break_off(self, bag: _Bag, error: OSError) -> None:
+    def _break_off(self, reason: str, why: str) -> None:
+        bag = self._bag
+        if bag is None:
+            self.notes.append(Note(f"bag writer: {why}", fault=True))
+            return
         writer, bag.writer = bag.writer, None
-        bag.fault = "disk full" if error.errno in NO_ROOM else "disk fault"
         end = "what was written before is whole"
         with suppress(OSError):
             self._reserve.unlink(missing_ok=True)
         try:
             if writer is not None:
-                bag.saved = writer.salvage()
+                bag.saved = writer.salvage(disk_works=reason == WRITER_FAULT)
         except (OSError, ValueError) as again:
             end = f"closing it failed too ({again}): make room and run `rewact bag recover`"
-        self.broken = (bag.folder, f"{bag.fault}: {error.strerror}")
-        self.notes.append(
-            Note(f"{bag.folder}: {bag.fault} ({error.strerror}): recording ended; {end}", True)
-        )
+        text = f"{reason.replace('_', ' ')}: {why}"
+        self.fault = Fault(bag.folder, reason, text)
+        self.notes.append(Note(f"{bag.folder}: {text}: recording ended; {end}", fault=True))
 
     def _close(self, item: CloseBag) -> None:
         """Finish the files and write the final `episode.json`, after a fault too."""
@@ -213,6 +227,10 @@ class BagThread:
         except OSError as error:
             text = f"{bag.folder}: episode.json not written: {error.strerror}"
             self.notes.append(Note(text, fault=True))
+
+
+def _reason(error: OSError) -> str:
+    return "disk_full" if error.errno in NO_ROOM else "disk_fault"
 
 
 def _write_message(writer: BagWriter, message: RawMessage) -> None:

@@ -101,8 +101,11 @@ class BagWriter:
         self._finish_file()
         write_metadata(self.folder, self.topics.values(), self.files)
 
-    def salvage(self) -> Counter[str]:
+    def salvage(self, disk_works: bool) -> Counter[str]:
         """After an error: mend the open file, without needing more room, and close the recording.
+
+        Args:
+            disk_works: the open chunk can still be written; else it is lost.
 
         Returns:
             Messages per topic that the recording holds.
@@ -110,6 +113,8 @@ class BagWriter:
         Raises:
             OSError: not even that is possible; `rewact bag recover` mends it when there is room.
         """
+        if disk_works and self._counts:
+            self._mcap.flush()
         self._file.close()
         if self._path.is_file() and self._path.name not in {file.path for file in self.files}:
             try:

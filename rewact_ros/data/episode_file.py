@@ -28,7 +28,7 @@ class EpisodeRecord:
         task: in words; empty: not said.
         outcome: one of `OUTCOMES`; unlabelled is not a failure.
         termination_reason: one word, such as progress, timeout, human, stopped, interrupted,
-            disk_full.
+            disk_full, disk_fault, writer_fault.
         by: who judged: supervisor or a person's name.
         labelled_at: ISO 8601, UTC; empty: nobody has judged.
         discarded: marked as not worth training on; nothing is deleted by that.

@@ -9,7 +9,15 @@ from pathlib import Path
 
 from rewact_ros.data.bag_metadata import BagTopic
 from rewact_ros.data.bag_recovery import Recovered, RecoveryError, recover_all
-from rewact_ros.data.bag_thread import BagThread, CloseBag, LabelBag, Note, OpenBag, RawMessage
+from rewact_ros.data.bag_thread import (
+    BagThread,
+    CloseBag,
+    Fault,
+    LabelBag,
+    Note,
+    OpenBag,
+    RawMessage,
+)
 from rewact_ros.data.bag_writer import COMPRESSIONS, WriterSettings
 from rewact_ros.data.bags_lock import BagsLock
 from rewact_ros.data.episode_file import EpisodeRecord, sync_folder, write_episode
@@ -97,10 +105,10 @@ class Recording:
         return self._thread.notes
 
     @property
-    def fault(self) -> str:
-        """Why the open recording takes nothing any more; empty: it does. Then `end` it."""
-        broken = self._thread.broken
-        return broken[1] if broken is not None and broken[0] == self.folder else ""
+    def fault(self) -> Fault | None:
+        """Why the open recording takes nothing any more; None: it does. Then `end` it."""
+        fault = self._thread.fault
+        return fault if fault is not None and fault.folder == self.folder else None
 
     @property
     def bytes(self) -> int:
@@ -209,7 +217,7 @@ class Recording:
 
     def _is_full(self, message: RawMessage) -> bool:
         waiting = self._thread.waiting_bytes + len(message.data)
-        return waiting > self.settings.queue_bytes or bool(self.fault)
+        return waiting > self.settings.queue_bytes or self.fault is not None
 
     def _keep(self, message: RawMessage) -> None:
         self._preroll.append(message)

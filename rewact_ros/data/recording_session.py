@@ -165,8 +165,9 @@ class RecordingSession:
         """End what is over: post-roll, a full disk, a silent supervisor."""
         if not self.owner:
             return
-        if self.recording.fault:
-            self._break_off("disk_full", self.recording.fault, now_ns)
+        fault = self.recording.fault
+        if fault is not None:
+            self._break_off(fault.reason, fault.text, now_ns)
         elif self.recording.too_full:
             free_mb = self.recording.free_bytes / 1e6
             self._break_off("disk_full", f"only {free_mb:.0f} MB are free", now_ns)
