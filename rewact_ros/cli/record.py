@@ -19,7 +19,7 @@ def record(
     params_file: Annotated[str, typer.Option(help="ROS parameter file, for all the rest.")] = "",
     use_sim_time: Annotated[bool, typer.Option(help="Follow /clock.")] = False,
     attach: Annotated[
-        bool, typer.Option(help="Keys for the recorder that runs already (`rewact up`).")
+        bool, typer.Option(help="Keys for the recorder of `rewact up --bags-dir`.")
     ] = False,
 ) -> None:
     """Start a recorder and steer it by keys: s starts, y is a success, n a failure, q quits.
