@@ -1,0 +1,80 @@
+"""Help on the real stack: the policy stalls, the scripted human finishes, the reward says so."""
+
+import pytest
+import rclpy
+import yaml
+from conftest import ROOT, VX300S
+from rclpy.signals import SignalHandlerOptions
+
+from rewact_ros.action import ExecuteTask
+from rewact_ros.bringup import BringUp, processes
+from rewact_ros.cli.domain import own_domain
+from rewact_ros.cli.runner import Runner
+from rewact_ros.cli.task_client import TaskClient
+from rewact_ros.contract import load_contract
+from rewact_ros.msg import EpisodeEvent
+from rewact_ros.ros import interfaces as names
+
+POLICY = ROOT / "models" / "vx300s_pick_place"
+# Whatever the policy does counts as a stall at once, so that help is needed in every scene.
+PARAMS = """
+/**/supervisor:
+  ros__parameters:
+    stall_s: 0.1
+    ladder_stall: hold 0
+    helps_per_signal: 1
+    timeout_s: 60.0
+/**/hil:
+  ros__parameters:
+    lease_timeout_s: 2.0
+"""
+
+
+@pytest.fixture
+def client(tmp_path):
+    data = yaml.safe_load(VX300S.read_text())
+    for key, value in data.items():  # a busy machine must not trip watchdogs
+        if key.startswith("observation"):
+            value["max_age_s"] = 1.5
+    for source in data["teleop"].values():
+        source["max_age_s"] = source["deadman"]["max_age_s"] = 1.0
+    data.update(heartbeat_timeout_s=1.5, max_chunk_age_s=1.0)
+    (tmp_path / "vx300s.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ROS_DOMAIN_ID", raising=False)
+        lock = own_domain()
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        args = BringUp(
+            contract=str(tmp_path / "vx300s.yaml"),
+            params_file=str(tmp_path / "params.yaml"),
+            policy=str(POLICY),
+            teleop="scripted_human",
+            sim=True,
+            seed=100_020,
+        )
+        with Runner(processes(args), lambda line: None) as runner:
+            client = TaskClient(load_contract(args.contract), runner.poll)
+            try:
+                yield client
+            finally:
+                client.close()
+        rclpy.shutdown()
+        lock.release()
+
+
+@pytest.mark.timeout(300)
+def test_a_policy_that_stalls_calls_a_human_whose_success_is_recognised(client):
+    events = []
+    client.create_subscription(EpisodeEvent, names.EPISODE_EVENT, events.append, names.EVENTS)
+    client.wait_until_ready(120.0)
+    client.arm()
+    log = client.run_task("put the cube into the tray", settle_s=0.5)
+    assert log.outcome == ExecuteTask.Result.SUCCESS, (log.reason, client.supervisor.text)
+    assert log.reason.startswith("progress")
+    assert log.truth.success
+    kinds = [event.event for event in events]
+    order = (EpisodeEvent.RUNNING, EpisodeEvent.HELP, EpisodeEvent.RESUMED, EpisodeEvent.VERDICT)
+    assert [kind for kind in kinds if kind in order] == list(order)
+    resumed = next(event for event in events if event.event == EpisodeEvent.RESUMED)
+    assert "scripted_human took over" in resumed.detail
