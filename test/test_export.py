@@ -392,11 +392,13 @@ def test_what_cannot_be_exported_is_named_and_the_rest_goes_on(tmp_path):
     record(tmp_path / "bags" / "c_open", ended_ns=None)
     blind = [m for m in session() if m[0] != "/front/image_raw"]
     record(tmp_path / "bags" / "d_blind", blind)
+    record(tmp_path / "bags" / "e_other", contract={"robot": "x"})
     report, dataset = run(tmp_path / "bags", tmp_path / "out")
     refused = {r["name"]: r["refused"] for r in report["recordings"]}
     assert refused["a_good"] == "" and "discarded" in refused["b_discarded"]
     assert "rewact bag recover" in refused["c_open"]
     assert "/front/image_raw was not recorded" in refused["d_blind"]
+    assert "contract: no camera" in refused["e_other"]
     assert dataset.meta.total_episodes == 1 and "d_blind: refused" in text(report)
 
 
@@ -428,6 +430,8 @@ def test_a_dataset_is_replaced_only_when_asked_and_in_one_step(tmp_path):
     (tmp_path / "out" / "old").write_text("x")
     with pytest.raises(ExportError, match="exists: choose another folder, or give --replace"):
         run(tmp_path / "bag", tmp_path / "out")
+    with pytest.raises(ExportError, match="is no dataset, and --replace would delete"):
+        run(tmp_path / "bag", tmp_path / "bag", replace=True)
     _, dataset = run(tmp_path / "bag", tmp_path / "out", replace=True, gaps="trim")
     assert len(dataset) == FRAMES and not (tmp_path / "out" / "old").exists()
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []

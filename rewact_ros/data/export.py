@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rewact_ros.contract import Contract, load_contract
+from rewact_ros.contract import Contract, ContractError, load_contract
 from rewact_ros.contract.frames import NANO
 from rewact_ros.data.bags import Bag, BagError
 from rewact_ros.data.episode_file import EpisodeFileError, EpisodeRecord
@@ -43,6 +43,8 @@ def export(settings: ExportSettings, progress: bool = True) -> dict[str, Any]:
     out = settings.out.resolve()
     if out.exists() and not settings.replace:
         raise ExportError(f"{out} exists: choose another folder, or give --replace")
+    if out.exists() and not (out / "meta" / "info.json").is_file():
+        raise ExportError(f"{out}: is no dataset, and --replace would delete what is in it")
     contract = load_contract(settings.contract) if settings.contract is not None else None
     recordings, refused = _recordings(settings, contract)
     common = _common_contract(recordings)
@@ -67,7 +69,7 @@ def _recordings(
     for path in recording_folders(settings.bags):
         try:
             recording = open_recording(path, contract, settings.namespace)
-        except (BagError, EpisodeFileError) as error:
+        except (BagError, ContractError, EpisodeFileError) as error:
             refused[path] = str(error)
             continue
         if recording.record is not None and recording.record.discarded and not settings.discarded:

@@ -86,7 +86,7 @@ def open_recording(path: Path, contract: Contract | None, namespace: str | None)
         try:
             recorded = parse_contract(record.contract, path)
         except ContractError as error:
-            raise ContractError(f"{path / EPISODE_FILE}: contract.{error}") from None
+            raise ContractError(f"{path / EPISODE_FILE}: contract: {error}") from None
     chosen = contract or recorded
     if chosen is None:
         raise BagError(f"{path}: was recorded without a contract; give --contract")
