@@ -22,7 +22,8 @@ from rewact_ros.control.timing import DurationHistogram
 from rewact_ros.msg import ActionChunk, ControlStatus, PolicyStatus, Reward
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.policy.compatibility import check_contract
-from rewact_ros.policy.engine import Prediction, TorchEngine
+from rewact_ros.policy.engine import Engine, Prediction
+from rewact_ros.policy.engines import load_engine
 from rewact_ros.policy.preparation import ReadyPolicy
 from rewact_ros.policy.updates import Candidate, PolicyUpdates
 from rewact_ros.ros import interfaces as names
@@ -51,7 +52,7 @@ class PolicyNode(LifecycleNode):
         self._stale: Stale | None = None
         self._unusable: dict[str, str] = {}
         self._last_frame_s = -np.inf
-        self._engine: TorchEngine | None = None
+        self._engine: Engine | None = None
         self._waiting: tuple[Frame, int] | None = None
         self._wake = threading.Condition()
         self._worker: threading.Thread | None = None
@@ -134,11 +135,18 @@ class PolicyNode(LifecycleNode):
             self._worker.join(timeout=5.0)
             self._worker = None
 
-    def _load(self, folder: Path) -> tuple[LoadedPolicy, TorchEngine]:
+    def _load(self, folder: Path) -> tuple[LoadedPolicy, Engine]:
         """Open a checkpoint, check it against the contract, warm it up; in any thread."""
         loaded = load_policy(folder, self.params.device)
         check_contract(loaded, self.contract, self.params.reward_only)
-        engine = TorchEngine(loaded, self.params.threads, self.contract.rate_hz)
+        engine = load_engine(
+            loaded,
+            self.params.engine,
+            self.params.precision,
+            self.params.threads,
+            self.contract.rate_hz,
+            report=self.get_logger().warning,
+        )
         engine.warm_up()
         return loaded, engine
 
@@ -313,6 +321,7 @@ class PolicyNode(LifecycleNode):
             f"{stream}: {reason}" if reason else "inferring",
             {
                 "policy_version": self.version,
+                "engine": self._engine.description if self._engine else "",
                 "update": self._swap.text,
                 "inferences": summary.n,
                 "inference_p50_ms": f"{summary.p50_ms:.2f}",

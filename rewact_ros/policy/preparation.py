@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .checkpoint import LoadedPolicy
-from .engine import TorchEngine
+from .engine import Engine
 from .updates import Candidate, PolicyUpdates, Update, UpdateRefused
 
-Load = Callable[[Path], tuple[LoadedPolicy, TorchEngine]]
+Load = Callable[[Path], tuple[LoadedPolicy, Engine]]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class ReadyPolicy:
 
     candidate: Candidate
     loaded: LoadedPolicy
-    engine: TorchEngine
+    engine: Engine
 
 
 class UpdatePreparation:

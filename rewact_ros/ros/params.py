@@ -36,6 +36,14 @@ class PolicyParams:
         "", "the only directory from which rewact/policy_update is taken; empty: updates refused"
     )
     device: str = _param("auto", "where the policy runs", choices=("auto", "cpu", "cuda"))
+    engine: str = _param(
+        "torch",
+        "what runs the network; all but torch are checked against it (docs/engines.md)",
+        choices=("auto", "torch", "torch_cuda_graph", "onnxruntime", "openvino"),
+    )
+    precision: str = _param(
+        "fp32", "what the network computes in", choices=("fp32", "bf16", "fp16")
+    )
     threads: int = _param(1, "CPU threads of the policy", low=1, high=64)
     reward_only: bool = _param(
         False, "publish the reward alone, while something else moves the robot"
