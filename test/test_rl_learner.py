@@ -2,7 +2,7 @@
 
 import os
 import signal
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from rewact_ros.learning.rl.learner import Learner
 from rewact_ros.learning.rl.learner_state import agent_tensors
 from rewact_ros.learning.rl.loop import new_agent
 from rewact_ros.learning.rl.settings import (
+    ALGORITHMS,
     LearnError,
     RLSettings,
     load_settings,
@@ -301,3 +302,12 @@ def test_settings_come_from_a_file_and_an_unknown_one_is_named(tmp_path: Path):
     file.write_text("[]")
     with pytest.raises(LearnError, match="settings.json"):
         load_settings(file)
+
+
+def test_the_example_configurations_load_and_the_docs_name_every_setting():
+    root = Path(__file__).parents[1]
+    files = sorted((root / "config" / "learn").glob("*.json"))
+    assert {load_settings(file).algorithm for file in files} == set(ALGORITHMS)
+    text = (root / "docs" / "rl.md").read_text()
+    missing = [f.name for f in fields(RLSettings) if f"`{f.name}`" not in text]
+    assert not missing
