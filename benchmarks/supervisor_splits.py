@@ -32,8 +32,8 @@ class Episodes:
         start: (E,) first inference of each.
         mean, held, stall, drawdown: (N,), the first unfiltered, the others as in `Signals`.
         features: (N, D).
-        success, failure: (E,) frame of the first true success and, in failed episodes, of the
-            failure that stayed; `NEVER` where there is none.
+        success, failure: (E,) frame of the first true success and, in episodes without one, of the
+            first true failure; `NEVER` where there is none.
         kind: (E,) dropped | missed_grasp | off_table | stuck; "" for successes.
     """
 
@@ -126,17 +126,16 @@ def _source(episode: Recorded, settings: SignalSettings) -> CalibrationEpisode:
 
 
 def _failure(episode: Recorded) -> tuple[float, str]:
-    """Frame since which a failed episode stayed failed, and how; a later success clears all.
+    """Frame of a failed episode's first failure, and its kind.
 
-    A failure that the policy made good is none. Where none stands at the time-out the arm is stuck:
-    since the task's stage changed for the last time, at the earliest when the scripted expert would
-    have closed its fingers.
+    Without one the arm is stuck: since the task's stage changed for the last time, at the earliest
+    when the scripted expert would have closed its fingers.
     """
     if episode.success.any():
         return NEVER, ""
-    kind = episode.failure
-    if kind[-1]:
-        return float(_last_change(kind != 0)), FAILURES[kind[-1]]
+    failed = np.flatnonzero(episode.failure)
+    if len(failed):
+        return float(failed[0]), FAILURES[episode.failure[failed[0]]]
     return max(float(_last_change(episode.stage)), episode.closed_s * RATE_HZ), "stuck"
 
 
@@ -184,12 +183,13 @@ def figures_of(episodes: Episodes, verdicts: Verdicts, verdict_s: float) -> dict
         "false_completions": _share(complete < success),
         "early_completions": _share((complete < success)[succeeded]),
         "failures_called_complete": _share(np.isfinite(complete)[failed]),
-        "false_alarms": _share((alarm <= until)[succeeded]),
         "successes_detected": _share(np.isfinite(complete)[succeeded]),
         "success_delay_p50": _percentile(delay, 50),
         "success_delay_p95": _percentile(delay, 95),
         "failures_detected": _share((alarm < complete)[failed]),
     }
+    if verdicts.alarms:
+        figures["false_alarms"] = _share((alarm <= until)[succeeded])
     for name, frames in verdicts.alarms.items():
         figures[f"false_alarms_{name}"] = _share((frames <= until)[succeeded])
         figures[f"failures_detected_{name}"] = _share((frames < complete)[failed])
@@ -223,14 +223,15 @@ def over_splits(
         assert calibration.distance is not None  # the policy gives features
         limits = {name: calibration.alarms[name].threshold for name in ALARMS}
         novelty = calibration.distance(test.features)
-        thresholds = {QUANTILE: naive_threshold([incomplete[i] for i in chosen], settings.beta)}
-        thresholds |= {f"one_sample_{value:g}": value for value in ONE_SAMPLE}
-        rules = {rule: judge_by_one_sample(test, value) for rule, value in thresholds.items()}
-        thresholds[MONITOR] = tau = calibration.completion.threshold
-        rules[MONITOR] = judge_by_monitor(test, tau, limits, novelty)
-        for rule, verdicts in rules.items():
+        tau = calibration.completion.threshold
+        judged = {MONITOR: (tau, judge_by_monitor(test, tau, limits, novelty))}
+        naive = naive_threshold([incomplete[i] for i in chosen], settings.beta)
+        fixed = {f"one_sample_{value:g}": value for value in ONE_SAMPLE}
+        for rule, value in {QUANTILE: naive, **fixed}.items():
+            judged[rule] = (value, judge_by_one_sample(test, value))
+        for rule, (value, verdicts) in judged.items():
             figures = figures_of(test, verdicts, settings.verdict_s)
-            found.setdefault(rule, []).append({"threshold": thresholds[rule], **figures})
+            found.setdefault(rule, []).append({"threshold": value, **figures})
     return found
 
 

@@ -75,14 +75,12 @@ def test_a_claim_before_the_fact_and_one_that_never_comes_true_are_counted_apart
     assert figures["dropped_delay_p50"] == pytest.approx(0.5)
 
 
-def test_a_failure_counts_from_when_it_stays_and_none_at_the_end_is_stuck() -> None:
-    recovered = recorded(0, None, 60)
-    recovered.failure[200:] = 0
-    again = recorded(1, None, 60)
+def test_an_episode_fails_at_its_first_failure_and_without_one_the_arm_is_stuck() -> None:
+    again = recorded(0, None, 60)
     again.failure[100:150] = 0
-    episodes = episodes_of(collection(recovered, again, recorded(2, 50)))
-    assert episodes.kind.tolist() == ["stuck", "dropped", ""]
-    assert episodes.failure.tolist() == [40.0, 150.0, NEVER]
+    episodes = episodes_of(collection(again, recorded(1, None), recorded(2, 50, 20)))
+    assert episodes.kind.tolist() == ["dropped", "stuck", ""]
+    assert episodes.failure.tolist() == [60.0, 40.0, NEVER]
 
 
 def test_a_rule_looks_at_each_episode_alone() -> None:
