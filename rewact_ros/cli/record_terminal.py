@@ -4,7 +4,6 @@ import contextlib
 import os
 import select
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from std_srvs.srv import Trigger
 
 from rewact_ros.bringup import ParameterValue, Process, transport_environment
 from rewact_ros.cli.runner import Runner, print_line
+from rewact_ros.cli.stop_request import StopRequest
 from rewact_ros.cli.teleop_terminal import NoTerminalError, raw_keys
 from rewact_ros.msg import RecorderStatus
 from rewact_ros.ros import interfaces as names
@@ -99,14 +99,14 @@ def run(
         namespace=namespace,
         environment=transport_environment(),
     )
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(StopRequest())
         runner = stack.enter_context(Runner([] if attach else [process], _print_above))
         if terminal:
             stack.enter_context(raw_keys(sys.stdin.fileno()))
             remote, executor = stack.enter_context(_remote(namespace))
             print(KEYS_HELP, flush=True)
-        while True:
+        while not stop.given:
             runner.poll()
             if not terminal:
                 time.sleep(PERIOD_S)

@@ -18,6 +18,7 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from rewact_ros.bringup import default_contract
+from rewact_ros.cli.stop_request import StopRequest
 from rewact_ros.contract import Contract, ContractError, load_contract
 from rewact_ros.contract.schema import TeleopSource
 from rewact_ros.control.jog import JogSource
@@ -118,6 +119,7 @@ def run(contract_path: str, source_name: str, namespace: str) -> None:
         )
     contract = load_contract(contract_path or default_contract())
     source = contract.teleop_source(source_name)
+    # A terminal that is closed ends it like Ctrl-C, also before the loop.
     signal.signal(signal.SIGHUP, signal.default_int_handler)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor()
@@ -126,8 +128,8 @@ def run(contract_path: str, source_name: str, namespace: str) -> None:
         node = KeyboardTeleop(contract, source, namespace)
         executor.add_node(node)
         print(KEYS_HELP, flush=True)
-        with raw_keys(sys.stdin.fileno()):
-            _loop(node, executor, sys.stdin.fileno())
+        with StopRequest() as stop, raw_keys(sys.stdin.fileno()):
+            _loop(node, executor, sys.stdin.fileno(), stop)
     finally:
         if node is not None:
             node.keys.stop()
@@ -137,9 +139,11 @@ def run(contract_path: str, source_name: str, namespace: str) -> None:
         rclpy.try_shutdown()
 
 
-def _loop(node: KeyboardTeleop, executor: SingleThreadedExecutor, keys: int) -> None:
+def _loop(
+    node: KeyboardTeleop, executor: SingleThreadedExecutor, keys: int, stop: StopRequest
+) -> None:
     next_s = shown_s = time.monotonic()
-    while True:
+    while not stop.given:
         while select.select([keys], [], [], 0)[0]:
             data = os.read(keys, 64)
             if not data:  # the terminal is gone
