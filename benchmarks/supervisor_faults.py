@@ -16,6 +16,7 @@ from faulty_sim import FAULTS
 from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
+from std_srvs.srv import Trigger
 
 from rewact_ros.bringup import BringUp, Process, default_contract, processes
 from rewact_ros.cli.bench import Bench
@@ -116,6 +117,7 @@ class Watcher(TaskClient):
     def __init__(self, contract: Contract, runner: Runner) -> None:
         super().__init__(contract, runner.poll)
         self.seen = Seen(HEALTHY)
+        self._faults = {fault: self.create_client(Trigger, f"sim/{fault}") for fault in FAULTS}
         for kind, topic, keep, qos in (
             (SupervisorStatus, names.SUPERVISOR_STATUS, "statuses", _EVERY_STATUS),
             (EpisodeEvent, names.EPISODE_EVENT, "events", names.EVENTS),
@@ -147,13 +149,16 @@ class Watcher(TaskClient):
         self.seen = seen = Seen(fault)
         self.wait_until_ready(300.0)  # a busy machine imports slowly
         self.trigger("sim/mend")
+        for client in self._faults.values():  # found before, so that a fault comes when it should
+            self.spin(client.service_is_ready, 10.0, f"service {client.srv_name}")
         self.arm()
         goal = self.start_task(TASK, TIMEOUT_S)
         self.wait_for(EpisodeEvent.RUNNING, 30.0, EpisodeEvent.VERDICT)
         if fault != HEALTHY:
             self.pause(delay_s)
-            self.trigger(f"sim/{fault}")
+            done = self._faults[fault].call_async(Trigger.Request())
             seen.fault_s = time.time()
+            self.spin(done.done, 10.0, f"service sim/{fault}")
         self.wait_for(EpisodeEvent.VERDICT, TIMEOUT_S + 30.0, EpisodeEvent.HELP)
         if math.isnan(seen.time_of(EpisodeEvent.VERDICT)):
             self.pause(_AFTER_HELP_S)
