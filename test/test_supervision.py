@@ -299,6 +299,19 @@ def test_what_happens_while_a_human_is_awaited_completes_the_task_too():
     assert ended(r.run(1.0), Termination.PROGRESS, Outcome.SUCCESS)
 
 
+def test_nothing_is_complete_while_an_alarm_stands():
+    r = Run(reset_motion=False, thresholds=Thresholds(drawdown=0.02), escalation=climbing())
+    r.run(0.5)
+    r.reward = 1.0
+    r.run(0.35)
+    r.reward = 0.92
+    episode = r.run(0.4)
+    assert episode.monitor.complete and episode.verdict is None
+    assert episode.waiting_for(r.t) == "alarm: drawdown"
+    r.reward = 1.0
+    ended(r.run(0.4), Termination.PROGRESS, Outcome.SUCCESS)
+
+
 def test_a_persons_turn_neither_ends_the_episode_nor_costs_it_time():
     r = Run(reset_motion=False, timeout_s=3.0, hold_timeout_s=1.0)
     r.run(1.0)

@@ -148,9 +148,12 @@ class Episode:
 
     def waiting_for(self, stamp_s: float) -> str:
         """Why an episode that looks complete goes on, or an empty string."""
-        if self._gate is None or self.monitor is None or not self.monitor.complete:
+        if self.monitor is None or not self.monitor.complete:
             return ""
-        return self._gate.fault(stamp_s)
+        if self.judgement and self.judgement.alarms:
+            # Such as a covered camera, in whose darkness the reward may say anything.
+            return f"alarm: {', '.join(sorted(self.judgement.alarms))}"
+        return self._gate.fault(stamp_s) if self._gate else ""
 
     # Inputs -----------------------------------------------------------------------------------
 
