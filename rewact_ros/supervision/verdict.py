@@ -43,7 +43,8 @@ class Termination(StrEnum):
 ENDINGS: dict[Termination, tuple[str, str]] = {
     Termination.PROGRESS: (
         "success",
-        "the reward stayed above the completion threshold, and the classifier agreed if required",
+        "the reward stayed above the completion threshold, no alarm stands, and the classifier "
+        "agrees if required",
     ),
     Termination.TIMEOUT: (
         "failure; unlabelled without a fresh reward",
