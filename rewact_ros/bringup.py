@@ -131,7 +131,8 @@ def command_transport_environment() -> dict[str, str]:
 
     For ``hil``, and for whoever measures it; a user's own profile stays in force.
     """
-    if PROFILE in os.environ:
+    middleware = os.environ.get("RMW_IMPLEMENTATION") or "rmw_fastrtps_cpp"
+    if PROFILE in os.environ or not middleware.startswith("rmw_fastrtps"):
         return {}
     if os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper() != "LOCALHOST":
         return {PROFILE: _profile("fastdds_hil.xml")}

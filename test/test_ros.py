@@ -3,6 +3,7 @@
 import sys
 import types
 from dataclasses import fields
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from conftest import ROOT
 from sensor_msgs.msg import CompressedImage, Image
 from trajectory_msgs.msg import JointTrajectory
 
-from rewact_ros.bringup import BringUp, processes
+from rewact_ros.bringup import BringUp, command_transport_environment, processes
 from rewact_ros.contract import SampleError
 from rewact_ros.ros.convert import (
     command_encoder,
@@ -151,6 +152,21 @@ def test_a_namespace_reaches_every_node(tmp_path):
 def test_impossible_arguments_are_refused_before_anything_starts(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         BringUp(**wrong)
+
+
+def test_only_fast_dds_gets_its_profile_and_another_range(monkeypatch):
+    monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
+    monkeypatch.delenv("RMW_IMPLEMENTATION", raising=False)
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    given = command_transport_environment()
+    assert given["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "SUBNET"
+    profile = Path(given["FASTRTPS_DEFAULT_PROFILES_FILE"]).read_text()
+    assert "<address>127.0.0.1</address>" in profile  # so nothing leaves the machine after all
+    monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp")
+    assert command_transport_environment() == {}
+    monkeypatch.delenv("RMW_IMPLEMENTATION")
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "mine.xml")
+    assert command_transport_environment() == {}
 
 
 def test_the_launch_file_starts_the_same_processes(monkeypatch):
