@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, gather_object
+from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -22,6 +21,7 @@ from rewact_ros.policy.images import jitter_brightness, random_shift
 from rewact_ros.reward.classifier import ResNetRewardModel, RewardModelConfig
 from rewact_ros.reward.classifier_checkpoint import load_classifier, save_classifier
 
+from .acceleration import make_accelerator
 from .classifier_calibration import calibrate, judge, log_loss
 from .classifier_frames import Frames, LabelledFrames
 from .classifier_settings import ClassifierSettings
@@ -60,7 +60,9 @@ class _Run:
 
     def __init__(self, settings: ClassifierSettings, cache: Path | None, progress: bool) -> None:
         self.settings, self.begun = settings, time.monotonic()
-        self.accelerator = accelerator = _accelerator(settings)
+        self.accelerator = accelerator = make_accelerator(
+            settings.device, settings.mixed_precision, settings.threads
+        )
         self.main = accelerator.is_main_process
         self.progress = progress and self.main
         torch.manual_seed(settings.seed)
@@ -234,19 +236,6 @@ def augment(images: Tensor, settings: ClassifierSettings) -> Tensor:
     if settings.noise:
         flat = flat + settings.noise * torch.randn_like(flat)
     return flat.clamp(0, 1).unflatten(0, images.shape[:2])
-
-
-def _accelerator(settings: ClassifierSettings) -> Accelerator:
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise TrainError("device cuda: no CUDA device is available here; use auto or cpu")
-    cpu = settings.device == "cpu" or not torch.cuda.is_available()
-    if cpu:
-        torch.set_num_threads(settings.threads)
-    # The other processes wait while the first one decodes.
-    patience = InitProcessGroupKwargs(timeout=timedelta(hours=6))
-    return Accelerator(
-        cpu=cpu, mixed_precision=settings.mixed_precision, kwargs_handlers=[patience]
-    )
 
 
 def _first(accelerator: Accelerator):

@@ -5,19 +5,17 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from rewact_ros.policy import RewACTPolicy, make_rewact_pre_post_processors
 from rewact_ros.policy.checkpoint import save_policy
 
+from .acceleration import make_accelerator
 from .batches import TrainingBatches
 from .demonstrations import Demonstrations, load_demonstrations, parse_episodes, split_episodes
 from .faults import machine_faults_told
@@ -66,7 +64,9 @@ class _Training:
         self, settings: TrainSettings, cache: Path | None, resume: bool, show_progress: bool
     ) -> None:
         self.settings, self.out = settings, Path(settings.out)
-        self.accelerator = _make_accelerator(settings)
+        self.accelerator = make_accelerator(
+            settings.device, settings.mixed_precision, settings.threads
+        )
         self.main = self.accelerator.is_main_process
         self.show_progress = show_progress and self.main
         state = state_to_resume(settings, resume)
@@ -274,19 +274,6 @@ class _Training:
             f"{', '.join(frames[:64])}; "
             "look at these, lower lr, or resume from the last checkpoint with mixed_precision no"
         )
-
-
-def _make_accelerator(settings: TrainSettings) -> Accelerator:
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise TrainError("device cuda: no CUDA device is available here; use auto or cpu")
-    cpu = settings.device == "cpu" or not torch.cuda.is_available()
-    if cpu:
-        torch.set_num_threads(settings.threads)
-    # The other processes wait while the first one decodes, validates and tests.
-    patience = InitProcessGroupKwargs(timeout=timedelta(hours=6))
-    return Accelerator(
-        cpu=cpu, mixed_precision=settings.mixed_precision, kwargs_handlers=[patience]
-    )
 
 
 def _split(settings: TrainSettings, data: Demonstrations) -> tuple[np.ndarray, np.ndarray, dict]:
