@@ -23,6 +23,22 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
+@pytest.fixture(scope="module")
+def graph():
+    """ROS in this process, in a domain of its own."""
+    import rclpy
+
+    from rewact_ros.cli.domain import own_domain
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ROS_DOMAIN_ID", raising=False)
+        lock = own_domain()
+        rclpy.init()
+        yield
+        rclpy.shutdown()
+        lock.release()
+
+
 @pytest.fixture(scope="session")
 def vx300s() -> Contract:
     """Contract of the simulated arm."""

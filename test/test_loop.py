@@ -4,7 +4,6 @@ import gc
 import time
 
 import pytest
-import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -13,24 +12,13 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Int32
 from std_srvs.srv import Trigger
 
-from rewact_ros.cli.domain import own_domain
 from rewact_ros.ros import loop as loop_module
 from rewact_ros.ros.convert import to_stamp
 from rewact_ros.ros.loop import ControlLoop, LoopSettings, request_priority
 
+pytestmark = pytest.mark.usefixtures("graph")
 PERIOD_S = 0.01
 MS = 1_000_000
-
-
-@pytest.fixture(scope="module", autouse=True)
-def graph():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("ROS_DOMAIN_ID", raising=False)
-        lock = own_domain()
-        rclpy.init()
-        yield
-        rclpy.shutdown()
-        lock.release()
 
 
 @pytest.fixture

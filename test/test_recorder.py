@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rclpy
 from builtin_interfaces.msg import Time
 from conftest import ROOT, VX300S
 from mcap.reader import make_reader
@@ -24,7 +23,6 @@ from sensor_msgs.msg import Image, JointState, Joy
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
-from rewact_ros.cli.domain import own_domain
 from rewact_ros.data.bag_recovery import needs_recovery
 from rewact_ros.data.bags import Bag
 from rewact_ros.data.bags_lock import BagsLockedError
@@ -37,17 +35,6 @@ from rewact_ros.ros.params import ParameterError
 from rewact_ros.ros.process import CONFIGURATION_FAULT
 
 PICTURE = np.arange(96 * 96 * 3, dtype=np.uint8).reshape(96, 96, 3)
-
-
-@pytest.fixture(scope="module")
-def graph():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("ROS_DOMAIN_ID", raising=False)
-        lock = own_domain()
-        rclpy.init()
-        yield
-        rclpy.shutdown()
-        lock.release()
 
 
 class Robot(Node):

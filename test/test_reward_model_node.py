@@ -11,7 +11,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 
-from rewact_ros.cli.domain import own_domain
 from rewact_ros.msg import Reward
 from rewact_ros.nodes.reward_model import DEBUG_VARIABLE, RewardModelNode
 from rewact_ros.reward.classifier import ClassifierError, ResNetRewardModel, RewardModelConfig
@@ -37,16 +36,11 @@ def classifier(tmp_path_factory):
     return write_classifier(tmp_path_factory.mktemp("model") / "it")
 
 
-@pytest.fixture(scope="module")
-def graph():
+@pytest.fixture(scope="module", autouse=True)
+def no_debug_folder():
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("ROS_DOMAIN_ID", raising=False)
         patch.delenv(DEBUG_VARIABLE, raising=False)
-        lock = own_domain()
-        rclpy.init()
         yield
-        rclpy.shutdown()
-        lock.release()
 
 
 @pytest.fixture

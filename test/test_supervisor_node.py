@@ -15,7 +15,6 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from rewact_ros.action import ExecuteTask
-from rewact_ros.cli.domain import own_domain
 from rewact_ros.msg import (
     ControlStatus,
     EpisodeEvent,
@@ -167,17 +166,6 @@ class Bench:
 
     def wait_for(self, phase):
         self.wait(lambda: self.world.status.phase == phase, phase)
-
-
-@pytest.fixture(scope="module")
-def graph():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("ROS_DOMAIN_ID", raising=False)
-        lock = own_domain()
-        rclpy.init()
-        yield
-        rclpy.shutdown()
-        lock.release()
 
 
 @pytest.fixture
