@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from sensor_msgs.msg import JointState
 from std_msgs.msg import Float32
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from rewact_ros.contract import Frame, FrameAssembler, SampleError, Stale, load_contract
-from rewact_ros.contract.frames import state_stream
+from rewact_ros.contract import Frame, load_contract
 from rewact_ros.control.timing import DurationHistogram
 from rewact_ros.msg import ActionChunk, ControlStatus, PolicyStatus, Reward
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
@@ -28,8 +26,9 @@ from rewact_ros.policy.preparation import ReadyPolicy
 from rewact_ros.policy.updates import Candidate, PolicyUpdates
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
-from rewact_ros.ros.convert import NANO, camera_sample, camera_type, state_sample, to_stamp
+from rewact_ros.ros.convert import NANO, to_stamp
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
+from rewact_ros.ros.observations import Observations
 from rewact_ros.ros.params import PolicyParams, declare
 from rewact_ros.ros.policy_swap import PolicySwap
 from rewact_ros.ros.process import run_node
@@ -49,15 +48,13 @@ class PolicyNode(LifecycleNode):
         self.version = ""
         self._epoch = 0
         self._active = False
-        self._stale: Stale | None = None
-        self._unusable: dict[str, str] = {}
-        self._last_frame_s = -np.inf
+        self._observations: Observations | None = None
         self._engine: Engine | None = None
         self._waiting: tuple[Frame, int] | None = None
         self._wake = threading.Condition()
         self._worker: threading.Thread | None = None
         self._worker_fault = ""
-        self._skipped = self._refused = 0
+        self._skipped = 0
         self._inference = DurationHistogram()
         if not self.params.reward_only:
             self._status = self.create_publisher(PolicyStatus, names.POLICY_STATUS, names.COMMAND)
@@ -91,15 +88,19 @@ class PolicyNode(LifecycleNode):
         running = Candidate(Path(self.params.policy).resolve(), self.version)
         updates = PolicyUpdates(self.params.policy_dir, self.contract.hash, running)
         self._swap.begin(updates, self._load)
-        self.assembler = FrameAssembler(self.contract)
-        self._subscribe()
+        self._observations = Observations(self, self.contract, self.clock, self._observe)
+        self._observations.open = False
+        self._control_input = self.create_subscription(
+            ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED
+        )
         elapsed_s = time.monotonic() - started_s
         self.get_logger().info(f"policy {self.version} ready in {elapsed_s:.1f} s")
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start inferring."""
-        self._active = True
+        assert self._observations is not None
+        self._active = self._observations.open = True
         self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
         self._worker.start()
         return super().on_activate(state)
@@ -111,8 +112,10 @@ class PolicyNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Drop the model and the subscriptions."""
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
+        assert self._observations is not None
+        self._observations.close()
+        self._observations = None
+        self.destroy_subscription(self._control_input)
         self._swap.end()
         self._engine, self.version = None, ""
         return TransitionCallbackReturn.SUCCESS
@@ -128,6 +131,8 @@ class PolicyNode(LifecycleNode):
         self._swap.end()
 
     def _stop_worker(self) -> None:
+        if self._observations is not None:
+            self._observations.open = False
         with self._wake:
             self._active = False
             self._wake.notify()
@@ -165,54 +170,14 @@ class PolicyNode(LifecycleNode):
 
     # Inputs -----------------------------------------------------------------------------------
 
-    def _subscribe(self) -> None:
-        self._inputs = []
-        for i, part in enumerate(self.contract.state):
-
-            def on_state(msg, part=part, i=i):  # type: ignore[no-untyped-def]
-                self._store(state_stream(i), lambda now_s: state_sample(part, msg, now_s))
-
-            self._inputs.append(
-                self.create_subscription(JointState, part.topic, on_state, names.SENSOR)
-            )
-        for camera in self.contract.cameras:
-
-            def on_image(msg, camera=camera):  # type: ignore[no-untyped-def]
-                self._store(camera.key, lambda now_s: camera_sample(camera, msg, now_s))
-
-            self._inputs.append(
-                self.create_subscription(camera_type(camera), camera.topic, on_image, names.SENSOR)
-            )
-        self._inputs.append(
-            self.create_subscription(
-                ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED
-            )
-        )
-
     def _on_control(self, msg: ControlStatus) -> None:
         self._epoch = msg.epoch
 
-    def _store(self, stream: str, read) -> None:  # type: ignore[no-untyped-def]
-        if not self._active:
-            return
-        now = self.clock.now()
-        try:
-            self.assembler.put(stream, read(now.age_s))
-            self._unusable.pop(stream, None)
-        except SampleError as error:
-            # The stream goes stale by its own age limit; the reason is kept for the status.
-            self._refused += 1
-            self._unusable[stream] = str(error)
-            return
-        frame = self.assembler.assemble(now.age_s, now.ros_ns)
-        if isinstance(frame, Frame):
-            self._stale, self._last_frame_s = None, now.age_s
-            with self._wake:
-                self._skipped += self._waiting is not None
-                self._waiting = (frame, self._epoch)
-                self._wake.notify()
-        elif isinstance(frame, Stale):
-            self._stale = frame
+    def _observe(self, frame: Frame) -> None:
+        with self._wake:
+            self._skipped += self._waiting is not None
+            self._waiting = (frame, self._epoch)
+            self._wake.notify()
 
     # Inference --------------------------------------------------------------------------------
 
@@ -282,22 +247,11 @@ class PolicyNode(LifecycleNode):
 
     def _fault(self) -> tuple[str, str]:
         """(stream, reason) that keeps the policy from being ready, or two empty strings."""
-        if not self._active:
+        if not self._active or self._observations is None:
             return "policy", "not active"
         if self._worker_fault:
             return "policy", self._worker_fault
-        now = self.clock.now()
-        reference = self.contract.cameras[0]
-        age_s = now.age_s - self._last_frame_s
-        if age_s <= reference.max_age_s and not (self._stale and self._stale.frozen):
-            return "", ""
-        stale = self._stale or self.assembler.check_fresh(now.age_s, now.ros_ns)
-        stale = stale or Stale(reference.key, f"no new image for {age_s:.2f} s")
-        # Why its messages are unusable explains more than the age that follows from it.
-        for stream in (stale.stream, *self._unusable):
-            if stream in self._unusable:
-                return stream, self._unusable[stream]
-        return stale.stream, stale.reason
+        return self._observations.fault()
 
     def _beat(self) -> None:
         stream, reason = self._fault()
@@ -328,7 +282,7 @@ class PolicyNode(LifecycleNode):
                 "inference_p95_ms": f"{summary.p95_ms:.2f}",
                 "inference_p99_ms": f"{summary.p99_ms:.2f}",
                 "observations_skipped": self._skipped,
-                "messages_refused": self._refused,
+                "messages_refused": self._observations.refused if self._observations else 0,
             },
         )
 

@@ -12,25 +12,21 @@ from typing import Any
 
 import numpy as np
 from rclpy.node import Node
-from sensor_msgs.msg import JointState
 
 from rewact_ros.contract import (
     ContractError,
     Frame,
-    FrameAssembler,
-    SampleError,
-    Stale,
     load_contract,
 )
-from rewact_ros.contract.frames import state_stream
 from rewact_ros.control.timing import DurationHistogram
 from rewact_ros.msg import Reward
 from rewact_ros.reward.classifier_checkpoint import load_classifier
 from rewact_ros.reward.debug_images import DebugImages
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock
-from rewact_ros.ros.convert import camera_sample, camera_type, state_sample, to_stamp
+from rewact_ros.ros.convert import to_stamp
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
+from rewact_ros.ros.observations import Observations
 from rewact_ros.ros.params import RewardModelParams, declare
 from rewact_ros.ros.process import run_node
 
@@ -48,19 +44,15 @@ class RewardModelNode(Node):
         self._check_cameras()
         self._debug = self._debug_images()
         self.clock = NodeClock(self)
-        self.assembler = FrameAssembler(self.contract)
-        self._stale: Stale | None = None
-        self._unusable: dict[str, str] = {}
-        self._last_frame_s = -np.inf
         self._probability: float | None = None
         self._fault = ""
-        self._skipped = self._refused = 0
+        self._skipped = 0
         self._inference = DurationHistogram()
         self._waiting: Frame | None = None
         self._ending = False
         self._wake = threading.Condition()
         self._publisher = self.create_publisher(Reward, names.SUCCESS, names.EVENTS)
-        self._subscribe()
+        self._observations = Observations(self, self.contract, self.clock, self._observe)
         publish_diagnostics(self, self._diagnose)
         self._warm_up()
         self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
@@ -110,38 +102,11 @@ class RewardModelNode(Node):
 
     # Inputs -----------------------------------------------------------------------------------
 
-    def _subscribe(self) -> None:
-        for i, part in enumerate(self.contract.state):
-
-            def on_state(msg, part=part, i=i):  # type: ignore[no-untyped-def]
-                self._store(state_stream(i), lambda now_s: state_sample(part, msg, now_s))
-
-            self.create_subscription(JointState, part.topic, on_state, names.SENSOR)
-        for camera in self.contract.cameras:
-
-            def on_image(msg, camera=camera):  # type: ignore[no-untyped-def]
-                self._store(camera.key, lambda now_s: camera_sample(camera, msg, now_s))
-
-            self.create_subscription(camera_type(camera), camera.topic, on_image, names.SENSOR)
-
-    def _store(self, stream: str, read) -> None:  # type: ignore[no-untyped-def]
-        now = self.clock.now()
-        try:
-            self.assembler.put(stream, read(now.age_s))
-            self._unusable.pop(stream, None)
-        except SampleError as error:
-            self._refused += 1
-            self._unusable[stream] = str(error)
-            return
-        frame = self.assembler.assemble(now.age_s, now.ros_ns)
-        if isinstance(frame, Frame):
-            self._stale, self._last_frame_s = None, now.age_s
-            with self._wake:
-                self._skipped += self._waiting is not None
-                self._waiting = frame
-                self._wake.notify()
-        elif isinstance(frame, Stale):
-            self._stale = frame
+    def _observe(self, frame: Frame) -> None:
+        with self._wake:
+            self._skipped += self._waiting is not None
+            self._waiting = frame
+            self._wake.notify()
 
     # Inference --------------------------------------------------------------------------------
 
@@ -196,17 +161,8 @@ class RewardModelNode(Node):
         """Why nothing is judged, or an empty string."""
         if self._fault:
             return self._fault
-        now = self.clock.now()
-        reference = self.contract.cameras[0]
-        if now.age_s - self._last_frame_s <= reference.max_age_s:
-            return ""
-        stale = self._stale or self.assembler.check_fresh(now.age_s, now.ros_ns)
-        stale = stale or Stale(reference.key, "no new image")
-        # Why its messages are unusable explains more than the age that follows from it.
-        for stream in (stale.stream, *self._unusable):
-            if stream in self._unusable:
-                return f"{stream}: {self._unusable[stream]}"
-        return f"{stale.stream}: {stale.reason}"
+        stream, reason = self._observations.fault()
+        return f"{stream}: {reason}" if reason else ""
 
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
         reason, summary = self._reason(), self._inference.summary()
@@ -223,7 +179,7 @@ class RewardModelNode(Node):
                 "inference_p95_ms": f"{summary.p95_ms:.2f}",
                 "inference_p99_ms": f"{summary.p99_ms:.2f}",
                 "observations_skipped": self._skipped,
-                "messages_refused": self._refused,
+                "messages_refused": self._observations.refused,
             },
         )
 
