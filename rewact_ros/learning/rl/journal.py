@@ -6,9 +6,11 @@ a safetensors document whose metadata holds what is no array. A process that die
 """
 
 import fcntl
+import io
 import json
 import os
 import struct
+import uuid
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from .transitions import Transition
 _MAGIC, _HEAD = b"RWT1", struct.Struct("<4sII")
 _ROTATE_BYTES = 256 * 2**20
 _PREFIX = "observation "  # of an observation's arrays among the record's
+_RUN = "run"
 
 
 class JournalError(RuntimeError):
@@ -32,6 +35,9 @@ class Journal:
     """Transitions of a run in the order in which they happened.
 
     A torn record at the end, of a process killed while writing, is cut off on opening.
+
+    Attributes:
+        run: unique name, given when the journal is made.
 
     Args:
         folder: made if need be; one process at a time may hold it.
@@ -45,6 +51,7 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._rotate = folder, rotate_bytes
         self._lock = _lock(folder)
+        self.run = _name(folder)
         files = self._files()
         self._counts = [_scan(file, last=file == files[-1]) for file in files]
         self._output = _open(files[-1]) if files else None  # file descriptor
@@ -64,8 +71,10 @@ class Journal:
             JournalError: it could not be written whole, e.g. the disk is full; what was there
                 before is intact.
         """
-        payload = _encode(transition)
-        record = _HEAD.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload
+        return self.append_record(to_record(transition))
+
+    def append_record(self, record: bytes) -> int:
+        """Write what ``to_record`` made; otherwise as ``append``."""
         try:
             output = self._file()
             start = os.lseek(output, 0, os.SEEK_END)
@@ -127,6 +136,34 @@ class Journal:
             self._output = _open(self.folder / f"journal-{len(self._counts):05d}.bin")
             self._counts.append(0)
         return self._output
+
+
+def to_record(transition: Transition) -> bytes:
+    """A transition as the journal keeps it, and as it travels."""
+    payload = _encode(transition)
+    return _HEAD.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload
+
+
+def from_record(record: bytes) -> Transition:
+    """The transition in a record.
+
+    Raises:
+        JournalError: the record is not whole.
+    """
+    payload = _read(io.BytesIO(record))
+    if payload is None or len(record) != _HEAD.size + len(payload):
+        raise JournalError(f"record of {len(record)} bytes: damaged; it has to be sent again")
+    return _decode(payload)
+
+
+def _name(folder: Path) -> str:
+    """The journal's own name; two journals never share one."""
+    file = folder / _RUN
+    if not (file.is_file() and file.read_text().strip()):
+        partial = folder / f".{_RUN}"
+        partial.write_text(f"{uuid.uuid4().hex}\n")
+        os.replace(partial, file)
+    return file.read_text().strip()
 
 
 def _open(file: Path) -> int:
