@@ -82,7 +82,8 @@ class Agent(nn.Module):
                   ``length`` (B,) if a takeover cut some short.
                 - ``actor``: to imitate, ``expert_action`` (B, A) of the next step or
                   ``expert_action_sequences`` (B, k, A), with ``expert_mask`` (B, k) of those that
-                  count; ``training_step`` for the weight of imitation (0).
+                  count; ``training_step`` for the weight of imitation (0); ``action`` and
+                  ``own_mask`` (B, k) to imitate the policy's own (``own_weight``).
                 - ``temperature``: nothing more.
             model: ``critic``, ``actor`` or ``temperature``.
 
@@ -128,7 +129,10 @@ class Agent(nn.Module):
     def _next_value(self, state: Observed) -> Tensor:
         """(B,) value of the best candidate, as the slow critics' pessimistic subset sees it."""
         features = self.target_encoder(state, augment=True)
-        chunks, log_prob = self._candidates(state, features)
+        if self.settings.actor_in_target:
+            chunks, log_prob = self._candidates(state, features)
+        else:
+            chunks, log_prob = state[CANDIDATES][:, -1], None
         values = self.target_critic.pessimistic(
             self._values(self.target_critic, features[:, -1], chunks, base_plan(state))
         )
@@ -173,8 +177,17 @@ class Agent(nn.Module):
         value = self._values(self.critic, features[:, -1], command, plan).mean(0).squeeze(1)
         imitation = self._imitation(batch, distribution.mode, plan)
         weight = self.settings.bc_weight(int(batch.get("training_step", 0)))
-        loss = (self.temperature * log_prob - value).mean() + weight * imitation
-        return {
+        loss = (self.temperature * log_prob - self.settings.q_weight * value).mean()
+        loss = loss + weight * imitation
+        own = {}
+        if self.settings.own_weight and "own_mask" in batch:
+            better = self._better(batch, features[:, -1], distribution.mode.detach(), plan)
+            error = self._distance(batch["action"], distribution.mode, plan)
+            mask = batch["own_mask"] * better.unsqueeze(1)
+            imitated = _mean_over(error, mask)
+            loss = loss + self.settings.own_weight * imitated
+            own = {"own_loss": imitated.detach(), "own_better": better.float().mean()}
+        return own | {
             "loss_actor": loss,
             "entropy": -log_prob.detach().mean(),
             "actor_q": value.detach().mean(),
@@ -183,25 +196,40 @@ class Agent(nn.Module):
         }
 
     def _imitation(self, batch: dict, mode: Tensor, plan: Tensor) -> Tensor:
-        """Mean squared distance of the squashed mean from the expert's unit actions.
-
-        It is measured in the bound of a correction; in the base's standard deviation where the
-        range is wider, since a tenth of a radian would be nothing beside a joint's whole range.
-        """
+        """Mean distance of the squashed mean from the expert's unit actions."""
         if "expert_action_sequences" in batch:
             expert = batch["expert_action_sequences"]
         elif "expert_action" in batch:
             expert = batch["expert_action"].unsqueeze(1)
         else:
             return mode.new_zeros(())
-        steps = min(expert.shape[1], mode.shape[1])
-        wanted = self.action_map.unit(expert[:, :steps], plan[:, :steps])
+        error = self._distance(expert, mode, plan)
+        mask = batch.get("expert_mask")
+        return _mean_over(error, torch.ones_like(error) if mask is None else mask)
+
+    def _distance(self, wanted: Tensor, mode: Tensor, plan: Tensor) -> Tensor:
+        """(B, steps) absolute distance of the squashed mean from commands, mean over the joints.
+
+        It is measured in the bound of a correction; in the base's standard deviation where the
+        range is wider, since a tenth of a radian would be nothing beside a joint's whole range.
+        Absolute, as ACT's own loss: a square hardly feels what decides a grasp.
+        """
+        steps = min(wanted.shape[1], mode.shape[1])
+        unit = self.action_map.unit(wanted[:, :steps], plan[:, :steps])
         bound = self.action_map.bound
         scale = (bound / bound.minimum(self.view.std))[self.action_map.active]
-        error = ((mode[:, :steps] - wanted) * scale).square().mean(-1)
-        mask = batch.get("expert_mask")
-        mask = torch.ones_like(error) if mask is None else mask[:, :steps].to(error)
-        return (error * mask).sum() / mask.sum().clamp_min(1)
+        return ((mode[:, :steps] - unit) * scale).abs().mean(-1)
+
+    @torch.no_grad()
+    def _better(self, batch: dict, features: Tensor, mode: Tensor, plan: Tensor) -> Tensor:
+        """(B,) whether the critics prefer what was executed to what the actor would do.
+
+        As critic-regularised regression does (Wang et al. 2020, arXiv:2006.15134, binary).
+        """
+        own = self.action_map.command(mode, plan)
+        values = self._values(self.critic, features, torch.stack([batch["action"], own], 1), plan)
+        executed, would = values.mean(0).unbind(1)
+        return executed > would
 
     def _temperature_loss(self, batch: dict) -> dict[str, Tensor]:
         state = _with_history(batch["state"])
@@ -227,8 +255,9 @@ class Agent(nn.Module):
     ) -> Decision:
         """Choose a chunk.
 
-        Another candidate beats the base's plan if its advantage over it, averaged over the
-        ensemble, exceeds ``advantage_gate`` standard deviations of the ensemble's opinions.
+        The base's plan leads, or the actor's chunk (``actor_leads``). Another candidate beats it if
+        its advantage, averaged over the ensemble, exceeds ``advantage_gate`` standard deviations of
+        the ensemble's opinions.
 
         Args:
             observation: of the replay, with a batch of one: (1, history, ...).
@@ -247,15 +276,16 @@ class Agent(nn.Module):
         if self.actor is not None and not self.settings.base_candidate:
             chunks = torch.cat([plan.unsqueeze(1), chunks], 1)
         values = self._values(self.critic, features[:, -1], chunks, plan)[:, 0]  # (M, N)
-        advantage = values - values[:, :1]
+        others = values.shape[1] - 1
+        leads = others if self.settings.actor_leads and self.actor is not None else 0
+        advantage = values - values[:, leads : leads + 1]
         score = advantage.mean(0) - self.settings.advantage_gate * advantage.std(0, correction=0)
-        others = len(score) - 1
         if base_only or not others:
             index = 0
         elif self.actor is not None and not self.settings.base_candidate:
             index = others
         elif explore and curious:
-            index = 1 + int(pick * others)
+            index = (leads + 1 + int(pick * others)) % (others + 1)
         else:
             index = int(score.argmax())
         last = self.actor is not None and index == others
@@ -264,6 +294,12 @@ class Agent(nn.Module):
 
     def _encoder(self, base: Base) -> ObservationEncoder:
         return ObservationEncoder(self.settings, len(base.cameras), base.state_mean, base.state_std)
+
+
+def _mean_over(error: Tensor, mask: Tensor) -> Tensor:
+    """Mean of (B, k) where a mask (B, >= k) says so; 0 where nothing counts."""
+    mask = mask[:, : error.shape[1]].to(error)
+    return (error * mask).sum() / mask.sum().clamp_min(1)
 
 
 def _with_history(observation: Observed) -> Observed:

@@ -65,7 +65,7 @@ class Driver:
     """
 
     def __init__(self, settings: RLSettings, base: Base, agent: Agent | None) -> None:
-        self._settings, self._base, self._agent = settings, base, agent
+        self.settings, self.base, self._agent = settings, base, agent
         self._engine = TorchEngine(base.loaded, threads=None, rate_hz=base.contract.rate_hz)
         bounds = base.bounds(settings).numpy()
         scale = np.where(bounds > 0, base.action_std.numpy(), 0.0)
@@ -77,7 +77,7 @@ class Driver:
 
     def begin(self, number: int) -> None:
         """A new episode; its draws derive from the run's seed and its number alone."""
-        seed = self._settings.seed
+        seed = self.settings.seed
         self._rng = np.random.default_rng([seed, number])
         self._generator.manual_seed(seed * _SEED_STRIDE + number)
         self.release()
@@ -86,9 +86,9 @@ class Driver:
         """Forget plans and past: somebody else moved the robot."""
         self._engine.reset()
         self._queue = ChunkQueue(
-            len(self._base.action_mean), max_age_s=self._base.contract.max_chunk_age_s
+            len(self.base.action_mean), max_age_s=self.base.contract.max_chunk_age_s
         )
-        self._past: deque[Observation] = deque(maxlen=self._settings.history)
+        self._past: deque[Observation] = deque(maxlen=self.settings.history)
         self._chunk: np.ndarray | None = None
         self._index, self._choice = 0, ""
 
@@ -101,14 +101,14 @@ class Driver:
         """
         prediction = self._engine.infer(raw, time_s)
         plan = self._plan(prediction, time_s)
-        batch = self._batch(raw) if self._base.loaded.config.use_vae else None
+        batch = self._batch(raw) if self.base.loaded.config.use_vae else None
         observation = {
             STATE: raw[STATE].astype(np.float32),
             CANDIDATES: self._candidates.around(plan, batch, self._rng),
             PROGRESS: np.asarray(prediction.reward, np.float32),
         }
-        if self._base.cameras:
-            images = [_resized(raw[camera], self._base.image_size) for camera in self._base.cameras]
+        if self.base.cameras:
+            images = [_resized(raw[camera], self.base.image_size) for camera in self.base.cameras]
             observation[IMAGES] = np.stack(images)
         self._past.append(observation)
         quantiles = prediction.quantiles
@@ -141,19 +141,19 @@ class Driver:
 
     def _plan(self, prediction: Prediction, time_s: float) -> np.ndarray:
         """(steps, A): the base's commands at the end of each of the next steps."""
-        step_s = self._base.contract.dt_s
+        step_s = self.base.contract.dt_s
         now_ns = round(time_s * NANO)
         actions = prediction.actions.astype(np.float64)
         self._queue.add(Chunk(now_ns, 0, actions, step_s), now_ns)
         plan = []
-        for k in range(1, self._settings.steps + 1):
+        for k in range(1, self.settings.steps + 1):
             planned = self._queue.sample(now_ns + round(k * step_s * NANO))
             plan.append(actions[k] if planned is None else planned)
         return np.stack(plan)
 
     def _tensors(self) -> dict[str, Tensor]:
         """The newest observations (1, history, ...); the first stands in for those before it."""
-        missing = self._settings.history - len(self._past)
+        missing = self.settings.history - len(self._past)
         past = [self._past[0]] * missing + list(self._past)
         device = self._agent.log_temperature.device
         return {
@@ -163,7 +163,7 @@ class Driver:
 
     def _batch(self, raw: dict[str, np.ndarray]) -> dict[str, Tensor]:
         batch = {STATE: torch.from_numpy(raw[STATE].astype(np.float32))[None]}
-        for camera in self._base.cameras:
+        for camera in self.base.cameras:
             image = torch.from_numpy(np.ascontiguousarray(raw[camera]))
             batch[camera] = image.permute(2, 0, 1)[None].float() / 255
         return batch

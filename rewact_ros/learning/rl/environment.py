@@ -25,6 +25,7 @@ from .settings import LearnError
 from .transitions import Transition, TransitionBuilder
 
 _TICKS = COMMAND_HZ // RATE_HZ
+_TRUTH_FRAMES = RATE_HZ // 2
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class EpisodeSettings:
         hold_s: how long such an alarm stands first.
         limit_s: time-out, of the time in which the policy leads.
         human: how the human differs from a machine; None: nobody helps.
+        truth_ends: the simulation ends the episode, when it has succeeded for half a second or at
+            the time-out: to evaluate how a policy acts apart from how it is judged.
     """
 
     completion: float = 0.9
@@ -46,6 +49,7 @@ class EpisodeSettings:
     hold_s: float = 0.3
     limit_s: float = 20.0
     human: Traits | None = field(default_factory=Traits)
+    truth_ends: bool = False
 
     def __post_init__(self) -> None:
         for name in ("completion", "stall_s", "drawdown", "hold_s", "limit_s"):
@@ -134,7 +138,7 @@ class SimEpisode:
         self._mode = Mode.POLICY
         self._human: ScriptedHuman | None = None
         self._choices: Counter[str] = Counter()
-        self._interventions = self._human_frames = self._policy_frames = 0
+        self._interventions = self._human_frames = self._policy_frames = self._done_frames = 0
 
     def run(self, name: str, number: int, seed: int, acting: Acting) -> EpisodeResult:
         """Drive a scene to its verdict.
@@ -156,7 +160,7 @@ class SimEpisode:
             now_s = frame / RATE_HZ
             seen = self._driver.observe(observe(self._sim), now_s)
             self._monitor.add(seen.sample)
-            verdict = self._judge(now_s)
+            verdict = self._judge(now_s, seen.observation)
             if verdict is not None:
                 success, reason = verdict
                 self._emit(self._builder.end(seen.observation, success, float(success)))
@@ -164,7 +168,7 @@ class SimEpisode:
             self._step(seen.observation, now_s, acting)
             frame += 1
 
-    def _judge(self, now_s: float) -> tuple[bool, str] | None:
+    def _judge(self, now_s: float, observation: dict[str, np.ndarray]) -> tuple[bool, str] | None:
         """Who leads next, or the verdict: success and reason."""
         judgement = self._monitor.step(now_s, human=self._mode is Mode.HUMAN)
         human = self._human
@@ -179,7 +183,11 @@ class SimEpisode:
             self._interventions += 1
         if self._mode is not Mode.POLICY:
             return None
-        if judgement.complete:
+        truth_ends = self._settings.truth_ends
+        self._done_frames = self._done_frames + 1 if self._sim.truth().success else 0
+        if truth_ends and self._done_frames > _TRUTH_FRAMES:
+            return True, "truth"
+        if judgement.complete and not truth_ends:
             return True, "progress"
         if judgement.decision.step is Step.ABORT:
             return False, judgement.decision.reason
@@ -187,6 +195,7 @@ class SimEpisode:
             return False, "timeout"
         if judgement.decision.step is Step.HOLD and human is not None:
             self._mode = Mode.HOLD
+            self._emit(self._builder.cut(observation))
             human.ask(now_s)
         return None
 
@@ -212,6 +221,9 @@ class SimEpisode:
                 self._gate.brake()
             self._sim.set_command(self._gate.position)
             self._sim.advance(1 / COMMAND_HZ)
+        if self._mode is Mode.HOLD:
+            self._builder.skip()
+            return
         self._emit(
             self._builder.add(
                 observation, self._gate.position, leads, acting.version, value, decided

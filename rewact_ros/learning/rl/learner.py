@@ -258,5 +258,6 @@ def _as_batch(
         "discount": torch.from_numpy(discount).to(device),
         "expert_action_sequences": action,
         "expert_mask": torch.from_numpy(joined("human_steps")).to(device),
+        "own_mask": torch.from_numpy(joined("own_steps")).to(device),
         "training_step": update,
     }

@@ -35,6 +35,8 @@ class Windows:
         discount: (B,) gamma^k, 0 where the window ends the episode for good.
         human: (B,) bool, whether a human gave the window's commands.
         human_steps: (B, steps) bool, which of ``action`` a human gave.
+        own_steps: (B, steps) bool, which of ``action`` the policy gave in a turn that it ended by
+            success itself.
     """
 
     observation: Observation
@@ -45,6 +47,7 @@ class Windows:
     discount: NDArray[np.float32]
     human: NDArray[np.bool_]
     human_steps: NDArray[np.bool_]
+    own_steps: NDArray[np.bool_]
 
 
 class Replay:
@@ -72,6 +75,7 @@ class Replay:
         self._reward = np.zeros(capacity, np.float32)
         self._human = np.zeros(capacity, bool)
         self._terminated = np.zeros(capacity, bool)
+        self._won = np.zeros(capacity, bool)  # of a run that ended by success
         self._ended = np.zeros(capacity, bool)
         self._segment = np.full(capacity, _TAIL, np.int64)
         self._run = np.full(capacity, _TAIL, np.int64)
@@ -103,10 +107,12 @@ class Replay:
             self._reward[row] = transition.reward[k]
             self._human[row] = transition.human
             self._segment[row] = self._segments
-            self._terminated[row] = self._ended[row] = False
+            self._terminated[row] = self._ended[row] = self._won[row] = False
             self._head = (row + 1) % self.capacity
         self._terminated[row] = transition.terminated
         self._ended[row] = transition.ended
+        if transition.terminated and transition.reward[-1] > 0:
+            self._won |= self._run == self._runs
         tail = self._put(transition, len(transition))
         self._segment[tail] = _TAIL
         if transition.ended:
@@ -165,7 +171,8 @@ class Replay:
         decided = np.minimum(available, steps)
         end = (rows + decided - 1) % self.capacity
         index = np.minimum(np.arange(steps), decided[:, None] - 1)
-        human = self._human[rows]
+        human, won = self._human[rows], self._won[rows]
+        executed = np.arange(steps) < decided[:, None]
         return Windows(
             observation=self._seen(rows, history),
             next_observation=self._seen(after, history),
@@ -174,7 +181,8 @@ class Replay:
             reward=reward.astype(np.float32),
             discount=np.where(self._terminated[last], 0.0, discount**taken).astype(np.float32),
             human=human,
-            human_steps=human[:, None] & (np.arange(steps) < decided[:, None]),
+            human_steps=human[:, None] & executed,
+            own_steps=(won & ~human)[:, None] & executed,
         )
 
     def _put(self, transition: Transition, k: int) -> int:

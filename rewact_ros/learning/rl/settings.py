@@ -34,10 +34,14 @@ class RLSettings:
         action_parts: named slices of the action with heads of their own, as ``RewACTConfig`` has
             them; of an ACT actor that does not begin with the base's.
         base_candidate: the base's own action competes by Q, in acting and in the target.
+        actor_leads: acting follows the actor unless another candidate beats it; else it follows the
+            base.
+        actor_in_target: the target asks the actor too what it would do next; else the base alone,
+            which is cheaper and never imagines.
         num_candidates: chunks of the base that compete, its own among them (``q_chunking``).
         candidate_noise: spread of candidates where the base has no latent to sample, in standard
             deviations of its action.
-        advantage_gate: another candidate than the base's must be better by so many standard
+        advantage_gate: another candidate than the leading one must be better by so many standard
             deviations of the ensemble's opinions.
         exploration: probability, per decision in training, of acting by a sample whatever Q says.
         residual_bound: of a correction, in joint units.
@@ -54,6 +58,9 @@ class RLSettings:
         log_std_min, log_std_max: of the Gaussian before the tanh.
         bc_initial_weight, bc_final_weight, bc_decay_steps: of imitating the human, falling
             exponentially over so many updates.
+        q_weight: of the critics' value in the actor's loss.
+        own_weight: of imitating the policy's own commands in turns that it ended by success, where
+            the critics hold them to be better than what it would do now.
         grad_clip_norm: of each network.
         batch_size: half of it from demonstrations and interventions, where there are any.
         utd_ratio: updates per robot step; the learner never runs ahead of it.
@@ -91,6 +98,8 @@ class RLSettings:
     act_n_decoder_layers: int = 1
     action_parts: dict[str, int] | None = None
     base_candidate: bool = True
+    actor_leads: bool = False
+    actor_in_target: bool = True
     num_candidates: int = 8
     candidate_noise: float = 0.2
     advantage_gate: float = 0.5
@@ -113,6 +122,8 @@ class RLSettings:
     bc_initial_weight: float = 0.5
     bc_final_weight: float = 0.01
     bc_decay_steps: int = 50_000
+    q_weight: float = 1.0
+    own_weight: float = 0.0
     grad_clip_norm: float = 10.0
     batch_size: int = 64
     utd_ratio: float = 1.0
@@ -204,7 +215,10 @@ class RLSettings:
         """Target entropy of a whole decision of ``dimensions`` action dimensions per step."""
         if self.target_entropy is not None:
             return self.target_entropy
-        return -0.5 * self.steps * dimensions
+        # A correction's unit is small. That of a command is a joint's whole range, of which half
+        # would be no exploration but an accident: exp(-3.5 - 1.4) of it is 0.7 %.
+        each = -0.5 if self.algorithm == "residual" else -3.5
+        return each * self.steps * dimensions
 
 
 _UNIT, _SIZE, _RATE = (0.0, 1.0), (1, 100_000_000), (1e-8, 1.0)
@@ -222,6 +236,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("online_step_before_learning", "critic_warmup_updates"), (0, 100_000_000)),
     **dict.fromkeys(("utd_ratio", "utd_ratio_uncalibrated"), (0.0, 100.0)),
     **dict.fromkeys(("candidate_noise", "advantage_gate", "shaping_weight"), (0.0, 100.0)),
+    **dict.fromkeys(("q_weight", "own_weight"), (0.0, 100.0)),
     **dict.fromkeys(("residual_bound", "gripper_bound"), (0.0, 10.0)),
     **dict.fromkeys(("temperature_init", "grad_clip_norm", "success_reward"), (1e-8, 1e6)),
     **dict.fromkeys(("log_std_min", "log_std_max"), (-20.0, 2.0)),
@@ -231,7 +246,16 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 _PRESETS: dict[str, dict[str, object]] = {
     "residual": {},
-    "act_sac": {"enable_q_chunking": True, "use_act_actor": True},
+    "act_sac": {
+        "enable_q_chunking": True,
+        "use_act_actor": True,
+        "actor_leads": True,
+        "actor_in_target": False,
+        "actor_lr": 1e-4,
+        "q_weight": 0.02,
+        "own_weight": 0.5,
+        "log_std_min": -7.0,
+    },
     "q_chunking": {"enable_q_chunking": True},
 }
 

@@ -68,7 +68,9 @@ class Transition:
         human: who gave the commands.
         policy_version: of the policy that decided; "" for a human's.
         value: what the critic expected of the decision when it was made, NaN if nobody asked.
-        terminated: the episode ended after it, by success or failure.
+        terminated: nothing that follows counts: the episode ended by success or failure, or the
+            policy called for help. A rescue is no merit of who needed it: if its reward counted, a
+            policy would learn to stall until somebody comes.
         truncated: the episode was cut off after it: what follows still counts.
     """
 
@@ -88,7 +90,7 @@ class Transition:
 
     @property
     def ended(self) -> bool:
-        """Whether the episode ended after it."""
+        """Whether the turn ended after it."""
         return self.terminated or self.truncated
 
 
@@ -163,6 +165,24 @@ class TransitionBuilder:
         self._open.reward.append(0.0)
         self._next += 1
         return done
+
+    def cut(self, observation: Observation) -> Transition | None:
+        """End the policy's turn: it calls for help.
+
+        Args:
+            observation: the last one.
+
+        Returns:
+            its last transition, terminated; None: it has just begun.
+
+        Raises:
+            TransitionError: as ``add``.
+        """
+        return self.end(observation, terminated=True)
+
+    def skip(self) -> None:
+        """Let a robot step pass that nobody decided: the robot holds."""
+        self._next += 1
 
     def end(
         self, observation: Observation, terminated: bool, reward: float = 0.0

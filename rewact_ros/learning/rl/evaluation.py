@@ -1,0 +1,59 @@
+"""How well an agent acts on unseen scenes, alone, by the simulation's truth."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rewact_ros.contract import load_contract
+from rewact_ros.learning.calibrate import signal_settings
+from rewact_ros.policy.checkpoint import load_policy
+from rewact_ros.sim.pick_place import PickPlaceSim
+
+from .agent import Agent
+from .base import open_base
+from .driver import Driver
+from .environment import Acting, EpisodeResult, EpisodeSettings, SimEpisode
+from .settings import preset
+from .transitions import TransitionBuilder
+from .updates import open_update
+
+_ALONE = EpisodeSettings(human=None, truth_ends=True)
+
+
+def evaluate_version(folder: Path, contract: str, seeds: Iterable[int]) -> Iterator[EpisodeResult]:
+    """Drive a scene per seed with a version that ``write_update`` wrote.
+
+    Args:
+        folder: of the version.
+        contract: file of the robot's.
+        seeds: scenes.
+
+    Raises:
+        LearnError, CheckpointError, ContractError: as ``open_update``.
+    """
+    base, agent = open_update(folder, load_contract(contract), "cpu")
+    driver = Driver(agent.settings, base, agent)
+    yield from _drive(driver, seeds, Acting())
+
+
+def evaluate_policy(folder: Path, contract: str, seeds: Iterable[int]) -> Iterator[EpisodeResult]:
+    """Drive a scene per seed with a plain checkpoint, in the same way."""
+    settings = preset("residual")
+    base = open_base(load_policy(folder, "cpu"), load_contract(contract), settings)
+    driver = Driver(settings, base, Agent(settings, base))
+    yield from _drive(driver, seeds, Acting(base_only=True))
+
+
+def _drive(driver: Driver, seeds: Iterable[int], acting: Acting) -> Iterator[EpisodeResult]:
+    base = driver.base
+    signals = signal_settings(base.loaded)
+    height, width, _ = base.contract.cameras[0].shape
+    builder = TransitionBuilder(base.spec(driver.settings), driver.settings.steps)
+    sim = PickPlaceSim(width, height)
+    try:
+        for seed in seeds:
+            episode = SimEpisode(
+                sim, driver, base.contract, signals, _ALONE, builder, lambda transition: None
+            )
+            yield episode.run("", seed, seed, acting)
+    finally:
+        sim.close()
