@@ -1,4 +1,4 @@
-"""`rewact bench TOPIC`: every published figure, with machine, settings and counts."""
+"""`rewact bench`: published figures, with machine, settings and counts; compared and reported."""
 
 import importlib.util
 import json
@@ -15,7 +15,11 @@ from rewact_ros.runs import machine
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number; `low` and `high` bound it where an interval is known."""
+    """One measured number; `low` and `high` bound it where an interval is known.
+
+    What is measured twice in one run goes into a figure of the unit `ratio`: those are compared
+    with the published ones by `rewact bench compare`.
+    """
 
     value: float | None
     unit: str
@@ -27,7 +31,7 @@ class Figure:
 
 @dataclass
 class Bench:
-    """What a topic's `run(bench)` fills in."""
+    """What a topic's `run(bench)` fills in; it may name its results by another topic."""
 
     topic: str
     quick: bool
@@ -43,20 +47,39 @@ class Bench:
 
 
 def bench(
-    topic: Annotated[str, typer.Argument(help="Which figures; a file in benchmarks/.")],
+    topic: Annotated[
+        str,
+        typer.Argument(
+            help="Which figures; a file in benchmarks/. Or `compare`: are ratios measured here as "
+            "good as those published? Or `report`: write docs/performance.md anew."
+        ),
+    ],
+    topics: Annotated[
+        list[str] | None, typer.Argument(help="With compare: which topics; none: all measured.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A version under a minute or so.")] = False,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Also write docs/results/TOPIC.json and .md.")
+        bool,
+        typer.Option(
+            "--keep", help="Also write docs/results/TOPIC.json and .md, and docs/performance.md."
+        ),
     ] = False,
 ) -> None:
     """Measure, print a table and write runs/bench/TOPIC.json."""
     from rewact_ros.share import share_dir
 
-    folder = Path("runs/bench")
+    docs, folder = share_dir() / "docs", Path("runs/bench")
+    if topic == "compare":
+        return _compare(folder, docs / "results", topics or [])
+    if topics:
+        raise ValueError(f"bench {topic}: expected one topic, got {' '.join([topic, *topics])}")
+    if topic == "report":
+        return _report(docs)
     folder.mkdir(parents=True, exist_ok=True)
     result = Bench(topic, quick, folder)
     before = machine()
     _load(share_dir() / "benchmarks", topic)(result)
+    topic = result.topic
     document = {
         "topic": topic,
         "machine": before,
@@ -66,13 +89,46 @@ def bench(
     text = json.dumps(document, indent=2) + "\n"
     targets = {folder / f"{topic}.json": text}
     if keep:
-        results = share_dir() / "docs" / "results"
-        targets[results / f"{topic}.json"] = text
-        targets[results / f"{topic}.md"] = markdown(document)
+        targets[docs / "results" / f"{topic}.json"] = text
+        targets[docs / "results" / f"{topic}.md"] = markdown(document)
     for path, content in targets.items():
         path.write_text(content)
     print_figures(document)
     typer.echo(f"written: {', '.join(map(str, targets))}")
+    if keep:
+        _report(docs)
+
+
+def _report(docs: Path) -> None:
+    """Write the page of all results."""
+    from rewact_ros.cli.bench_report import performance_page
+
+    (docs / "performance.md").write_text(performance_page(docs / "results"))
+    typer.echo(f"written: {docs / 'performance.md'}")
+
+
+def _compare(measured: Path, published: Path, topics: list[str]) -> None:
+    """Print ratios beside the published ones; exit code 1 where one is lost."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from rewact_ros.cli.bench_compare import KEPT_SHARE, compare_topics
+
+    rows = compare_topics(measured, published, topics)
+    table = Table(title=f"ratios: a loss is below {KEPT_SHARE:.0%} of what is published")
+    for name in ("ratio", "published", "here", "bound", ""):
+        table.add_column(name, justify="left" if name in ("ratio", "") else "right")
+    words = {True: "kept", False: "LOST", None: "not measured"}
+    for row in rows:
+        here = "–" if row.measured is None else f"{row.measured:.3g}"
+        cells = (row.name, f"{row.published:.3g}", here, f"{row.bound:.3g}", words[row.kept])
+        table.add_row(*cells)
+    Console(width=120).print(table)
+    lost = [row.name for row in rows if row.kept is False]
+    if lost:
+        typer.echo(f"{len(lost)} of {len(rows)} ratios lost: {', '.join(lost)}")
+        raise typer.Exit(1)
+    typer.echo(f"none of {len(rows)} ratios lost")
 
 
 def print_figures(document: dict[str, Any]) -> None:
