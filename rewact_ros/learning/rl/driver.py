@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.chunks import Chunk, ChunkQueue
-from rewact_ros.policy.engine import Prediction, TorchEngine
+from rewact_ros.policy.engine import Engine, Prediction, TorchEngine
 from rewact_ros.policy.images import resize_images
 from rewact_ros.supervision.signals import PolicySample
 
@@ -29,10 +29,12 @@ class Seen:
     Attributes:
         observation: as the replay keeps it.
         sample: as the monitor judges it.
+        prediction: of the base.
     """
 
     observation: Observation
     sample: PolicySample
+    prediction: Prediction
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,23 @@ class Act:
     """A command of the policy.
 
     Attributes:
-        target: (A,) to be in force at the end of this robot step.
+        targets: (k, A) decided to be in force at the end of this robot step and of those after it.
+        before: (A,) what was decided for the end of the step before; None: nothing was.
         value: what the critics expect of the decision; NaN while one is being carried out.
         decided: whether a decision was made just now.
         choice: of the decision in force: ``base``, ``sample`` or ``actor``.
     """
 
-    target: np.ndarray
+    targets: np.ndarray
+    before: np.ndarray | None
     value: float
     decided: bool
     choice: str
+
+    @property
+    def target(self) -> np.ndarray:
+        """(A,) to be in force at the end of this robot step."""
+        return self.targets[0]
 
 
 class Driver:
@@ -62,11 +71,15 @@ class Driver:
         settings: of the run.
         base: the frozen policy.
         agent: who decides; None: nobody, only observations are wanted.
+        engine: what runs the base; None: torch.
     """
 
-    def __init__(self, settings: RLSettings, base: Base, agent: Agent | None) -> None:
+    def __init__(
+        self, settings: RLSettings, base: Base, agent: Agent | None, engine: Engine | None = None
+    ) -> None:
         self.settings, self.base, self._agent = settings, base, agent
-        self._engine = TorchEngine(base.loaded, threads=None, rate_hz=base.contract.rate_hz)
+        rate_hz = base.contract.rate_hz
+        self._engine = engine or TorchEngine(base.loaded, threads=None, rate_hz=rate_hz)
         bounds = base.bounds(settings).numpy()
         scale = np.where(bounds > 0, base.action_std.numpy(), 0.0)
         self._candidates = BaseCandidates(
@@ -90,7 +103,8 @@ class Driver:
         )
         self._past: deque[Observation] = deque(maxlen=self.settings.history)
         self._chunk: np.ndarray | None = None
-        self._index, self._choice = 0, ""
+        self._time_s = self._decided_s = float("-inf")
+        self._choice = ""
 
     def observe(self, raw: dict[str, np.ndarray], time_s: float) -> Seen:
         """Take an observation.
@@ -100,7 +114,11 @@ class Driver:
             time_s: later than that of the last one.
         """
         prediction = self._engine.infer(raw, time_s)
-        plan = self._plan(prediction, time_s)
+        now_ns = round(time_s * NANO)
+        actions = prediction.actions.astype(np.float64)
+        self._queue.add(Chunk(now_ns, 0, actions, self.base.contract.dt_s), now_ns)
+        self._time_s, self._actions = time_s, actions
+        plan = self.plan(self.settings.steps)
         batch = self._batch(raw) if self.base.loaded.config.use_vae else None
         observation = {
             STATE: raw[STATE].astype(np.float32),
@@ -119,7 +137,7 @@ class Driver:
             prediction.entropy,
             prediction.features,
         )
-        return Seen(observation, sample)
+        return Seen(observation, sample, prediction)
 
     def act(self, explore: bool, base_only: bool) -> Act:
         """The command for the step that begins with the last observation.
@@ -129,27 +147,32 @@ class Driver:
         """
         if self._agent is None or not self._past:
             raise RuntimeError("the driver has no agent or has seen nothing: it cannot act")
-        value = float("nan")
-        decided = self._chunk is None or self._index >= len(self._chunk)
+        value, index, before = float("nan"), self._index(), None
+        if self._chunk is not None and index > 0:
+            before = self._chunk[min(index, len(self._chunk)) - 1]
+        decided = self._chunk is None or index >= len(self._chunk)
         if decided:
             decision = self._agent.decide(self._tensors(), self._generator, explore, base_only)
-            self._chunk, self._index = decision.chunk.cpu().numpy().astype(np.float64), 0
+            self._chunk, index = decision.chunk.cpu().numpy().astype(np.float64), 0
+            self._decided_s = self._time_s
             value, self._choice = decision.value, decision.choice
-        target = self._chunk[self._index]
-        self._index += 1
-        return Act(target, value, decided, self._choice)
+        return Act(self._chunk[index:], before, value, decided, self._choice)
 
-    def _plan(self, prediction: Prediction, time_s: float) -> np.ndarray:
-        """(steps, A): the base's commands at the end of each of the next steps."""
-        step_s = self.base.contract.dt_s
-        now_ns = round(time_s * NANO)
-        actions = prediction.actions.astype(np.float64)
-        self._queue.add(Chunk(now_ns, 0, actions, step_s), now_ns)
-        plan = []
-        for k in range(1, self.settings.steps + 1):
-            planned = self._queue.sample(now_ns + round(k * step_s * NANO))
-            plan.append(actions[k] if planned is None else planned)
-        return np.stack(plan)
+    def plan(self, steps: int) -> np.ndarray:
+        """(steps, A): the base's commands at the end of each of the next steps.
+
+        Args:
+            steps: fewer than the base's chunk has rows.
+        """
+        now_ns, step_ns = round(self._time_s * NANO), self.base.contract.dt_s * NANO
+        due = [self._queue.sample(now_ns + round(k * step_ns)) for k in range(1, steps + 1)]
+        return np.stack([self._actions[k] if d is None else d for k, d in enumerate(due, 1)])
+
+    def _index(self) -> int:
+        """Step of the decision in force that begins now; an observation may have been missed."""
+        if self._chunk is None:
+            return 0
+        return round((self._time_s - self._decided_s) / self.base.contract.dt_s)
 
     def _tensors(self) -> dict[str, Tensor]:
         """The newest observations (1, history, ...); the first stands in for those before it."""

@@ -7,6 +7,8 @@ end, whoever gave it. A transition is a run of steps that one source decided tog
 from dataclasses import dataclass, field
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 STATE = "observation.state"
 IMAGES = "observation.images"  # (cameras, H, W, 3) uint8
@@ -18,6 +20,23 @@ Observation = dict[str, np.ndarray]
 
 class TransitionError(ValueError):
     """A step that must not be learned from; the message says which value."""
+
+
+def pack_observation(observation: Observation) -> bytes:
+    """An observation as a safetensors document, as it travels."""
+    return save({name: np.asarray(value, order="C") for name, value in observation.items()})
+
+
+def unpack_observation(document: bytes) -> Observation:
+    """What ``pack_observation`` packed.
+
+    Raises:
+        TransitionError: it is damaged.
+    """
+    try:
+        return load(document)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise TransitionError(f"observation: damaged ({error}); it is left out") from error
 
 
 @dataclass(frozen=True)
@@ -179,6 +198,24 @@ class TransitionBuilder:
             TransitionError: as ``add``.
         """
         return self.end(observation, terminated=True)
+
+    def pause(self, observation: Observation) -> Transition | None:
+        """Break a turn off that is not over: nobody leads, or what is done is not known.
+
+        Args:
+            observation: the last one.
+
+        Returns:
+            what there is of its last transition; None: it has just begun.
+
+        Raises:
+            TransitionError: as ``add``.
+        """
+        self._spec.check(observation)
+        if self._open is None:
+            return None
+        done, self._open = self._close(observation), None
+        return done
 
     def skip(self) -> None:
         """Let a robot step pass that nobody decided: the robot holds."""

@@ -85,3 +85,21 @@ def open_update(folder: Path, contract: Contract, device: str = "auto") -> tuple
     except (OSError, ValueError, KeyError) as error:
         raise LearnError(f"{folder}: damaged ({error}); copy the update again") from error
     return base, agent.to(loaded.config.device).eval()
+
+
+def is_update(folder: Path) -> bool:
+    """Whether a checkpoint folder is one that ``write_update`` wrote."""
+    return (folder / ABOUT).is_file()
+
+
+def updates_seen(folder: Path) -> int:
+    """Updates that the agent of a version has seen.
+
+    Raises:
+        LearnError: the folder does not say.
+    """
+    file = folder / ABOUT
+    try:
+        return int(json.loads(file.read_text())["updates"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LearnError(f"{file}: damaged ({error}); copy the update again") from error

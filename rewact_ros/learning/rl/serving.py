@@ -1,0 +1,150 @@
+"""A learned policy on the robot: the base's engine with the agent in front of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from rewact_ros.contract import Contract
+from rewact_ros.policy.checkpoint import LoadedPolicy, weights_version
+from rewact_ros.policy.engine import Engine, Prediction
+from rewact_ros.policy.engine import Observation as RawObservation
+from rewact_ros.policy.modeling_rewact import Estimate
+from rewact_ros.policy.updates import WEIGHTS
+
+from .agent import Agent
+from .base import Base
+from .driver import Act, Driver
+from .transitions import Observation
+from .updates import open_update, updates_seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecidedPrediction(Prediction):
+    """A prediction whose actions an agent decided, and what the learner needs to know of it.
+
+    Attributes:
+        observation: as the replay keeps it.
+        value: what the critics expect of the decision; NaN while one is being carried out.
+        decided: whether a decision was made just now.
+        choice: of the decision in force: ``base``, ``sample`` or ``actor``.
+    """
+
+    observation: Observation
+    value: float
+    decided: bool
+    choice: str
+
+
+class LearnedEngine(Engine):
+    """Decides as the fast path does; the reward and the features are the base's.
+
+    Row k of a chunk belongs to stamp + k * dt: row 0 is what was decided before, then come the
+    decided commands, then the base's plan. A newer chunk must replace an older one, else what was
+    decided is mixed with what was not.
+
+    Args:
+        base: the frozen policy.
+        agent: who decides.
+        updates: that the agent has seen; before ``critic_warmup_updates`` the base acts.
+        explore: sample from the actor, and try what the critics do not favour.
+        engine: what runs the base.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        agent: Agent,
+        updates: int,
+        explore: bool,
+        engine: Engine,
+    ) -> None:
+        super().__init__(base.loaded, base.contract.rate_hz)
+        self._runs = engine
+        self._driver = Driver(agent.settings, base, agent, self._runs)
+        self._updates, self._explore = updates, explore
+        self._base_only = updates < agent.settings.critic_warmup_updates
+        self._stamp_s = float("-inf")
+        self._driver.begin(updates)
+
+    @property
+    def description(self) -> str:
+        """What runs."""
+        who = "base" if self._base_only else self._driver.settings.algorithm
+        explores = ", explores" if self._explore else ""
+        return f"{who} after {self._updates} updates{explores}; {self._runs.description}"
+
+    def reset(self) -> None:
+        """Forget plans and past observations: somebody else moved the robot."""
+        self._driver.release()
+        self._stamp_s = float("-inf")
+
+    def warm_up(self, runs: int = 3) -> None:
+        """Run on zeros; the draws of exploration begin anew afterwards."""
+        self._runs.warm_up(runs)
+        super().warm_up(runs)
+        self._driver.begin(self._updates)
+
+    def infer(self, observation: RawObservation, stamp_s: float | None = None) -> DecidedPrediction:
+        """Predict and decide; arguments and errors as of ``Engine.infer``.
+
+        Raises:
+            ValueError: no time.
+        """
+        if stamp_s is None:
+            raise ValueError("stamp_s: expected the observation's time for a decision, got None")
+        if stamp_s <= self._stamp_s:
+            self.reset()
+        self._stamp_s = stamp_s
+        seen = self._driver.observe(observation, stamp_s)
+        act = self._driver.act(self._explore, self._base_only)
+        base = seen.prediction
+        return DecidedPrediction(
+            actions=self._chunk(act, base.actions),
+            reward=base.reward,
+            quantiles=base.quantiles,
+            entropy=base.entropy,
+            features=base.features,
+            observation=seen.observation,
+            value=act.value,
+            decided=act.decided,
+            choice=act.choice,
+        )
+
+    def _chunk(self, act: Act, actions: np.ndarray) -> np.ndarray:
+        """(chunk, A) float32 of what was decided before, is decided now, and planned after it."""
+        before = actions[0] if act.before is None else act.before
+        plan = self._driver.plan(len(actions) - 1)
+        rows = [before[None], act.targets, plan[len(act.targets) :]]
+        return np.concatenate(rows).astype(np.float32)
+
+    def _predict(self, past: list[RawObservation]) -> Estimate:
+        return self._runs._predict(past)
+
+
+def open_learned(
+    folder: Path,
+    contract: Contract,
+    device: str,
+    explore: bool,
+    make_engine: Callable[[LoadedPolicy], Engine],
+) -> tuple[LoadedPolicy, LearnedEngine]:
+    """Open what ``write_update`` wrote, to run on the robot.
+
+    Args:
+        folder: of a version.
+        contract: of the robot.
+        device: as for ``load_policy``.
+        explore: as for ``LearnedEngine``.
+        make_engine: of the base.
+
+    Returns:
+        the base under the learned version's name and folder, and the engine.
+
+    Raises:
+        LearnError, CheckpointError, ContractError: as ``open_update``.
+    """
+    base, agent = open_update(folder, contract, device)
+    engine = LearnedEngine(base, agent, updates_seen(folder), explore, make_engine(base.loaded))
+    return replace(base.loaded, version=weights_version(folder / WEIGHTS), path=folder), engine
