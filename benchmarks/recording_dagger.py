@@ -33,12 +33,10 @@ RECIPE = {
 
 
 def run(bench: Bench) -> None:
-    """Measure everything; `--quick` trains for a minute and drives a few scenes."""
-    hg_dagger(bench)
+    """Success before and after each round, interventions per episode, wall time.
 
-
-def hg_dagger(bench: Bench) -> None:
-    """Success before and after each round, interventions per episode, wall time."""
+    `--quick` trains for a minute and drives a few scenes.
+    """
     if not bench.quick:
         _measure(bench, bench.folder / "dagger")
         return
@@ -53,7 +51,7 @@ def _measure(bench: Bench, folder: Path) -> None:
     base = train_base(folder / "base", 60 if quick else 1000)
     rounds = RoundsSettings(
         tuning(base, folder / "rounds", 10 if quick else 700),
-        rounds=1 if quick else 2,
+        rounds=1 if quick else 3,
         episodes=2 if quick else 40,
         seed=COLLECT_SEED,
         test_episodes=2 if quick else 20,

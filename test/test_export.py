@@ -199,7 +199,8 @@ def test_intervention_begins_with_the_first_command_of_the_human(tmp_path, contr
     got = columns(dataset)
     assert got["control_mode"].tolist() == [int(mode) for mode in modes]
     assert got["intervention"].tolist() == [mode == Mode.HUMAN for mode in modes]
-    assert got["demo_is_pad"].tolist() == [mode == Mode.HOLD for mode in modes]
+    # The policy had to be rescued: what it did before teaches nothing.
+    assert got["demo_is_pad"].tolist() == [True] * 10 + [False] * 8 + [True] * 4 + [False] * 8
 
 
 def test_a_dataset_has_what_was_recorded_and_training_takes_it(tmp_path, contract):
@@ -265,6 +266,25 @@ def test_progress_stands_still_while_the_episode_is_on_hold():
     assert len(set(labels.reward[29:70])) == 1 and labels.pad[30:70].all()
     np.testing.assert_allclose(labels.reward[70:], progress_ramp(61)[30:], atol=1e-6)
     assert labels.reward[-1] == 1.0
+
+
+def test_what_a_policy_did_before_it_was_rescued_is_no_way_to_the_goal():
+    stamps_s, modes = np.arange(101) / 20, np.full(101, int(Mode.POLICY))
+    modes[40:50], modes[50:90] = Mode.HOLD, Mode.HUMAN
+    labels = label_steps("success", stamps_s, 5.0, modes, 20, 0.5, attempt_s=4.0)
+    assert np.isnan(labels.reward[:50]).all() and labels.pad[:50].all()
+    assert not labels.pad[50:].any() and (np.diff(labels.reward[50:]) >= 0).all()
+    done_s = 0.95 * 2.5  # of the 2.5 s from the takeover to the end
+    assert labels.reward[50] == pytest.approx(1 - done_s / 4.0, abs=0.02)
+    assert labels.reward[-1] == 1.0 and labels.success[-1]
+    unknown = label_steps("success", stamps_s, 5.0, modes, 20, 0.5)
+    assert np.isnan(unknown.reward[:90]).all() and unknown.reward[-1] == 1.0
+
+
+def test_a_demonstration_in_which_a_human_leads_from_the_start_climbs_as_any():
+    stamps_s, modes = np.arange(101) / 20, np.full(101, int(Mode.HUMAN))
+    labels = label_steps("success", stamps_s, 5.0, modes, 20, 0.5)
+    np.testing.assert_allclose(labels.reward, progress_ramp(101), atol=1e-6)
 
 
 def test_a_label_changed_after_the_recording_counts(tmp_path):

@@ -30,6 +30,10 @@ def export(
     ] = 1.75,
     min_frames: Annotated[int, typer.Option(help="Leave shorter parts out.")] = 10,
     failed_cap: Annotated[float, typer.Option(help="Highest progress label of a failure.")] = 0.5,
+    attempt_s: Annotated[
+        float,
+        typer.Option(help="Duration of an undisturbed attempt, to label rescues by; 0: unknown."),
+    ] = 0.0,
     video: Annotated[
         str, typer.Option(help="lerobot (AV1), fine (H.264, full colour) or lossless.")
     ] = "lerobot",
@@ -60,6 +64,7 @@ def export(
         max_step=max_step,
         min_frames=min_frames,
         failed_cap=failed_cap,
+        attempt_s=attempt_s,
         video=video,
         discarded=discarded,
         replace=replace,

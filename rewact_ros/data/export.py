@@ -147,7 +147,9 @@ def _assemble(
         {"name": path.name, "path": str(path), "refused": why, "episodes": []}
         for path, why in refused.items()
     ]
-    dataset = DatasetAssembler(folder, contract, settings.video, settings.failed_cap)
+    dataset = DatasetAssembler(
+        folder, contract, settings.video, settings.failed_cap, settings.attempt_s
+    )
     try:
         for job in jobs:
             episodes = [_add(settings, dataset, job, e) for e in encoded(job) or []]

@@ -62,12 +62,16 @@ class DatasetAssembler:
         contract: features and rate; also written to `meta/contract.json`.
         video: one of `VIDEO_KINDS`, as the videos were encoded.
         failed_cap: highest label of a failure.
+        attempt_s: duration of an undisturbed attempt; 0: not known.
     """
 
-    def __init__(self, folder: Path, contract: Contract, video: str, failed_cap: float) -> None:
+    def __init__(
+        self, folder: Path, contract: Contract, video: str, failed_cap: float, attempt_s: float
+    ) -> None:
         datasets.disable_progress_bars()  # one bar for the export, not one per episode
         av.logging.set_libav_level(av.logging.ERROR)
-        self._folder, self._contract, self._failed_cap = folder, contract, failed_cap
+        self._folder, self._contract = folder, contract
+        self._failed_cap, self._attempt_s = failed_cap, attempt_s
         self._meta = LeRobotDatasetMetadata.create(
             repo_id=f"local/{folder.name}",
             fps=round(contract.rate_hz),
@@ -105,6 +109,7 @@ class DatasetAssembler:
             joined["mode"],
             self._contract.rate_hz,
             self._failed_cap,
+            self._attempt_s,
         )
         first, indices = 0, []
         for segment, part in zip(exported.segments, columns, strict=True):

@@ -1,5 +1,6 @@
 """What `rewact export` is asked to do."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ class ExportSettings:
         max_step: longest time between two frames, in periods of the contract's rate; more is a gap.
         min_frames: shorter parts are left out.
         failed_cap: highest progress label of a failure.
+        attempt_s: duration of an undisturbed attempt, for the progress after a takeover; 0: not
+            known, and then that progress is not labelled.
         video: one of `VIDEO_KINDS`.
         discarded: also export what was marked as discarded.
         replace: take the place of a dataset at `out`.
@@ -49,6 +52,7 @@ class ExportSettings:
     max_step: float = 1.75
     min_frames: int = 10
     failed_cap: float = 0.5
+    attempt_s: float = 0.0
     video: str = "lerobot"
     discarded: bool = False
     replace: bool = False
@@ -69,5 +73,7 @@ class ExportSettings:
             raise ExportError(f"min_frames: expected at least 1, got {self.min_frames}")
         if not 0.0 <= self.failed_cap < 1.0:
             raise ExportError(f"failed_cap: expected 0 to below 1, got {self.failed_cap}")
+        if not 0.0 <= self.attempt_s < math.inf:
+            raise ExportError(f"attempt_s: expected 0 or more seconds, got {self.attempt_s}")
         if self.workers < 0:
             raise ExportError(f"workers: expected 0 or more, got {self.workers}")
