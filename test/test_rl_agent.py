@@ -177,7 +177,7 @@ def test_the_target_entropy_scales_with_steps_and_dimensions(vx300s: Contract, t
         settings = variants()[name]
         agent = new_agent(settings, make_base(tiny_policy, vx300s, settings))
         goals[name] = agent.target_entropy
-    assert goals == {"residual": -0.5 * 6, "act_sac mlp": -0.5 * 5 * 7}
+    assert goals == {"residual": -0.5 * 6, "act_sac mlp": -3.5 * 5 * 7}
 
 
 def test_the_weight_of_imitation_falls_exponentially():
@@ -206,6 +206,31 @@ def test_an_actor_imitates_the_expert_of_the_batch(key: str, vx300s: Contract, t
     assert losses[-1] < 0.2 * losses[0]
     batch["expert_mask"] = torch.zeros(expert.shape[0], settings.steps)
     assert agent(batch, model="actor")["bc_loss"] == 0
+
+
+def test_an_actor_imitates_its_own_successes_where_the_critics_prefer_them(
+    vx300s: Contract, tiny_policy: Path
+):
+    settings = preset("act_sac", use_act_actor=False, own_weight=1.0, **SMALL)
+    base = make_base(tiny_policy, vx300s, settings)
+    agent, batch = new_agent(settings, base), make_batch(base, settings)
+    batch["own_mask"] = torch.ones(6, settings.steps, dtype=torch.bool)
+    parts = agent(batch, model="actor")
+    assert (parts["own_loss"] > 0) == (parts["own_better"] > 0)
+    batch["own_mask"][:] = False
+    assert agent(batch, model="actor")["own_loss"] == 0
+
+
+def test_who_leads_acts_unless_another_is_better(vx300s: Contract, tiny_policy: Path):
+    for actor_leads, choice in ((True, "actor"), (False, "base")):
+        settings = preset("act_sac", use_act_actor=False, actor_leads=actor_leads, **SMALL)
+        base = make_base(tiny_policy, vx300s, settings)
+        agent, batch = new_agent(settings, base), make_batch(base, settings, size=1)
+        torch.nn.init.zeros_(agent.critic.out.weight)  # all are alike
+        decision = agent.decide(batch["state"], torch.Generator(), False, base_only=False)
+        assert decision.choice == choice
+        held = agent.decide(batch["state"], torch.Generator(), False, base_only=True)
+        assert held.choice == "base"
 
 
 def test_an_unknown_part_is_refused(vx300s: Contract, tiny_policy: Path):

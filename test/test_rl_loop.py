@@ -77,11 +77,14 @@ def test_a_stalling_policy_is_helped_and_what_the_human_did_is_marked(
     assert not any(human[:first]) and all(human[first:])  # one turn, to the end
     assert found[-1].terminated and found[-1].reward[-1] == 1
     assert sum(float(t.reward.sum()) for t in found) == 1
-    steps = [t.first for t in found]
-    assert steps == list(np.cumsum([0, *map(len, found)])[:-1])
-    for before, after in itertools.pairwise(found):
-        for name, seen in before.observations.items():
-            np.testing.assert_array_equal(seen[-1], after.observations[name][0])
+    # A rescue is no merit of who needed it: the policy's turn ends with its call for help.
+    assert found[first - 1].terminated and found[first].first > sum(map(len, found[:first]))
+    for turn in (found[:first], found[first:]):
+        steps = [t.first - turn[0].first for t in turn]
+        assert steps == list(np.cumsum([0, *map(len, turn)])[:-1])
+        for before, after in itertools.pairwise(turn):
+            for name, seen in before.observations.items():
+                np.testing.assert_array_equal(seen[-1], after.observations[name][0])
     # A robot step's action is the command in force at its end: the arm is about there then.
     moved = np.concatenate([t.action for t in found])
     reached = np.stack([t.observations["observation.state"][-1] for t in found])
@@ -145,7 +148,7 @@ def test_a_second_learner_on_a_run_is_refused(
     loop = FastLoop(settings)
     with pytest.raises(JournalError, match="another learner"):
         FastLoop(settings, resume=True)
-    loop._journal.close()
+    loop.run_state.close()
 
 
 def test_an_evaluation_publishes_the_best_policy_and_judges_by_the_truth(

@@ -141,6 +141,36 @@ def test_a_window_that_a_takeover_cut_says_how_much_was_executed():
     assert windows.human.tolist() == [False, False, True]
 
 
+def test_only_turns_that_the_policy_ended_by_success_count_as_its_own():
+    replay = Replay(SPEC, 100)
+    for number, (sources, reward) in enumerate((("pppp", 1.0), ("pppp", 0.0), ("pphh", 1.0))):
+        for transition in episode(number, sources, 2, terminated=True, reward=reward):
+            replay.add(transition)
+    rows = np.array([0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13])
+    own = replay.windows(rows, 2, 2, GAMMA).own_steps
+    assert own[:, 0].tolist() == [True] * 4 + [False] * 8
+    assert own[3].tolist() == [True, False]  # the second was not executed any more
+
+
+def test_a_call_for_help_ends_the_turn_and_what_follows_begins_another():
+    builder, replay = TransitionBuilder(SPEC, 3), Replay(SPEC, 100)
+    builder.begin("0")
+    assert builder.cut(seen(0, 0)) is None  # nothing was done yet
+    builder.add(seen(0, 0), np.zeros(1))
+    asked = builder.cut(seen(0, 1))
+    builder.skip()
+    builder.skip()
+    builder.add(seen(0, 3), np.ones(1), human=True)
+    rescued = builder.end(seen(0, 4), terminated=True, reward=1.0)
+    assert asked.terminated and not asked.reward.any()
+    assert (asked.first, len(asked), rescued.first, rescued.human) == (0, 1, 3, True)
+    for transition in (asked, rescued):
+        replay.add(transition)
+    windows = replay.windows(np.array([0, 2]), 1, 3, GAMMA)
+    assert windows.discount.tolist() == [0, 0] and windows.reward.tolist() == [0, 1]
+    assert not windows.own_steps.any() and windows.human_steps.ravel().tolist() == [False, True]
+
+
 def test_interventions_alone_keep_their_own_ends():
     replay = Replay(SPEC, 100)
     for number in range(3):

@@ -287,7 +287,7 @@ class Agent(nn.Module):
         elif explore and curious:
             index = (leads + 1 + int(pick * others)) % (others + 1)
         else:
-            index = int(score.argmax())
+            index = int(score.argmax()) if score.max() > 0 else leads
         last = self.actor is not None and index == others
         choice = "base" if index == 0 else "actor" if last else "sample"
         return Decision(chunks[0, index], float(values[:, index].mean()), choice)

@@ -75,7 +75,7 @@ class Replay:
         self._reward = np.zeros(capacity, np.float32)
         self._human = np.zeros(capacity, bool)
         self._terminated = np.zeros(capacity, bool)
-        self._won = np.zeros(capacity, bool)  # of a run that ended by success
+        self._won = np.zeros(capacity, bool)  # in a segment that ended by success
         self._ended = np.zeros(capacity, bool)
         self._segment = np.full(capacity, _TAIL, np.int64)
         self._run = np.full(capacity, _TAIL, np.int64)
@@ -112,7 +112,7 @@ class Replay:
         self._terminated[row] = transition.terminated
         self._ended[row] = transition.ended
         if transition.terminated and transition.reward[-1] > 0:
-            self._won |= self._run == self._runs
+            self._won |= self._segment == self._segments
         tail = self._put(transition, len(transition))
         self._segment[tail] = _TAIL
         if transition.ended:

@@ -1,0 +1,162 @@
+"""Figures of reinforcement learning with a human at hand, beside HG-DAgger on the same budget.
+
+All begin with the weak policy of `recording_dagger.py` and its 60 demonstrations. Verdicts and ends
+of episodes are learned ones; the simulation's truth chooses no label, only the version that is
+reported (on validation scenes) and the figure itself (on scenes that nothing else has seen).
+
+A full run takes many hours; each arm is kept in `runs/bench/hil_serl/<arm>-<seed>`, goes on where
+it was killed, and is only read once it is done.
+"""
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recording_dagger import COLLECT_SEED, DEMO_COUNT, DEMOS, train_base
+
+from rewact_ros.bringup import default_contract
+from rewact_ros.cli.bench import Bench
+from rewact_ros.learning.rl.environment import EpisodeResult, EpisodeSettings
+from rewact_ros.learning.rl.evaluation import evaluate_policy, evaluate_version
+from rewact_ros.learning.rl.loop import FastLoop, LearnSettings
+from rewact_ros.learning.rl.settings import preset
+from rewact_ros.reward.metrics import wilson_interval
+from rewact_ros.sim.scripted_human import Traits
+
+# No policy, threshold or setting was chosen on these scenes.
+REPORT_SEED, REPORT_EPISODES = 280_000, 100
+DAGGER = Path("runs/bench/dagger")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to learn, and with which seeds it is tried."""
+
+    algorithm: str = "act_sac"
+    changes: dict[str, Any] = field(default_factory=dict)
+    human: bool = True
+    demos: bool = True
+    seeds: tuple[int, ...] = (0,)
+
+
+ARMS = {
+    "full": Arm(seeds=(0, 1, 2)),
+    "no_interventions": Arm(human=False, seeds=(0, 1, 2)),
+    "no_demos_no_interventions": Arm(human=False, demos=False),
+    "no_shaping": Arm(changes={"shaping_weight": 0.0}),
+    "residual": Arm("residual"),
+    "q_chunking": Arm("q_chunking"),
+}
+QUICK = ("full",)
+
+
+def run(bench: Bench) -> None:
+    """Measure every arm that is there; `--quick` learns from three episodes."""
+    if bench.quick:
+        with tempfile.TemporaryDirectory() as folder:
+            _measure(bench, Path(folder), QUICK, train_base(Path(folder) / "base", 30))
+        return
+    _measure(bench, bench.folder / "hil_serl", tuple(ARMS), train_base(DAGGER / "base", 1000))
+
+
+def _measure(bench: Bench, folder: Path, arms: Iterable[str], base: Path) -> None:
+    bench.settings |= {
+        "demonstrations": DEMO_COUNT,
+        "first_training_scene": COLLECT_SEED,
+        "first_reported_scene": REPORT_SEED,
+    }
+    _policy(bench, folder, "base", base)
+    for number, rounds in _dagger_rounds():
+        _policy(bench, folder, f"hg_dagger_{number * 40}_episodes", rounds)
+    for name in arms:
+        arm = ARMS[name]
+        for seed in arm.seeds if not bench.quick else (0,):
+            settings = learn_settings(arm, seed, base, folder / f"{name}-{seed}", bench.quick)
+            _arm(bench, f"{name}_{seed}", settings)
+
+
+def learn_settings(arm: Arm, seed: int, base: Path, out: Path, quick: bool) -> LearnSettings:
+    """Of one run; validation scenes are those of HG-DAgger's rounds."""
+    small = {"critic_warmup_updates": 5, "online_step_before_learning": 20} if quick else {}
+    return LearnSettings(
+        out=str(out),
+        policy=str(base),
+        contract=default_contract(),
+        rl=preset(arm.algorithm, seed=seed, **{**arm.changes, **small}),
+        episode=EpisodeSettings(
+            human=Traits() if arm.human else None, limit_s=3.0 if quick else 20.0
+        ),
+        demos=str(DEMOS) if arm.demos else "",
+        demo_episodes=2 if quick else DEMO_COUNT,
+        episodes=3 if quick else 120,
+        first_seed=COLLECT_SEED + 1000 * seed,
+        eval_every=3 if quick else 40,
+        eval_episodes=2 if quick else 40,
+        eval_seed=150_000,
+        device="cpu",
+    )
+
+
+def _arm(bench: Bench, name: str, settings: LearnSettings) -> None:
+    out = Path(settings.out)
+    done = out / "done.json"
+    if not done.exists():
+        begun_s = time.monotonic()
+        figures = FastLoop(settings, resume=(out / "journal").exists()).run()
+        figures["wall_min_of_last_start"] = (time.monotonic() - begun_s) / 60
+        done.write_text(json.dumps(figures) + "\n")
+    figures = json.loads(done.read_text())
+    lines = [json.loads(line) for line in (out / "episodes.jsonl").read_text().splitlines()]
+    episodes = [line for line in lines if "episode" in line]
+    third = max(len(episodes) // 3, 1)
+    for when, some in (("first", episodes[:third]), ("last", episodes[-third:])):
+        per = statistics.mean(e["interventions"] for e in some)
+        bench.add(f"{name}_interventions_{when}_third", per, "per episode", n=len(some))
+    right = sum(e["success"] == e["truth"] for e in episodes)
+    bench.add(f"{name}_verdict_right", right / len(episodes), "share", n=len(episodes))
+    bench.add(f"{name}_robot", figures["robot_min"], "min")
+    bench.add(f"{name}_human", sum(e["human_s"] for e in episodes) / 60, "min")
+    bench.add(f"{name}_updates", figures["updates"], "updates")
+    bench.add(f"{name}_updates_rate", figures["updates_per_s"], "1/s")
+    bench.add(f"{name}_wall", figures["wall_min_of_last_start"], "min", goal="≤ 90")
+    best = json.loads((out / "best.json").read_text())
+    version = out / "policies" / best["path"]
+    goal = "≥ 0.95" if name.startswith("full") else ""
+    _results(bench, out / "report.json", name, goal, version, learned=True)
+
+
+def _policy(bench: Bench, folder: Path, name: str, policy: Path) -> None:
+    _results(bench, folder / f"{name}.json", name, "", policy, learned=False)
+
+
+def _results(
+    bench: Bench, file: Path, name: str, goal: str, policy: Path, *, learned: bool
+) -> None:
+    """Success and cycle time on the reported scenes; measured once."""
+    n = 2 if bench.quick else REPORT_EPISODES
+    if not file.exists():
+        evaluate = evaluate_version if learned else evaluate_policy
+        seeds = range(REPORT_SEED, REPORT_SEED + n)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        found = [asdict(r) for r in evaluate(policy, default_contract(), seeds)]
+        file.write_text(json.dumps(found) + "\n")
+    results = [EpisodeResult(**r) for r in json.loads(file.read_text())]
+    successes = sum(r.truth for r in results)
+    low, high = wilson_interval(successes, n)
+    bench.add(f"{name}_success", successes / n, "share", goal=goal, n=n, low=low, high=high)
+    done = [r.duration_s for r in results if r.truth]
+    if done:
+        bench.add(f"{name}_cycle", statistics.median(done), "s, of successes", n=len(done))
+
+
+def _dagger_rounds() -> Iterable[tuple[int, Path]]:
+    """Policies after each round that exists."""
+    for number in range(1, 10):
+        policy = DAGGER / f"rounds/round-{number}/train/checkpoints/last/pretrained_model"
+        if policy.exists():
+            yield number, policy
