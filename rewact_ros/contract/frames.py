@@ -1,8 +1,9 @@
 """Samples of several streams → one complete observation, live and from recordings alike."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ KEEP_NS = NANO
 # (rad, m or normalized) within FROZEN_WINDOW_S: far more than a joint at rest trembles, and enough
 # to see in any picture. Motion counts once it is older than max_age_s, for pictures lag.
 FROZEN_MOTION, FROZEN_WINDOW_S = 0.05, 1.0
-# Pictures are compared on every n-th row and column, and in full only where those agree.
+# Pictures are compared on every n-th row (or byte) first, and in full only where those agree.
 COMPARE_STRIDE = 8
 
 
@@ -24,13 +25,40 @@ class SampleError(ValueError):
     """A message does not carry what the contract promises; the message names the stream."""
 
 
-@dataclass(frozen=True)
+class DecodeError(SampleError):
+    """A picture of `stream` does not decode into what the contract promises."""
+
+    def __init__(self, stream: str, reason: str) -> None:
+        super().__init__(reason)
+        self.stream = stream
+
+
+@dataclass(frozen=True, eq=False)
 class Sample:
-    """One value with its header stamp and, live, the time it was received on the age clock."""
+    """One value with its header stamp and, live, the time it was received on the age clock.
+
+    Attributes:
+        raw: what came; two pictures of a stream are the same where this is.
+        decode: makes the value of it, where what came is not the value itself.
+    """
 
     stamp_ns: int
     received_s: float
-    value: NDArray[np.generic]
+    raw: NDArray[np.generic]
+    decode: Callable[[NDArray[np.generic]], NDArray[np.generic]] | None = None
+
+    @cached_property
+    def value(self) -> NDArray[np.generic]:
+        """The value, decoded once. Raises SampleError where it cannot be."""
+        return self.raw if self.decode is None else self.decode(self.raw)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The samples that make one observation, by stream; none of them need be decoded yet."""
+
+    stamp_ns: int
+    samples: dict[str, Sample]
 
 
 @dataclass(frozen=True)
@@ -131,7 +159,7 @@ class FrameAssembler:
 
     def _watch_picture(self, stream: _Stream, sample: Sample) -> None:
         """Remember the pose of every picture that is the same as the one before."""
-        if not stream.samples or not _same_picture(stream.samples[-1].value, sample.value):
+        if not stream.samples or not _same_picture(stream.samples[-1].raw, sample.raw):
             stream.poses.clear()
         if all(part.samples for part in self._parts):
             pose = np.concatenate([part.samples[-1].value for part in self._parts])
@@ -182,7 +210,17 @@ class FrameAssembler:
         Returns:
             a `Frame`; a `Stale` that names the stream at fault; or None when all streams are
             fresh but the newest reference image was already used.
+
+        Raises:
+            DecodeError: a picture of it does not decode.
         """
+        selection = self.select(now_s, now_ns)
+        return self.read(selection) if isinstance(selection, Selection) else selection
+
+    def select(
+        self, now_s: float | None = None, now_ns: int | None = None
+    ) -> Selection | Stale | None:
+        """As `assemble`, but nothing is decoded: it takes microseconds; `read` does the rest."""
         stale = self.check_fresh(now_s, now_ns)
         if stale:
             return stale
@@ -193,7 +231,23 @@ class FrameAssembler:
         if isinstance(picked, Stale):
             return picked
         self._last_stamp_ns = newest.stamp_ns
-        return Frame(newest.stamp_ns, self._join(picked))
+        return Selection(newest.stamp_ns, picked)
+
+    def discard(self, stream: str, selection: Selection) -> None:
+        """Forget the selected sample of a stream, for it does not decode: it never came.
+
+        The reference image may then make an observation with the stream's sample before.
+        """
+        samples, sample = self._streams[stream].samples, selection.samples[stream]
+        kept = [each for each in samples if each is not sample]
+        samples.clear()
+        samples.extend(kept)
+        if self._last_stamp_ns != selection.stamp_ns:
+            return
+        if stream != self._reference or not kept:
+            self._last_stamp_ns = None
+        elif kept[-1].stamp_ns < selection.stamp_ns:
+            self._last_stamp_ns = kept[-1].stamp_ns  # used, or passed over, already
 
     def _pick(self, stamp_ns: int) -> dict[str, Sample] | Stale:
         """Newest sample of every stream with stamp ≤ the reference's, within the allowed skew."""
@@ -210,25 +264,37 @@ class FrameAssembler:
             picked[key] = sample
         return picked
 
-    def _join(self, picked: dict[str, Sample]) -> dict[str, NDArray[np.generic]]:
-        parts = [picked[state_stream(i)].value for i in range(len(self.contract.state))]
+    def read(self, selection: Selection) -> Frame:
+        """Decode what is selected; in any thread, for it touches nothing else.
+
+        Raises:
+            DecodeError: a picture does not decode; `discard` it.
+        """
+        samples = selection.samples
+        parts = [samples[state_stream(i)].value for i in range(len(self.contract.state))]
         values: dict[str, NDArray[np.generic]] = {
             STATE_KEY: np.concatenate(parts).astype(np.float32)
         }
         for camera in self.contract.cameras:
-            values[camera.key] = picked[camera.key].value
-        return values
+            try:
+                values[camera.key] = samples[camera.key].value
+            except SampleError as error:
+                raise DecodeError(camera.key, str(error)) from error
+        return Frame(selection.stamp_ns, values)
 
 
 def _same_picture(a: NDArray[np.generic], b: NDArray[np.generic]) -> bool:
-    """Whether two (H, W, 3) pictures are equal; nearly free where they are not."""
+    """Whether two pictures, decoded or not, are equal; nearly free where they are not."""
     n = COMPARE_STRIDE
-    return np.array_equal(a[::n, ::n], b[::n, ::n]) and np.array_equal(a, b)
+    return np.array_equal(a[::n], b[::n]) and np.array_equal(a, b)
 
 
 def _forget(samples: deque[Sample], stamp_ns: int) -> None:
-    """Drop what can no longer be the newest sample with a stamp not after `stamp_ns` or later."""
-    while len(samples) > 1 and samples[1].stamp_ns <= stamp_ns:
+    """Drop what can no longer be the newest sample with a stamp not after `stamp_ns` or later.
+
+    One more is kept, in case that one turns out not to decode.
+    """
+    while len(samples) > 2 and samples[2].stamp_ns <= stamp_ns:
         samples.popleft()
 
 
@@ -247,14 +313,19 @@ def joint_sample(
 def image_sample(
     camera: Camera, image: NDArray[np.uint8], stamp_ns: int, received_s: float
 ) -> Sample:
-    """Check one decoded RGB image against its camera.
+    """One decoded RGB image; raises SampleError as `check_image` does."""
+    check_image(camera, image.shape, image.dtype)
+    return Sample(stamp_ns, received_s, image)
+
+
+def check_image(camera: Camera, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
+    """Check a decoded RGB image against its camera.
 
     Raises:
-        SampleError: the image is not (H, W, 3) uint8 of the contract's shape.
+        SampleError: it is not (H, W, 3) uint8 of the contract's shape.
     """
-    if image.shape != camera.shape or image.dtype != np.uint8:
+    if shape != camera.shape or dtype != np.uint8:
         raise SampleError(
-            f"{camera.topic}: expected a {camera.shape} uint8 image, got {image.shape} "
-            f"{image.dtype}; set the camera to that size or correct 'shape' in the contract"
+            f"{camera.topic}: expected a {camera.shape} uint8 image, got {shape} "
+            f"{dtype}; set the camera to that size or correct 'shape' in the contract"
         )
-    return Sample(stamp_ns, received_s, image)

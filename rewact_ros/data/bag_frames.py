@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from rewact_ros.contract import Camera, Contract, Frame, FrameAssembler, SampleError, Stale
 from rewact_ros.contract.frames import NANO, Sample, image_sample, joint_sample, state_stream
@@ -138,10 +141,15 @@ def _state_reader(part: StatePart) -> Reader:
 
 
 def _camera_reader(camera: Camera) -> Reader:
-    decode = decode_image if camera.type.endswith("/Image") else decode_compressed
+    is_raw = camera.type.endswith("/Image")
+    decode = decode_image if is_raw else decode_compressed
 
     def read(body: Any, received_s: float) -> Sample:
         image = decode(body, camera.topic).copy()  # writable, and lets go of the raw message
-        return image_sample(camera, image, to_ns(body.header.stamp), received_s)
+        sample = image_sample(camera, image, to_ns(body.header.stamp), received_s)
+        if is_raw:
+            return sample
+        # As live, whether a picture is the one before is told by its bytes.
+        return replace(sample, raw=np.array(body.data, np.uint8), decode=lambda _: image)
 
     return read

@@ -9,15 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from builtin_interfaces.msg import Duration, Time
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import Float32
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from rewact_ros.contract import Frame, load_contract
-from rewact_ros.control.timing import DurationHistogram
-from rewact_ros.msg import ActionChunk, ControlStatus, PolicyStatus, Reward
+from rewact_ros.contract import load_contract
+from rewact_ros.learning.rl.serving import DecidedPrediction, open_learned
+from rewact_ros.learning.rl.transitions import pack_observation
+from rewact_ros.learning.rl.updates import is_update
+from rewact_ros.msg import ActionChunk, ControlStatus, Decision, PolicyStatus, Reward
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.policy.compatibility import check_contract
 from rewact_ros.policy.engine import Engine, Prediction
@@ -28,9 +27,11 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.convert import NANO, to_stamp
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
-from rewact_ros.ros.observations import Observations
+from rewact_ros.ros.observations import Observation, Observations
 from rewact_ros.ros.params import PolicyParams, declare
+from rewact_ros.ros.path_times import PathTimes
 from rewact_ros.ros.policy_swap import PolicySwap
+from rewact_ros.ros.prediction_messages import ChunkMessages, reward_message
 from rewact_ros.ros.process import run_node
 
 
@@ -46,19 +47,16 @@ class PolicyNode(LifecycleNode):
         self.params = declare(self, PolicyParams)
         self.clock = NodeClock(self)
         self.version = ""
-        self._epoch = 0
         self._active = False
         self._observations: Observations | None = None
         self._engine: Engine | None = None
-        self._waiting: tuple[Frame, int] | None = None
-        self._wake = threading.Condition()
         self._worker: threading.Thread | None = None
         self._worker_fault = ""
-        self._skipped = 0
-        self._inference = DurationHistogram()
+        self._times = PathTimes("reward" if self.params.reward_only else "chunk")
         if not self.params.reward_only:
             self._status = self.create_publisher(PolicyStatus, names.POLICY_STATUS, names.COMMAND)
             self._chunks = self.create_publisher(ActionChunk, names.ACTION_CHUNK, names.COMMAND)
+            self._decisions = self.create_publisher(Decision, names.DECISION, names.EVENTS)
             period_s = 1.0 / self.params.heartbeat_hz
             self.create_timer(period_s, self._beat, clock=steady_clock())
         self._rewards = self.create_publisher(Reward, names.REWARD, names.EVENTS)
@@ -88,8 +86,9 @@ class PolicyNode(LifecycleNode):
         running = Candidate(Path(self.params.policy).resolve(), self.version)
         updates = PolicyUpdates(self.params.policy_dir, self.contract.hash, running)
         self._swap.begin(updates, self._load)
-        self._observations = Observations(self, self.contract, self.clock, self._observe)
-        self._observations.open = False
+        self._chunk_messages = ChunkMessages(self.contract)
+        self._observations = Observations(self, self.contract, self.clock)
+        self._observations.shut()
         self._control_input = self.create_subscription(
             ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED
         )
@@ -100,7 +99,8 @@ class PolicyNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start inferring."""
         assert self._observations is not None
-        self._active = self._observations.open = True
+        self._active = True
+        self._observations.open()
         self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
         self._worker.start()
         return super().on_activate(state)
@@ -131,20 +131,28 @@ class PolicyNode(LifecycleNode):
         self._swap.end()
 
     def _stop_worker(self) -> None:
+        self._active = False
         if self._observations is not None:
-            self._observations.open = False
-        with self._wake:
-            self._active = False
-            self._wake.notify()
+            self._observations.shut()
         if self._worker is not None:
             self._worker.join(timeout=5.0)
             self._worker = None
 
     def _load(self, folder: Path) -> tuple[LoadedPolicy, Engine]:
         """Open a checkpoint, check it against the contract, warm it up; in any thread."""
-        loaded = load_policy(folder, self.params.device)
-        check_contract(loaded, self.contract, self.params.reward_only)
-        engine = load_engine(
+        device = self.params.device
+        if is_update(folder):
+            explore = self.params.explore
+            loaded, engine = open_learned(folder, self.contract, device, explore, self._engine_for)
+        else:
+            loaded = load_policy(folder, device)
+            check_contract(loaded, self.contract, self.params.reward_only)
+            engine = self._engine_for(loaded)
+        engine.warm_up()
+        return loaded, engine
+
+    def _engine_for(self, loaded: LoadedPolicy) -> Engine:
+        return load_engine(
             loaded,
             self.params.engine,
             self.params.precision,
@@ -152,8 +160,6 @@ class PolicyNode(LifecycleNode):
             self.contract.rate_hz,
             report=self.get_logger().warning,
         )
-        engine.warm_up()
-        return loaded, engine
 
     def _take(self, ready: ReadyPolicy) -> None:
         """Let another checkpoint run, by way of the lifecycle; meanwhile nothing is ready."""
@@ -168,80 +174,63 @@ class PolicyNode(LifecycleNode):
             self.trigger_activate()
         self.get_logger().info(f"policy {before} -> {self.version} ({ready.candidate.folder})")
 
-    # Inputs -----------------------------------------------------------------------------------
+    # Inference --------------------------------------------------------------------------------
 
     def _on_control(self, msg: ControlStatus) -> None:
-        self._epoch = msg.epoch
-
-    def _observe(self, frame: Frame) -> None:
-        with self._wake:
-            self._skipped += self._waiting is not None
-            self._waiting = (frame, self._epoch)
-            self._wake.notify()
-
-    # Inference --------------------------------------------------------------------------------
+        if self._observations is not None:
+            self._observations.epoch = msg.epoch
 
     def _work(self) -> None:
         """Worker thread: the newest observation, one at a time."""
-        last_epoch = self._epoch
+        observations, engine = self._observations, self._engine
+        assert observations is not None and engine is not None
+        last_epoch = observations.epoch
         try:
-            while True:
-                with self._wake:
-                    self._wake.wait_for(lambda: self._waiting is not None or not self._active)
-                    if not self._active or self._waiting is None:
-                        return
-                    frame, epoch = self._waiting
-                    self._waiting = None
+            while (seen := observations.newest()) is not None:
                 started_s = time.monotonic()
-                assert self._engine is not None
-                if epoch != last_epoch:
+                if seen.epoch != last_epoch:
                     # Somebody else moved the robot in between: what was seen then is no history.
-                    self._engine.reset()
-                    last_epoch = epoch
-                prediction = self._engine.infer(frame.values, frame.stamp_ns / NANO)
-                elapsed_s = time.monotonic() - started_s
-                self._inference.add(elapsed_s)
-                self._publish(frame, epoch, prediction, elapsed_s)
+                    engine.reset()
+                    last_epoch = seen.epoch
+                prediction = engine.infer(seen.frame.values, seen.frame.stamp_ns / NANO)
+                queue_s, elapsed_s = started_s - seen.complete_s, time.monotonic() - started_s
+                self._publish(seen, prediction, queue_s, elapsed_s)
+                self._times.add(queue_s, elapsed_s, time.monotonic() - seen.complete_s)
                 self._worker_fault = ""
         except Exception as error:
             self._worker_fault = f"inference failed: {error}"
             self.get_logger().error(self._worker_fault)
 
-    def _publish(self, frame: Frame, epoch: int, prediction: Prediction, elapsed_s: float) -> None:
-        stamp = to_stamp(frame.stamp_ns)
-        if not self.params.reward_only:
-            self._publish_chunk(stamp, epoch, prediction, elapsed_s)
-        if prediction.reward is None:
-            return
-        unknown = (np.nan, np.nan, np.nan)
-        q10, q50, q90 = prediction.quantiles or unknown
-        reward = Reward(
-            value=prediction.reward,
-            q10=q10,
-            q50=q50,
-            q90=q90,
-            entropy=np.nan if prediction.entropy is None else prediction.entropy,
-            policy_version=self.version,
-            reward_hash=self._engine.reward_hash if self._engine else "",
-        )
-        if prediction.features is not None:
-            reward.features.frombytes(prediction.features.astype(np.float32).tobytes())
-        reward.header.stamp = stamp
-        self._rewards.publish(reward)
-        self._values.publish(Float32(data=prediction.reward))
-
-    def _publish_chunk(
-        self, stamp: Time, epoch: int, prediction: Prediction, elapsed_s: float
+    def _publish(
+        self, seen: Observation, prediction: Prediction, queue_s: float, elapsed_s: float
     ) -> None:
-        msg = ActionChunk(epoch=epoch, policy_version=self.version, inference_time=elapsed_s)
-        msg.header.stamp = stamp
-        msg.trajectory = JointTrajectory(joint_names=list(self.contract.action_names))
-        msg.trajectory.header.stamp = stamp
-        msg.trajectory.points = [
-            JointTrajectoryPoint(positions=row, time_from_start=_duration(k * self.contract.dt_s))
-            for k, row in enumerate(prediction.actions.astype(np.float64).tolist())
-        ]
-        self._chunks.publish(msg)
+        stamp = to_stamp(seen.frame.stamp_ns)
+        chunk = self._chunk_messages.chunk(prediction, stamp)
+        latency_s = self._times.latency(seen.frame.stamp_ns, self.clock.now().ros_ns)
+        if not self.params.reward_only:
+            chunk.epoch, chunk.policy_version = seen.epoch, self.version
+            chunk.inference_time, chunk.queue_time = elapsed_s, queue_s
+            chunk.latency = latency_s
+            self._chunks.publish(chunk)
+        if prediction.reward is not None:
+            reward_hash = self._engine.reward_hash if self._engine else ""
+            self._rewards.publish(reward_message(prediction, stamp, self.version, reward_hash))
+            self._values.publish(Float32(data=prediction.reward))
+        if isinstance(prediction, DecidedPrediction) and not self.params.reward_only:
+            self._publish_decision(seen, prediction)
+
+    def _publish_decision(self, seen: Observation, prediction: DecidedPrediction) -> None:
+        """What a learner needs to know, after what the robot waits for."""
+        msg = Decision(
+            epoch=seen.epoch,
+            policy_version=self.version,
+            decided=prediction.decided,
+            choice=prediction.choice,
+            value=prediction.value,
+        )
+        msg.header.stamp = to_stamp(seen.frame.stamp_ns)
+        msg.observation.frombytes(pack_observation(prediction.observation))
+        self._decisions.publish(msg)
 
     # Outputs ----------------------------------------------------------------------------------
 
@@ -260,7 +249,7 @@ class PolicyNode(LifecycleNode):
             ready=not reason,
             stale_stream=stream,
             reason="; ".join(filter(None, (fault, self._swap.text))),
-            epoch=self._epoch,
+            epoch=self._observations.epoch if self._observations is not None else 0,
             policy_version=self.version,
         )
         msg.header.stamp = self.get_clock().now().to_msg()
@@ -268,28 +257,19 @@ class PolicyNode(LifecycleNode):
 
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
         stream, reason = self._fault()
-        summary = self._inference.summary()
-        level = ERROR if self._worker_fault else WARN if reason else OK
+        warning = f"{stream}: {reason}" if reason else self._times.odd_stamp
+        level = ERROR if self._worker_fault else WARN if warning else OK
         return (
             level,
-            f"{stream}: {reason}" if reason else "inferring",
+            warning or "inferring",
             {
                 "policy_version": self.version,
                 "engine": self._engine.description if self._engine else "",
                 "update": self._swap.text,
-                "inferences": summary.n,
-                "inference_p50_ms": f"{summary.p50_ms:.2f}",
-                "inference_p95_ms": f"{summary.p95_ms:.2f}",
-                "inference_p99_ms": f"{summary.p99_ms:.2f}",
-                "observations_skipped": self._skipped,
-                "messages_refused": self._observations.refused if self._observations else 0,
+                **self._times.values(),
+                **(self._observations.values() if self._observations is not None else {}),
             },
         )
-
-
-def _duration(seconds: float) -> Duration:
-    ns = round(seconds * NANO)
-    return Duration(sec=ns // NANO, nanosec=ns % NANO)
 
 
 def main() -> None:

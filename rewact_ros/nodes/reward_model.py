@@ -13,12 +13,7 @@ from typing import Any
 import numpy as np
 from rclpy.node import Node
 
-from rewact_ros.contract import (
-    ContractError,
-    Frame,
-    load_contract,
-)
-from rewact_ros.control.timing import DurationHistogram
+from rewact_ros.contract import ContractError, Frame, load_contract
 from rewact_ros.msg import Reward
 from rewact_ros.reward.classifier_checkpoint import load_classifier
 from rewact_ros.reward.debug_images import DebugImages
@@ -28,6 +23,7 @@ from rewact_ros.ros.convert import to_stamp
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
 from rewact_ros.ros.observations import Observations
 from rewact_ros.ros.params import RewardModelParams, declare
+from rewact_ros.ros.path_times import PathTimes
 from rewact_ros.ros.process import run_node
 
 DEBUG_VARIABLE = "DEBUG_IMAGE_SAVE_DIR"
@@ -46,13 +42,9 @@ class RewardModelNode(Node):
         self.clock = NodeClock(self)
         self._probability: float | None = None
         self._fault = ""
-        self._skipped = 0
-        self._inference = DurationHistogram()
-        self._waiting: Frame | None = None
-        self._ending = False
-        self._wake = threading.Condition()
+        self._times = PathTimes("success")
         self._publisher = self.create_publisher(Reward, names.SUCCESS, names.EVENTS)
-        self._observations = Observations(self, self.contract, self.clock, self._observe)
+        self._observations = Observations(self, self.contract, self.clock)
         publish_diagnostics(self, self._diagnose)
         self._warm_up()
         self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
@@ -63,9 +55,7 @@ class RewardModelNode(Node):
 
     def close(self) -> None:
         """End the worker before the node goes."""
-        with self._wake:
-            self._ending = True
-            self._wake.notify()
+        self._observations.shut()
         self._worker.join(timeout=5.0)
 
     # Configuration ----------------------------------------------------------------------------
@@ -100,37 +90,25 @@ class RewardModelNode(Node):
         black = {c.key: np.zeros(c.shape, np.uint8) for c in self.contract.cameras}
         self._classifier.probability(black)
 
-    # Inputs -----------------------------------------------------------------------------------
-
-    def _observe(self, frame: Frame) -> None:
-        with self._wake:
-            self._skipped += self._waiting is not None
-            self._waiting = frame
-            self._wake.notify()
-
     # Inference --------------------------------------------------------------------------------
 
     def _work(self) -> None:
         """Worker thread: the newest observation, one at a time."""
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._waiting is not None or self._ending)
-                if self._ending:
-                    return
-                frame, self._waiting = self._waiting, None
-            assert frame is not None
+        while (seen := self._observations.newest()) is not None:
             started_s = time.monotonic()
             try:
-                probability = self._classifier.probability(frame.values)
+                probability = self._classifier.probability(seen.frame.values)
             except (ValueError, RuntimeError) as error:
                 # Silence, not a made-up value: whoever listens sees the topic go stale.
                 self._fault = f"inference failed: {error}"
                 self.get_logger().error(self._fault, throttle_duration_sec=5.0)
                 continue
-            self._inference.add(time.monotonic() - started_s)
+            queue_s, elapsed_s = started_s - seen.complete_s, time.monotonic() - started_s
             self._fault, self._probability = "", probability
-            self._publish(frame, probability)
-            self._save_debug(frame, probability)
+            self._publish(seen.frame, probability)
+            self._times.latency(seen.frame.stamp_ns, self.clock.now().ros_ns)
+            self._times.add(queue_s, elapsed_s, time.monotonic() - seen.complete_s)
+            self._save_debug(seen.frame, probability)
 
     def _publish(self, frame: Frame, probability: float) -> None:
         unknown = float("nan")
@@ -165,21 +143,17 @@ class RewardModelNode(Node):
         return f"{stream}: {reason}" if reason else ""
 
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
-        reason, summary = self._reason(), self._inference.summary()
-        level = ERROR if self._fault else WARN if reason else OK
+        warning = self._reason() or self._times.odd_stamp
+        level = ERROR if self._fault else WARN if warning else OK
         known = self._probability is not None
         return (
             level,
-            reason or "judging",
+            warning or "judging",
             {
                 "classifier_version": self._classifier.version,
                 "success_probability": f"{self._probability:.4f}" if known else "unknown",
-                "inferences": summary.n,
-                "inference_p50_ms": f"{summary.p50_ms:.2f}",
-                "inference_p95_ms": f"{summary.p95_ms:.2f}",
-                "inference_p99_ms": f"{summary.p99_ms:.2f}",
-                "observations_skipped": self._skipped,
-                "messages_refused": self._observations.refused,
+                **self._times.values(),
+                **self._observations.values(),
             },
         )
 

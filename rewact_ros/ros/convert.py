@@ -12,15 +12,15 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from rewact_ros.contract import ActionPart, Camera, SampleError, StatePart
-from rewact_ros.contract.frames import NANO, Sample, image_sample, joint_sample
+from rewact_ros.contract.frames import NANO, Sample, check_image, joint_sample
 
-# Encoding → (channels, order that makes RGB).
-ENCODINGS: dict[str, tuple[int, tuple[int, int, int]]] = {
-    "rgb8": (3, (0, 1, 2)),
-    "bgr8": (3, (2, 1, 0)),
-    "rgba8": (4, (0, 1, 2)),
-    "bgra8": (4, (2, 1, 0)),
-    "mono8": (1, (0, 0, 0)),
+# Encoding → (channels, OpenCV's conversion to RGB; empty: it is that).
+ENCODINGS: dict[str, tuple[int, str]] = {
+    "rgb8": (3, ""),
+    "bgr8": (3, "COLOR_BGR2RGB"),
+    "rgba8": (4, "COLOR_RGBA2RGB"),
+    "bgra8": (4, "COLOR_BGRA2RGB"),
+    "mono8": (1, "COLOR_GRAY2RGB"),
 }
 
 
@@ -40,12 +40,17 @@ def decode_image(msg: Image, topic: str) -> NDArray[np.uint8]:
     Raises:
         SampleError: an encoding that is not 8-bit colour or grey, or a buffer of the wrong size.
     """
+    return _to_rgb(_pixels(msg, topic), msg.encoding)
+
+
+def _pixels(msg: Image, topic: str) -> NDArray[np.uint8]:
+    """The message's own buffer as (H, W, channels), not copied; raises as `decode_image`."""
     if msg.encoding not in ENCODINGS:
         raise SampleError(
             f"{topic}: encoding '{msg.encoding}' is not supported; expected one of "
             f"{', '.join(ENCODINGS)}: set the camera driver's pixel format"
         )
-    channels, order = ENCODINGS[msg.encoding]
+    channels, _ = ENCODINGS[msg.encoding]
     data = np.frombuffer(msg.data, np.uint8)
     row = msg.width * channels
     if msg.step < row or data.size != msg.step * msg.height:
@@ -53,8 +58,17 @@ def decode_image(msg: Image, topic: str) -> NDArray[np.uint8]:
             f"{topic}: expected {msg.height} rows of at least {row} bytes, got step {msg.step} and "
             f"{data.size} bytes"
         )
-    image = data.reshape(msg.height, msg.step)[:, :row].reshape(msg.height, msg.width, channels)
-    return image if order == (0, 1, 2) and channels == 3 else image[..., list(order)]
+    return data.reshape(msg.height, msg.step)[:, :row].reshape(msg.height, msg.width, channels)
+
+
+def _to_rgb(pixels: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
+    """(H, W, channels) of an encoding as (H, W, 3) RGB."""
+    _, conversion = ENCODINGS[encoding]
+    if not conversion:
+        return pixels
+    import cv2
+
+    return np.asarray(cv2.cvtColor(pixels, getattr(cv2, conversion)), dtype=np.uint8)
 
 
 def decode_compressed(msg: CompressedImage, topic: str) -> NDArray[np.uint8]:
@@ -65,16 +79,34 @@ def decode_compressed(msg: CompressedImage, topic: str) -> NDArray[np.uint8]:
     """
     import cv2
 
-    picture = cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        picture = cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # empty, or absurdly large
+        picture = None
     if picture is None:
         raise SampleError(f"{topic}: a {msg.format or 'compressed'} picture does not decode")
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def camera_sample(camera: Camera, msg: Image | CompressedImage, received_s: float) -> Sample:
-    """Decode and check one camera message; raises SampleError."""
-    decode = decode_image if isinstance(msg, Image) else decode_compressed
-    return image_sample(camera, decode(msg, camera.topic), to_ns(msg.header.stamp), received_s)
+    """A reference to one camera message, which is decoded when its value is asked for.
+
+    Raises:
+        SampleError: a raw image of another size or encoding. Of a compressed one only the decoder
+            can tell, so that its value raises.
+    """
+    stamp_ns = to_ns(msg.header.stamp)
+    if isinstance(msg, CompressedImage):
+
+        def decode(raw: NDArray[np.generic]) -> NDArray[np.generic]:
+            image = decode_compressed(msg, camera.topic)
+            check_image(camera, image.shape, image.dtype)
+            return image
+
+        return Sample(stamp_ns, received_s, np.frombuffer(msg.data, np.uint8), decode)
+    pixels, encoding = _pixels(msg, camera.topic), msg.encoding
+    check_image(camera, (*pixels.shape[:2], 3), pixels.dtype)
+    return Sample(stamp_ns, received_s, pixels, lambda raw: _to_rgb(raw, encoding))
 
 
 def state_sample(part: StatePart, msg: JointState, received_s: float) -> Sample:

@@ -1,36 +1,67 @@
 """A robot's camera and joint topics as complete observations, for the nodes that judge images."""
 
+import threading
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from rclpy.node import Node
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import CompressedImage, JointState
 
 from rewact_ros.contract import Contract, Frame, FrameAssembler, SampleError, Stale
-from rewact_ros.contract.frames import Sample, state_stream
+from rewact_ros.contract.frames import DecodeError, Sample, Selection, state_stream
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock
 from rewact_ros.ros.convert import camera_sample, camera_type, state_sample
 
 
-class Observations:
-    """Subscribes to what a contract observes and gives each complete observation to ``take``.
+@dataclass(frozen=True)
+class Observation:
+    """One complete observation, and the moment at which its last message came.
 
     Attributes:
-        open: while False, messages are not even looked at.
-        refused: messages that did not carry what the contract promises.
+        frame: its values, decoded.
+        epoch: control epoch of that moment.
+        complete_s: that moment on the steady clock.
     """
 
-    def __init__(
-        self, node: Node, contract: Contract, clock: NodeClock, take: Callable[[Frame], None]
-    ) -> None:
-        self.open = True
-        self.refused = 0
-        self._node, self._contract, self._clock, self._take = node, contract, clock, take
+    frame: Frame
+    epoch: int
+    complete_s: float
+
+
+class Observations:
+    """Subscribes to what a contract observes; `newest` waits for the newest complete observation.
+
+    A callback stores a reference and looks whether the observation is complete, microseconds in
+    all. Pictures are decoded by whoever calls `newest`, and only those that are used.
+
+    Attributes:
+        epoch: control epoch in force; observations carry it.
+        received: messages by stream.
+        refused: messages that did not carry what the contract promises, of those looked at.
+        skipped: observations that a newer one overtook before anybody asked.
+    """
+
+    def __init__(self, node: Node, contract: Contract, clock: NodeClock) -> None:
+        self.epoch = self.refused = self.skipped = 0
+        self.received: Counter[str] = Counter()
+        self._node, self._contract, self._clock = node, contract, clock
         self._assembler = FrameAssembler(contract)
+        # Guards all that follows: messages come in the executor's thread, `newest` has another.
+        self._changed = threading.Condition()
+        self._open = True
+        self._waiting: tuple[Selection, int, float] | None = None
         self._stale: Stale | None = None
+        self._complete_s = -np.inf  # on the age clock
         self._unusable: dict[str, str] = {}
-        self._last_frame_s = -np.inf
+        # Of what only the decoder can judge: when the newest picture known to be sound came.
+        self._decoded_s = {
+            camera.key: -np.inf
+            for camera in contract.cameras
+            if camera_type(camera) is CompressedImage
+        }
         self._inputs = []
         for i, part in enumerate(contract.state):
 
@@ -40,7 +71,9 @@ class Observations:
             self._inputs.append(
                 node.create_subscription(JointState, part.topic, on_state, names.SENSOR)
             )
-        for camera in contract.cameras:
+        # The executor takes what is ready in this order: of pictures that come together, the
+        # reference's is seen last and finds its companions.
+        for camera in reversed(contract.cameras):
 
             def on_image(msg, camera=camera):  # type: ignore[no-untyped-def]
                 self._store(camera.key, lambda now_s: camera_sample(camera, msg, now_s))
@@ -49,41 +82,108 @@ class Observations:
                 node.create_subscription(camera_type(camera), camera.topic, on_image, names.SENSOR)
             )
 
+    def open(self) -> None:
+        """Take messages from now on."""
+        with self._changed:
+            self._open = True
+
+    def shut(self) -> None:
+        """Look at no more messages; whoever waits in `newest` is let go."""
+        with self._changed:
+            self._open, self._waiting = False, None
+            self._changed.notify_all()
+
     def close(self) -> None:
-        """End the subscriptions."""
+        """Shut, and end the subscriptions."""
+        self.shut()
         for subscription in self._inputs:
             self._node.destroy_subscription(subscription)
 
+    # Messages ---------------------------------------------------------------------------------
+
     def _store(self, stream: str, read: Callable[[float], Sample]) -> None:
-        if not self.open:
-            return
+        with self._changed:
+            if not self._open:
+                return
+            self.received[stream] += 1
+            try:
+                self._assembler.put(stream, read(self._clock.now().age_s))
+            except SampleError as error:
+                # The stream goes stale by its own age limit; the reason is kept for the status.
+                self._refuse(stream, error)
+                return
+            if stream not in self._decoded_s:
+                self._unusable.pop(stream, None)
+            self._select()
+
+    def _refuse(self, stream: str, error: SampleError) -> None:
+        self.refused += 1
+        self._unusable[stream] = str(error)
+
+    def _select(self) -> None:
+        """Hand on the observation of the newest reference image as soon as it is complete."""
         now = self._clock.now()
-        try:
-            self._assembler.put(stream, read(now.age_s))
-            self._unusable.pop(stream, None)
-        except SampleError as error:
-            # The stream goes stale by its own age limit; the reason is kept for the status.
-            self.refused += 1
-            self._unusable[stream] = str(error)
-            return
-        frame = self._assembler.assemble(now.age_s, now.ros_ns)
-        if isinstance(frame, Frame):
-            self._stale, self._last_frame_s = None, now.age_s
-            self._take(frame)
-        elif isinstance(frame, Stale):
-            self._stale = frame
+        selected = self._assembler.select(now.age_s, now.ros_ns)
+        if isinstance(selected, Selection):
+            self._stale, self._complete_s = None, now.age_s
+            self.skipped += self._waiting is not None
+            self._waiting = (selected, self.epoch, now.steady_s)
+            self._changed.notify_all()
+        elif isinstance(selected, Stale):
+            self._stale = selected
+
+    # Whoever judges ---------------------------------------------------------------------------
+
+    def newest(self) -> Observation | None:
+        """Wait for an observation that nobody has had and decode it; None once shut.
+
+        For one thread, which is not the executor's.
+        """
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting is not None or not self._open)
+                if self._waiting is None:
+                    return None
+                (selected, epoch, complete_s), self._waiting = self._waiting, None
+            try:
+                frame = self._assembler.read(selected)
+            except DecodeError as error:
+                with self._changed:
+                    self._refuse(error.stream, error)
+                    self._assembler.discard(error.stream, selected)
+                    if self._waiting is None:
+                        self._select()  # the picture before it may still do
+                continue
+            with self._changed:
+                for stream in self._decoded_s:
+                    self._unusable.pop(stream, None)
+                    self._decoded_s[stream] = selected.samples[stream].received_s
+            return Observation(frame, epoch, complete_s)
+
+    def values(self) -> dict[str, object]:
+        """Entries of `/diagnostics`."""
+        return {
+            "observations_skipped": self.skipped,
+            "messages_refused": self.refused,
+            **{f"received {stream}": n for stream, n in sorted(self.received.items())},
+        }
 
     def fault(self) -> tuple[str, str]:
         """(stream, reason) that keeps observations from being complete, or two empty strings."""
-        now = self._clock.now()
-        reference = self._contract.cameras[0]
-        age_s = now.age_s - self._last_frame_s
-        if age_s <= reference.max_age_s and not (self._stale and self._stale.frozen):
-            return "", ""
-        stale = self._stale or self._assembler.check_fresh(now.age_s, now.ros_ns)
-        stale = stale or Stale(reference.key, f"no new image for {age_s:.2f} s")
-        # Why its messages are unusable explains more than the age that follows from it.
-        for stream in (stale.stream, *self._unusable):
-            if stream in self._unusable:
-                return stream, self._unusable[stream]
-        return stale.stream, stale.reason
+        with self._changed:
+            now = self._clock.now()
+            for camera in self._contract.cameras:
+                decoded_s = self._decoded_s.get(camera.key, np.inf)
+                if camera.key in self._unusable and now.age_s - decoded_s > camera.max_age_s:
+                    return camera.key, self._unusable[camera.key]
+            reference = self._contract.cameras[0]
+            age_s = now.age_s - self._complete_s
+            if age_s <= reference.max_age_s and not (self._stale and self._stale.frozen):
+                return "", ""
+            stale = self._stale or self._assembler.check_fresh(now.age_s, now.ros_ns)
+            stale = stale or Stale(reference.key, f"no new image for {age_s:.2f} s")
+            # Why its messages are unusable explains more than the age that follows from it.
+            for stream in (stale.stream, *self._unusable):
+                if stream in self._unusable:
+                    return stream, self._unusable[stream]
+            return stale.stream, stale.reason
