@@ -45,6 +45,7 @@ class PolicyParams:
         "fp32", "what the network computes in", choices=("fp32", "bf16", "fp16")
     )
     threads: int = _param(1, "CPU threads of the policy", low=1, high=64)
+    explore: bool = _param(False, "a learned policy tries what its critics do not favour yet")
     reward_only: bool = _param(
         False, "publish the reward alone, while something else moves the robot"
     )
@@ -241,11 +242,45 @@ class RecorderParams:
     )
 
 
+@dataclass(frozen=True)
+class LearnerParams:
+    """Node `learner`: reinforcement learning from what the robot executed."""
+
+    contract: str = _param("", "contract file of the robot")
+    policy: str = _param("", "checkpoint folder of the base policy")
+    out: str = _param("", "folder of the run; one that is there already goes on")
+    settings: str = _param("", "JSON file of settings (docs/rl.md); empty: those of algorithm")
+    algorithm: str = _param(
+        "residual", "without a settings file", choices=("residual", "act_sac", "q_chunking")
+    )
+    demos: str = _param("", "folder of a LeRobotDataset of successes; empty: none")
+    demo_episodes: int = _param(30, "how many of its successes", low=1, high=1000000)
+    completion: float = _param(
+        0.9, "level of progress at which a demonstration counts as done", low=0.01
+    )
+    publish_every: int = _param(5, "episodes from one version to the next", low=1, high=1000000)
+    video_every: int = _param(25, "episodes from one video to the next; 0: none", low=0)
+    target: float = _param(0.95, "success rate without a human to reach", low=0.0, high=1.0)
+    device: str = _param("auto", "where it learns", choices=("auto", "cpu", "cuda"))
+    nice: int = _param(10, "added to its niceness: the robot comes first", low=0, high=19)
+    wandb: str = _param("", "Weights & Biases project to log to as well; empty: none")
+
+
+@dataclass(frozen=True)
+class TransitionsParams:
+    """Node `transitions`: what the robot executed, for the learner."""
+
+    contract: str = _param("", "contract file of the robot")
+    journal: str = _param("", "folder of the journal; one that is there already goes on")
+
+
 NODE_PARAMS: dict[str, type] = {
     "policy": PolicyParams,
     "hil": HilParams,
     "supervisor": SupervisorParams,
     "recorder": RecorderParams,
+    "transitions": TransitionsParams,
+    "learner": LearnerParams,
     "sim": SimParams,
     "teleop": TeleopParams,
     "scripted_human": ScriptedHumanParams,
