@@ -43,6 +43,8 @@ class ActActor(nn.Module):
         self._map = (action_map,)  # in a tuple: it is the agent's
         self._limits = settings.log_std_min, settings.log_std_max
         self._steps, self._cameras = settings.steps, base.cameras
+        self._bf16 = settings.mixed_precision == "bf16"
+        self._device = torch.device(base.loaded.config.device).type
         if settings.act_from_base:
             self.policy = copy.deepcopy(base.loaded.policy)
         else:
@@ -60,8 +62,9 @@ class ActActor(nn.Module):
             batch[camera] = observation[IMAGES][:, :, index].movedim(-1, -3).float() / 255
         if self.policy.config.n_obs_steps == 1:
             batch = {key: value[:, -1] for key, value in batch.items()}
-        raw = self.policy.model(self.policy._model_inputs(batch))[0][0]
-        mean, log_std = raw[:, 1 : 1 + self._steps].chunk(2, dim=-1)
+        with torch.autocast(self._device, torch.bfloat16, enabled=self._bf16 and self.training):
+            raw = self.policy.model(self.policy._model_inputs(batch))[0][0]
+        mean, log_std = raw[:, 1 : 1 + self._steps].float().chunk(2, dim=-1)
         command = mean * self.action_std + self.action_mean
         return TanhGaussian(
             self._map[0].before_tanh(command, command), bounded_log_std(log_std, *self._limits)

@@ -84,7 +84,7 @@ class Agent(nn.Module):
                   ``expert_action_sequences`` (B, k, A), with ``expert_mask`` (B, k) of those that
                   count; ``training_step`` for the weight of imitation (0); ``action`` and
                   ``own_mask`` (B, k) to imitate the policy's own (``own_weight``).
-                - ``temperature``: nothing more.
+                - ``temperature``: ``entropy`` of the actor if it is known; else it is asked.
             model: ``critic``, ``actor`` or ``temperature``.
 
         Returns:
@@ -233,10 +233,12 @@ class Agent(nn.Module):
 
     def _temperature_loss(self, batch: dict) -> dict[str, Tensor]:
         state = _with_history(batch["state"])
-        with torch.no_grad():
-            features = self.encoder(state)
-            _, log_prob = self.actor(state, features).sample()
-        loss = -(self.log_temperature.exp() * (log_prob + self.target_entropy)).mean()
+        entropy = batch.get("entropy")
+        if entropy is None:
+            with torch.no_grad():
+                features = self.encoder(state)
+                entropy = -self.actor(state, features).sample()[1].mean()
+        loss = self.log_temperature.exp() * (entropy - self.target_entropy)
         return {"loss_temperature": loss, "temperature": self.temperature}
 
     @torch.no_grad()

@@ -154,6 +154,7 @@ class Learner:
                 turn = number % settings.policy_update_freq == 0
                 if self.agent.actor is not None and self.warmed_up and turn:
                     logs |= self._step("actor", batch, list(self.agent.actor.parameters()))
+                    batch["entropy"] = logs["entropy"]  # of this batch: no second look
                     logs |= self._step("temperature", batch, [self.agent.log_temperature])
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise LearnError(

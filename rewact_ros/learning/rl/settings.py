@@ -62,6 +62,7 @@ class RLSettings:
         own_weight: of imitating the policy's own commands in turns that it ended by success, where
             the critics hold them to be better than what it would do now.
         grad_clip_norm: of each network.
+        mixed_precision: ``no``, or ``bf16`` in the training of an ACT actor.
         batch_size: half of it from demonstrations and interventions, where there are any.
         utd_ratio: updates per robot step; the learner never runs ahead of it.
         utd_ratio_uncalibrated: the same until the critic is calibrated.
@@ -125,6 +126,7 @@ class RLSettings:
     q_weight: float = 1.0
     own_weight: float = 0.0
     grad_clip_norm: float = 10.0
+    mixed_precision: str = "no"
     batch_size: int = 64
     utd_ratio: float = 1.0
     utd_ratio_uncalibrated: float = 0.5
@@ -157,6 +159,8 @@ class RLSettings:
             raise LearnError(
                 f"image_size: expected (height, width) of at least 16, got {self.image_size}"
             )
+        if self.mixed_precision not in ("no", "bf16"):
+            raise LearnError(f"mixed_precision: expected no or bf16, got {self.mixed_precision!r}")
         if self.num_subsample_critics > self.num_critics:
             raise LearnError(
                 f"num_subsample_critics: expected at most num_critics ({self.num_critics}), "
@@ -254,7 +258,12 @@ _PRESETS: dict[str, dict[str, object]] = {
         "actor_lr": 1e-4,
         "q_weight": 0.02,
         "own_weight": 0.5,
+        "temperature_init": 1e-4,
         "log_std_min": -7.0,
+        "log_std_max": -4.0,
+        "mixed_precision": "bf16",
+        "utd_ratio": 0.25,
+        "utd_ratio_uncalibrated": 0.25,
     },
     "q_chunking": {"enable_q_chunking": True},
 }
