@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.policy.engines import load_engine
 from rewact_ros.policy.export import export_file
 from rewact_ros.policy.runtimes import EngineError, ServedTorchEngine, openvino_computes
+from rewact_ros.policy.scaling import input_scalings
 
 RATE_HZ = 10.0
 WRIST = "observation.images.wrist"
@@ -26,6 +28,8 @@ RUNTIMES = [
     pytest.param(name, marks=pytest.mark.skipif(not importlib.util.find_spec(name), reason=name))
     for name in ("onnxruntime", "openvino")
 ]
+SERVED = [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("torch", "bf16")]
+SIZES = {STATE: 5, ACTION: 3}
 MEAN_STD, MIN_MAX = NormalizationMode.MEAN_STD, NormalizationMode.MIN_MAX
 POLICIES = {
     "sigmoid": {},
@@ -69,17 +73,18 @@ def save(folder, wrist: tuple[int, int] = (32, 32), seed: int = 0, **settings):
 
 
 def observations(loaded: LoadedPolicy, count: int) -> list[dict[str, np.ndarray]]:
-    """Noise of the right shapes."""
+    """Noise of the right shapes; states spread as in training, as far as half precision is for."""
     rng = np.random.default_rng(0)
-    return [
-        {
-            key: rng.integers(0, 256, (*ft.shape[1:], 3), dtype=np.uint8)
-            if key in loaded.config.image_features
-            else rng.normal(size=ft.shape).astype(np.float32)
-            for key, ft in loaded.config.input_features.items()
-        }
-        for _ in range(count)
-    ]
+    scalings = input_scalings(loaded)
+
+    def draw(key: str) -> np.ndarray:
+        shape = loaded.config.input_features[key].shape
+        if key in loaded.config.image_features:
+            return rng.integers(0, 256, (*shape[1:], 3), dtype=np.uint8)
+        spread = rng.normal(size=shape) / scalings[key].factor.numpy()
+        return (scalings[key].centre.numpy() + spread).astype(np.float32)
+
+    return [{key: draw(key) for key in loaded.config.input_features} for _ in range(count)]
 
 
 def infer_all(engine, frames: list[dict[str, np.ndarray]]) -> list:
@@ -166,49 +171,84 @@ def simulated():
     return frames
 
 
-@pytest.mark.parametrize(
-    ("engine", "precision"),
-    [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("torch", "bf16")],
-)
+@pytest.mark.parametrize(("engine", "precision"), SERVED)
 def test_the_shipped_policy_is_served_within_the_stated_tolerance(
     engine, precision, simulated, checkpoint
 ):
-    if engine != "torch":
-        pytest.importorskip(engine)
-    if engine == "openvino" and not openvino_computes(precision):
-        pytest.skip(f"no fast {precision} on this CPU")
     loaded = checkpoint(ROOT / "models" / "vx300s_pick_place")
     assert_served(loaded, engine, precision, simulated)
 
 
-@pytest.mark.parametrize("engine", RUNTIMES)
-def test_two_large_cameras_are_served_within_the_stated_tolerance(engine, tmp_path):
-    config = make_config(image_size=(120, 160), chunk_size=100, n_action_steps=100)
+@pytest.mark.parametrize(("engine", "precision"), SERVED)
+def test_the_shipped_humanoid_policy_is_served_within_the_stated_tolerance(
+    engine, precision, checkpoint
+):
+    loaded = checkpoint(ROOT / "models" / "g1_bottle")
+    assert_served(loaded, engine, precision, observations(loaded, REAL_OBSERVATIONS + 1))
+
+
+@pytest.fixture(scope="module")
+def two_large_cameras(tmp_path_factory):
+    """A ResNet on two cameras of 480x640, not resized, with a chunk of 100."""
+    config = make_config(
+        vision_backbone="resnet18",
+        reward_head="distributional",
+        chunk_size=100,
+        n_action_steps=100,
+        dim_model=64,
+        normalization_mapping=dict.fromkeys(("VISUAL", "STATE", "ACTION"), MEAN_STD),
+    )
+    stats = {key: {"mean": torch.zeros(n), "std": torch.ones(n)} for key, n in SIZES.items()}
     for camera in (CAMERA, WRIST):
         config.input_features[camera] = PolicyFeature(FeatureType.VISUAL, (3, 480, 640))
+        stats[camera] = {"mean": torch.full((3, 1, 1), 0.45), "std": torch.full((3, 1, 1), 0.22)}
     torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("large") / "policy"
     policy = RewACTPolicy(config).eval()
-    state, action = torch.arange(5.0), torch.arange(3.0)
-    stats = {key: {"mean": x, "std": 1 + x} for key, x in ((STATE, state), (ACTION, action))}
-    save_policy(tmp_path / "policy", policy, *make_rewact_pre_post_processors(config, stats))
-    loaded = load_policy(tmp_path / "policy", "cpu")
-    assert_served(loaded, engine, "fp32", observations(loaded, REAL_OBSERVATIONS + 1))
+    save_policy(folder, policy, *make_rewact_pre_post_processors(config, stats))
+    loaded = load_policy(folder, "cpu")
+    frames = observations(loaded, 2)
+    return loaded, frames, infer_all(TorchEngine(loaded), frames)
+
+
+@pytest.mark.parametrize(("engine", "precision"), SERVED)
+def test_two_large_cameras_are_served_within_the_stated_tolerance(
+    engine, precision, two_large_cameras
+):
+    loaded, frames, expected = two_large_cameras
+    need(engine, precision)
+    served = infer_all(load_engine(loaded, engine, precision)._fast, frames)
+    for ours, theirs in zip(served, expected, strict=True):
+        assert_within(ours, theirs, loaded, precision)
 
 
 @pytest.mark.skipif(not (SHARED_DATA / "upstream_rewact_ckpt").exists(), reason="not here")
-@pytest.mark.parametrize("engine", RUNTIMES)
-def test_a_public_checkpoint_is_served_within_the_stated_tolerance(engine, checkpoint):
+@pytest.mark.parametrize(("engine", "precision"), SERVED)
+def test_a_public_checkpoint_is_served_within_the_stated_tolerance(engine, precision, checkpoint):
     loaded = checkpoint(SHARED_DATA / "upstream_rewact_ckpt")
-    assert_served(loaded, engine, "fp32", observations(loaded, REAL_OBSERVATIONS + 1))
+    assert_served(loaded, engine, precision, observations(loaded, REAL_OBSERVATIONS + 1))
+
+
+def need(engine, precision) -> None:
+    """Skip where the engine is not installed or the CPU lacks the precision."""
+    if engine in ("onnxruntime", "openvino"):
+        pytest.importorskip(engine)
+    if engine == "openvino" and not openvino_computes(precision):
+        pytest.skip(f"no fast {precision} on this CPU")
 
 
 def assert_served(loaded, engine, precision, frames) -> None:
+    need(engine, precision)
     checked = load_engine(loaded, engine, precision)
     assert isinstance(checked, CheckedEngine)
     checked.warm_up(runs=1)
     got = infer_all(checked, frames)[-1]
     assert not checked.fell_back, checked.description
-    expected, allowed = TorchEngine(loaded).infer(frames[-1]), TOLERANCES[precision]
+    assert_within(got, TorchEngine(loaded).infer(frames[-1]), loaded, precision)
+
+
+def assert_within(got, expected, loaded, precision) -> None:
+    allowed = TOLERANCES[precision]
     scale = loaded.postprocessor(torch.ones(1, got.actions.shape[1]))
     scale = (scale - loaded.postprocessor(torch.zeros_like(scale)))[0].numpy()
     assert np.abs((got.actions - expected.actions) / scale).max() <= allowed.actions
@@ -289,6 +329,15 @@ def test_an_export_that_does_not_load_is_dropped_and_torch_serves(policy):
     assert not serve(policy)[1]
 
 
+def test_an_engine_whose_first_inference_fails_is_replaced_while_the_node_is_configured(policy):
+    reports: list[str] = []
+    engine = load_engine(policy, "onnxruntime", rate_hz=RATE_HZ, report=reports.append)
+    engine._fast._session = None
+    engine.warm_up()
+    assert engine.fell_back and "instead of onnxruntime" in reports[0]
+    assert_torch_serves(engine, policy)
+
+
 def test_an_engine_that_fails_in_service_is_replaced_within_the_same_inference(policy):
     engine, reports = serve(policy)
     frames = observations(policy, REAL_OBSERVATIONS)
@@ -345,5 +394,48 @@ def test_a_cuda_graph_serves_within_the_stated_tolerance(name, precision, checkp
     loaded = load_policy(checkpoint(name).path, "cuda")
     engine = load_engine(loaded, "torch_cuda_graph", precision, rate_hz=RATE_HZ)
     engine.warm_up()
-    infer_all(engine, observations(loaded, REAL_OBSERVATIONS + 3))
+    frames = observations(loaded, REAL_OBSERVATIONS + 3)
+    got = infer_all(engine, frames)
     assert not engine.fell_back, engine.description
+    # Replayed, the graph must have read the newest observation and none before it.
+    expected = infer_all(TorchEngine(loaded, None, RATE_HZ), frames)
+    atol = TOLERANCES[precision].actions * 1.2  # statistics of `save`: standard deviations to 1.2
+    np.testing.assert_allclose(got[-1].actions, expected[-1].actions, atol=atol, rtol=0)
+    assert np.abs(got[-1].actions - got[-2].actions).max() > 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_graph_is_captured_and_runs_while_another_thread_infers(checkpoint):
+    loaded = load_policy(checkpoint("resnet").path, "cuda")
+    running = TorchEngine(loaded, None, RATE_HZ)
+    frames, done, faults = observations(loaded, 4), threading.Event(), []
+
+    def infer() -> None:
+        try:
+            while not done.is_set():
+                infer_all(running, frames)
+        except RuntimeError as error:
+            faults.append(error)
+
+    thread = threading.Thread(target=infer)
+    thread.start()
+    try:
+        engine = load_engine(loaded, "torch_cuda_graph", "bf16", rate_hz=RATE_HZ)
+        engine.warm_up()
+        infer_all(engine, frames)
+    finally:
+        done.set()
+        thread.join()
+    assert not faults and not engine.fell_back, engine.description
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_that_is_too_small_shows_at_load(checkpoint):
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(1e-6)
+    try:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            loaded = load_policy(checkpoint("resnet").path, "cuda")
+            load_engine(loaded, "torch_cuda_graph", "bf16", rate_hz=RATE_HZ).warm_up()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)

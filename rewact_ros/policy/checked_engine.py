@@ -114,6 +114,11 @@ class CheckedEngine(Engine):
         return self._fast is None
 
     @property
+    def worst(self) -> Difference:
+        """Largest difference from torch in all comparisons so far."""
+        return self._worst
+
+    @property
     def description(self) -> str:
         """What runs, and how it compared with torch."""
         if self._fast is None:

@@ -30,7 +30,10 @@ class ServingEngine(Engine):
         self._reward = build_reward(loaded.config)
 
     def _predict(self, past: list[Observation]) -> Estimate:
-        inputs = {key: np.stack([observation[key] for observation in past]) for key in past[0]}
+        if len(past) == 1:
+            inputs = {key: value[None] for key, value in past[0].items()}  # a view: nothing copied
+        else:
+            inputs = {key: np.stack([observation[key] for observation in past]) for key in past[0]}
         actions, features, *raw = (torch.from_numpy(x) for x in self._run(inputs))
         reward = self._reward.estimate(raw[0][None]) if self._reward else None
         return Estimate(actions[None], reward, features[None])

@@ -6,6 +6,7 @@ precision. It takes pixels as uint8 and resizes them itself; `serving_body` has 
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -80,9 +81,7 @@ class ServingNetwork(nn.Module):
             actions (chunk, A) in contract units, features (dim_model,) and, of a policy with a
             reward head, its raw outputs (K,); all float32.
         """
-        count = len(self._vectors)
-        vectors = [scale(x) for scale, x in zip(self._vectors, inputs[:count], strict=True)]
-        images = [prepare(x) for prepare, x in zip(self._cameras, inputs[count:], strict=True)]
+        vectors, images = self.prepare(inputs)
         flat = [x.reshape(1, -1).to(self.dtype) for x in vectors]
         decoded, features = self._body(flat, [self._cast(image) for image in images])
         decoded = decoded.float()
@@ -93,6 +92,13 @@ class ServingNetwork(nn.Module):
         if "reward" not in self.outputs:
             return actions, features
         return actions, features, self._head.reward(decoded[:1]).squeeze(0)
+
+    def prepare(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Scale vectors, (n, S) each; convert, resize and scale images, (n, 3, h, w) each."""
+        count = len(self._vectors)
+        vectors = [scale(x) for scale, x in zip(self._vectors, inputs[:count], strict=True)]
+        images = [pixels(x) for pixels, x in zip(self._cameras, inputs[count:], strict=True)]
+        return vectors, images
 
     def _cast(self, image: Tensor) -> Tensor:
         if self.dtype is torch.float32:
