@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from .transitions import Transition
@@ -148,12 +149,15 @@ def from_record(record: bytes) -> Transition:
     """The transition in a record.
 
     Raises:
-        JournalError: the record is not whole.
+        JournalError: the record is not whole, or not of a transition.
     """
     payload = _read(io.BytesIO(record))
     if payload is None or len(record) != _HEAD.size + len(payload):
         raise JournalError(f"record of {len(record)} bytes: damaged; it has to be sent again")
-    return _decode(payload)
+    try:
+        return _decode(payload)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise JournalError(f"record of {len(record)} bytes: not a transition: {error}") from error
 
 
 def _name(folder: Path) -> str:

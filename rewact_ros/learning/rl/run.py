@@ -1,0 +1,253 @@
+"""A learning run on disk: its journal, learner, figures and versions, however transitions come."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from rewact_ros.contract import load_contract
+from rewact_ros.learning.calibrate import signal_settings
+from rewact_ros.learning.run_log import RunLog
+from rewact_ros.policy.checkpoint import load_policy
+from rewact_ros.policy.updates import Update
+
+from .agent import Agent
+from .base import Base, open_base
+from .demos import open_demos
+from .figures import RunFigures
+from .film import EpisodeFilm
+from .journal import Journal
+from .learner import Learner
+from .settings import LearnError, RLSettings
+from .transitions import Transition
+from .updates import write_update
+
+VERSIONS, NEWEST = "policies", "policy.json"
+_KEPT = 5  # newest versions; the robot may go back to the one before
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What every run is made of.
+
+    Attributes:
+        out: folder of the run.
+        policy: checkpoint folder of the base, best one that was fine-tuned on interventions.
+        contract: file of the robot's.
+        rl: algorithm and learner.
+        demos: folder of a LeRobotDataset of successes; "": none.
+        demo_episodes: how many of its successes are taken.
+        target: success rate without a human that the run aims at.
+        video_every: episodes from one video to the next (0: none).
+        save_every_s: longest time between checkpoints.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        wandb: Weights & Biases project that is logged to beside TensorBoard.
+
+    Raises:
+        LearnError: a number out of range.
+    """
+
+    out: str
+    policy: str
+    contract: str
+    rl: RLSettings = field(default_factory=RLSettings)
+    demos: str = ""
+    demo_episodes: int = 30
+    target: float = 0.95
+    video_every: int = 25
+    save_every_s: float = 60.0
+    device: str = "auto"
+    wandb: str | None = None
+
+    def __post_init__(self) -> None:
+        self.require("demo_episodes", 1, 1_000_000)
+        self.require("target", 0, 1)
+        self.require("video_every", 0, 1_000_000)
+        self.require("save_every_s", 0, 3600)
+
+    def require(self, name: str, low: float, high: float) -> None:
+        """Raise LearnError unless a setting lies within bounds."""
+        if not low <= getattr(self, name) <= high:
+            raise LearnError(f"{name}: expected {low:g} to {high:g}, got {getattr(self, name)}")
+
+
+class LearningRun:
+    """One run; a killed one goes on where its journal ends, from its last checkpoint.
+
+    ``restore`` fills the buffers; what ``behind`` yields is then to be learned, and what comes is
+    to be taken.
+
+    Attributes:
+        journal: of the executed transitions.
+        base, agent, learner: frozen policy, what is learned, and who learns.
+        spec: of the frames.
+        signals: what a monitor of this policy judges by.
+
+    Args:
+        settings: of the run.
+        resume: go on with what lies in ``out``.
+
+    Raises:
+        LearnError: ``out`` holds a run that is not to be resumed, or another one; the policy or the
+            settings do not fit.
+        JournalError: another process learns there.
+        CheckpointError, ContractError: of policy and contract.
+    """
+
+    def __init__(self, settings: RunSettings, resume: bool) -> None:
+        self.settings, self.out = settings, Path(settings.out)
+        if (self.out / "journal").exists() and not resume:
+            raise LearnError(
+                f"{self.out}: holds a run; continue it with --resume, or give another --out"
+            )
+        self.journal = Journal(self.out / "journal")  # whoever holds it owns the folder
+        contract = load_contract(settings.contract)
+        loaded = load_policy(settings.policy, settings.device)
+        self.base = open_base(loaded, contract, settings.rl)
+        self.signals = signal_settings(loaded)
+        self.agent = new_agent(settings.rl, self.base)
+        self.spec = self.base.spec(settings.rl)
+        self.learner = Learner(settings.rl, self.agent, self.spec, self.out / "replay")
+        self.resumed = self.learner.load(self.out)
+        self._figures = RunFigures(contract.dt_s, settings.rl.discount, settings.target)
+        self._film = EpisodeFilm(
+            self.out / "videos", settings.video_every, contract.rate_hz, self.base.cameras
+        )
+        self._log: RunLog | None = None
+        self._logs: dict[str, float] = {}
+        self._saved_s = self._begin_s = time.monotonic()
+        self._saved_at = self._begin_updates = self.learner.counts.updates
+
+    @property
+    def episodes(self) -> int:
+        """Episodes that are over."""
+        return self._figures.episodes
+
+    def restore(self, completion: float) -> None:
+        """Fill the buffers: demonstrations, and the journal up to the checkpoint.
+
+        Args:
+            completion: level of progress at which a demonstration counts as done.
+
+        Raises:
+            LearnError, ContractError, DatasetError: the demonstrations cannot be used.
+        """
+        settings = self.settings
+        demos: Journal | None = None
+        if settings.demos:
+            demos = open_demos(
+                self.out / "demos",
+                Path(settings.demos),
+                settings.demo_episodes,
+                self.base,
+                settings.rl,
+                self.signals,
+                completion,
+            )
+        taken = self.learner.counts.transitions
+        try:
+            self.learner.restore(demos.read() if demos else (), self._seen(taken))
+        finally:
+            if demos:
+                demos.close()
+        self._begin_s, self._begin_updates = time.monotonic(), self.learner.counts.updates
+
+    def _seen(self, count: int) -> Iterator[Transition]:
+        """The journal up to a number; the figures see it too."""
+        for _, transition in zip(range(count), self.journal.read(), strict=False):
+            self._figures.add(transition)
+            yield transition
+
+    def behind(self) -> Iterator[Transition]:
+        """What is in the journal and not in the checkpoint: nothing is lost."""
+        return self.journal.read(self.learner.counts.transitions)
+
+    def take(self, transition: Transition) -> bool:
+        """To disk first, then learn; returns whether an episode's verdict came with it.
+
+        Raises:
+            JournalError: the disk is full; nothing was learned from it.
+            LearnError: learning cannot go on.
+        """
+        self.journal.append(transition)
+        return self.learn(transition)
+
+    def learn(self, transition: Transition) -> bool:
+        """Learn from what is on disk; otherwise as ``take``."""
+        over = self._figures.add(transition)
+        self._film.add(transition, self.episodes - over, over)
+        self.learner.add(transition)
+        for _ in range(self.learner.due):
+            self._logs |= self.learner.update()
+        return over
+
+    def figures(self) -> dict[str, float]:
+        """The newest figures."""
+        counts, learner = self.learner.counts, self.learner
+        elapsed_s = max(time.monotonic() - self._begin_s, 1e-6)
+        return {
+            **self._logs,
+            **self._figures.now(),
+            "calibration_gap": learner.calibration.gap,
+            "robot_steps": float(counts.robot_steps),
+            "updates": float(counts.updates),
+            "updates_per_s": (counts.updates - self._begin_updates) / elapsed_s,
+            "online_steps": float(len(learner.online)),
+            "demo_steps": float(len(learner.demos)),
+        }
+
+    def log(self, figures: dict[str, float]) -> None:
+        """Write figures to TensorBoard, and to wandb where asked."""
+        if self._log is None:
+            steps = self.learner.counts.robot_steps
+            self._log = RunLog(self.settings, steps if self.resumed else None)
+        known = {name: value for name, value in figures.items() if value == value}
+        self._log.add("learn", known, self.learner.counts.robot_steps)
+
+    def publish(self) -> Update:
+        """Write the agent as a new version below ``policies``; the oldest leave."""
+        updates = self.learner.counts.updates
+        update = write_update(self.out / VERSIONS, self.agent, self.base, updates)
+        _replace_text(self.out / NEWEST, json.dumps(asdict(update)) + "\n")
+        found = [f for f in (self.out / VERSIONS).iterdir() if not f.name.startswith(".")]
+        for old in sorted(found, key=lambda f: f.stat().st_mtime_ns)[:-_KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+        return update
+
+    def save_if_due(self) -> None:
+        """Write a checkpoint if the last one is old and something was learned since."""
+        if time.monotonic() - self._saved_s > self.settings.save_every_s:
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        self.journal.sync()
+        self.learner.save(self.out)
+        self._saved_s = time.monotonic()
+
+    def close(self) -> None:
+        """Leave the folder to another process; no checkpoint is written."""
+        if self._log is not None:
+            self._log.close()
+        self.journal.close()
+
+
+def new_agent(settings: RLSettings, base: Base) -> Agent:
+    """An agent whose first weights derive from the run's seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return Agent(settings, base).to(base.loaded.config.device)
+
+
+def _replace_text(file: Path, text: str) -> None:
+    partial = file.with_name(f".{file.name}")
+    with partial.open("w") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(partial, file)
