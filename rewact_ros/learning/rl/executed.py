@@ -162,7 +162,7 @@ class ExecutedSteps:
         while self._events and self._events[0].stamp_ns <= seen.stamp_ns:
             closed |= self._happen(self._events.popleft(), None if closed else seen)
         if not closed and self.episode and self._previous is not None:
-            human = self._leader(seen.stamp_ns, seen.stamp_ns)
+            human = self._leader(seen.stamp_ns, seen.stamp_ns - 1)
             if human is None or not self._add(seen.stamp_ns, human):
                 self._break_off()
         self._previous = seen
