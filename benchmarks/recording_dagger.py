@@ -71,6 +71,17 @@ def _measure(bench: Bench, folder: Path) -> None:
         name = f"dagger_round_{index + 1}"
         add_round(bench, name, result)
         report(bench, folder, f"{name}_success", result.policy)
+    # As many steps of training from the same base without what the rounds collected.
+    steps = rounds.training.steps * rounds.rounds
+    report(bench, folder, "demonstrations_only_success", train_on(base, folder / "control", steps))
+
+
+def train_on(base: Path, out: Path, steps: int) -> Path:
+    """The base after further steps on its own demonstrations."""
+    from rewact_ros.learning.train import train
+
+    train(tuning(base, out, steps), resume=True)
+    return out / "checkpoints" / "last" / "pretrained_model"
 
 
 def train_base(out: Path, steps: int) -> Path:
@@ -145,5 +156,5 @@ def report(bench: Bench, folder: Path, name: str, policy: Path) -> None:
         file.write_text(json.dumps(counted))
     successes = json.loads(file.read_text())
     low, high = wilson_interval(successes, n)
-    goal = "" if "base" in name else "above the base"
+    goal = "above the base" if "round" in name else ""
     bench.add(name, successes / n, "share", goal=goal, n=n, low=low, high=high)
