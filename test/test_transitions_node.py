@@ -31,13 +31,17 @@ from rewact_ros.msg import (
     ControlStatus,
     Decision,
     EpisodeEvent,
+    PolicyStatus,
+    PolicyUpdate,
     Transition,
     TransitionRequest,
 )
 from rewact_ros.nodes.policy import PolicyNode
 from rewact_ros.nodes.transitions import TransitionsNode
+from rewact_ros.policy.updates import Update
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import image_message, to_ns, to_stamp
+from rewact_ros.ros.swap_client import to_message
 
 DT_NS = 50_000_000
 SETTINGS = preset("q_chunking", num_candidates=3, act_chunk_size=4, exploration=0.5, **QUICK)
@@ -73,6 +77,14 @@ class World(Node):
         self.create_subscription(ActionChunk, names.ACTION_CHUNK, self.chunks.append, names.EVENTS)
         self.create_subscription(Transition, names.TRANSITIONS, self._on_record, names.EVENTS)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self.reasons: list[str] = []
+        self.create_subscription(
+            PolicyStatus,
+            names.POLICY_STATUS,
+            lambda msg: self.reasons.append(msg.reason),
+            names.EVENTS,
+        )
+        self.updates = self.create_publisher(PolicyUpdate, names.POLICY_UPDATE, names.EVENTS)
 
     def _on_record(self, msg: Transition) -> None:
         self.records[msg.number] = msg
@@ -307,6 +319,48 @@ def test_transitions_over_the_nodes_equal_those_of_the_fast_path(
     bench.stop(node)
     bench.transitions = again = bench.start(TransitionsNode, journal=str(tmp_path / "journal"))
     assert again.journal.run == run and len(bench.pull("learner", run)) == 3
+
+
+def test_a_running_policy_takes_a_learned_version_and_goes_back(
+    bench: Bench, tiny_policy: Path, vx300s: Contract, tmp_path: Path
+):
+    base, folder = make_base(tiny_policy, vx300s, SETTINGS), tmp_path / "versions"
+    agent = new_agent(SETTINGS, base).eval()
+    first = write_update(folder, agent, base, 0)
+    agent.critic.requires_grad_(False)
+    for weights in agent.critic.parameters():
+        weights += 0.01
+    second = write_update(folder, agent, base, UPDATES)
+    bench.start(
+        PolicyNode, policy=str(folder / first.path), policy_dir=str(folder), use_sim_time=False
+    )
+    world, raw = bench.world, observation(vx300s, 0)
+
+    def until(condition, update: Update) -> None:
+        """Show observations and repeat a request, as a learner does."""
+
+        def go_on() -> None:
+            world.now_ns = time.time_ns()
+            world.show(raw)
+            world.updates.publish(to_message(update))
+
+        bench.wait(condition, "update", go_on)
+
+    def runs(version: str) -> bool:
+        return bool(world.decisions) and world.decisions[-1].policy_version == version
+
+    until(lambda: runs(second.version), second)
+    assert {d.policy_version for d in world.decisions} <= {first.version, second.version}
+    damaged = folder / first.path / "learned.json"
+    text = damaged.read_text()
+    damaged.write_text("{}")
+    until(
+        lambda: any("damaged" in reason for reason in world.reasons),
+        Update(time.time_ns(), rollback=True),
+    )
+    assert runs(second.version)
+    damaged.write_text(text)
+    until(lambda: runs(first.version), Update(time.time_ns(), rollback=True))
 
 
 def test_a_second_learner_a_missing_supervisor_and_a_silent_policy_are_named(
