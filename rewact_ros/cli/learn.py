@@ -6,27 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from rewact_ros.learning.rl.loop import LearnSettings
     from rewact_ros.learning.rl.settings import RLSettings
-
-_SHOWN = {
-    "success": "success (verdicts, last 20)",
-    "interventions": "interventions per episode",
-    "human_share": "share of time led by the human",
-    "duration_s": "last episode, s",
-    "robot_min": "robot time, min",
-    "q": "Q",
-    "calibration_gap": "Q less return",
-    "entropy": "entropy",
-    "bc_weight": "weight of imitation",
-    "actor_share": "share of decisions by the actor",
-    "updates": "updates",
-    "updates_per_s": "updates/s",
-    "online_steps": "online buffer, steps",
-    "demo_steps": "demo buffer, steps",
-    "validation_success": "validation success (truth)",
-}
 
 
 def learn(
@@ -58,47 +39,101 @@ def learn(
         int, typer.Option(min=0, help="Episodes between evaluations; 0: none.")
     ] = 50,
     eval_episodes: Annotated[int, typer.Option(min=1, help="Scenes of an evaluation.")] = 20,
+    target: Annotated[
+        float, typer.Option(help="Success rate without a human that the panel looks ahead to.")
+    ] = 0.95,
+    video_every: Annotated[
+        int, typer.Option(min=0, help="Episodes from one video to the next; 0: none.")
+    ] = 25,
+    publish_every: Annotated[
+        int, typer.Option(min=1, help="Over topics: episodes from one version to the next.")
+    ] = 5,
+    contract: Annotated[
+        Path | None, typer.Option(help="Robot contract (default: of the simulated arm).")
+    ] = None,
+    speed: Annotated[float, typer.Option(help="Over topics: simulated seconds per second.")] = 1.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     wandb: Annotated[
         str | None, typer.Option(help="Log to this Weights & Biases project too.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder (default: runs/<time>-learn).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    verbose: Annotated[bool, typer.Option(help="Show the log of the nodes.")] = False,
 ) -> None:
     """Improve a policy by reinforcement learning; a killed run goes on with --resume."""
-    if not (sim and fast):
-        raise ValueError("learn: give --sim --fast; other ways of running are not built yet")
+    if fast and not sim:
+        raise ValueError("--fast needs --sim: only the simulation runs in this process")
     if resume and out is None:
         raise ValueError("--resume needs --out, the folder of the run to go on with")
+    if not (sim or contract):
+        raise ValueError("give --contract of the robot that runs, or --sim for the simulated one")
+    from rewact_ros.bringup import default_contract, default_policy
+    from rewact_ros.runs import new_run
+
+    shared = {
+        "out": str(out or new_run("learn")),
+        "policy": str(policy or default_policy()),
+        "contract": str(contract or default_contract()),
+        "demos": demos,
+        "demo_episodes": demo_episodes,
+        "target": target,
+        "video_every": video_every,
+        "device": device,
+    }
+    rl = _settings(algorithm, config, set_ or [])
+    if fast:
+        from rewact_ros.learning.rl.environment import EpisodeSettings
+        from rewact_ros.learning.rl.loop import LearnSettings
+        from rewact_ros.sim.scripted_human import Traits
+
+        human = Traits() if interventions else None
+        fast_settings = LearnSettings(
+            **shared,
+            rl=rl,
+            wandb=wandb,
+            episode=EpisodeSettings(completion=completion, limit_s=limit_s, human=human),
+            episodes=episodes,
+            first_seed=first_seed,
+            eval_every=eval_every,
+            eval_episodes=eval_episodes,
+        )
+        _in_process(fast_settings, resume)
+    else:
+        from rewact_ros.cli.learn_robot import SimulatedRobot, learn_over_topics
+
+        folder = Path(shared["out"])
+        learner = {
+            **shared,
+            "settings": _written(rl, folder, resume),
+            "completion": completion,
+            "publish_every": publish_every,
+            "wandb": wandb or "",
+        }
+        robot = SimulatedRobot(episodes, first_seed, interventions, completion, limit_s, speed)
+        learn_over_topics(folder, learner, robot if sim else None, verbose)
+    typer.echo(f"run: {shared['out']} (versions: policies/; TensorBoard: tensorboard/)")
+
+
+def _in_process(settings: "LearnSettings", resume: bool) -> None:
     from rich.live import Live
 
-    from rewact_ros.bringup import default_contract, default_policy
-    from rewact_ros.learning.rl.environment import EpisodeSettings
-    from rewact_ros.learning.rl.loop import FastLoop, LearnSettings
-    from rewact_ros.runs import new_run
-    from rewact_ros.sim.scripted_human import Traits
+    from rewact_ros.cli.learn_panel import panel
+    from rewact_ros.learning.rl.loop import FastLoop
 
-    settings = LearnSettings(
-        out=str(out or new_run("learn")),
-        policy=str(policy or default_policy()),
-        contract=default_contract(),
-        rl=_settings(algorithm, config, set_ or []),
-        episode=EpisodeSettings(
-            completion=completion, limit_s=limit_s, human=Traits() if interventions else None
-        ),
-        demos=demos,
-        demo_episodes=demo_episodes,
-        episodes=episodes,
-        first_seed=first_seed,
-        eval_every=eval_every,
-        eval_episodes=eval_episodes,
-        device=device,
-        wandb=wandb,
-    )
-    with Live(_panel({}), refresh_per_second=2) as live:
-        loop = FastLoop(settings, resume, lambda figures: live.update(_panel(figures)))
-        loop.run()
-    typer.echo(f"run: {settings.out} (best policy: best.json; TensorBoard: tensorboard/)")
+    with Live(panel({}), refresh_per_second=2) as live:
+        FastLoop(settings, resume, lambda figures: live.update(panel(figures))).run()
+
+
+def _written(settings: "RLSettings", folder: Path, resume: bool) -> str:
+    """The settings as a file in the run's folder, which the learner reads."""
+    from rewact_ros.learning.rl.settings import LearnError, settings_text
+
+    if (folder / "journal").exists() and not resume:
+        raise LearnError(f"{folder}: holds a run; go on with it by --resume, or give another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "settings.json"
+    file.write_text(settings_text(settings))
+    return str(file)
 
 
 def _settings(algorithm: str, config: Path | None, changes: list[str]) -> "RLSettings":
@@ -110,13 +145,3 @@ def _settings(algorithm: str, config: Path | None, changes: list[str]) -> "RLSet
         return preset(algorithm, **parse_changes(changes))
     found = asdict(load_settings(config))
     return preset(found.pop("algorithm"), **{**found, **parse_changes(changes)})
-
-
-def _panel(figures: dict[str, float]) -> "Table":
-    from rich.table import Table
-
-    table = Table("figure", "now", title="rewact learn")
-    for name, label in _SHOWN.items():
-        if name in figures:
-            table.add_row(label, f"{figures[name]:.4g}")
-    return table

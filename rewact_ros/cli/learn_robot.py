@@ -1,0 +1,203 @@
+"""Learning over topics: the learner as a process of its own, beside a robot or a simulated one."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rewact_ros.bringup import BringUp, ParameterValue, Process, processes, transport_environment
+
+if TYPE_CHECKING:
+    from rewact_ros.cli.learn_watch import LearnerWatch
+
+TASK = "put the cube into the tray"
+RESULTS = "episodes.jsonl"
+FIRST_VERSION_S, READY_S, CATCH_UP_S = 300.0, 120.0, 3600.0
+
+
+@dataclass(frozen=True)
+class SimulatedRobot:
+    """The simulated arm to learn on.
+
+    Attributes:
+        episodes: of the run, those of its earlier starts among them.
+        first_seed: scene of the first.
+        interventions: whether the scripted human helps.
+        completion: level of progress that counts as done.
+        limit_s: time-out of an episode.
+        speed: simulated seconds per second.
+        human_silence_s: a call for help that nobody answers for longer ends the episode.
+    """
+
+    episodes: int
+    first_seed: int
+    interventions: bool = True
+    completion: float = 0.9
+    limit_s: float = 20.0
+    speed: float = 1.0
+    human_silence_s: float = 5.0
+
+
+def learn_over_topics(
+    out: Path,
+    learner: dict[str, ParameterValue],
+    robot: SimulatedRobot | None,
+    verbose: bool = False,
+) -> None:
+    """Run the learner, and the simulated robot if there is one, until the end or Ctrl-C.
+
+    Args:
+        out: folder of the run.
+        learner: parameters of its node.
+        robot: None: there is one already, in this ROS domain.
+        verbose: show the log of the nodes.
+
+    Raises:
+        LearningStopped: the learner says why it learns no more.
+        BringUpError, StackError: a process cannot run.
+    """
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    from rewact_ros.cli.domain import own_domain
+    from rewact_ros.cli.learn_watch import LearnerWatch
+    from rewact_ros.cli.runner import Runner, node_log
+    from rewact_ros.cli.stop_request import StopRequest
+    from rewact_ros.learning.rl.run import NEWEST
+
+    out.mkdir(parents=True, exist_ok=True)
+    newest = out / NEWEST
+    newest.unlink(missing_ok=True)  # of an earlier start
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(StopRequest())
+        if robot is not None:
+            stack.callback(own_domain().release)
+        write = stack.enter_context(node_log(out, verbose))
+        runners = [stack.enter_context(Runner([_process("learner", learner)], write))]
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        stack.callback(rclpy.try_shutdown)
+        watch = stack.enter_context(LearnerWatch(runners, stop))
+        watch.wait(newest.exists, FIRST_VERSION_S, "first version")
+        version = newest.parent / "policies" / json.loads(newest.read_text())["path"]
+        if robot is None:
+            watch.note = f"start the robot's policy with policy:={version}"
+            watch.wait(lambda: False, float("inf"), "end")
+        else:
+            nodes = _robot_processes(robot, out, version, learner)
+            runners.append(stack.enter_context(Runner(nodes, write)))
+            _run_episodes(robot, str(learner["contract"]), out, watch)
+
+
+def _process(name: str, parameters: dict[str, ParameterValue]) -> Process:
+    return Process(
+        name=name,
+        module=f"rewact_ros.nodes.{name}",
+        parameters=parameters,
+        python=sys.executable,
+        respawn=True,
+        environment={"OMP_NUM_THREADS": "1", **transport_environment()},
+    )
+
+
+def _robot_processes(
+    robot: SimulatedRobot, out: Path, version: Path, learner: dict[str, ParameterValue]
+) -> list[Process]:
+    """The stack of `rewact up` on the simulated arm, and who builds its transitions."""
+    contract = str(learner["contract"])
+    params = out / "params.yaml"
+    params.write_text(_params(robot, out))
+    args = BringUp(
+        contract=contract,
+        policy=str(version),
+        params_file=str(params),
+        use_sim_time=robot.speed != 1.0,
+        teleop="scripted_human" if robot.interventions else "",
+        sim=True,
+        seed=robot.first_seed + _done(out),
+        real_time_factor=robot.speed,
+    )
+    building: dict[str, ParameterValue] = {
+        "use_sim_time": args.use_sim_time,
+        "contract": contract,
+        "journal": str(out / "robot"),
+    }
+    transitions = replace(_process("transitions", building), params_file=str(params))
+    return [*processes(args), transitions]
+
+
+def _params(robot: SimulatedRobot, out: Path) -> str:
+    """Parameters under which episodes end, and help is called, as on the fast path."""
+    from rewact_ros.learning.rl.environment import EpisodeSettings
+
+    usual = EpisodeSettings(completion=robot.completion, limit_s=robot.limit_s)
+    ladder = f"hold {usual.hold_s:g}" if robot.interventions else "warn 0"
+    nodes: dict[str, dict[str, ParameterValue]] = {
+        "supervisor": {
+            "threshold": usual.completion,
+            "stall_s": usual.stall_s,
+            "drawdown": usual.drawdown,
+            "ladder_stall": ladder,
+            "ladder_drawdown": ladder,
+            "timeout_s": usual.limit_s,
+            "human_silence_s": robot.human_silence_s,
+            "state_dir": str(out.resolve()),
+        },
+        "hil": {"combine": "replace"},  # else what was decided is mixed with what was not
+        "policy": {"policy_dir": str((out / "policies").resolve()), "explore": True},
+    }
+    lines = []
+    for node, values in nodes.items():
+        lines += [f"/**/{node}:", "  ros__parameters:"]
+        lines += [f"    {name}: {json.dumps(value)}" for name, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _run_episodes(robot: SimulatedRobot, contract: str, out: Path, watch: "LearnerWatch") -> None:
+    from rewact_ros.action import ExecuteTask
+    from rewact_ros.cli.task_client import TaskClient
+    from rewact_ros.contract import load_contract
+
+    client = TaskClient(load_contract(contract), watch.poll)
+    try:
+        watch.note = "the simulated robot starts"
+        client.wait_until_ready(READY_S)
+        for number in range(_done(out), robot.episodes):
+            watch.note = f"episode {number + 1} of {robot.episodes}"
+            client.arm()
+            log = client.run_task(TASK, settle_s=0.3)
+            truth = log.truth
+            line = {
+                "episode": log.episode_id,
+                "success": log.outcome == ExecuteTask.Result.SUCCESS,
+                "reason": log.reason,
+                "duration_s": log.duration_s,
+                "policy_version": log.policy_version,
+                "seed": truth.seed if truth else None,
+                "truth": bool(truth and truth.success),
+            }
+            with (out / RESULTS).open("a") as handle:
+                handle.write(json.dumps(line) + "\n")
+        client.trigger("hil/disarm")
+        watch.note = "learns from the last episode"
+        watch.wait(_caught_up(watch), CATCH_UP_S, "the learner")
+    finally:
+        client.close()
+
+
+def _caught_up(watch: "LearnerWatch") -> Callable[[], bool]:
+    """Whether a status that was sent later than now shows nothing left to learn."""
+    seen = watch.statuses
+
+    def done() -> bool:
+        return watch.statuses > seen + 1 and watch.figures.get("behind", 1.0) == 0
+
+    return done
+
+
+def _done(out: Path) -> int:
+    """Episodes of earlier starts."""
+    results = out / RESULTS
+    return len(results.read_text().splitlines()) if results.is_file() else 0
