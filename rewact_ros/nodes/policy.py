@@ -21,6 +21,7 @@ from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.policy.compatibility import check_contract
 from rewact_ros.policy.engine import Engine, Prediction
 from rewact_ros.policy.engines import load_engine
+from rewact_ros.policy.export import export_apart
 from rewact_ros.policy.preparation import ReadyPolicy
 from rewact_ros.policy.updates import Candidate, PolicyUpdates
 from rewact_ros.ros import interfaces as names
@@ -85,7 +86,7 @@ class PolicyNode(LifecycleNode):
         self.configuration_fault, self.version = "", loaded.version
         running = Candidate(Path(self.params.policy).resolve(), self.version)
         updates = PolicyUpdates(self.params.policy_dir, self.contract.hash, running)
-        self._swap.begin(updates, self._load)
+        self._swap.begin(updates, self._load_beside)
         self._chunk_messages = ChunkMessages(self.contract)
         self._observations = Observations(self, self.contract, self.clock)
         self._observations.shut()
@@ -150,6 +151,12 @@ class PolicyNode(LifecycleNode):
             engine = self._engine_for(loaded)
         engine.warm_up()
         return loaded, engine
+
+    def _load_beside(self, folder: Path) -> tuple[LoadedPolicy, Engine]:
+        """As `_load`, while another policy moves the robot: nothing may hold the interpreter."""
+        if self.params.engine not in ("torch", "torch_cuda_graph") and not is_update(folder):
+            export_apart(folder)
+        return self._load(folder)
 
     def _engine_for(self, loaded: LoadedPolicy) -> Engine:
         return load_engine(

@@ -3,33 +3,42 @@
 The file's name holds a hash of all that the outputs depend on and of what made it, so that another
 checkpoint, another version of the exporter or another torch makes a file of its own. It is float32
 for every runtime; those that can compute in less convert it when they load it.
+
+`python -m rewact_ros.policy.export FOLDER` makes it and ends.
 """
 
 import contextlib
 import hashlib
 import io
 import os
+import subprocess
+import sys
 import tempfile
 import warnings
 from pathlib import Path
 
 import torch
 
-from .checkpoint import CONFIG, LoadedPolicy
+from .checkpoint import CONFIG, WEIGHTS, LoadedPolicy, load_policy, weights_version
 from .serving import ServingNetwork
 
 EXPORTER_VERSION = 1  # raise it whenever the exported graph changes
 _OPSET = 17
 _FOLDER = "export"
+_APART_TIMEOUT_S = 300.0
+_APART_NICENESS = 10
 
 
 def export_file(loaded: LoadedPolicy) -> Path:
     """Where the export of a checkpoint is kept."""
-    digest = hashlib.sha256(f"{loaded.version} {EXPORTER_VERSION} {torch.__version__}".encode())
-    files = [loaded.path / CONFIG, *sorted(loaded.path.glob("policy_*processor*"))]
-    for file in files:
+    return _file(loaded.path, loaded.version)
+
+
+def _file(folder: Path, version: str) -> Path:
+    digest = hashlib.sha256(f"{version} {EXPORTER_VERSION} {torch.__version__}".encode())
+    for file in [folder / CONFIG, *sorted(folder.glob("policy_*processor*"))]:
         digest.update(file.read_bytes())
-    return loaded.path / _FOLDER / f"{digest.hexdigest()[:16]}.onnx"
+    return folder / _FOLDER / f"{digest.hexdigest()[:16]}.onnx"
 
 
 def exported(loaded: LoadedPolicy) -> bytes:
@@ -46,6 +55,26 @@ def exported(loaded: LoadedPolicy) -> bytes:
     with contextlib.suppress(OSError):  # a folder that cannot be written costs time, no more
         _keep(file, content)
     return content
+
+
+def export_apart(folder: Path) -> None:
+    """Make a checkpoint's export where it has none, in a process of its own.
+
+    Exporting holds the interpreter for a second or so: beside a policy that moves a robot it must
+    not happen in the same one. What cannot be made or kept is left to `exported`, which says why.
+    """
+    try:
+        if _file(folder, weights_version(folder / WEIGHTS)).is_file():
+            return
+        subprocess.run(
+            [sys.executable, "-m", __name__, str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_APART_TIMEOUT_S,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return
 
 
 def to_onnx(network: ServingNetwork) -> bytes:
@@ -88,3 +117,14 @@ def _keep(file: Path, content: bytes) -> None:
     for other in file.parent.glob("*.onnx"):
         if other != file:
             other.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Make and keep the export of the checkpoint folder that the command line names."""
+    os.nice(_APART_NICENESS)  # a robot may be moving beside it
+    torch.set_num_threads(1)
+    exported(load_policy(sys.argv[1], "cpu"))
+
+
+if __name__ == "__main__":
+    main()
