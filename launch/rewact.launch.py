@@ -26,6 +26,7 @@ MEANING = {
     "success_model": "folder of a success classifier, which the supervisor then requires as well",
     "teleop": "teleop source to start: a gamepad of the contract, or scripted_human",
     "bags_dir": "folder of recordings, one per episode; empty: no recorder",
+    "learn": "folder of a learning run, whose newest version runs and explores; empty: none",
     "sim": "simulate the robot of the contract",
     "ml_python": "interpreter of what needs PyTorch or MuJoCo, e.g. of .venv beside a stock ROS",
     "seed": "first scene of the simulated robot",

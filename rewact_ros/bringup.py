@@ -1,10 +1,12 @@
 """One list of processes for `launch/rewact.launch.py` and `rewact up`."""
 
+import json
 import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rewact_ros.runs import NEWEST, ROBOT_JOURNAL, VERSIONS
 from rewact_ros.share import share_dir
 
 # What a sourced ROS, or the wheels of another environment, put in the way of an interpreter.
@@ -35,6 +37,8 @@ class BringUp:
         success_model: folder of a success classifier; the supervisor then requires it as well.
         teleop: teleop source of the contract that gets its process: a gamepad, or scripted_human.
         bags_dir: folder of recordings, one per episode; empty: no recorder.
+        learn: folder of a learning run (`rewact learn`): its newest version runs, explores and is
+            renewed, and what is executed goes to its learner; empty: nothing learns.
         sim: start the simulated robot with a contract of your own.
         ml_python: interpreter of the nodes that need PyTorch or MuJoCo, so that these can live in
             the project's own environment beside a stock ROS.
@@ -53,6 +57,7 @@ class BringUp:
     success_model: str = ""
     teleop: str = ""
     bags_dir: str = ""
+    learn: str = ""
     sim: bool = False
     ml_python: str = ""
     seed: int = 300000
@@ -72,6 +77,10 @@ class BringUp:
             raise ValueError(f"policy: no such checkpoint folder: {self.policy}")
         if self.success_model and not Path(self.success_model).is_dir():
             raise ValueError(f"success_model: no such checkpoint folder: {self.success_model}")
+        if self.learn and self.policy:
+            raise ValueError("learn: its versions run; leave policy out")
+        if self.learn and not (Path(self.learn) / NEWEST).is_file():
+            raise ValueError(f"learn: no version in {self.learn}: start `rewact learn` there first")
         if self.teleop == "keyboard":
             raise ValueError("teleop: keys need a terminal of their own: run `rewact teleop` there")
 
@@ -106,6 +115,11 @@ class Process:
             text = f'"{value}"' if isinstance(value, str) else str(value).lower()
             args += ["-p", f"{key}:={text}"]
         return args
+
+
+def newest_version(run: Path) -> Path:
+    """Folder of the newest version of a learning run."""
+    return run.resolve() / VERSIONS / json.loads((run / NEWEST).read_text())["path"]
 
 
 def default_contract() -> str:
@@ -150,7 +164,9 @@ def processes(args: BringUp) -> list[Process]:
     """Processes of one robot, in the order in which they start."""
     contract = args.contract or default_contract()
     sim = args.sim or not args.contract
-    policy = args.policy or ("" if args.contract else default_policy())
+    run = Path(args.learn).resolve() if args.learn else None
+    usual = "" if args.contract else default_policy()
+    policy = str(newest_version(run)) if run else args.policy or usual
     ml_python = args.ml_python or sys.executable
     # Another interpreter brings its own ROS and NumPy: a sourced ROS must not shadow them.
     shield = dict.fromkeys(SHIELDED, "") if ml_python != sys.executable else {}
@@ -192,6 +208,8 @@ def processes(args: BringUp) -> list[Process]:
             )
         )
     hil: dict[str, ParameterValue] = {"contract": contract, "dry_run": args.dry_run}
+    if run:
+        hil["combine"] = "replace"  # else what was decided is mixed with what was not
     nodes.append(process("hil", hil, more_environment=command_transport_environment()))
     judging: dict[str, ParameterValue] = {"contract": contract}
     if args.dry_run:
@@ -204,19 +222,18 @@ def processes(args: BringUp) -> list[Process]:
         judging["success_model_required"] = True
     nodes.append(process("supervisor", judging))
     if policy not in ("", "none"):
-        nodes.append(
-            process(
-                "policy",
-                {
-                    "contract": contract,
-                    "policy": policy,
-                    "device": args.device,
-                    "reward_only": args.reward_only,
-                },
-                ml_python,
-                shield,
-            )
-        )
+        acting: dict[str, ParameterValue] = {
+            "contract": contract,
+            "policy": policy,
+            "device": args.device,
+            "reward_only": args.reward_only,
+        }
+        if run:
+            acting |= {"policy_dir": str(run / VERSIONS), "explore": True}
+        nodes.append(process("policy", acting, ml_python, shield))
+    if run:
+        keeping = {"contract": contract, "journal": str(run / ROBOT_JOURNAL)}
+        nodes.append(process("transitions", keeping, ml_python, shield))
     if args.success_model:
         classifier = {"contract": contract, "model": args.success_model, "device": args.device}
         nodes.append(process("reward_model", classifier, ml_python, shield))

@@ -5,6 +5,9 @@ import platform
 import time
 from pathlib import Path
 
+# In a learning run's folder: the newest version by name, all of them, and the robot's journal.
+NEWEST, VERSIONS, ROBOT_JOURNAL = "policy.json", "policies", "robot"
+
 
 def new_run(what: str, root: str | Path = "runs") -> Path:
     """Make the folder of a run and point `runs/latest` at it."""

@@ -141,6 +141,21 @@ def test_without_a_contract_the_simulated_arm_comes_with_its_policy():
     assert [p.name for p in processes(BringUp(contract=contract))] == ["hil", "supervisor"]
 
 
+def test_a_learning_run_brings_its_newest_version_and_who_keeps_what_is_executed(tmp_path):
+    with pytest.raises(ValueError, match="start `rewact learn` there first"):
+        BringUp(learn=str(tmp_path))
+    (tmp_path / "policy.json").write_text('{"path": "abc"}')
+    with pytest.raises(ValueError, match="leave policy out"):
+        BringUp(learn=str(tmp_path), policy="none")
+    nodes = {p.name: p.parameters for p in processes(BringUp(learn=str(tmp_path)))}
+    assert list(nodes) == ["sim", "hil", "supervisor", "policy", "transitions"]
+    versions = tmp_path / "policies"
+    assert nodes["policy"]["policy"] == str(versions / "abc")
+    assert nodes["policy"]["policy_dir"] == str(versions) and nodes["policy"]["explore"] is True
+    assert nodes["hil"]["combine"] == "replace"
+    assert nodes["transitions"]["journal"] == str(tmp_path / "robot")
+
+
 def test_a_namespace_reaches_every_node(tmp_path):
     for process in processes(BringUp(policy=str(tmp_path), sim=True, namespace="left")):
         assert "__ns:=/left" in process.command()

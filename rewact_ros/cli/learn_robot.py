@@ -4,11 +4,12 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rewact_ros.bringup import BringUp, ParameterValue, Process, processes, transport_environment
+from rewact_ros.runs import NEWEST
 
 if TYPE_CHECKING:
     from rewact_ros.cli.learn_watch import LearnerWatch
@@ -66,7 +67,6 @@ def learn_over_topics(
     from rewact_ros.cli.learn_watch import LearnerWatch
     from rewact_ros.cli.runner import Runner, node_log
     from rewact_ros.cli.stop_request import StopRequest
-    from rewact_ros.learning.rl.run import NEWEST
 
     out.mkdir(parents=True, exist_ok=True)
     newest = out / NEWEST
@@ -81,14 +81,13 @@ def learn_over_topics(
         stack.callback(rclpy.try_shutdown)
         watch = stack.enter_context(LearnerWatch(runners, stop))
         watch.wait(newest.exists, FIRST_VERSION_S, "first version")
-        version = newest.parent / "policies" / json.loads(newest.read_text())["path"]
         if robot is None:
-            watch.note = f"start the robot's policy with policy:={version}"
+            watch.note = f"the robot learns along by `rewact up --learn {out}`"
             watch.wait(lambda: False, float("inf"), "end")
         else:
-            nodes = _robot_processes(robot, out, version, learner)
-            runners.append(stack.enter_context(Runner(nodes, write)))
-            _run_episodes(robot, str(learner["contract"]), out, watch)
+            args = _simulation(robot, out, str(learner["contract"]))
+            runners.append(stack.enter_context(Runner(processes(args), write)))
+            _run_episodes(robot, args.contract, out, watch)
 
 
 def _process(name: str, parameters: dict[str, ParameterValue]) -> Process:
@@ -102,30 +101,19 @@ def _process(name: str, parameters: dict[str, ParameterValue]) -> Process:
     )
 
 
-def _robot_processes(
-    robot: SimulatedRobot, out: Path, version: Path, learner: dict[str, ParameterValue]
-) -> list[Process]:
-    """The stack of `rewact up` on the simulated arm, and who builds its transitions."""
-    contract = str(learner["contract"])
+def _simulation(robot: SimulatedRobot, out: Path, contract: str) -> BringUp:
     params = out / "params.yaml"
     params.write_text(_params(robot, out))
-    args = BringUp(
+    return BringUp(
         contract=contract,
-        policy=str(version),
         params_file=str(params),
         use_sim_time=robot.speed != 1.0,
         teleop="scripted_human" if robot.interventions else "",
+        learn=str(out),
         sim=True,
         seed=robot.first_seed + _done(out),
         real_time_factor=robot.speed,
     )
-    building: dict[str, ParameterValue] = {
-        "use_sim_time": args.use_sim_time,
-        "contract": contract,
-        "journal": str(out / "robot"),
-    }
-    transitions = replace(_process("transitions", building), params_file=str(params))
-    return [*processes(args), transitions]
 
 
 def _params(robot: SimulatedRobot, out: Path) -> str:
@@ -134,25 +122,18 @@ def _params(robot: SimulatedRobot, out: Path) -> str:
 
     usual = EpisodeSettings(completion=robot.completion, limit_s=robot.limit_s)
     ladder = f"hold {usual.hold_s:g}" if robot.interventions else "warn 0"
-    nodes: dict[str, dict[str, ParameterValue]] = {
-        "supervisor": {
-            "threshold": usual.completion,
-            "stall_s": usual.stall_s,
-            "drawdown": usual.drawdown,
-            "ladder_stall": ladder,
-            "ladder_drawdown": ladder,
-            "timeout_s": usual.limit_s,
-            "human_silence_s": robot.human_silence_s,
-            "state_dir": str(out.resolve()),
-        },
-        "hil": {"combine": "replace"},  # else what was decided is mixed with what was not
-        "policy": {"policy_dir": str((out / "policies").resolve()), "explore": True},
+    values: dict[str, ParameterValue] = {
+        "threshold": usual.completion,
+        "stall_s": usual.stall_s,
+        "drawdown": usual.drawdown,
+        "ladder_stall": ladder,
+        "ladder_drawdown": ladder,
+        "timeout_s": usual.limit_s,
+        "human_silence_s": robot.human_silence_s,
+        "state_dir": str(out.resolve()),
     }
-    lines = []
-    for node, values in nodes.items():
-        lines += [f"/**/{node}:", "  ros__parameters:"]
-        lines += [f"    {name}: {json.dumps(value)}" for name, value in values.items()]
-    return "\n".join(lines) + "\n"
+    lines = [f"    {name}: {json.dumps(value)}" for name, value in values.items()]
+    return "\n".join(["/**/supervisor:", "  ros__parameters:", *lines, ""])
 
 
 def _run_episodes(robot: SimulatedRobot, contract: str, out: Path, watch: "LearnerWatch") -> None:

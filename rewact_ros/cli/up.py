@@ -34,6 +34,9 @@ def up(
     bags_dir: Annotated[
         str, typer.Option(help="Folder of recordings, one per episode; none: no recorder.")
     ] = "",
+    learn: Annotated[
+        str, typer.Option(help="Folder of a learning run: its newest version runs and explores.")
+    ] = "",
     sim: Annotated[bool, typer.Option(help="Simulate the robot of --contract.")] = False,
     ml_python: Annotated[
         str, typer.Option(help="Interpreter of what needs PyTorch or MuJoCo.")
@@ -54,6 +57,7 @@ def up(
         success_model=success_model,
         teleop=teleop,
         bags_dir=bags_dir,
+        learn=learn,
         sim=sim,
         ml_python=ml_python,
         seed=seed,

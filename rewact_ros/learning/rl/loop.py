@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rewact_ros.data.sim_dataset import check_contract
+from rewact_ros.runs import VERSIONS
 from rewact_ros.sim.pick_place import PickPlaceSim
 
 from .base import Base
 from .driver import Driver
 from .environment import Acting, EpisodeResult, EpisodeSettings, SimEpisode
 from .figures import RECENT
-from .run import VERSIONS, LearningRun, RunSettings
+from .run import LearningRun, RunSettings
 from .run import new_agent as new_agent
 from .transitions import Transition, TransitionBuilder
 from .updates import write_update

@@ -15,6 +15,7 @@ from rewact_ros.learning.calibrate import signal_settings
 from rewact_ros.learning.run_log import RunLog
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.updates import Update
+from rewact_ros.runs import NEWEST, VERSIONS
 
 from .agent import Agent
 from .base import Base, open_base
@@ -27,7 +28,6 @@ from .settings import LearnError, RLSettings
 from .transitions import Transition
 from .updates import write_update
 
-VERSIONS, NEWEST = "policies", "policy.json"
 _KEPT = 5  # newest versions; the robot may go back to the one before
 
 
