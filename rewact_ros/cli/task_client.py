@@ -32,6 +32,7 @@ FRAME_PERIOD_S = 0.5
 STATUS_LAG_S = 0.2
 # hil may take this long to hear its robot after this client has found both.
 ARM_PATIENCE_S = 10.0
+RELEASE_S = 60.0
 
 
 class StackError(RuntimeError):
@@ -177,7 +178,12 @@ class TaskClient(Node):
         )
 
     def arm(self) -> None:
-        """Arm hil, and resume it where a watchdog stopped it before."""
+        """Arm hil, and resume it where a watchdog or a human's release stopped it before."""
+        if self.control is not None and self.control.mode == ControlStatus.HUMAN:
+            # A verdict may come while a human still leads; the arm is theirs until they let go.
+            self.spin(
+                lambda: self.control.mode != ControlStatus.HUMAN, RELEASE_S, "the human's release"
+            )
         if self.control is None or self.control.mode == ControlStatus.DISARMED:
             self._arm_when_fed()
         elif self.control.resume_required:
