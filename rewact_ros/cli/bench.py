@@ -186,3 +186,7 @@ def _load(folder: Path, topic: str) -> Callable[[Bench], None]:
     spec.loader.exec_module(module)
     run: Callable[[Bench], None] = module.run
     return run
+
+
+if __name__ == "__main__":
+    typer.run(bench)  # `python -m rewact_ros.cli.bench`, on a machine without ROS
