@@ -10,9 +10,11 @@ import pytest
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, JointState
+from test_bags import START_NS, contract_of, write_bag
 
 from rewact_ros.contract import Frame, FrameAssembler, Sample, SampleError
 from rewact_ros.contract.frames import DecodeError, Selection
+from rewact_ros.data.bags import Bag
 from rewact_ros.ros import convert
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock
@@ -96,6 +98,51 @@ def test_a_latency_by_another_clock_is_not_counted_and_said():
     assert 19.5 < float(values["stamp_to_chunk_p99_ms"]) < 20.5
     times.latency(0, 10 * MS)
     assert not times.odd_stamp
+
+
+def compressed_session():
+    """A camera of JPEG, some of them spoiled and some twice the same, and joints."""
+    rng = np.random.default_rng(0)
+    data = b""
+    for k in range(40):
+        ns = START_NS + k * 50 * MS
+        joints = convert.joint_state_message(
+            ("a", "b"), "position", np.array([k / 10, 0.0]), convert.to_stamp(ns)
+        )
+        yield "/joint_states", ns + MS, joints
+        picture = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+        data = data if k % 7 == 3 else cv2.imencode(".jpg", picture)[1].tobytes()
+        message = CompressedImage(format="jpeg", data=CORRUPT if k % 5 == 4 else data)
+        message.header.stamp = convert.to_stamp(ns)
+        yield "/front/image_raw", ns + 2 * MS, message
+
+
+def test_a_recording_gives_the_frames_that_were_decoded_live(tmp_path):
+    contract = contract_of("sensor_msgs/msg/CompressedImage")
+    messages = list(compressed_session())
+    assembler, live = FrameAssembler(contract), []
+    for topic, ns, message in messages:
+        if topic == "/joint_states":
+            sample = convert.state_sample(contract.state[0], message, ns / 1e9)
+        else:
+            sample = convert.camera_sample(contract.cameras[0], message, ns / 1e9)
+        assembler.put(STATE if topic == "/joint_states" else FRONT, sample)
+        selected = assembler.select()
+        while isinstance(selected, Selection):
+            try:
+                live.append(assembler.read(selected))
+                break
+            except DecodeError as error:
+                assembler.discard(error.stream, selected)
+                selected = assembler.select()
+    with Bag(write_bag(tmp_path / "bag", messages)) as bag:
+        found = list(bag.observations(contract))
+        assert bag.refused.total() == 8
+    assert len(live) == 32
+    for ours, theirs in zip(live, found, strict=True):
+        assert ours.stamp_ns == theirs.stamp_ns
+        for key, value in ours.values.items():
+            np.testing.assert_array_equal(value, theirs.values[key])
 
 
 # In a graph ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import time
+import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from test_policy_node import Feeder
 
+from rewact_ros.bringup import PROFILE, BringUp, processes
 from rewact_ros.policy import export
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.updates import Update
@@ -142,3 +144,17 @@ def test_a_swap_with_an_exported_engine_exports_in_another_process(
     stack.turn(lambda: feeder.status.policy_version == update.version, feeder.feed, 300.0)
     stack.turn(lambda: feeder.status.ready, feeder.feed)
     assert not exporters and export.export_file(load_policy(other, "cpu")).is_file()
+
+
+def test_every_process_but_hil_has_room_for_large_images(monkeypatch, tmp_path):
+    monkeypatch.delenv(PROFILE, raising=False)
+    nodes = processes(BringUp(policy=str(tmp_path), sim=True, bags_dir=str(tmp_path)))
+    for process in nodes:
+        tree = ElementTree.parse(process.environment[PROFILE])
+        sizes = [int(e.text) for e in tree.iter() if e.tag.endswith("segment_size")]
+        if process.name == "hil":
+            assert not sizes
+        else:
+            assert min(sizes) > 8 * 2 * 640 * 480 * 3, process.name
+    monkeypatch.setenv(PROFILE, "mine.xml")
+    assert all(PROFILE not in process.environment for process in processes(BringUp()))
