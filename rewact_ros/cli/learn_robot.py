@@ -122,18 +122,25 @@ def _params(robot: SimulatedRobot, out: Path) -> str:
 
     usual = EpisodeSettings(completion=robot.completion, limit_s=robot.limit_s)
     ladder = f"hold {usual.hold_s:g}" if robot.interventions else "warn 0"
-    values: dict[str, ParameterValue] = {
-        "threshold": usual.completion,
-        "stall_s": usual.stall_s,
-        "drawdown": usual.drawdown,
-        "ladder_stall": ladder,
-        "ladder_drawdown": ladder,
-        "timeout_s": usual.limit_s,
-        "human_silence_s": robot.human_silence_s,
-        "state_dir": str(out.resolve()),
+    nodes: dict[str, dict[str, ParameterValue]] = {
+        "supervisor": {
+            "threshold": usual.completion,
+            "stall_s": usual.stall_s,
+            "drawdown": usual.drawdown,
+            "ladder_stall": ladder,
+            "ladder_drawdown": ladder,
+            "timeout_s": usual.limit_s,
+            "human_silence_s": robot.human_silence_s,
+            "state_dir": str(out.resolve()),
+        },
+        "scripted_human": {"judges": True},
+        "hil": {"lease_timeout_s": 2.0},  # a learner keeps the machine busy; a simulation may wait
     }
-    lines = [f"    {name}: {json.dumps(value)}" for name, value in values.items()]
-    return "\n".join(["/**/supervisor:", "  ros__parameters:", *lines, ""])
+    lines = []
+    for node, values in nodes.items():
+        lines += [f"/**/{node}:", "  ros__parameters:"]
+        lines += [f"    {name}: {json.dumps(value)}" for name, value in values.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _run_episodes(robot: SimulatedRobot, contract: str, out: Path, watch: "LearnerWatch") -> None:

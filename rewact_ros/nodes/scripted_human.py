@@ -6,7 +6,7 @@ import time
 import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
 
 from rewact_ros.contract import ContractError, load_contract
 from rewact_ros.msg import EpisodeEvent, SimTruth
@@ -56,6 +56,7 @@ class ScriptedHumanNode(Node):
             self.create_subscription(
                 EpisodeEvent, names.EPISODE_EVENT, self._on_event, names.EVENTS
             )
+        self._success = self.create_client(Trigger, "supervisor/success") if p.judges else None
         self.create_service(SetBool, "~/help", self._on_help)
         self.create_timer(1.0 / RATE_HZ, self._tick, clock=steady_clock())
         publish_diagnostics(self, self._diagnose)
@@ -92,6 +93,7 @@ class ScriptedHumanNode(Node):
         )
 
     def _tick(self) -> None:
+        led = self.human.pressed
         target = self.human.step(
             self.clock.now().age_s,
             self.robot.joints(),
@@ -99,6 +101,9 @@ class ScriptedHumanNode(Node):
             self.robot.led_by(self.source.name),
         )
         self._targets.publish(target, self.human.pressed)
+        finished = led and not self.human.pressed and self.human.reason == "done"
+        if finished and self._success is not None and self._success.service_is_ready():
+            self._success.call_async(Trigger.Request())
 
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
         return OK, f"{self.human.phase.value}: {self.human.reason}", {"source": self.source.name}

@@ -180,6 +180,7 @@ class ScriptedHumanParams:
     )
     attempts: int = _param(3, "tries before it gives up", low=1, high=20)
     answers_help: bool = _param(True, "help when an episode asks, not only when called")
+    judges: bool = _param(False, "call supervisor/success after finishing a task")
     seed: int = _param(0, "seed of delays and noise", low=0)
 
 
