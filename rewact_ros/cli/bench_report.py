@@ -50,8 +50,8 @@ SECTIONS = (
         "scaling",
         "Scaling",
         "Random weights, one thread for each policy. `small` is ACT of width 256, `full` of 512; "
-        "both on a ResNet-18. Robots infer without a pause, all at once; the rate of each is the one "
-        "whose period holds 99 % of its inferences.",
+        "both on a ResNet-18. Robots infer without a pause, all at once; the rate of each is the "
+        "one whose period holds 99 % of its inferences.",
     ),
     Section("scaling-gpu", "Scaling on a GPU", "As above."),
     Section("memory", "Memory", "Of the running nodes over simulated time."),

@@ -128,7 +128,7 @@ class _Pixels(nn.Module):
     """uint8 images of one camera, (n, H, W, 3), to what the backbone takes, (n, 3, h, w) float32.
 
     The antialiased bilinear resize of ``images.resize_images`` is linear in rows and in columns, so
-    here it is two matrix products, which every runtime has.
+    here it is matrix products, which every runtime has.
     """
 
     def __init__(
@@ -156,18 +156,42 @@ class _Pixels(nn.Module):
         self.register_buffer("factor", (factor / 255).float())
         if self.resizes:
             self.row_shape = (size[1], len(scaling.centre))
-            self.register_buffer("rows", _resize_matrix(size[0], target[0]))
+            self.rows = _Rows(_resize_matrix(size[0], target[0]))
             self.register_buffer("columns", _resize_matrix(size[1], target[1]).T.contiguous())
 
     def forward(self, images: Tensor) -> Tensor:
         if not self.resizes:
             return (images.permute(0, 3, 1, 2).float() - self.centre) * self.factor
         # Rows first: there the colours may stay interleaved, and what is left to permute is small.
-        short = self.rows @ images.flatten(2).float()
+        short = self.rows(images.flatten(2).float())
         pixels = short.unflatten(-1, self.row_shape).permute(0, 3, 1, 2) @ self.columns
         if self.rounds:
             pixels = pixels.round()
         return (pixels - self.centre) * self.factor
+
+
+class _Rows(nn.Module):
+    """matrix @ x for a matrix whose rows are zero but for a few neighbours, such as a resize's.
+
+    Done in blocks of output rows, each of which reads only the input rows that it needs.
+    """
+
+    def __init__(self, matrix: Tensor, block: int = 24):
+        super().__init__()
+        self.spans = []
+        for index, part in enumerate(matrix.split(block)):
+            used = part.abs().sum(dim=0).nonzero()
+            low, high = int(used.min()), int(used.max()) + 1
+            self.spans.append((low, high))
+            self.register_buffer(f"part{index}", part[:, low:high].contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, H, W) to (n, h, W)."""
+        parts = [
+            getattr(self, f"part{index}") @ x[:, low:high]
+            for index, (low, high) in enumerate(self.spans)
+        ]
+        return torch.cat(parts, dim=1)
 
 
 def _resize_matrix(size: int, target: int) -> Tensor:
