@@ -239,14 +239,13 @@ def add_times(bench: Bench, name: str, times: dict[str, np.ndarray]) -> None:
             bench.add(f"{name}_{label}_p{share}", value, "ms", n=len(values))
 
 
-def add_ratios(bench: Bench, name: str, times: dict[str, np.ndarray], base: str) -> str:
-    """Ratios of medians over a baseline; returns the fastest engine."""
+def add_ratios(bench: Bench, name: str, times: dict[str, np.ndarray], base: str) -> None:
+    """Ratios of medians over a baseline."""
     medians = {label: float(np.median(values)) for label, values in times.items()}
     for label, median in medians.items():
         if label != base:
             ratio = medians[base] / median
             bench.add(f"{name}_{label}_over_{base}", ratio, "ratio", n=len(times[label]))
-    return min(medians, key=lambda label: medians[label])
 
 
 def _network(case: Case) -> dict[str, Any]:

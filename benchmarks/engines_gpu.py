@@ -1,5 +1,6 @@
 """What only a GPU has: a compiled network beside the graph, and where the time of one goes."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,10 @@ def compiled(loaded: Any, frames: list[Frame], precision: str = "bf16") -> dict[
 def stages(
     bench: Bench, name: str, loaded: Any, frames: list[Frame], precision: str, rounds: int
 ) -> None:
-    """Time of each stage on the device, each captured and replayed by itself between two events."""
+    """Time of each stage: the host's copy into pinned memory, then those on the device.
+
+    The latter are each captured and replayed by themselves between two events.
+    """
     serving = ServingNetwork(loaded)
     serving.set_precision(DTYPES[precision]).to("cuda")
     arrays = [frames[0][key][None] for key, _, _ in serving.inputs]
@@ -91,16 +95,31 @@ def stages(
         results = [torch.zeros(x.shape, pin_memory=True) for x in outputs]
         megabytes = sum(array.nbytes for array in arrays) / 1e6
         bench.add(f"{name}_upload_size", megabytes, "MB")
+        add(bench, f"{name}_stage_host_copy", _host_copies(pinned, arrays, rounds))
         for stage, work in {
             "upload": lambda: _copy(static, pinned),
             "pixels": lambda: serving.prepare(static),
             "all_but_copies": lambda: serving(*static),
             "download": lambda: _copy(results, outputs),
         }.items():
-            values = _replayed(work, rounds)
-            for share in (50, 99):
-                value = float(np.percentile(values, share))
-                bench.add(f"{name}_stage_{stage}_p{share}", value, "ms", n=rounds)
+            add(bench, f"{name}_stage_{stage}", _replayed(work, rounds))
+
+
+def add(bench: Bench, name: str, values: np.ndarray) -> None:
+    """Median and tail in milliseconds."""
+    for share in (50, 99):
+        bench.add(f"{name}_p{share}", float(np.percentile(values, share)), "ms", n=len(values))
+
+
+def _host_copies(pinned: list[torch.Tensor], arrays: list[np.ndarray], rounds: int) -> np.ndarray:
+    """Milliseconds of copying one observation into pinned memory."""
+    values = []
+    for _ in range(rounds):
+        started_s = time.perf_counter()
+        for target, array in zip(pinned, arrays, strict=True):
+            np.copyto(target.numpy(), array)
+        values.append(1e3 * (time.perf_counter() - started_s))
+    return np.array(values)
 
 
 def _copy(targets: list[torch.Tensor], sources: Any) -> None:

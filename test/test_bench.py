@@ -88,8 +88,14 @@ def test_engines_stand_beside_each_other_for_every_network(tmp_path):
     }
     times["net_openvino_bf16_over_lerobot"] = figure(4.0)
     times["net_best_over_lerobot"] = figure(4.0, "≥ 4")
-    settings = {"cases": ["net"], "shipped": ["shipped"], "robots": {}}
-    page = performance_page(write(tmp_path, document("engines", settings=settings, **times)))
+    for load, values in (("stage_upload", (1.0, 2.0)), ("robots_4", (3.0, 5.0))):
+        for share, value in zip((50, 99), values, strict=True):
+            times[f"net_{load}_p{share}"] = figure(value, "", "ms")
+    times["net_robots_4_rate"] = figure(200.0, "", "Hz for each")
+    settings = {"cases": ["net"], "shipped": ["shipped"], "robots": {"net": "graph bf16"}}
+    page = performance_page(write(tmp_path, document("engines-gpu", settings=settings, **times)))
+    assert "| net stage upload | 1 | 2 | ms |  |  |" in page and "`robots`" not in page
+    assert "| 4 × net, graph bf16 | 3.0 (5.0) | 200 |" in page
     assert "| `openvino` bf16 | 2.0 (4.0) · **4.0×** |" in page
     assert "| net best over lerobot | 4 | ratio | ≥ 4 | yes |" in page
 

@@ -189,8 +189,9 @@ def _engines(
     labels: dict[str, None] = {}
     for case in cases:
         for name in figures:
-            if name.startswith(f"{case}_") and name.endswith("_p50"):
-                labels.setdefault(name.removeprefix(f"{case}_").removesuffix("_p50"))
+            label = name.removeprefix(f"{case}_").removesuffix("_p50")
+            if name == f"{case}_{label}_p50" and not label.startswith(("stage_", "robots_")):
+                labels.setdefault(label)
 
     def cell(case: str, label: str) -> str:
         if f"{case}_{label}_p50" not in figures:
