@@ -1,0 +1,161 @@
+"""Memory of every process of the robot over an hour of simulated tasks, recorder included."""
+
+import contextlib
+import json
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from rclpy.signals import SignalHandlerOptions
+
+from rewact_ros.bringup import BringUp, default_contract, default_policy, processes
+from rewact_ros.cli.bench import Bench
+from rewact_ros.cli.domain import own_domain
+from rewact_ros.cli.rig_stack import memory_mb
+from rewact_ros.cli.runner import Runner
+from rewact_ros.cli.task_client import TaskClient
+from rewact_ros.contract import load_contract
+from rewact_ros.msg import SimTruth
+from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.convert import to_ns
+
+SEED = 260_000
+SPEED = 2.0  # simulated seconds per second: what two cores keep up with
+PERIOD_S = 2.0
+WARM_UP_SHARE = 0.2  # of the samples: until every buffer has been used once
+BLOCKS = 20  # neighbouring samples are alike: the interval is over means of so many blocks
+WATCHED = ("policy", "hil", "supervisor", "recorder", "sim")
+
+
+@dataclass
+class Samples:
+    """Resident memory by process, MB, with the simulated time of each sample in hours."""
+
+    pids: dict[str, int]
+    hours: list[float] = field(default_factory=list)
+    memory_mb: dict[str, list[float]] = field(default_factory=dict)
+    restarts: int = 0
+
+    def take(self, runner: Runner, now_h: float) -> None:
+        """Add one sample; a process that was started again begins anew and is counted."""
+        pids = {name: runner.pid(name) for name in WATCHED}
+        self.restarts += sum(self.pids[name] != pid for name, pid in pids.items())
+        self.pids = pids
+        try:
+            found = {name: memory_mb(pid) for name, pid in pids.items()}
+        except (OSError, StopIteration):  # one has just died
+            return
+        self.hours.append(now_h)
+        for name, memory in found.items():
+            self.memory_mb.setdefault(name, []).append(memory)
+
+
+def run(bench: Bench) -> None:
+    """An hour at `SPEED`; `--quick` a minute."""
+    simulated_s = 60.0 if bench.quick else 3600.0
+    samples, tasks = watch(simulated_s)
+    bench.settings.update(
+        simulated_s=simulated_s,
+        speed=SPEED,
+        seed=SEED,
+        sampled_every_s=PERIOD_S,
+        warm_up_share=WARM_UP_SHARE,
+        interval=f"95 %, over the means of {BLOCKS} blocks",
+    )
+    first = round(WARM_UP_SHARE * len(samples.hours))
+    hours = np.array(samples.hours[first:])
+    for name in WATCHED:
+        memory = np.array(samples.memory_mb[name][first:])
+        bench.add(f"{name}_memory", float(memory[-1]), "MB", n=len(memory))
+        slope, half = slope_of(hours, memory)
+        bench.add(
+            f"{name}_slope",
+            slope,
+            "MB per simulated hour",
+            n=len(memory),
+            low=slope - half,
+            high=slope + half,
+        )
+    bench.add("simulated_time", samples.hours[-1] - samples.hours[0], "h")
+    bench.add("tasks", tasks, "tasks")
+    bench.add("restarts", samples.restarts, "processes", goal="0")
+
+
+def slope_of(hours: np.ndarray, memory_mb: np.ndarray) -> tuple[float, float]:
+    """Least squares over block means: (slope, half of its 95 % interval) in MB/h."""
+    from scipy import stats
+
+    blocks = np.array_split(np.arange(len(hours)), min(BLOCKS, len(hours)))
+    x = np.array([hours[block].mean() for block in blocks])
+    y = np.array([memory_mb[block].mean() for block in blocks])
+    fit = stats.linregress(x, y)
+    return float(fit.slope), float(stats.t.ppf(0.975, len(x) - 2) * fit.stderr)
+
+
+def watch(simulated_s: float) -> tuple[Samples, int]:
+    """Run tasks for so long on the recorded stack; returns the samples and how many tasks."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.callback(own_domain().release)
+        args = BringUp(
+            policy=default_policy(),
+            params_file=str(_unattended(folder)),
+            use_sim_time=True,
+            bags_dir=str(folder / "bags"),
+            sim=True,
+            seed=SEED,
+            real_time_factor=SPEED,
+        )
+        runner = stack.enter_context(Runner(processes(args), lambda line: None))
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        stack.callback(rclpy.try_shutdown)
+        client = Watcher(runner)
+        stack.callback(client.close)
+        client.wait_until_ready(120.0)
+        tasks, end_h = 0, client.now_h + simulated_s / 3600.0
+        client.begin()
+        while client.now_h < end_h:
+            client.arm()
+            client.run_task("put the cube into the tray", settle_s=0.2)
+            tasks += 1
+            for bag in sorted((folder / "bags").iterdir())[:-1]:
+                shutil.rmtree(bag, ignore_errors=True)
+        return client.samples, tasks
+
+
+class Watcher(TaskClient):
+    """Runs tasks and samples the memory of the processes meanwhile."""
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(load_contract(default_contract()), self._look)
+        self.now_h = 0.0
+        self.samples = Samples({name: runner.pid(name) for name in WATCHED})
+        self._runner, self._due_s = runner, float("inf")
+        self.create_subscription(SimTruth, names.SIM_TRUTH, self._keep_time, names.EVENTS)
+
+    def begin(self) -> None:
+        """Sample from now on."""
+        self._due_s = time.monotonic()
+
+    def _keep_time(self, msg: SimTruth) -> None:
+        self.now_h = to_ns(msg.header.stamp) / 3.6e12
+
+    def _look(self) -> None:
+        self._runner.poll()
+        if time.monotonic() >= self._due_s:
+            self._due_s += PERIOD_S
+            self.samples.take(self._runner, self.now_h)
+
+
+def _unattended(folder: Path) -> Path:
+    """Parameters for a robot that nobody watches, and that remembers nothing of other runs."""
+    file = folder / "params.yaml"
+    file.write_text(
+        "/**/supervisor:\n  ros__parameters:\n"
+        f"    human_silence_s: 0.5\n    state_dir: {json.dumps(str(folder))}\n"
+    )
+    return file
