@@ -54,13 +54,14 @@ SECTIONS = (
         "one whose period holds 99 % of its inferences.",
     ),
     Section("scaling-gpu", "Scaling on a GPU", "As above."),
-    Section("memory", "Memory", "Of the running nodes over simulated time."),
+    Section("memory", "Memory", "Of the running nodes, and its slope, over simulated time."),
     Section(
         "command-path",
         "Command loop",
         "Intervals of `hil`'s commands at 100 Hz ([command path](command-path.md)).",
     ),
     Section("recording", "Recording and export", "What the recorder loses, costs and keeps."),
+    Section("recording-kills", "Recorders killed", "What their recordings lack once mended."),
     Section(
         "throughput",
         "Training",
@@ -232,12 +233,13 @@ def _robots(loads: dict[str, str], figures: Figures) -> list[str]:
 
 
 def _general(figures: Figures) -> list[str]:
-    """Ratios first, then whatever has a goal or a distribution."""
+    """Ratios first, then whatever has a goal, a distribution or an interval."""
     ratios = {n: f for n, f in figures.items() if f["unit"] == "ratio"}
     rest = {
         name: figure
         for name, figure in figures.items()
-        if name not in ratios and (figure["goal"] or _LATENCY.match(name))
+        if name not in ratios
+        and (figure["goal"] or figure["low"] is not None or _LATENCY.match(name))
     }
     return [*_grouped(ratios), *_grouped(rest)]
 
@@ -262,7 +264,7 @@ def _grouped(figures: Figures) -> list[str]:
             for column, figure in row.items()
             if figure["goal"]
         }
-        cells = [_number(row[c]["value"]) if c in row else "" for c in columns]
+        cells = [_interval(row[c]) if c in row else "" for c in columns]
         unit = next(iter(row.values()))["unit"]
         verdicts = [
             {True: "yes", False: "**no**", None: "–"}[verdict] for verdict in goals.values()
@@ -303,6 +305,11 @@ def _engine(label: str | None) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
+
+
+def _interval(figure: dict[str, Any]) -> str:
+    bounds = "" if figure["low"] is None else f" ({figure['low']:.3g} … {figure['high']:.3g})"
+    return _number(figure["value"]) + bounds
 
 
 def _short(value: float) -> str:
