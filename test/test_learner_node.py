@@ -25,6 +25,7 @@ from test_rl_loop import write_demos
 from rewact_ros.contract import Contract
 from rewact_ros.learning.rl.base import Base
 from rewact_ros.learning.rl.journal import Journal, to_record
+from rewact_ros.learning.rl.learner import Learner
 from rewact_ros.learning.rl.learner_state import agent_tensors
 from rewact_ros.learning.rl.settings import preset, settings_text
 from rewact_ros.learning.rl.transitions import Transition
@@ -213,6 +214,21 @@ def test_a_transition_that_is_not_finite_stops_learning_with_a_reason(
         until(lambda: robot.text.startswith("stopped: ") and not robot.statuses[-1].learning)
         assert "reward: expected" in robot.text and "finite" in robot.text
         assert node.run.learner.counts.transitions == 2 == len(node.run.journal)
+
+
+def test_memory_that_is_used_up_stops_learning_with_a_reason_and_keeps_what_came(
+    vx300s: Contract, base: Base, tiny_policy: Path, tmp_path: Path, settings: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    def full(*_: object) -> dict:
+        raise MemoryError
+
+    monkeypatch.setattr(Learner, "_batch", full)
+    robot = Robot(vx300s, stream(base, RL, 2))
+    node = learner_node(tiny_policy, tmp_path / "run", settings)
+    with spinning(robot, node) as until:
+        until(lambda: robot.text.startswith("stopped: out of memory at update 0: lower batch_size"))
+        assert len(node.run.journal) > 0
 
 
 @pytest.mark.parametrize(
