@@ -1,6 +1,5 @@
 """One list of processes for `launch/rewact.launch.py` and `rewact up`."""
 
-import json
 import os
 import sys
 from dataclasses import dataclass, field
@@ -79,7 +78,7 @@ class BringUp:
             raise ValueError(f"success_model: no such checkpoint folder: {self.success_model}")
         if self.learn and self.policy:
             raise ValueError("learn: its versions run; leave policy out")
-        if self.learn and not (Path(self.learn) / NEWEST).is_file():
+        if self.learn and not (Path(self.learn) / VERSIONS / NEWEST).is_dir():
             raise ValueError(f"learn: no version in {self.learn}: start `rewact learn` there first")
         if self.teleop == "keyboard":
             raise ValueError("teleop: keys need a terminal of their own: run `rewact teleop` there")
@@ -115,11 +114,6 @@ class Process:
             text = f'"{value}"' if isinstance(value, str) else str(value).lower()
             args += ["-p", f"{key}:={text}"]
         return args
-
-
-def newest_version(run: Path) -> Path:
-    """Folder of the newest version of a learning run."""
-    return run.resolve() / VERSIONS / json.loads((run / NEWEST).read_text())["path"]
 
 
 def default_contract() -> str:
@@ -166,7 +160,8 @@ def processes(args: BringUp) -> list[Process]:
     sim = args.sim or not args.contract
     run = Path(args.learn).resolve() if args.learn else None
     usual = "" if args.contract else default_policy()
-    policy = str(newest_version(run)) if run else args.policy or usual
+    # By the link: a policy process that dies comes back with the version that is newest then.
+    policy = str(run / VERSIONS / NEWEST) if run else args.policy or usual
     ml_python = args.ml_python or sys.executable
     # Another interpreter brings its own ROS and NumPy: a sourced ROS must not shadow them.
     shield = dict.fromkeys(SHIELDED, "") if ml_python != sys.executable else {}

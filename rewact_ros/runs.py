@@ -5,8 +5,8 @@ import platform
 import time
 from pathlib import Path
 
-# In a learning run's folder: the newest version by name, all of them, and the robot's journal.
-NEWEST, VERSIONS, ROBOT_JOURNAL = "policy.json", "policies", "robot"
+# In a learning run's folder: its versions, the link among them to the newest, the robot's journal.
+VERSIONS, NEWEST, ROBOT_JOURNAL = "policies", "newest", "robot"
 
 
 def new_run(what: str, root: str | Path = "runs") -> Path:

@@ -51,8 +51,7 @@ def test_the_stack_learns_from_what_the_robot_executed_and_publishes_versions(tm
     learned.close()
     state = json.loads((out / "checkpoints" / "last" / "state.json").read_text())
     assert state["transitions"] == len(own) and state["updates"] > 0
-    newest = json.loads((out / "policy.json").read_text())
-    assert (out / "policies" / newest["path"] / "model.safetensors").is_file()
+    assert (out / "policies" / "newest" / "model.safetensors").is_file()
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             assert str(out) not in process.read_text(), "a process outlived the run"

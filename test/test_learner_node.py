@@ -154,6 +154,7 @@ def test_what_it_learns_over_topics_is_what_it_learns_in_process(
         assert judge.judge(update).version == msg.version
         robot.runs(msg.version)
         until(lambda: node._heard)
+        assert (policies / "newest").resolve() == (policies / msg.path).resolve()
         assert open_update(policies / msg.path, vx300s, "cpu")[1].settings == RL
     mine, theirs = agent_tensors(whole.agent), agent_tensors(node.run.agent)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)

@@ -144,13 +144,13 @@ def test_without_a_contract_the_simulated_arm_comes_with_its_policy():
 def test_a_learning_run_brings_its_newest_version_and_who_keeps_what_is_executed(tmp_path):
     with pytest.raises(ValueError, match="start `rewact learn` there first"):
         BringUp(learn=str(tmp_path))
-    (tmp_path / "policy.json").write_text('{"path": "abc"}')
+    versions = tmp_path / "policies"
+    (versions / "newest").mkdir(parents=True)
     with pytest.raises(ValueError, match="leave policy out"):
         BringUp(learn=str(tmp_path), policy="none")
     nodes = {p.name: p.parameters for p in processes(BringUp(learn=str(tmp_path)))}
     assert list(nodes) == ["sim", "hil", "supervisor", "policy", "transitions"]
-    versions = tmp_path / "policies"
-    assert nodes["policy"]["policy"] == str(versions / "abc")
+    assert nodes["policy"]["policy"] == str(versions / "newest")
     assert nodes["policy"]["policy_dir"] == str(versions) and nodes["policy"]["explore"] is True
     assert nodes["hil"]["combine"] == "replace"
     assert nodes["transitions"]["journal"] == str(tmp_path / "robot")

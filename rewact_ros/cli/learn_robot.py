@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rewact_ros.bringup import BringUp, ParameterValue, Process, processes, transport_environment
-from rewact_ros.runs import NEWEST
+from rewact_ros.runs import NEWEST, VERSIONS
 
 if TYPE_CHECKING:
     from rewact_ros.cli.learn_watch import LearnerWatch
@@ -69,7 +69,7 @@ def learn_over_topics(
     from rewact_ros.cli.stop_request import StopRequest
 
     out.mkdir(parents=True, exist_ok=True)
-    newest = out / NEWEST
+    newest = out / VERSIONS / NEWEST
     newest.unlink(missing_ok=True)  # of an earlier start
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopRequest())

@@ -78,13 +78,14 @@ class PolicyNode(LifecycleNode):
         started_s = time.monotonic()
         try:
             self.contract = load_contract(self.params.contract)
-            loaded, self._engine = self._load(Path(self.params.policy))
+            folder = Path(self.params.policy).resolve()  # of a link that may move on
+            loaded, self._engine = self._load(folder)
         except (ValueError, RuntimeError, OSError) as error:
             self.configuration_fault = str(error)
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
         self.configuration_fault, self.version = "", loaded.version
-        running = Candidate(Path(self.params.policy).resolve(), self.version)
+        running = Candidate(folder, self.version)
         updates = PolicyUpdates(self.params.policy_dir, self.contract.hash, running)
         self._swap.begin(updates, self._load_beside)
         self._chunk_messages = ChunkMessages(self.contract)

@@ -1,11 +1,10 @@
 """A learning run on disk: its journal, learner, figures and versions, however transitions come."""
 
-import json
 import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -210,11 +209,15 @@ class LearningRun:
         self._log.add("learn", known, self.learner.counts.robot_steps)
 
     def publish(self) -> Update:
-        """Write the agent as a new version below ``policies``; the oldest leave."""
+        """Write the agent as a new version and link it as the newest; the oldest leave."""
         updates = self.learner.counts.updates
         update = write_update(self.out / VERSIONS, self.agent, self.base, updates)
-        _replace_text(self.out / NEWEST, json.dumps(asdict(update)) + "\n")
-        found = [f for f in (self.out / VERSIONS).iterdir() if not f.name.startswith(".")]
+        folder = self.out / VERSIONS
+        link = folder / f".{NEWEST}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(update.path)
+        os.replace(link, folder / NEWEST)
+        found = [f for f in folder.iterdir() if not (f.name.startswith(".") or f.is_symlink())]
         for old in sorted(found, key=lambda f: f.stat().st_mtime_ns)[:-_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
         return update
@@ -242,12 +245,3 @@ def new_agent(settings: RLSettings, base: Base) -> Agent:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         return Agent(settings, base).to(base.loaded.config.device)
-
-
-def _replace_text(file: Path, text: str) -> None:
-    partial = file.with_name(f".{file.name}")
-    with partial.open("w") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(partial, file)
