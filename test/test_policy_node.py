@@ -71,6 +71,7 @@ def policy_node(tiny_policy):
         patch.delenv("ROS_DOMAIN_ID", raising=False)
         lock = own_domain()
         values = {"contract": VX300S, "policy": tiny_policy, "policy_dir": tiny_policy.parent}
+        values["engine"] = "torch"  # exports, at swaps too: test_policy_path
         settings = [word for key in values for word in ("-p", f"{key}:={values[key]}")]
         rclpy.init(args=["--ros-args", *settings])
         node = PolicyNode()

@@ -22,7 +22,7 @@ import torch
 from .checkpoint import CONFIG, WEIGHTS, LoadedPolicy, load_policy, weights_version
 from .serving import ServingNetwork
 
-EXPORTER_VERSION = 1  # raise it whenever the exported graph changes
+EXPORTER_VERSION = 2  # raise it whenever the exported graph changes
 _OPSET = 17
 _FOLDER = "export"
 _APART_TIMEOUT_S = 300.0

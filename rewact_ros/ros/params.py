@@ -37,7 +37,7 @@ class PolicyParams:
     )
     device: str = _param("auto", "where the policy runs", choices=("auto", "cpu", "cuda"))
     engine: str = _param(
-        "torch",
+        "auto",
         "what runs the network; all but torch are checked against it (docs/engines.md)",
         choices=("auto", "torch", "torch_cuda_graph", "onnxruntime", "openvino"),
     )
