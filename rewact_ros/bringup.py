@@ -224,7 +224,8 @@ def processes(args: BringUp) -> list[Process]:
             "reward_only": args.reward_only,
         }
         if run:
-            acting |= {"policy_dir": str(run / VERSIONS), "explore": True}
+            # Every version brings its base along: exporting it anew would stall the running policy.
+            acting |= {"policy_dir": str(run / VERSIONS), "explore": True, "engine": "torch"}
         nodes.append(process("policy", acting, ml_python, shield))
     if run:
         keeping = {"contract": contract, "journal": str(run / ROBOT_JOURNAL)}

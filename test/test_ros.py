@@ -152,6 +152,7 @@ def test_a_learning_run_brings_its_newest_version_and_who_keeps_what_is_executed
     assert list(nodes) == ["sim", "hil", "supervisor", "policy", "transitions"]
     assert nodes["policy"]["policy"] == str(versions / "newest")
     assert nodes["policy"]["policy_dir"] == str(versions) and nodes["policy"]["explore"] is True
+    assert nodes["policy"]["engine"] == "torch"  # as on the fast path; no export per version
     assert nodes["hil"]["combine"] == "replace"
     assert nodes["transitions"]["journal"] == str(tmp_path / "robot")
 
