@@ -233,6 +233,28 @@ def test_who_leads_acts_unless_another_is_better(vx300s: Contract, tiny_policy: 
         assert held.choice == "base"
 
 
+def test_the_average_of_the_actor_acts_and_follows_it(vx300s: Contract, tiny_policy: Path):
+    settings = preset("act_sac", use_act_actor=False, log_std_max=-6.0, **SMALL)
+    base = make_base(tiny_policy, vx300s, settings)
+    agent, batch = new_agent(settings, base), make_batch(base, settings, size=1)
+    plan = batch["state"]["base"][0, -1, 0]
+
+    def moved() -> float:
+        decision = agent.decide(batch["state"], torch.Generator(), False, base_only=False)
+        return float((decision.chunk - plan).abs().max())
+
+    torch.nn.init.zeros_(agent.critic.out.weight)
+    before = moved()
+    with torch.no_grad():
+        agent.actor.head.bias += 0.3
+    assert moved() == before  # the newest weights do not act
+    agent.average_actor(updates=0)
+    first = moved()
+    for _ in range(2000):
+        agent.average_actor(updates=10_000)
+    assert before < first < moved()
+
+
 def test_an_unknown_part_is_refused(vx300s: Contract, tiny_policy: Path):
     settings = variants()["residual"]
     agent = new_agent(settings, make_base(tiny_policy, vx300s, settings))

@@ -1,5 +1,6 @@
 """Actor, critic and temperature: what they want, and which action wins."""
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +61,10 @@ class Agent(nn.Module):
             self.actor = ActActor(settings, base, self.action_map)
         elif settings.has_actor:
             self.actor = SmallActor(settings, self.encoder.dim, self.view, self.action_map)
+        # What acts: the actor's averaged weights, which are steadier than its newest.
+        self.averaged_actor: nn.Module | None = None
+        if self.actor is not None and settings.actor_ema_decay:
+            self.averaged_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.log_temperature = nn.Parameter(torch.tensor(settings.temperature_init).log())
         self.target_entropy = settings.entropy_goal(self.action_map.dimensions)
 
@@ -130,7 +135,7 @@ class Agent(nn.Module):
         """(B,) value of the best candidate, as the slow critics' pessimistic subset sees it."""
         features = self.target_encoder(state, augment=True)
         if self.settings.actor_in_target:
-            chunks, log_prob = self._candidates(state, features)
+            chunks, log_prob = self._candidates(state, features, self.actor)
         else:
             chunks, log_prob = state[CANDIDATES][:, -1], None
         values = self.target_critic.pessimistic(
@@ -141,16 +146,21 @@ class Agent(nn.Module):
         return values.max(1).values
 
     def _candidates(
-        self, state: Observed, features: Tensor, noise: Tensor | None = None, mode: bool = False
+        self,
+        state: Observed,
+        features: Tensor,
+        actor: nn.Module | None,
+        noise: Tensor | None = None,
+        mode: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """What competes (B, N, steps, A): the base's chunks, the actor's last; its log-prob (B,).
 
         Without ``base_candidate`` the actor stands alone.
         """
         base = state[CANDIDATES][:, -1]
-        if self.actor is None:
+        if actor is None:
             return base, None
-        distribution = self.actor(state, features.detach())
+        distribution = actor(state, features.detach())
         unit, log_prob = distribution.sample(noise)
         unit = distribution.mode if mode else unit
         own = self.action_map.command(unit, base_plan(state)).unsqueeze(1)
@@ -249,6 +259,22 @@ class Agent(nn.Module):
             for old, new in zip(slow.parameters(), fast.parameters(), strict=True):
                 old.lerp_(new, share)
 
+    @torch.no_grad()
+    def average_actor(self, updates: int) -> None:
+        """Let what acts follow the actor.
+
+        Args:
+            updates: of the actor so far; the first ones count for more, so that it is no memory of
+                how the actor began.
+        """
+        if self.actor is None or self.averaged_actor is None:
+            return
+        decay = min(self.settings.actor_ema_decay, (1 + updates) / (10 + updates))
+        for old, new in zip(self.averaged_actor.parameters(), self.actor.parameters(), strict=True):
+            old.lerp_(new, 1 - decay)
+        for old, new in zip(self.averaged_actor.buffers(), self.actor.buffers(), strict=True):
+            old.copy_(new)
+
     # -- acting ------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -274,7 +300,8 @@ class Agent(nn.Module):
         noise = torch.randn(shape, generator=generator).to(plan)
         curious = torch.rand((), generator=generator).item() < self.settings.exploration
         pick = torch.rand((), generator=generator).item()
-        chunks, _ = self._candidates(observation, features, noise, mode=not explore)
+        acting = self.actor if self.averaged_actor is None else self.averaged_actor
+        chunks, _ = self._candidates(observation, features, acting, noise, mode=not explore)
         if self.actor is not None and not self.settings.base_candidate:
             chunks = torch.cat([plan.unsqueeze(1), chunks], 1)
         values = self._values(self.critic, features[:, -1], chunks, plan)[:, 0]  # (M, N)

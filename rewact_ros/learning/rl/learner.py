@@ -154,6 +154,7 @@ class Learner:
                 turn = number % settings.policy_update_freq == 0
                 if self.agent.actor is not None and self.warmed_up and turn:
                     logs |= self._step("actor", batch, list(self.agent.actor.parameters()))
+                    self.agent.average_actor(self._actor_updates)
                     batch["entropy"] = logs["entropy"]  # of this batch: no second look
                     logs |= self._step("temperature", batch, [self.agent.log_temperature])
         except (MemoryError, torch.OutOfMemoryError) as error:
@@ -195,6 +196,11 @@ class Learner:
         if half:
             parts.append(self.demos.sample(rng, half, *shape))
         return _as_batch(parts, settings, self.counts.updates, self._device)
+
+    @property
+    def _actor_updates(self) -> int:
+        settings = self.settings
+        return (self.counts.updates - settings.critic_warmup_updates) // settings.policy_update_freq
 
     # -- checkpoints -------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ class RLSettings:
         log_std_min, log_std_max: of the Gaussian before the tanh.
         bc_initial_weight, bc_final_weight, bc_decay_steps: of imitating the human, falling
             exponentially over so many updates.
+        actor_ema_decay: of the averaged weights of the actor, which act; 0: the newest act.
         q_weight: of the critics' value in the actor's loss.
         own_weight: of imitating the policy's own commands in turns that it ended by success, where
             the critics hold them to be better than what it would do now.
@@ -123,6 +124,7 @@ class RLSettings:
     bc_initial_weight: float = 0.5
     bc_final_weight: float = 0.01
     bc_decay_steps: int = 50_000
+    actor_ema_decay: float = 0.0
     q_weight: float = 1.0
     own_weight: float = 0.0
     grad_clip_norm: float = 10.0
@@ -245,6 +247,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("temperature_init", "grad_clip_norm", "success_reward"), (1e-8, 1e6)),
     **dict.fromkeys(("log_std_min", "log_std_max"), (-20.0, 2.0)),
     "discount": (0.0, 0.9999),
+    "actor_ema_decay": (0.0, 0.99999),
     "critic_target_update_weight": (1e-6, 1.0),
     "calibrated_gap": (0.0, 1e6),
 }
@@ -255,9 +258,9 @@ _PRESETS: dict[str, dict[str, object]] = {
         "use_act_actor": True,
         "actor_leads": True,
         "actor_in_target": False,
-        "actor_lr": 1e-4,
-        "q_weight": 0.02,
-        "own_weight": 0.5,
+        "actor_lr": 3e-4,
+        "actor_ema_decay": 0.999,
+        "q_weight": 0.0,
         "temperature_init": 1e-4,
         "log_std_min": -7.0,
         "log_std_max": -4.0,
