@@ -202,8 +202,8 @@ class PolicyNode(LifecycleNode):
                     last_epoch = seen.epoch
                 prediction = engine.infer(seen.frame.values, seen.frame.stamp_ns / NANO)
                 queue_s, elapsed_s = started_s - seen.complete_s, time.monotonic() - started_s
-                self._publish(seen, prediction, queue_s, elapsed_s)
-                self._times.add(queue_s, elapsed_s, time.monotonic() - seen.complete_s)
+                published_s = self._publish(seen, prediction, queue_s, elapsed_s)
+                self._times.add(queue_s, elapsed_s, published_s - seen.complete_s)
                 self._worker_fault = ""
         except Exception as error:
             self._worker_fault = f"inference failed: {error}"
@@ -211,7 +211,8 @@ class PolicyNode(LifecycleNode):
 
     def _publish(
         self, seen: Observation, prediction: Prediction, queue_s: float, elapsed_s: float
-    ) -> None:
+    ) -> float:
+        """Publish all that came of an observation; when the chunk, or else the reward, was out."""
         stamp = to_stamp(seen.frame.stamp_ns)
         chunk = self._chunk_messages.chunk(prediction, stamp)
         latency_s = self._times.latency(seen.frame.stamp_ns, self.clock.now().ros_ns)
@@ -220,12 +221,16 @@ class PolicyNode(LifecycleNode):
             chunk.inference_time, chunk.queue_time = elapsed_s, queue_s
             chunk.latency = latency_s
             self._chunks.publish(chunk)
+        published_s = time.monotonic()
         if prediction.reward is not None:
             reward_hash = self._engine.reward_hash if self._engine else ""
             self._rewards.publish(reward_message(prediction, stamp, self.version, reward_hash))
             self._values.publish(Float32(data=prediction.reward))
+            if self.params.reward_only:
+                published_s = time.monotonic()
         if isinstance(prediction, DecidedPrediction) and not self.params.reward_only:
             self._publish_decision(seen, prediction)
+        return published_s
 
     def _publish_decision(self, seen: Observation, prediction: DecidedPrediction) -> None:
         """What a learner needs to know, after what the robot waits for."""

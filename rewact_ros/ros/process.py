@@ -14,6 +14,9 @@ from rewact_ros.ros.loop import ControlLoop
 CONFIGURATION_FAULT = 2
 # Longest time until a node notices that it should end.
 WAKE_S = 0.2
+# A thread that has something to do waits so long for the interpreter, not the usual 5 ms: the
+# inference thread must not wait for a callback, nor a callback for it.
+SWITCH_S = 0.0005
 
 
 def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (ValueError,)) -> None:
@@ -25,6 +28,7 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
         faults: exceptions of `make` that mean a wrong configuration: printed without a traceback,
             and the process exits with 2, so that bring-up does not start it again.
     """
+    sys.setswitchinterval(SWITCH_S)
     rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
     stopping = False
 
