@@ -1,7 +1,10 @@
 """Training: frame cache, batches, labels, resuming, splits and what stops it."""
 
 import json
+import os
+import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -464,9 +467,20 @@ def test_a_full_disk_is_told_and_leaves_the_earlier_checkpoint(
     assert kept == {p: p.stat().st_mtime_ns for p in last.rglob("*")}
 
 
-def test_wandb_takes_the_same_scalars_offline(dataset, cache, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    run(settings(dataset, tmp_path, steps=2, wandb="rewact-test"), cache)
+def test_wandb_takes_the_same_scalars_offline(dataset, cache, tmp_path):
+    # In a process of its own, as a user's: wandb starts threads and a service, and ends neither.
+    script = (
+        "import json, pathlib, sys; from rewact_ros.learning.settings import TrainSettings; "
+        "from rewact_ros.learning.train import train; "
+        "train(TrainSettings(**json.loads(sys.argv[1])), pathlib.Path(sys.argv[2]))"
+    )
+    wanted = json.dumps(asdict(settings(dataset, tmp_path, steps=2, wandb="rewact-test")))
+    subprocess.run(
+        [sys.executable, "-c", script, wanted, str(cache)],
+        env={**os.environ, "WANDB_MODE": "offline"},
+        check=True,
+        timeout=180,
+    )
     assert list((tmp_path / "wandb").rglob("*.wandb")) and list(
         (tmp_path / "tensorboard").iterdir()
     )
