@@ -92,6 +92,8 @@ def slope_of(hours: np.ndarray, memory_mb: np.ndarray) -> tuple[float, float]:
     blocks = np.array_split(np.arange(len(hours)), min(BLOCKS, len(hours)))
     x = np.array([hours[block].mean() for block in blocks])
     y = np.array([memory_mb[block].mean() for block in blocks])
+    if np.ptp(y) == 0:  # linregress has no error for what never changes
+        return 0.0, 0.0
     fit = stats.linregress(x, y)
     return float(fit.slope), float(stats.t.ppf(0.975, len(x) - 2) * fit.stderr)
 
