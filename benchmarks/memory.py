@@ -1,7 +1,6 @@
 """Memory of every process of the robot over an hour of simulated tasks, recorder included."""
 
 import contextlib
-import json
 import shutil
 import tempfile
 import time
@@ -14,6 +13,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from rewact_ros.bringup import BringUp, default_contract, default_policy, processes
 from rewact_ros.cli.bench import Bench
+from rewact_ros.cli.demo import unattended
 from rewact_ros.cli.domain import own_domain
 from rewact_ros.cli.rig_stack import memory_mb
 from rewact_ros.cli.runner import Runner
@@ -105,7 +105,7 @@ def watch(simulated_s: float) -> tuple[Samples, int]:
         stack.callback(own_domain().release)
         args = BringUp(
             policy=default_policy(),
-            params_file=str(_unattended(folder)),
+            params_file=str(unattended(folder)),
             use_sim_time=True,
             bags_dir=str(folder / "bags"),
             sim=True,
@@ -151,13 +151,3 @@ class Watcher(TaskClient):
         if time.monotonic() >= self._due_s:
             self._due_s += PERIOD_S
             self.samples.take(self._runner, self.now_h)
-
-
-def _unattended(folder: Path) -> Path:
-    """Parameters for a robot that nobody watches, and that remembers nothing of other runs."""
-    file = folder / "params.yaml"
-    file.write_text(
-        "/**/supervisor:\n  ros__parameters:\n"
-        f"    human_silence_s: 0.5\n    state_dir: {json.dumps(str(folder))}\n"
-    )
-    return file

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import shutil
+import sys
 import threading
 
 import numpy as np
@@ -15,12 +16,14 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from rewact_ros.policy import RewACTPolicy, make_rewact_pre_post_processors
 from rewact_ros.policy.checked_engine import REAL_OBSERVATIONS, TOLERANCES, CheckedEngine
-from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy, save_policy
+from rewact_ros.policy.checkpoint import load_policy, save_policy
 from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.policy.engines import load_engine
 from rewact_ros.policy.export import export_file
 from rewact_ros.policy.runtimes import EngineError, ServedTorchEngine, openvino_computes
-from rewact_ros.policy.scaling import input_scalings
+
+sys.path.append(str(ROOT / "benchmarks"))
+from engines_cases import frames_of
 
 RATE_HZ = 10.0
 WRIST = "observation.images.wrist"
@@ -72,21 +75,6 @@ def save(folder, wrist: tuple[int, int] = (32, 32), seed: int = 0, **settings):
     return folder
 
 
-def observations(loaded: LoadedPolicy, count: int) -> list[dict[str, np.ndarray]]:
-    """Noise of the right shapes; states spread as in training, as far as half precision is for."""
-    rng = np.random.default_rng(0)
-    scalings = input_scalings(loaded)
-
-    def draw(key: str) -> np.ndarray:
-        shape = loaded.config.input_features[key].shape
-        if key in loaded.config.image_features:
-            return rng.integers(0, 256, (*shape[1:], 3), dtype=np.uint8)
-        spread = rng.normal(size=shape) / scalings[key].factor.numpy()
-        return (scalings[key].centre.numpy() + spread).astype(np.float32)
-
-    return [{key: draw(key) for key in loaded.config.input_features} for _ in range(count)]
-
-
 def infer_all(engine, frames: list[dict[str, np.ndarray]]) -> list:
     engine.reset()
     return [engine.infer(frame, k / RATE_HZ) for k, frame in enumerate(frames)]
@@ -123,7 +111,7 @@ def checkpoint(tmp_path_factory):
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_served_network_gives_what_policy_and_processors_give(name, checkpoint):
     loaded = checkpoint(name)
-    frames = observations(loaded, 4)
+    frames = frames_of(loaded, 4)
     served = ServedTorchEngine(loaded, "fp32", None, RATE_HZ)
     # A pixel that lies half-way between two levels may be rounded to the other one.
     atol = 1e-2 if loaded.config.image_size else 1e-5
@@ -139,7 +127,7 @@ def test_an_exported_engine_serves_once_it_has_agreed_on_real_observations(
     loaded = checkpoint(name)
     checked = load_engine(loaded, engine, threads=1, rate_hz=RATE_HZ)
     checked.warm_up(runs=1)
-    frames = observations(loaded, REAL_OBSERVATIONS + 2)
+    frames = frames_of(loaded, REAL_OBSERVATIONS + 2)
     expected = infer_all(TorchEngine(loaded, None, RATE_HZ), frames)
     predictions = infer_all(checked, frames)
     # While it is being checked, what is given out is torch's, bit for bit.
@@ -184,7 +172,7 @@ def test_the_shipped_humanoid_policy_is_served_within_the_stated_tolerance(
     engine, precision, checkpoint
 ):
     loaded = checkpoint(ROOT / "models" / "g1_bottle")
-    assert_served(loaded, engine, precision, observations(loaded, REAL_OBSERVATIONS + 1))
+    assert_served(loaded, engine, precision, frames_of(loaded, REAL_OBSERVATIONS + 1))
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +195,7 @@ def two_large_cameras(tmp_path_factory):
     policy = RewACTPolicy(config).eval()
     save_policy(folder, policy, *make_rewact_pre_post_processors(config, stats))
     loaded = load_policy(folder, "cpu")
-    frames = observations(loaded, 2)
+    frames = frames_of(loaded, 2)
     return loaded, frames, infer_all(TorchEngine(loaded), frames)
 
 
@@ -226,7 +214,7 @@ def test_two_large_cameras_are_served_within_the_stated_tolerance(
 @pytest.mark.parametrize(("engine", "precision"), SERVED)
 def test_a_public_checkpoint_is_served_within_the_stated_tolerance(engine, precision, checkpoint):
     loaded = checkpoint(SHARED_DATA / "upstream_rewact_ckpt")
-    assert_served(loaded, engine, precision, observations(loaded, REAL_OBSERVATIONS + 1))
+    assert_served(loaded, engine, precision, frames_of(loaded, REAL_OBSERVATIONS + 1))
 
 
 def need(engine, precision) -> None:
@@ -272,7 +260,7 @@ def serve(loaded) -> tuple[CheckedEngine, list[str]]:
 
 
 def assert_torch_serves(engine, loaded) -> None:
-    frames = observations(loaded, 3)
+    frames = frames_of(loaded, 3)
     for ours, theirs in zip(
         infer_all(engine, frames), infer_all(TorchEngine(loaded), frames), strict=True
     ):
@@ -340,7 +328,7 @@ def test_an_engine_whose_first_inference_fails_is_replaced_while_the_node_is_con
 
 def test_an_engine_that_fails_in_service_is_replaced_within_the_same_inference(policy):
     engine, reports = serve(policy)
-    frames = observations(policy, REAL_OBSERVATIONS)
+    frames = frames_of(policy, REAL_OBSERVATIONS)
     infer_all(engine, frames)
     engine._fast._session = None
     prediction = engine.infer(frames[0])
@@ -394,7 +382,7 @@ def test_a_cuda_graph_serves_within_the_stated_tolerance(name, precision, checkp
     loaded = load_policy(checkpoint(name).path, "cuda")
     engine = load_engine(loaded, "torch_cuda_graph", precision, rate_hz=RATE_HZ)
     engine.warm_up()
-    frames = observations(loaded, REAL_OBSERVATIONS + 3)
+    frames = frames_of(loaded, REAL_OBSERVATIONS + 3)
     got = infer_all(engine, frames)
     assert not engine.fell_back, engine.description
     # Replayed, the graph must have read the newest observation and none before it.
@@ -408,7 +396,7 @@ def test_a_cuda_graph_serves_within_the_stated_tolerance(name, precision, checkp
 def test_a_graph_is_captured_and_runs_while_another_thread_infers(checkpoint):
     loaded = load_policy(checkpoint("resnet").path, "cuda")
     running = TorchEngine(loaded, None, RATE_HZ)
-    frames, done, faults = observations(loaded, 4), threading.Event(), []
+    frames, done, faults = frames_of(loaded, 4), threading.Event(), []
 
     def infer() -> None:
         try:

@@ -38,7 +38,7 @@ def demo(
     raise typer.Exit(0 if complete else 1)
 
 
-def _unattended(folder: Path) -> Path:
+def unattended(folder: Path) -> Path:
     """Parameters for a robot that nobody watches, and that remembers nothing of other runs."""
     file = folder / "params.yaml"
     file.write_text(
@@ -74,7 +74,7 @@ def run_demo(
     args = BringUp(
         contract=contract or default_contract(),
         policy=policy or default_policy(),
-        params_file=str(_unattended(folder)),
+        params_file=str(unattended(folder)),
         sim=True,
         seed=seed,
     )

@@ -214,9 +214,10 @@ class PolicyNode(LifecycleNode):
     ) -> float:
         """Publish all that came of an observation; when the chunk, or else the reward, was out."""
         stamp = to_stamp(seen.frame.stamp_ns)
-        chunk = self._chunk_messages.chunk(prediction, stamp)
+        acts = not self.params.reward_only
+        chunk = self._chunk_messages.chunk(prediction, stamp) if acts else None
         latency_s = self._times.latency(seen.frame.stamp_ns, self.clock.now().ros_ns)
-        if not self.params.reward_only:
+        if chunk is not None:
             chunk.epoch, chunk.policy_version = seen.epoch, self.version
             chunk.inference_time, chunk.queue_time = elapsed_s, queue_s
             chunk.latency = latency_s
@@ -226,9 +227,9 @@ class PolicyNode(LifecycleNode):
             reward_hash = self._engine.reward_hash if self._engine else ""
             self._rewards.publish(reward_message(prediction, stamp, self.version, reward_hash))
             self._values.publish(Float32(data=prediction.reward))
-            if self.params.reward_only:
+            if not acts:
                 published_s = time.monotonic()
-        if isinstance(prediction, DecidedPrediction) and not self.params.reward_only:
+        if isinstance(prediction, DecidedPrediction) and acts:
             self._publish_decision(seen, prediction)
         return published_s
 

@@ -134,10 +134,8 @@ class Agent(nn.Module):
     def _next_value(self, state: Observed) -> Tensor:
         """(B,) value of the best candidate, as the slow critics' pessimistic subset sees it."""
         features = self.target_encoder(state, augment=True)
-        if self.settings.actor_in_target:
-            chunks, log_prob = self._candidates(state, features, self.actor)
-        else:
-            chunks, log_prob = state[CANDIDATES][:, -1], None
+        actor = self.actor if self.settings.actor_in_target else None
+        chunks, log_prob = self._candidates(state, features, actor)
         values = self.target_critic.pessimistic(
             self._values(self.target_critic, features[:, -1], chunks, base_plan(state))
         )

@@ -5,7 +5,8 @@ done when the human says so. The simulation's truth only evaluates.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -249,3 +250,14 @@ class SimEpisode:
             duration_s=frames / RATE_HZ,
             choices=dict(self._choices),
         )
+
+
+@contextmanager
+def simulation(contract: Contract) -> Iterator[PickPlaceSim]:
+    """The simulated arm, its cameras at the size of the contract's first one."""
+    height, width, _ = contract.cameras[0].shape
+    sim = PickPlaceSim(width, height)
+    try:
+        yield sim
+    finally:
+        sim.close()

@@ -6,12 +6,11 @@ from pathlib import Path
 from rewact_ros.contract import load_contract
 from rewact_ros.learning.calibrate import signal_settings
 from rewact_ros.policy.checkpoint import load_policy
-from rewact_ros.sim.pick_place import PickPlaceSim
 
 from .agent import Agent
 from .base import open_base
 from .driver import Driver
-from .environment import Acting, EpisodeResult, EpisodeSettings, SimEpisode
+from .environment import Acting, EpisodeResult, EpisodeSettings, SimEpisode, simulation
 from .settings import preset
 from .transitions import TransitionBuilder
 from .updates import open_update
@@ -46,14 +45,10 @@ def evaluate_policy(folder: Path, contract: str, seeds: Iterable[int]) -> Iterat
 def _drive(driver: Driver, seeds: Iterable[int], acting: Acting) -> Iterator[EpisodeResult]:
     base = driver.base
     signals = signal_settings(base.loaded)
-    height, width, _ = base.contract.cameras[0].shape
     builder = TransitionBuilder(base.spec(driver.settings), driver.settings.steps)
-    sim = PickPlaceSim(width, height)
-    try:
+    with simulation(base.contract) as sim:
         for seed in seeds:
             episode = SimEpisode(
                 sim, driver, base.contract, signals, _ALONE, builder, lambda transition: None
             )
             yield episode.run("", seed, seed, acting)
-    finally:
-        sim.close()

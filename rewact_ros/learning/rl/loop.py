@@ -3,7 +3,6 @@
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -11,9 +10,8 @@ from rewact_ros.data.sim_dataset import check_contract
 from rewact_ros.runs import VERSIONS
 from rewact_ros.sim.pick_place import PickPlaceSim
 
-from .base import Base
 from .driver import Driver
-from .environment import Acting, EpisodeResult, EpisodeSettings, SimEpisode
+from .environment import Acting, EpisodeResult, EpisodeSettings, SimEpisode, simulation
 from .figures import RECENT
 from .run import LearningRun, RunSettings
 from .run import new_agent as new_agent
@@ -85,7 +83,7 @@ class FastLoop:
         figures: dict[str, float] = {}
         try:
             first = self._restore()
-            with _simulation(run.base) as sim:
+            with simulation(run.base.contract) as sim:
                 driver = Driver(settings.rl, run.base, run.agent)
                 if first == 0 and settings.eval_every:
                     figures = self._evaluate(sim, driver)
@@ -181,16 +179,6 @@ class FastLoop:
     def _record(self, line: dict) -> None:
         with (self.run_state.out / _RESULTS).open("a") as handle:
             handle.write(json.dumps(line) + "\n")
-
-
-@contextmanager
-def _simulation(base: Base) -> Iterator[PickPlaceSim]:
-    height, width, _ = base.contract.cameras[0].shape
-    sim = PickPlaceSim(width, height)
-    try:
-        yield sim
-    finally:
-        sim.close()
 
 
 def _lines(file: Path) -> Iterator[dict]:
