@@ -117,7 +117,7 @@ def test_an_actor_begins_as_the_base(name: str, vx300s: Contract, tiny_policy: P
         chunk = base.loaded.predict(raw).actions[:, 1 : 1 + settings.steps]
         state["base"] = chunk[:, None, None]
     plan = state["base"][:, -1, 0]
-    distribution = agent.actor(state, agent.encoder(state))
+    distribution = agent.actor(state, agent.encoder(state)).first(settings.steps)
     command = agent.action_map.command(distribution.mode, plan)
     torch.testing.assert_close(command, plan.clamp(base.low, base.high), atol=2e-4, rtol=0)
 

@@ -42,13 +42,14 @@ class ActActor(nn.Module):
             self.register_buffer(name, getattr(base, name).clone())
         self._map = (action_map,)  # in a tuple: it is the agent's
         self._limits = settings.log_std_min, settings.log_std_max
-        self._steps, self._cameras = settings.steps, base.cameras
+        self._cameras = base.cameras
         self._bf16 = settings.mixed_precision == "bf16"
         self._device = torch.device(base.loaded.config.device).type
         if settings.act_from_base:
             self.policy = copy.deepcopy(base.loaded.policy)
         else:
             self.policy = RewACTPolicy(_config(settings, base))
+        self._steps = min(settings.horizon, self.policy.config.chunk_size - 1)
         self.policy.requires_grad_(True)
         model, joints = self.policy.model, len(base.action_mean)
         model.action_head = GaussianHeads(model.action_head, self.policy.config, joints)
@@ -56,7 +57,7 @@ class ActActor(nn.Module):
             model.state_skip = _PaddedSkip(model.state_skip)
 
     def forward(self, observation: dict[str, Tensor], features: Tensor) -> TanhGaussian:
-        """Distribution of unit actions (B, steps, A); ``features`` are not used."""
+        """Distribution of unit actions (B, horizon, A); ``features`` are not used."""
         batch = {OBS_STATE: (observation[STATE] - self.state_mean) / self.state_std}
         for index, camera in enumerate(self._cameras):
             batch[camera] = observation[IMAGES][:, :, index].movedim(-1, -3).float() / 255
@@ -118,8 +119,8 @@ def _config(settings: RLSettings, base: Base) -> RewACTConfig:
         input_features=inputs,
         output_features={ACTION: PolicyFeature(FeatureType.ACTION, tuple(base.action_mean.shape))},
         n_obs_steps=settings.history,
-        chunk_size=settings.steps + 1,
-        n_action_steps=settings.steps + 1,
+        chunk_size=settings.horizon + 1,
+        n_action_steps=settings.horizon + 1,
         dim_model=settings.act_dim_model,
         n_heads=settings.act_n_heads,
         dim_feedforward=settings.act_dim_feedforward,

@@ -11,7 +11,7 @@ from .base import Base
 from .critics import ActionView, CriticEnsemble, ObservationEncoder
 from .residual import SmallActor, base_plan
 from .settings import LearnError, RLSettings
-from .squash import ActionMap
+from .squash import ActionMap, TanhGaussian
 from .transitions import CANDIDATES
 
 Observed = dict[str, Tensor]
@@ -82,7 +82,7 @@ class Agent(nn.Module):
             batch: ``state`` and, for the critic, ``next_state``: observations as the replay keeps
                 them, each (B, history, ...) or (B, ...); and per part
 
-                - ``critic``: ``action`` (B, steps, A) or (B, A) executed, ``reward`` (B,), and
+                - ``critic``: ``action`` (B, k >= steps, A) or (B, A) executed, ``reward`` (B,), and
                   either ``discount`` (B,) or ``done`` (B,) for windows of ``n_step`` steps;
                   ``length`` (B,) if a takeover cut some short.
                 - ``actor``: to imitate, ``expert_action`` (B, A) of the next step or
@@ -112,7 +112,7 @@ class Agent(nn.Module):
     def _critic_loss(self, batch: dict) -> dict[str, Tensor]:
         state = _with_history(batch["state"])
         action = batch["action"]
-        action = action.unsqueeze(1) if action.dim() == 2 else action
+        action = action.unsqueeze(1) if action.dim() == 2 else action[:, : self.settings.steps]
         reward = batch["reward"].reshape(-1)
         discount = batch.get("discount")
         if discount is None:
@@ -134,8 +134,11 @@ class Agent(nn.Module):
     def _next_value(self, state: Observed) -> Tensor:
         """(B,) value of the best candidate, as the slow critics' pessimistic subset sees it."""
         features = self.target_encoder(state, augment=True)
-        actor = self.actor if self.settings.actor_in_target else None
-        chunks, log_prob = self._candidates(state, features, actor)
+        chunks, log_prob = state[CANDIDATES][:, -1], None
+        if self.actor is not None and self.settings.actor_in_target:
+            proposal = self._proposal(self.actor, state, features)
+            unit, log_prob = proposal.sample()
+            chunks = self._candidates(state, unit)
         values = self.target_critic.pessimistic(
             self._values(self.target_critic, features[:, -1], chunks, base_plan(state))
         )
@@ -143,28 +146,19 @@ class Agent(nn.Module):
             values[:, -1] -= self.temperature * log_prob
         return values.max(1).values
 
-    def _candidates(
-        self,
-        state: Observed,
-        features: Tensor,
-        actor: nn.Module | None,
-        noise: Tensor | None = None,
-        mode: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """What competes (B, N, steps, A): the base's chunks, the actor's last; its log-prob (B,).
+    def _proposal(self, actor: nn.Module, state: Observed, features: Tensor) -> TanhGaussian:
+        """The actor's distribution of the next decision (B, steps, D)."""
+        return actor(state, features.detach()).first(self.settings.steps)
+
+    def _candidates(self, state: Observed, unit: Tensor) -> Tensor:
+        """What competes (B, N, steps, A): the base's chunks, and last the actor's unit actions.
 
         Without ``base_candidate`` the actor stands alone.
         """
-        base = state[CANDIDATES][:, -1]
-        if actor is None:
-            return base, None
-        distribution = actor(state, features.detach())
-        unit, log_prob = distribution.sample(noise)
-        unit = distribution.mode if mode else unit
         own = self.action_map.command(unit, base_plan(state)).unsqueeze(1)
         if not self.settings.base_candidate:
-            return own, log_prob
-        return torch.cat([base, own], 1), log_prob
+            return own
+        return torch.cat([state[CANDIDATES][:, -1], own], 1)
 
     def _values(
         self, critic: CriticEnsemble, features: Tensor, chunks: Tensor, plan: Tensor
@@ -178,19 +172,20 @@ class Agent(nn.Module):
     def _actor_loss(self, batch: dict) -> dict[str, Tensor]:
         state = _with_history(batch["state"])
         features = self.encoder(state, augment=True).detach()
-        distribution = self.actor(state, features)
+        whole = self.actor(state, features)
+        distribution = whole.first(self.settings.steps)
         unit, log_prob = distribution.sample()
         plan = base_plan(state)
         command = self.action_map.command(unit, plan).unsqueeze(1)
         value = self._values(self.critic, features[:, -1], command, plan).mean(0).squeeze(1)
-        imitation = self._imitation(batch, distribution.mode, plan)
+        imitation = self._imitation(batch, whole.mode, plan)
         weight = self.settings.bc_weight(int(batch.get("training_step", 0)))
         loss = (self.temperature * log_prob - self.settings.q_weight * value).mean()
         loss = loss + weight * imitation
         own = {}
         if self.settings.own_weight and "own_mask" in batch:
             better = self._better(batch, features[:, -1], distribution.mode.detach(), plan)
-            error = self._distance(batch["action"], distribution.mode, plan)
+            error = self._distance(batch["action"], whole.mode, plan)
             mask = batch["own_mask"] * better.unsqueeze(1)
             imitated = _mean_over(error, mask)
             loss = loss + self.settings.own_weight * imitated
@@ -235,7 +230,8 @@ class Agent(nn.Module):
         As critic-regularised regression does (Wang et al. 2020, arXiv:2006.15134, binary).
         """
         own = self.action_map.command(mode, plan)
-        values = self._values(self.critic, features, torch.stack([batch["action"], own], 1), plan)
+        executed = batch["action"][:, : own.shape[1]]
+        values = self._values(self.critic, features, torch.stack([executed, own], 1), plan)
         executed, would = values.mean(0).unbind(1)
         return executed > would
 
@@ -244,8 +240,8 @@ class Agent(nn.Module):
         entropy = batch.get("entropy")
         if entropy is None:
             with torch.no_grad():
-                features = self.encoder(state)
-                entropy = -self.actor(state, features).sample()[1].mean()
+                proposal = self._proposal(self.actor, state, self.encoder(state))
+                entropy = -proposal.sample()[1].mean()
         loss = self.log_temperature.exp() * (entropy - self.target_entropy)
         return {"loss_temperature": loss, "temperature": self.temperature}
 
@@ -276,8 +272,26 @@ class Agent(nn.Module):
     # -- acting ------------------------------------------------------------------------------
 
     @torch.no_grad()
+    def propose(self, observation: Observed) -> TanhGaussian:
+        """What the actor would do (1, horizon, D) after an observation with a batch of one.
+
+        Raises:
+            LearnError: no actor in this algorithm.
+        """
+        actor = self.actor if self.averaged_actor is None else self.averaged_actor
+        if actor is None:
+            raise LearnError(f"propose: {self.settings.algorithm} has a critic only")
+        self.eval()
+        return actor(observation, self.encoder(observation))
+
+    @torch.no_grad()
     def decide(
-        self, observation: Observed, generator: torch.Generator, explore: bool, base_only: bool
+        self,
+        observation: Observed,
+        generator: torch.Generator,
+        explore: bool,
+        base_only: bool,
+        proposal: TanhGaussian | None = None,
     ) -> Decision:
         """Choose a chunk.
 
@@ -290,6 +304,7 @@ class Agent(nn.Module):
             generator: of exploration.
             explore: sample from the actor; sometimes act by it whatever the critics say.
             base_only: the base acts; the critics only say what they expect of it.
+            proposal: of the actor, (1, steps, D); None: it is asked.
         """
         self.eval()
         features = self.encoder(observation)
@@ -298,10 +313,14 @@ class Agent(nn.Module):
         noise = torch.randn(shape, generator=generator).to(plan)
         curious = torch.rand((), generator=generator).item() < self.settings.exploration
         pick = torch.rand((), generator=generator).item()
-        acting = self.actor if self.averaged_actor is None else self.averaged_actor
-        chunks, _ = self._candidates(observation, features, acting, noise, mode=not explore)
-        if self.actor is not None and not self.settings.base_candidate:
-            chunks = torch.cat([plan.unsqueeze(1), chunks], 1)
+        chunks = observation[CANDIDATES][:, -1]
+        if self.actor is not None and not base_only:
+            if proposal is None:
+                proposal = self.propose(observation).first(self.settings.steps)
+            unit = proposal.sample(noise)[0] if explore else proposal.mode
+            chunks = self._candidates(observation, unit)
+            if not self.settings.base_candidate:
+                chunks = torch.cat([plan.unsqueeze(1), chunks], 1)
         values = self._values(self.critic, features[:, -1], chunks, plan)[:, 0]  # (M, N)
         others = values.shape[1] - 1
         leads = others if self.settings.actor_leads and self.actor is not None else 0

@@ -16,7 +16,9 @@ from rewact_ros.supervision.signals import PolicySample
 from .agent import Agent
 from .base import Base
 from .q_chunking import BaseCandidates
+from .residual import base_plan
 from .settings import RLSettings
+from .squash import TanhGaussian
 from .transitions import CANDIDATES, IMAGES, PROGRESS, STATE, Observation
 
 _SEED_STRIDE = 1_000_003
@@ -65,7 +67,8 @@ class Driver:
     """Sees and acts for an episode after another.
 
     The base's plan for the next steps is what the robot side would make of its chunks: the
-    overlapping ones are ensembled over time.
+    overlapping ones are ensembled over time. So are an actor's, which it is asked for at every
+    step: one chunk alone follows the noise of one observation.
 
     Args:
         settings: of the run.
@@ -98,8 +101,9 @@ class Driver:
     def release(self) -> None:
         """Forget plans and past: somebody else moved the robot."""
         self._engine.reset()
-        self._queue = ChunkQueue(
-            len(self.base.action_mean), max_age_s=self.base.contract.max_chunk_age_s
+        self._queue, self._actor_queue = (
+            ChunkQueue(len(self.base.action_mean), max_age_s=self.base.contract.max_chunk_age_s)
+            for _ in range(2)
         )
         self._past: deque[Observation] = deque(maxlen=self.settings.history)
         self._chunk: np.ndarray | None = None
@@ -114,10 +118,8 @@ class Driver:
             time_s: later than that of the last one.
         """
         prediction = self._engine.infer(raw, time_s)
-        now_ns = round(time_s * NANO)
-        actions = prediction.actions.astype(np.float64)
-        self._queue.add(Chunk(now_ns, 0, actions, self.base.contract.dt_s), now_ns)
-        self._time_s, self._actions = time_s, actions
+        self._time_s, self._actions = time_s, prediction.actions.astype(np.float64)
+        self._add(self._queue, self._actions)
         plan = self.plan(self.settings.steps)
         batch = self._batch(raw) if self.base.loaded.config.use_vae else None
         observation = {
@@ -151,8 +153,10 @@ class Driver:
         if self._chunk is not None and index > 0:
             before = self._chunk[min(index, len(self._chunk)) - 1]
         decided = self._chunk is None or index >= len(self._chunk)
+        seen = self._tensors() if decided or self._ensembles else {}
+        proposal = self._proposal(seen) if self._ensembles and not base_only else None
         if decided:
-            decision = self._agent.decide(self._tensors(), self._generator, explore, base_only)
+            decision = self._agent.decide(seen, self._generator, explore, base_only, proposal)
             self._chunk, index = decision.chunk.cpu().numpy().astype(np.float64), 0
             self._decided_s = self._time_s
             value, self._choice = decision.value, decision.choice
@@ -164,9 +168,33 @@ class Driver:
         Args:
             steps: fewer than the base's chunk has rows.
         """
+        return self._due(self._queue, self._actions[1 : steps + 1])
+
+    @property
+    def _ensembles(self) -> bool:
+        return self.settings.horizon > self.settings.steps
+
+    def _proposal(self, seen: dict[str, Tensor]) -> TanhGaussian:
+        """What the actor would do next, its overlapping chunks ensembled, (1, steps, D)."""
+        assert self._agent is not None
+        whole, to_unit = self._agent.propose(seen), self._agent.action_map
+        ahead = to_unit.command(whole.mode, base_plan(seen))[0].cpu().numpy().astype(np.float64)
+        # A chunk's first row is due with the observation; the actor's first, a step later.
+        self._add(self._actor_queue, np.concatenate([ahead[:1], ahead]))
+        own = self._due(self._actor_queue, ahead[: self.settings.steps])
+        commands = torch.from_numpy(own).to(whole.mean)[None]
+        log_std = whole.log_std[:, : self.settings.steps]
+        return TanhGaussian(to_unit.before_tanh(commands, commands), log_std)
+
+    def _add(self, queue: ChunkQueue, actions: np.ndarray) -> None:
+        now_ns = round(self._time_s * NANO)
+        queue.add(Chunk(now_ns, 0, actions, self.base.contract.dt_s), now_ns)
+
+    def _due(self, queue: ChunkQueue, missing: np.ndarray) -> np.ndarray:
+        """(steps, A) of a queue at the end of each next step; ``missing`` where it has nothing."""
         now_ns, step_ns = round(self._time_s * NANO), self.base.contract.dt_s * NANO
-        due = [self._queue.sample(now_ns + round(k * step_ns)) for k in range(1, steps + 1)]
-        return np.stack([self._actions[k] if d is None else d for k, d in enumerate(due, 1)])
+        due = [queue.sample(now_ns + round(k * step_ns)) for k in range(1, len(missing) + 1)]
+        return np.stack([m if d is None else d for m, d in zip(missing, due, strict=True)])
 
     def _index(self) -> int:
         """Step of the decision in force that begins now; an observation may have been missed."""

@@ -153,6 +153,7 @@ class Learner:
                 self.agent.update_target()
                 turn = number % settings.policy_update_freq == 0
                 if self.agent.actor is not None and self.warmed_up and turn:
+                    batch = self._actor_batch(rng)
                     logs |= self._step("actor", batch, list(self.agent.actor.parameters()))
                     self.agent.average_actor(self._actor_updates)
                     batch["entropy"] = logs["entropy"]  # of this batch: no second look
@@ -189,12 +190,31 @@ class Learner:
 
     def _batch(self, rng: np.random.Generator) -> dict:
         """Half from the robot, half from demonstrations and interventions, where there are any."""
+        half = self.settings.batch_size // 2 if len(self.demos) else 0
+        return self._drawn(rng, self.settings.batch_size - half, 0, half)
+
+    def _actor_batch(self, rng: np.random.Generator) -> dict:
+        """What the robot did, demonstrations, and interventions as often as is wanted."""
+        settings, size = self.settings, self.settings.batch_size
+        told = round(size * (1 - settings.actor_online_share)) if len(self.demos) else 0
+        human = 0
+        if settings.intervention_share is not None and self.online.human_steps:
+            human = round(told * settings.intervention_share)
+        return self._drawn(rng, size - told, human, told - human)
+
+    def _drawn(self, rng: np.random.Generator, own: int, human: int, demos: int) -> dict:
+        """Samples of all that the robot did, of its interventions, and of the demonstrations."""
         settings = self.settings
-        half = settings.batch_size // 2 if len(self.demos) else 0
         shape = (settings.steps, settings.n_step, settings.discount, settings.history)
-        parts = [self.online.sample(rng, settings.batch_size - half, *shape)]
-        if half:
-            parts.append(self.demos.sample(rng, half, *shape))
+        parts = [
+            buffer.sample(rng, size, *shape, horizon=settings.horizon, human=only_human)
+            for buffer, size, only_human in (
+                (self.online, own, False),
+                (self.online, human, True),
+                (self.demos, demos, False),
+            )
+            if size
+        ]
         return _as_batch(parts, settings, self.counts.updates, self._device)
 
     @property

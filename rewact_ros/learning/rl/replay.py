@@ -27,15 +27,15 @@ class Windows:
     Attributes:
         observation: per name (B, history, ...), oldest first; the newest is before the window.
         next_observation: per name (B, history, ...); the newest is after the window.
-        action: (B, steps, A) executed; from where the window ends on its last action, which is
-            what the robot holds after the end of an episode.
+        action: (B, horizon, A) executed; from where its segment ends on its last action, which
+            is what the robot holds after the end of an episode.
         length: (B,) share of the ``steps`` that was executed as decided: 1, or less where
             a takeover cut it.
         reward: (B,) sum of gamma^i r_i over the window, verified reward only.
         discount: (B,) gamma^k, 0 where the window ends the episode for good.
         human: (B,) bool, whether a human gave the window's commands.
-        human_steps: (B, steps) bool, which of ``action`` a human gave.
-        own_steps: (B, steps) bool, which of ``action`` the policy gave in a turn that it ended by
+        human_steps: (B, horizon) bool, which of ``action`` a human gave.
+        own_steps: (B, horizon) bool, which of ``action`` the policy gave in a turn that it ended by
             success itself.
     """
 
@@ -128,6 +128,8 @@ class Replay:
         n_step: int,
         discount: float,
         history: int = 1,
+        horizon: int = 0,
+        human: bool = False,
     ) -> Windows:
         """Draw windows uniformly over the steps that they begin with, with replacement.
 
@@ -138,15 +140,18 @@ class Replay:
             n_step: rewards per window.
             discount: gamma, per step.
             history: observations, one step apart; a run's first stands in for those before it.
+            horizon: actions to imitate; at least ``steps``.
+            human: only windows of a human.
 
         Raises:
-            ReplayError: there is no step.
+            ReplayError: there is no such step.
         """
-        starts = np.flatnonzero(self._segment != _TAIL)
+        wanted = self._segment != _TAIL
+        starts = np.flatnonzero(wanted & self._human if human else wanted)
         if not len(starts):
             raise ReplayError("the replay buffer is empty: nothing was executed yet")
-        return self.windows(starts[rng.integers(len(starts), size=size)], steps, n_step, discount,
-                            history)  # fmt: skip
+        rows = starts[rng.integers(len(starts), size=size)]
+        return self.windows(rows, steps, n_step, discount, history, horizon)
 
     def windows(
         self,
@@ -155,9 +160,11 @@ class Replay:
         n_step: int,
         discount: float,
         history: int = 1,
+        horizon: int = 0,
     ) -> Windows:
         """The windows (B,) that begin at rows of steps; arguments as for ``sample``."""
-        ahead = (rows[:, None] + np.arange(max(steps, n_step))) % self.capacity
+        horizon = max(horizon, steps)
+        ahead = (rows[:, None] + np.arange(max(horizon, n_step))) % self.capacity
         inside = np.logical_and.accumulate(
             self._segment[ahead] == self._segment[rows][:, None], axis=1
         )
@@ -170,9 +177,9 @@ class Replay:
         reward = (self._reward[ahead[:, :n_step]] * counted * powers).sum(1)
         decided = np.minimum(available, steps)
         end = (rows + decided - 1) % self.capacity
-        index = np.minimum(np.arange(steps), decided[:, None] - 1)
+        executed = np.arange(horizon) < available[:, None]
+        index = np.minimum(np.arange(horizon), available[:, None] - 1)
         human, won = self._human[rows], self._won[rows]
-        executed = np.arange(steps) < decided[:, None]
         return Windows(
             observation=self._seen(rows, history),
             next_observation=self._seen(after, history),
@@ -184,6 +191,11 @@ class Replay:
             human_steps=human[:, None] & executed,
             own_steps=(won & ~human)[:, None] & executed,
         )
+
+    @property
+    def human_steps(self) -> int:
+        """Steps of a human that a window can begin with."""
+        return int(((self._segment != _TAIL) & self._human).sum())
 
     def _put(self, transition: Transition, k: int) -> int:
         """Write an observation at the head; returns its row."""

@@ -28,6 +28,9 @@ class RLSettings:
         use_act_actor: ``act_sac``: the ACT transformer; else a small network.
         use_sequence_act_actor: the actor sees ``obs_history_length`` observations, not one.
         obs_history_length: observations of a sequence, one robot step apart.
+        imitation_steps: robot steps of an ACT actor's chunk that imitation teaches, as far as its
+            network has them; acting ensembles them over time, as the base's are, so that a decision
+            rests on several observations. At least those of a decision.
         act_from_base: the ACT actor begins with the base checkpoint's weights.
         act_dim_model, act_n_heads, act_dim_feedforward, act_n_encoder_layers,
         act_n_decoder_layers: of an ACT actor that does not begin with the base's.
@@ -65,6 +68,9 @@ class RLSettings:
         grad_clip_norm: of each network.
         mixed_precision: ``no``, or ``bf16`` in the training of an ACT actor.
         batch_size: half of it from demonstrations and interventions, where there are any.
+        actor_online_share: of an actor's batch from all that the robot did; the rest is
+            demonstrations and interventions.
+        intervention_share: of that rest from interventions; None: as it comes.
         utd_ratio: updates per robot step; the learner never runs ahead of it.
         utd_ratio_uncalibrated: the same until the critic is calibrated.
         calibration_episodes, calibrated_gap: the critic is calibrated once its values of the
@@ -92,6 +98,7 @@ class RLSettings:
     use_act_actor: bool = False
     use_sequence_act_actor: bool = False
     obs_history_length: int = 3
+    imitation_steps: int = 1
     act_from_base: bool = True
     act_dim_model: int = 64
     act_n_heads: int = 4
@@ -130,6 +137,8 @@ class RLSettings:
     grad_clip_norm: float = 10.0
     mixed_precision: str = "no"
     batch_size: int = 64
+    actor_online_share: float = 0.5
+    intervention_share: float | None = None
     utd_ratio: float = 1.0
     utd_ratio_uncalibrated: float = 0.5
     calibration_episodes: int = 10
@@ -155,7 +164,8 @@ class RLSettings:
                 f"algorithm: expected one of {', '.join(ALGORITHMS)}, got {self.algorithm!r}"
             )
         for name, (low, high) in _RANGES.items():
-            if not low <= getattr(self, name) <= high:  # so for NaN
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:  # so for NaN
                 raise LearnError(f"{name}: expected {low:g} to {high:g}, got {getattr(self, name)}")
         if len(self.image_size) != 2 or min(self.image_size) < 16:
             raise LearnError(
@@ -206,6 +216,11 @@ class RLSettings:
         return self.num_candidates if self.algorithm == "q_chunking" else 1
 
     @property
+    def horizon(self) -> int:
+        """Robot steps that an actor's chunk may have."""
+        return max(self.steps, self.imitation_steps) if self.use_act_actor else self.steps
+
+    @property
     def has_actor(self) -> bool:
         """Whether anything but the critic is trained."""
         return self.algorithm != "q_chunking"
@@ -230,11 +245,13 @@ class RLSettings:
 _UNIT, _SIZE, _RATE = (0.0, 1.0), (1, 100_000_000), (1e-8, 1.0)
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("act_chunk_size", "n_step", "obs_history_length"), (1, 1000)),
+    "imitation_steps": (1, 1000),
     **dict.fromkeys(("act_dim_model", "act_n_heads", "act_dim_feedforward"), (1, 10_000)),
     **dict.fromkeys(("act_n_encoder_layers", "random_shift_px"), (0, 64)),
     **dict.fromkeys(("num_candidates", "num_critics", "num_subsample_critics"), (1, 256)),
     **dict.fromkeys(("act_n_decoder_layers", "policy_update_freq"), (1, 64)),
     **dict.fromkeys(("exploration", "bc_initial_weight", "bc_final_weight"), _UNIT),
+    **dict.fromkeys(("actor_online_share", "intervention_share"), _UNIT),
     **dict.fromkeys(("critic_lr", "actor_lr", "temperature_lr"), _RATE),
     **dict.fromkeys(("batch_size", "bc_decay_steps", "calibration_episodes"), _SIZE),
     **dict.fromkeys(("image_encoder_hidden_dim", "hidden_dim"), (1, 10_000)),
@@ -258,7 +275,10 @@ _PRESETS: dict[str, dict[str, object]] = {
         "use_act_actor": True,
         "actor_leads": True,
         "actor_in_target": False,
-        "actor_lr": 3e-4,
+        "advantage_gate": 2.0,
+        "imitation_steps": 20,
+        "actor_online_share": 0.0,
+        "intervention_share": 0.5,
         "actor_ema_decay": 0.999,
         "q_weight": 0.0,
         "temperature_init": 1e-4,

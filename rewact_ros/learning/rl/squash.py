@@ -39,6 +39,10 @@ class TanhGaussian:
         """The squashed mean (B, steps, D)."""
         return self.mean.tanh()
 
+    def first(self, steps: int) -> "TanhGaussian":
+        """Of the first steps alone."""
+        return TanhGaussian(self.mean[:, :steps], self.log_std[:, :steps])
+
 
 def bounded_log_std(raw: Tensor, low: float, high: float) -> Tensor:
     """Any number to [low, high], smoothly, so that a gradient always leads back."""
@@ -77,8 +81,11 @@ class ActionMap(nn.Module):
         return len(self.active)
 
     def command(self, unit: Tensor, base: Tensor) -> Tensor:
-        """Commands (..., A) of unit actions (..., D) where the base commands (..., A)."""
-        full = base.new_zeros(base.shape)
+        """Commands (..., A) of unit actions (..., D) where the base commands (..., A).
+
+        An absolute map asks of the base nothing, not even as many steps.
+        """
+        full = unit.new_zeros((*unit.shape[:-1], len(self.bound)))
         full[..., self.active] = unit
         centre = base if self.residual else (self.low + self.high) / 2
         return (centre + self.bound * full).clamp(self.low, self.high)
