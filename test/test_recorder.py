@@ -31,8 +31,9 @@ from rewact_ros.msg import EpisodeEvent, PolicyStatus, RecorderStatus, Reward, S
 from rewact_ros.nodes.recorder import RecorderNode
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import image_message
-from rewact_ros.ros.params import ParameterError
+from rewact_ros.ros.params import ParameterError, RecorderParams
 from rewact_ros.ros.process import CONFIGURATION_FAULT
+from rewact_ros.ros.recorder_setup import topic_filter
 
 PICTURE = np.arange(96 * 96 * 3, dtype=np.uint8).reshape(96, 96, 3)
 
@@ -263,6 +264,14 @@ def test_other_topics_join_by_pattern_and_when_they_appear(stage):
     assert "/wrist/image_raw" not in record.topics
     (late,) = contents(stage.bags / record.episode_id, "/extra/late")
     assert late.data == "here"
+
+
+def test_what_goes_to_a_learner_is_recorded_only_if_asked_for(vx300s):
+    streams = [f"/left/{names.DECISION}", f"/left/{names.TRANSITIONS}"]
+    wanted = topic_filter(vx300s, RecorderParams(), "/left", sim_time=False)
+    assert wanted(f"/left/{names.REWARD}") and not any(map(wanted, streams))
+    asked = topic_filter(vx300s, RecorderParams(topics=".*/rewact/.*"), "/left", sim_time=False)
+    assert all(map(asked, streams))
 
 
 def test_a_recorder_in_a_namespace_records_that_robot(graph, vx300s, tmp_path):

@@ -12,6 +12,7 @@ from rewact_ros.contract import Contract
 from rewact_ros.data.bag_writer import WriterSettings
 from rewact_ros.data.episode_file import EpisodeRecord
 from rewact_ros.data.recording import GIGA, RecordingSettings
+from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.params import ParameterError, RecorderParams
 from rewact_ros.share import share_dir
 
@@ -23,6 +24,9 @@ def topic_filter(
     contract: Contract | None, params: RecorderParams, namespace: str, sim_time: bool
 ) -> Callable[[str], bool]:
     """Which full topic names are recorded: the contract's, ours, and those of the pattern.
+
+    Of ours all but what goes to a learner: its images are the cameras' once more, and it has a
+    journal of its own.
 
     Raises:
         ParameterError: a pattern is no regular expression.
@@ -44,9 +48,10 @@ def topic_filter(
                 f"such as /tf|/camera/.*, got '{getattr(params, name)}': {error}"
             ) from None
     own = f"{prefix}rewact/"
+    learners = {prefix + names.DECISION, prefix + names.TRANSITIONS}
 
     def wanted(name: str) -> bool:
-        if name.startswith(own):
+        if name.startswith(own) and name not in learners:
             return True
         if patterns["exclude"].fullmatch(name):
             return False
