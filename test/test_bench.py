@@ -138,6 +138,19 @@ def test_a_topic_that_was_not_measured_is_named(tmp_path):
         compare_topics(tmp_path, published, ["topic"])
 
 
+def test_what_was_measured_before_a_failure_is_written(tmp_path, monkeypatch):
+    def breaks(result):
+        result.add("speed", 2.0, "ratio")
+        raise RuntimeError("the second part fails")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rewact_ros.cli.bench._load", lambda folder, topic: breaks)
+    result = CliRunner().invoke(app, ["bench", "engines"])
+    assert "the second part fails" in str(result.exception)
+    found = json.loads((tmp_path / "runs/bench/engines.json").read_text())
+    assert found["figures"]["speed"]["value"] == 2.0
+
+
 def test_the_command_fails_on_a_lost_ratio_and_on_no_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     content = json.loads((RESULTS / "throughput.json").read_text())

@@ -78,25 +78,34 @@ def bench(
     folder.mkdir(parents=True, exist_ok=True)
     result = Bench(topic, quick, folder)
     before = machine()
-    _load(share_dir() / "benchmarks", topic)(result)
-    topic = result.topic
-    document = {
-        "topic": topic,
+    try:
+        _load(share_dir() / "benchmarks", topic)(result)
+    finally:  # what was measured before a failure took its time too
+        document = _document(result, before)
+        if result.figures:
+            print_figures(document)
+            _write(document, folder)
+    if keep:
+        table = _write(document, docs / "results").with_suffix(".md")
+        table.write_text(markdown(document))
+        _report(docs)
+
+
+def _document(result: Bench, before: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "topic": result.topic,
         "machine": before,
-        "settings": {"quick": quick, **result.settings},
+        "settings": {"quick": result.quick, **result.settings},
         "figures": {name: asdict(figure) for name, figure in result.figures.items()},
     }
-    text = json.dumps(document, indent=2) + "\n"
-    targets = {folder / f"{topic}.json": text}
-    if keep:
-        targets[docs / "results" / f"{topic}.json"] = text
-        targets[docs / "results" / f"{topic}.md"] = markdown(document)
-    for path, content in targets.items():
-        path.write_text(content)
-    print_figures(document)
-    typer.echo(f"written: {', '.join(map(str, targets))}")
-    if keep:
-        _report(docs)
+
+
+def _write(document: dict[str, Any], folder: Path) -> Path:
+    """Write a topic's results; returns the file."""
+    path = folder / f"{document['topic']}.json"
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    typer.echo(f"written: {path}")
+    return path
 
 
 def _report(docs: Path) -> None:
