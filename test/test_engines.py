@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import shutil
+import subprocess
 import sys
 import threading
 
@@ -335,6 +336,26 @@ def test_an_engine_that_fails_in_service_is_replaced_within_the_same_inference(p
     assert engine.fell_back and len(reports) == 1
     expected = TorchEngine(policy).infer(frames[0])
     np.testing.assert_array_equal(prediction.actions, expected.actions)
+
+
+def test_a_signal_is_handled_after_engines_have_come_and_gone(policy):
+    pytest.importorskip("openvino")
+    script = """
+import gc, os, signal, sys
+from rewact_ros.policy.checkpoint import load_policy
+from rewact_ros.policy.engines import load_engine
+
+signal.signal(signal.SIGTERM, lambda *args: print("handled"))
+loaded = load_policy(sys.argv[1], "cpu")
+engines = [load_engine(loaded, "openvino") for _ in range(2)]
+while engines:  # the older one goes first, as when a policy is swapped
+    engines.pop(0)
+    gc.collect()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    command = [sys.executable, "-c", script, str(policy.path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0 and "handled" in done.stdout, done.stderr
 
 
 def test_processors_that_cannot_be_served_are_named_and_torch_serves(tmp_path):

@@ -1,5 +1,6 @@
 """Engines that run a `ServingNetwork`: torch in half precision, ONNX Runtime, OpenVINO."""
 
+import functools
 import importlib
 import importlib.util
 import sys
@@ -122,8 +123,7 @@ class OpenVinoEngine(ServingEngine):
     ):
         """Compile an exported model."""
         super().__init__(loaded, rate_hz)
-        openvino = _openvino()
-        core = openvino.Core()
+        core = _openvino_core()
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
@@ -138,7 +138,7 @@ class OpenVinoEngine(ServingEngine):
         # A port also has the names of what it was fused with.
         known = loaded.config.input_features
         self._keys = [next(n for n in port.names if n in known) for port in compiled.inputs]
-        self._precision, self._version = precision, openvino.__version__.split("-")[0]
+        self._precision, self._version = precision, _openvino().__version__.split("-")[0]
 
     @property
     def description(self) -> str:
@@ -152,7 +152,17 @@ class OpenVinoEngine(ServingEngine):
 
 def openvino_computes(precision: str) -> bool:
     """Whether OpenVINO's CPU device has instructions for a precision."""
-    return precision.upper() in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return precision.upper() in _openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@functools.cache
+def _openvino_core():  # type: ignore[no-untyped-def]
+    """The one core of the process, for ever.
+
+    A core's CPU device gives the calling thread a signal stack, and on its end gives back the one
+    from before, which a core that ended meanwhile may have unmapped: the next signal then kills.
+    """
+    return _openvino().Core()
 
 
 def _openvino() -> ModuleType:
