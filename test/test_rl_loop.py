@@ -94,6 +94,16 @@ def test_a_stalling_policy_is_helped_and_what_the_human_did_is_marked(
     assert (moved >= limits.low).all() and (moved <= limits.high).all()
 
 
+def test_the_policy_goes_on_where_a_human_gives_up(
+    sim: PickPlaceSim, tiny_policy: Path, vx300s: Contract
+):
+    tired = replace(SHORT, human=Traits(reaction_s=0.1, attempts=0), completion=2.0)
+    found, result = drive(sim, tiny_policy, vx300s, tired)
+    assert (result.reason, result.success) == ("timeout", False) and result.interventions
+    human = [t.human for t in found]
+    assert not human[0] and any(human) and not human[-1]
+
+
 def test_nobody_helps_where_there_is_nobody_and_the_time_out_truncates(
     sim: PickPlaceSim, tiny_policy: Path, vx300s: Contract
 ):

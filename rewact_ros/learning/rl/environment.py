@@ -159,6 +159,9 @@ class SimEpisode:
         frame = 0
         while True:
             now_s = frame / RATE_HZ
+            if self._handed_back():
+                self._mode = Mode.POLICY
+                self._driver.release()
             seen = self._driver.observe(observe(self._sim), now_s)
             self._monitor.add(seen.sample)
             verdict = self._judge(now_s, seen.observation)
@@ -174,11 +177,7 @@ class SimEpisode:
         judgement = self._monitor.step(now_s, human=self._mode is Mode.HUMAN)
         human = self._human
         if human is not None and self._mode is Mode.HUMAN and not human.pressed:
-            if human.reason == "done":
-                return True, "done by a human"
-            self._mode = Mode.POLICY
-            self._driver.release()
-            return None
+            return True, "done by a human"
         if human is not None and self._mode is Mode.HOLD and human.pressed:
             self._mode = Mode.HUMAN
             self._interventions += 1
@@ -199,6 +198,12 @@ class SimEpisode:
             self._emit(self._builder.cut(observation))
             human.ask(now_s)
         return None
+
+    def _handed_back(self) -> bool:
+        """Whether the human lets go with something left to do."""
+        human = self._human
+        led = human is not None and self._mode is Mode.HUMAN and not human.pressed
+        return led and human.reason != "done"
 
     def _step(self, observation: dict[str, np.ndarray], now_s: float, acting: Acting) -> None:
         """Execute one robot step and hand it over."""
