@@ -160,8 +160,7 @@ class SimEpisode:
         while True:
             now_s = frame / RATE_HZ
             if self._handed_back():
-                self._mode = Mode.POLICY
-                self._driver.release()
+                self._driver.release()  # of what it saw before the human led
             seen = self._driver.observe(observe(self._sim), now_s)
             self._monitor.add(seen.sample)
             verdict = self._judge(now_s, seen.observation)
@@ -177,7 +176,10 @@ class SimEpisode:
         judgement = self._monitor.step(now_s, human=self._mode is Mode.HUMAN)
         human = self._human
         if human is not None and self._mode is Mode.HUMAN and not human.pressed:
-            return True, "done by a human"
+            if not self._handed_back():
+                return True, "done by a human"
+            self._mode = Mode.POLICY
+            return None
         if human is not None and self._mode is Mode.HOLD and human.pressed:
             self._mode = Mode.HUMAN
             self._interventions += 1
