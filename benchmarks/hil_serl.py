@@ -9,6 +9,7 @@ it was killed, and is only read once it is done.
 """
 
 import json
+import resource
 import statistics
 import tempfile
 import time
@@ -102,15 +103,22 @@ def learn_settings(arm: Arm, seed: int, base: Path, out: Path, quick: bool) -> L
     )
 
 
-def _arm(bench: Bench, name: str, settings: LearnSettings) -> None:
+def learn(settings: LearnSettings) -> dict[str, float]:
+    """Figures of a run, which goes on where it was killed and is not done twice."""
     out = Path(settings.out)
     done = out / "done.json"
     if not done.exists():
         begun_s = time.monotonic()
         figures = FastLoop(settings, resume=(out / "journal").exists()).run()
         figures["wall_min_of_last_start"] = (time.monotonic() - begun_s) / 60
+        figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         done.write_text(json.dumps(figures) + "\n")
-    figures = json.loads(done.read_text())
+    return json.loads(done.read_text())
+
+
+def _arm(bench: Bench, name: str, settings: LearnSettings) -> None:
+    out = Path(settings.out)
+    figures = learn(settings)
     lines = [json.loads(line) for line in (out / "episodes.jsonl").read_text().splitlines()]
     episodes = [line for line in lines if "episode" in line]
     third = max(len(episodes) // 3, 1)
@@ -124,6 +132,7 @@ def _arm(bench: Bench, name: str, settings: LearnSettings) -> None:
     bench.add(f"{name}_updates", figures["updates"], "updates")
     bench.add(f"{name}_updates_rate", figures["updates_per_s"], "1/s")
     bench.add(f"{name}_wall", figures["wall_min_of_last_start"], "min", goal="≤ 90")
+    bench.add(f"{name}_memory", figures["peak_mb"], "MB at most")
     best = json.loads((out / "best.json").read_text())
     version = out / "policies" / best["path"]
     goal = "≥ 0.95" if name.startswith("full") else ""

@@ -287,6 +287,9 @@ _PRESETS: dict[str, dict[str, object]] = {
         "mixed_precision": "bf16",
         "utd_ratio": 0.25,
         "utd_ratio_uncalibrated": 0.25,
+        "batch_size": 32,
+        "critic_warmup_updates": 250,
+        "policy_update_freq": 1,
     },
     "q_chunking": {"enable_q_chunking": True},
 }
