@@ -237,7 +237,11 @@ def test_transitions_over_the_nodes_equal_those_of_the_fast_path(
     agent = new_agent(SETTINGS, base).eval()
     version = write_update(tmp_path / "versions", agent, base, UPDATES).path
     mover = bench.start(
-        PolicyNode, policy=str(tmp_path / "versions" / version), explore=True, heartbeat_hz=20.0
+        PolicyNode,
+        policy=str(tmp_path / "versions" / version),
+        explore=True,
+        heartbeat_hz=20.0,
+        engine="torch",  # as on the fast path, to the last bit
     )
     bench.transitions = node = bench.start(TransitionsNode, journal=str(tmp_path / "journal"))
     world = bench.world
