@@ -22,7 +22,9 @@ RL = preset("residual", **QUICK)
 def turn(name: str, first: int, steps: int, **more: object) -> Transition:
     reward = np.zeros(steps, np.float32)
     reward[-1] = more.pop("reward", 0.0)
-    return Transition(name, first, {}, np.zeros((steps, 7), np.float32), reward, **more)
+    success = bool(reward[-1] > 0)
+    action = np.zeros((steps, 7), np.float32)
+    return Transition(name, first, {}, action, reward, success=success, **more)
 
 
 def test_rates_come_from_the_turns_of_episodes():

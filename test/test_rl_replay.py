@@ -205,7 +205,7 @@ def test_the_size_in_bytes_is_stated_and_an_empty_buffer_named(tmp_path: Path):
 def same(one: Transition, other: Transition) -> bool:
     arrays = [(one.action, other.action), (one.reward, other.reward)]
     arrays += [(one.observations[k], other.observations[k]) for k in SPEC.arrays]
-    fields = ("episode", "first", "human", "policy_version", "terminated", "truncated")
+    fields = ("episode", "first", "human", "policy_version", "terminated", "truncated", "success")
     return all(np.array_equal(a, b) for a, b in arrays) and all(
         getattr(one, name) == getattr(other, name) for name in fields
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rewact_ros.learning.rl.environment import EpisodeSettings
     from rewact_ros.learning.rl.loop import LearnSettings
     from rewact_ros.learning.rl.settings import RLSettings
 
@@ -34,6 +35,22 @@ def learn(
     first_seed: Annotated[int, typer.Option(min=0, help="Scene of the first episode.")] = 50_000,
     interventions: Annotated[bool, typer.Option(help="Let the scripted human help.")] = True,
     completion: Annotated[float, typer.Option(help="Level of progress that counts as done.")] = 0.9,
+    success_by: Annotated[
+        str, typer.Option(help="What tells success: progress, classifier or environment.")
+    ] = "progress",
+    classifier: Annotated[
+        str, typer.Option(help="Checkpoint of a success classifier, for success or reward.")
+    ] = "",
+    success_threshold: Annotated[
+        float, typer.Option(help="Probability of the classifier that counts.")
+    ] = 0.5,
+    success_hold: Annotated[int, typer.Option(help="How many in a row must count.")] = 5,
+    reward: Annotated[
+        Path | None, typer.Option(help="JSON file of how the classifier's reward enters.")
+    ] = None,
+    environment_episodes: Annotated[
+        int, typer.Option(min=0, help="First episodes that the simulation judges and rewards.")
+    ] = 0,
     limit_s: Annotated[float, typer.Option(help="Time-out of an episode.")] = 20.0,
     eval_every: Annotated[
         int, typer.Option(min=0, help="Episodes between evaluations; 0: none.")
@@ -81,18 +98,30 @@ def learn(
         "device": device,
     }
     rl = _settings(algorithm, config, set_ or [])
-    if fast:
-        from rewact_ros.learning.rl.environment import EpisodeSettings
-        from rewact_ros.learning.rl.loop import LearnSettings
-        from rewact_ros.sim.scripted_human import Traits
+    from rewact_ros.learning.rl.environment import EpisodeSettings
+    from rewact_ros.learning.rl.reward_judge import load_reward
+    from rewact_ros.sim.scripted_human import Traits
 
-        human = Traits() if interventions else None
+    episode = EpisodeSettings(
+        completion=completion,
+        limit_s=limit_s,
+        human=Traits() if interventions else None,
+        success_by=success_by,
+        classifier=classifier,
+        success_threshold=success_threshold,
+        success_hold=success_hold,
+        reward=load_reward(reward) if reward else None,
+    )
+    if fast:
+        from rewact_ros.learning.rl.loop import LearnSettings
+
         fast_settings = LearnSettings(
             **shared,
             rl=rl,
             wandb=wandb,
-            episode=EpisodeSettings(completion=completion, limit_s=limit_s, human=human),
+            episode=episode,
             episodes=episodes,
+            environment_episodes=environment_episodes,
             first_seed=first_seed,
             eval_every=eval_every,
             eval_episodes=eval_episodes,
@@ -101,6 +130,7 @@ def learn(
     else:
         from rewact_ros.cli.learn_robot import SimulatedRobot, learn_over_topics
 
+        _check_judges(sim, episode, environment_episodes, shared["contract"])
         folder = Path(shared["out"])
         learner = {
             **shared,
@@ -109,9 +139,35 @@ def learn(
             "publish_every": publish_every,
             "wandb": wandb or "",
         }
-        robot = SimulatedRobot(episodes, first_seed, interventions, completion, limit_s, speed)
+        robot = SimulatedRobot(episodes, first_seed, episode, speed)
         learn_over_topics(folder, learner, robot if sim else None, verbose)
     typer.echo(f"run: {shared['out']} (versions: policies/; TensorBoard: tensorboard/)")
+
+
+def _check_judges(
+    sim: bool, episode: "EpisodeSettings", environment_episodes: int, contract: str
+) -> None:
+    """Over topics the supervisor judges, with or without a classifier.
+
+    Raises:
+        LearnError: what only the fast path has, or a classifier that cannot be used.
+    """
+    from rewact_ros.contract import load_contract
+    from rewact_ros.learning.rl.reward_judge import open_classifier
+    from rewact_ros.learning.rl.settings import LearnError
+
+    if episode.reward or environment_episodes or episode.success_by == "environment":
+        raise LearnError(
+            "--reward, --environment-episodes and --success-by environment need --sim --fast: over "
+            "topics only a success earns, and the supervisor judges it"
+        )
+    if not episode.classifier:
+        return
+    if not sim:
+        raise LearnError(
+            "--classifier: the robot's supervisor judges; give it to `rewact up --success-model`"
+        )
+    open_classifier(episode.classifier, load_contract(contract), "cpu")
 
 
 def _in_process(settings: "LearnSettings", resume: bool) -> None:

@@ -13,6 +13,7 @@ from rewact_ros.runs import NEWEST, VERSIONS
 
 if TYPE_CHECKING:
     from rewact_ros.cli.learn_watch import LearnerWatch
+    from rewact_ros.learning.rl.environment import EpisodeSettings
 
 TASK = "put the cube into the tray"
 RESULTS = "episodes.jsonl"
@@ -26,18 +27,14 @@ class SimulatedRobot:
     Attributes:
         episodes: of the run, those of its earlier starts among them.
         first_seed: scene of the first.
-        interventions: whether the scripted human helps.
-        completion: level of progress that counts as done.
-        limit_s: time-out of an episode.
+        episode: how episodes end, and who helps, as on the fast path.
         speed: simulated seconds per second.
         human_silence_s: a call for help that nobody answers for longer ends the episode.
     """
 
     episodes: int
     first_seed: int
-    interventions: bool = True
-    completion: float = 0.9
-    limit_s: float = 20.0
+    episode: "EpisodeSettings"
     speed: float = 1.0
     human_silence_s: float = 5.0
 
@@ -108,8 +105,9 @@ def _simulation(robot: SimulatedRobot, out: Path, contract: str) -> BringUp:
         contract=contract,
         params_file=str(params),
         use_sim_time=robot.speed != 1.0,
-        teleop="scripted_human" if robot.interventions else "",
+        teleop="scripted_human" if robot.episode.human else "",
         learn=str(out),
+        success_model=robot.episode.classifier,
         sim=True,
         seed=robot.first_seed + _done(out),
         real_time_factor=robot.speed,
@@ -118,18 +116,18 @@ def _simulation(robot: SimulatedRobot, out: Path, contract: str) -> BringUp:
 
 def _params(robot: SimulatedRobot, out: Path) -> str:
     """Parameters under which episodes end, and help is called, as on the fast path."""
-    from rewact_ros.learning.rl.environment import EpisodeSettings
-
-    usual = EpisodeSettings(completion=robot.completion, limit_s=robot.limit_s)
-    ladder = f"hold {usual.hold_s:g}" if robot.interventions else "warn 0"
+    episode = robot.episode
+    ladder = f"hold {episode.hold_s:g}" if episode.human else "warn 0"
     nodes: dict[str, dict[str, ParameterValue]] = {
         "supervisor": {
-            "threshold": usual.completion,
-            "stall_s": usual.stall_s,
-            "drawdown": usual.drawdown,
+            "threshold": episode.completion,
+            "stall_s": episode.stall_s,
+            "drawdown": episode.drawdown,
+            "success_threshold": episode.success_threshold,
+            "success_hold": episode.success_hold,
             "ladder_stall": ladder,
             "ladder_drawdown": ladder,
-            "timeout_s": usual.limit_s,
+            "timeout_s": episode.limit_s,
             "human_silence_s": robot.human_silence_s,
             "state_dir": str(out.resolve()),
         },

@@ -17,6 +17,7 @@ from rewact_ros.supervision.signals import SignalSettings
 from .base import Base
 from .driver import Driver
 from .journal import Journal
+from .reward_judge import RewardJudge
 from .settings import LearnError, RLSettings
 from .transitions import STATE, Transition, TransitionBuilder
 
@@ -25,7 +26,7 @@ _DONE = "demos.json"
 
 def open_demos(
     folder: Path, dataset: Path, episodes: int, base: Base, settings: RLSettings,
-    signals: SignalSettings, completion: float,
+    signals: SignalSettings, completion: float, judge: RewardJudge | None = None,
 ) -> Journal:  # fmt: skip
     """The journal of a run's demonstrations, made on the first call.
 
@@ -37,13 +38,14 @@ def open_demos(
         settings: of the run.
         signals, completion: a demonstration ends where the monitor says that it is done, as the
             robot's own episodes do, else with its last frame.
+        judge: of their rewards; with another one than before they are made anew.
 
     Raises:
         LearnError: none of the dataset's episodes succeeds, or the journal is of something else.
         DatasetError: not a dataset.
         ContractError: it was recorded on another robot, or at another rate.
     """
-    data = load_demonstrations(dataset, labels_needed=False)
+    data, judge = load_demonstrations(dataset, labels_needed=False), judge or RewardJudge()
     recipe = {
         "dataset": data.fingerprint,
         "episodes": episodes,
@@ -53,15 +55,18 @@ def open_demos(
         "image_size": list(base.image_size),
         "signals": asdict(signals),
         "completion": completion,
+        "reward": judge.recipe,
     }
     done = folder / _DONE
     if done.exists():
-        if json.loads(done.read_text()) != recipe:
+        made = {"reward": None} | json.loads(done.read_text())
+        if made == recipe:
+            return Journal(folder)
+        if made | {"reward": recipe["reward"]} != recipe:
             raise LearnError(
                 f"{folder}: holds other demonstrations, or of another base or other settings; "
                 "give another --out"
             )
-        return Journal(folder)
     _check(base, dataset)
     chosen = _successes(data, dataset, episodes)
     shutil.rmtree(folder, ignore_errors=True)  # of a process killed while making it
@@ -70,7 +75,7 @@ def open_demos(
     driver = Driver(settings, base, None)
     for index in tqdm(chosen, desc="demonstrations", unit="episode", mininterval=1):
         monitor = EpisodeMonitor(Thresholds(completion=completion), signals)
-        for transition in _transitions(data, index, driver, base, settings, monitor):
+        for transition in _transitions(data, index, driver, base, settings, monitor, judge):
             journal.append(transition)
     journal.sync()
     done.write_text(json.dumps(recipe))
@@ -84,21 +89,27 @@ def _transitions(
     base: Base,
     settings: RLSettings,
     monitor: EpisodeMonitor,
+    judge: RewardJudge,
 ) -> Iterator[Transition]:
     """One episode. The action of step t, in force at its end, is the dataset's of frame t + 1."""
     rows = data.rows([index])
     builder = TransitionBuilder(base.spec(settings), settings.steps)
     builder.begin(f"demo-{index:06d}")
     driver.begin(index)
+    judge.begin()
     for place, row in enumerate(rows):
         raw = {STATE: data.state[row]}
         raw |= {camera: np.array(frames[row]) for camera, frames in data.frames.items()}
         seen = driver.observe(raw, place / data.fps)
         monitor.add(seen.sample)
-        if monitor.complete or place == len(rows) - 1:
-            finished = builder.end(seen.observation, terminated=True, reward=1.0)
+        judge.see(raw, place / data.fps)
+        over = monitor.complete or place == len(rows) - 1
+        reward = judge.step(success=over, last=over) if place else 0.0
+        if over:
+            finished = builder.end(seen.observation, True, reward, success=True)
         else:
-            finished = builder.add(seen.observation, data.action[row + 1], human=True)
+            action = data.action[row + 1]
+            finished = builder.add(seen.observation, action, human=True, reward=reward)
         if finished is not None:
             yield finished
         if monitor.complete:

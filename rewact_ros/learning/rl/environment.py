@@ -1,13 +1,14 @@
 """Episodes in the simulation, in process: the same driver, monitor, gate and human as on the robot.
 
-Verdicts are learned ones: the monitor judges by the base's reward, and what a human did counts as
-done when the human says so. The simulation's truth only evaluates.
+Verdicts are learned ones: the monitor judges by the base's reward, a success classifier may have to
+agree, and what a human did counts as done when the human says so. The simulation's truth evaluates,
+and judges where it is asked to.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,18 +16,23 @@ from rewact_ros.contract import Contract
 from rewact_ros.control.limits import SafetyGate, make_gate
 from rewact_ros.control.modes import Mode
 from rewact_ros.learning.rollout import COMMAND_HZ, RATE_HZ, observe
+from rewact_ros.reward.classifier import LoadedClassifier
+from rewact_ros.reward.composition import CompositionError, CompositionSettings
 from rewact_ros.sim.pick_place import PickPlaceSim
 from rewact_ros.sim.scripted_human import Scene, ScriptedHuman, Traits
+from rewact_ros.supervision.classifier_gate import ClassifierGate
 from rewact_ros.supervision.escalation import EscalationSettings, Ladder, Step
 from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds
 from rewact_ros.supervision.signals import FeatureDistance, SignalSettings
 
 from .driver import Driver
+from .reward_judge import RewardJudge
 from .settings import LearnError
 from .transitions import Transition, TransitionBuilder
 
 _TICKS = COMMAND_HZ // RATE_HZ
 _TRUTH_FRAMES = RATE_HZ // 2
+SUCCESS_BY = ("progress", "classifier", "environment")
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,16 @@ class EpisodeSettings:
         hold_s: how long such an alarm stands first.
         limit_s: time-out, of the time in which the policy leads.
         human: how the human differs from a machine; None: nobody helps.
-        truth_ends: the simulation ends the episode, when it has succeeded for half a second or at
-            the time-out: to evaluate how a policy acts apart from how it is judged.
+        success_by: what tells that the policy has succeeded: ``progress`` alone, ``classifier``
+            (which must agree with the progress, as in the supervisor) or ``environment`` (the
+            simulation, once it has succeeded for half a second).
+        classifier: checkpoint folder; "": none.
+        success_threshold, success_hold: probability of the classifier that counts, and how many in
+            a row must; as the supervisor's parameters.
+        reward: how the classifier's probabilities become rewards; None: only a success earns.
+
+    Raises:
+        LearnError: a number out of range, or a classifier that is missing or not asked.
     """
 
     completion: float = 0.9
@@ -50,12 +64,52 @@ class EpisodeSettings:
     hold_s: float = 0.3
     limit_s: float = 20.0
     human: Traits | None = field(default_factory=Traits)
-    truth_ends: bool = False
+    success_by: str = "progress"
+    classifier: str = ""
+    success_threshold: float = 0.5
+    success_hold: int = 5
+    reward: CompositionSettings | None = None
 
     def __post_init__(self) -> None:
         for name in ("completion", "stall_s", "drawdown", "hold_s", "limit_s"):
             if not getattr(self, name) >= 0:
                 raise LearnError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+        if self.success_by not in SUCCESS_BY:
+            raise LearnError(
+                f"success_by: expected one of {', '.join(SUCCESS_BY)}, got {self.success_by!r}"
+            )
+        asked = self.success_by == "classifier" or bool(self.reward and self.reward.uses_model)
+        if asked and not self.classifier:
+            raise LearnError(
+                "classifier: none is given, and success or reward asks one; give the folder of a "
+                "checkpoint (`rewact train-classifier`)"
+            )
+        if self.classifier and not asked:
+            raise LearnError(
+                f"classifier {self.classifier}: nothing asks it; let it tell success (success_by "
+                "classifier), or give a reward that it enters"
+            )
+        try:
+            self._gate()
+        except CompositionError as error:
+            raise LearnError(f"success_threshold, success_hold: {error}") from error
+
+    @property
+    def by_environment(self) -> "EpisodeSettings":
+        """The same, with the environment's success and reward alone."""
+        return replace(self, success_by="environment", classifier="", reward=None)
+
+    def judge(self, classifier: LoadedClassifier | None) -> RewardJudge:
+        """Of rewards, and of the classifier's part in success.
+
+        Args:
+            classifier: what lies in ``classifier``.
+        """
+        gate = self._gate() if self.success_by == "classifier" else None
+        return RewardJudge(self.reward, classifier if self.classifier else None, gate)
+
+    def _gate(self) -> ClassifierGate:
+        return ClassifierGate(self.success_threshold, self.success_hold)
 
     def monitor(
         self, signals: SignalSettings, distance: FeatureDistance | None = None
@@ -118,6 +172,7 @@ class SimEpisode:
         settings: when it ends, and when help is called.
         builder: of transitions.
         sink: takes each finished transition.
+        classifier: as ``settings.classifier`` names it.
     """
 
     def __init__(
@@ -129,14 +184,17 @@ class SimEpisode:
         settings: EpisodeSettings,
         builder: TransitionBuilder,
         sink: Callable[[Transition], None],
+        classifier: LoadedClassifier | None = None,
     ) -> None:
         self._sim, self._driver, self._settings = sim, driver, settings
         self._builder, self._sink = builder, sink
         self._monitor = settings.monitor(signals)
+        self._reward = settings.judge(classifier)
         gate = make_gate(contract)
         assert isinstance(gate, SafetyGate)  # `open_base` refuses velocity commands
         self._gate = gate
         self._mode = Mode.POLICY
+        self._led = False  # somebody led the step before
         self._human: ScriptedHuman | None = None
         self._choices: Counter[str] = Counter()
         self._interventions = self._human_frames = self._policy_frames = self._done_frames = 0
@@ -154,6 +212,7 @@ class SimEpisode:
         self._gate.start(self._sim.command)
         self._driver.begin(number)
         self._builder.begin(name)
+        self._reward.begin()
         if self._settings.human is not None:
             self._human = ScriptedHuman(self._settings.human, seed)
         frame = 0
@@ -161,12 +220,15 @@ class SimEpisode:
             now_s = frame / RATE_HZ
             if self._handed_back():
                 self._driver.release()  # of what it saw before the human led
-            seen = self._driver.observe(observe(self._sim), now_s)
+            raw = observe(self._sim)
+            seen = self._driver.observe(raw, now_s)
             self._monitor.add(seen.sample)
+            self._reward.see(raw, now_s)
             verdict = self._judge(now_s, seen.observation)
             if verdict is not None:
                 success, reason = verdict
-                self._emit(self._builder.end(seen.observation, success, float(success)))
+                reward = self._earned(success, last=True)
+                self._emit(self._builder.end(seen.observation, success, reward, success))
                 return self._result(seed, success, reason, frame)
             self._step(seen.observation, now_s, acting)
             frame += 1
@@ -185,19 +247,20 @@ class SimEpisode:
             self._interventions += 1
         if self._mode is not Mode.POLICY:
             return None
-        truth_ends = self._settings.truth_ends
         self._done_frames = self._done_frames + 1 if self._sim.truth().success else 0
-        if truth_ends and self._done_frames > _TRUTH_FRAMES:
-            return True, "truth"
-        if judgement.complete and not truth_ends:
-            return True, "progress"
+        by = self._settings.success_by
+        if by == "environment":
+            if self._done_frames > _TRUTH_FRAMES:
+                return True, "truth"
+        elif judgement.complete and self._reward.agrees(now_s):
+            return True, "progress" if by == "progress" else "progress and classifier"
         if judgement.decision.step is Step.ABORT:
             return False, judgement.decision.reason
         if self._policy_frames >= self._settings.limit_s * RATE_HZ:
             return False, "timeout"
         if judgement.decision.step is Step.HOLD and human is not None:
             self._mode = Mode.HOLD
-            self._emit(self._builder.cut(observation))
+            self._emit(self._builder.cut(observation, self._earned()))
             human.ask(now_s)
         return None
 
@@ -230,13 +293,19 @@ class SimEpisode:
             self._sim.set_command(self._gate.position)
             self._sim.advance(1 / COMMAND_HZ)
         if self._mode is Mode.HOLD:
+            self._led = False
             self._builder.skip()
             return
+        earned, self._led = self._earned(), True
         self._emit(
             self._builder.add(
-                observation, self._gate.position, leads, acting.version, value, decided
+                observation, self._gate.position, leads, acting.version, value, decided, earned
             )
         )
+
+    def _earned(self, success: bool = False, last: bool = False) -> float:
+        """Reward of the step that the last observation ended; 0 where nobody led it."""
+        return self._reward.step(success, last) if self._led else 0.0
 
     def _emit(self, transition: Transition | None) -> None:
         if transition is not None:

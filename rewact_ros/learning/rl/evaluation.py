@@ -15,7 +15,7 @@ from .settings import preset
 from .transitions import TransitionBuilder
 from .updates import open_update
 
-_ALONE = EpisodeSettings(human=None, truth_ends=True)
+_ALONE = EpisodeSettings(human=None, success_by="environment")
 
 
 def evaluate_version(folder: Path, contract: str, seeds: Iterable[int]) -> Iterator[EpisodeResult]:

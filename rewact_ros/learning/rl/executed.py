@@ -273,7 +273,11 @@ class ExecutedSteps:
             rewards = self._held.reward.copy()
             rewards[-1] += reward
             self._held = replace(
-                self._held, reward=rewards, terminated=terminated, truncated=not terminated
+                self._held,
+                reward=rewards,
+                terminated=terminated,
+                truncated=not terminated,
+                success=reward > 0,
             )
 
     def _hold_back(self, done: Transition | None) -> None:

@@ -61,7 +61,7 @@ class RunFigures:
             self._close()
         self._open.append(_without_frames(transition))
         self._steps += len(transition)
-        verdict = transition.truncated or (transition.terminated and transition.reward[-1] > 0)
+        verdict = transition.truncated or transition.success
         if verdict:
             self._close()
         return verdict
@@ -92,7 +92,7 @@ class RunFigures:
             return
         steps = sum(len(t) for t in turns)
         human = [t.human for t in turns]
-        success = turns[-1].terminated and bool(turns[-1].reward[-1] > 0)
+        success = turns[-1].success
         begins = [now and not before for before, now in zip([False, *human], human, strict=False)]
         self.episodes += 1
         self._ended.append(

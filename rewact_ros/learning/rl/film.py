@@ -46,7 +46,7 @@ class EpisodeFilm:
 
     def _write(self, turns: list[Transition], number: int) -> Path:
         last = turns[-1]
-        verdict = "success" if last.terminated and last.reward[-1] > 0 else "no success"
+        verdict = "success" if last.success else "no success"
         title = f"episode {number}: {verdict}; framed while a human leads"
         path = self._folder / f"{number:06d}.mp4"
         with RewardVideo(path, title, self._rate_hz, name="progress") as video:

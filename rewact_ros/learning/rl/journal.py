@@ -229,7 +229,7 @@ def _encode(transition: Transition) -> bytes:
         name: getattr(transition, name)
         for name in (
             *("episode", "first", "human", "policy_version", "value"),
-            *("terminated", "truncated"),
+            *("terminated", "truncated", "success"),
         )
     }
     arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
@@ -241,6 +241,8 @@ def _decode(payload: bytes) -> Transition:
     about = json.loads(json.loads(payload[8 : 8 + size])["__metadata__"]["transition"])
     arrays = load(payload)
     observations = {n.removeprefix(_PREFIX): a for n, a in arrays.items() if n.startswith(_PREFIX)}
+    # Journals of before the field: only a success earned anything.
+    about.setdefault("success", about["terminated"] and bool(arrays["reward"][-1] > 0))
     return Transition(
         observations=observations, action=arrays["action"], reward=arrays["reward"], **about
     )

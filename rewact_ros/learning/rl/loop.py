@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from rewact_ros.contract import load_contract
 from rewact_ros.data.sim_dataset import check_contract
 from rewact_ros.runs import VERSIONS
 from rewact_ros.sim.pick_place import PickPlaceSim
@@ -13,6 +14,7 @@ from rewact_ros.sim.pick_place import PickPlaceSim
 from .driver import Driver
 from .environment import Acting, EpisodeResult, EpisodeSettings, SimEpisode, simulation
 from .figures import RECENT
+from .reward_judge import open_classifier
 from .run import LearningRun, RunSettings
 from .run import new_agent as new_agent
 from .transitions import Transition, TransitionBuilder
@@ -28,6 +30,8 @@ class LearnSettings(RunSettings):
     Attributes:
         episode: how episodes end, and who helps.
         episodes: of the run.
+        environment_episodes: the first ones, which the environment alone judges and rewards: stage
+            1 of two.
         first_seed: scene of the first episode; below 100 000.
         eval_every: episodes between evaluations (0: none).
         eval_episodes, eval_seed: scenes of an evaluation; 100 000 to 199 999 are for choosing.
@@ -38,6 +42,7 @@ class LearnSettings(RunSettings):
 
     episode: EpisodeSettings = field(default_factory=EpisodeSettings)
     episodes: int = 200
+    environment_episodes: int = 0
     first_seed: int = 50_000
     eval_every: int = 50
     eval_episodes: int = 20
@@ -46,6 +51,7 @@ class LearnSettings(RunSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("episodes", 0, 1_000_000)
+        self.require("environment_episodes", 0, 1_000_000)
         self.require("first_seed", 0, 99_999)
         self.require("eval_every", 0, 1_000_000)
         self.require("eval_episodes", 1, 100_000)
@@ -61,7 +67,8 @@ class FastLoop:
         report: called with the newest figures after every episode.
 
     Raises:
-        LearnError: ``out`` holds a run that is not to be resumed, or another one.
+        LearnError: ``out`` holds a run that is not to be resumed, or another one; the classifier
+            cannot be used.
         ContractError: not the simulated arm's.
     """
 
@@ -72,6 +79,12 @@ class FastLoop:
         report: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
         self._settings, self._report = settings, report or (lambda figures: None)
+        self._classifier = None
+        if settings.episode.classifier:  # before the run's folder is made
+            contract = load_contract(settings.contract)
+            self._classifier = open_classifier(
+                settings.episode.classifier, contract, settings.device
+            )
         self.run_state = LearningRun(settings, resume)
         check_contract(self.run_state.base.contract)
         self._best = -1.0
@@ -108,7 +121,8 @@ class FastLoop:
                 (r["validation_success"] for r in _lines(episodes) if "validation_success" in r),
                 default=-1.0,
             )
-        run.restore(self._settings.episode.completion)
+        settings = self._settings.episode
+        run.restore(settings.completion, settings.judge(self._classifier))
         for transition in run.behind():
             run.learn(transition)
         last = -1
@@ -120,7 +134,10 @@ class FastLoop:
         run = self.run_state
         version = f"{run.base.loaded.version}+{run.learner.counts.updates}"
         acting = Acting(True, not run.learner.warmed_up, version)
-        episode = self._sim_episode(sim, driver, self._settings.episode, self._take)
+        settings = self._settings.episode
+        if number < self._settings.environment_episodes:
+            settings = settings.by_environment
+        episode = self._sim_episode(sim, driver, settings, self._take)
         seed = self._settings.first_seed + number
         result = episode.run(f"{number:06d}", number, seed, acting)
         self._recent.append(result)
@@ -139,7 +156,9 @@ class FastLoop:
         run = self.run_state
         builder = TransitionBuilder(run.spec, self._settings.rl.steps)
         contract = run.base.contract
-        return SimEpisode(sim, driver, contract, run.signals, settings, builder, sink)
+        return SimEpisode(
+            sim, driver, contract, run.signals, settings, builder, sink, self._classifier
+        )
 
     def _take(self, transition: Transition) -> None:
         self.run_state.take(transition)

@@ -111,7 +111,7 @@ class Replay:
             self._head = (row + 1) % self.capacity
         self._terminated[row] = transition.terminated
         self._ended[row] = transition.ended
-        if transition.terminated and transition.reward[-1] > 0:
+        if transition.success:
             self._won |= self._segment == self._segments
         tail = self._put(transition, len(transition))
         self._segment[tail] = _TAIL

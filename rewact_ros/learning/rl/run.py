@@ -23,6 +23,7 @@ from .figures import RunFigures
 from .film import EpisodeFilm
 from .journal import Journal
 from .learner import Learner
+from .reward_judge import RewardJudge
 from .settings import LearnError, RLSettings
 from .transitions import Transition
 from .updates import write_update
@@ -127,11 +128,12 @@ class LearningRun:
         """Episodes that are over."""
         return self._figures.episodes
 
-    def restore(self, completion: float) -> None:
+    def restore(self, completion: float, judge: RewardJudge | None = None) -> None:
         """Fill the buffers: demonstrations, and the journal up to the checkpoint.
 
         Args:
             completion: level of progress at which a demonstration counts as done.
+            judge: of the rewards of demonstrations; None: as their verdict.
 
         Raises:
             LearnError, ContractError, DatasetError: the demonstrations cannot be used.
@@ -147,6 +149,7 @@ class LearningRun:
                 settings.rl,
                 self.signals,
                 completion,
+                judge,
             )
         taken = self.learner.counts.transitions
         try:

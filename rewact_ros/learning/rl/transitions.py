@@ -91,6 +91,7 @@ class Transition:
             policy called for help. A rescue is no merit of who needed it: if its reward counted, a
             policy would learn to stall until somebody comes.
         truncated: the episode was cut off after it: what follows still counts.
+        success: the episode ended by success with it, whatever it earned.
     """
 
     episode: str
@@ -103,6 +104,7 @@ class Transition:
     value: float = float("nan")
     terminated: bool = False
     truncated: bool = False
+    success: bool = False
 
     def __len__(self) -> int:
         return len(self.action)
@@ -152,6 +154,7 @@ class TransitionBuilder:
         policy_version: str = "",
         value: float = float("nan"),
         decided: bool = False,
+        reward: float = 0.0,
     ) -> Transition | None:
         """Take an executed step.
 
@@ -160,6 +163,8 @@ class TransitionBuilder:
             action: (A,) command in force at its end.
             human, policy_version, value: as in ``Transition``.
             decided: a new decision begins with this step.
+            reward: of the step before it, which the observation ended; none if that is in no
+                transition.
 
         Returns:
             the transition that this step's observation completes, if any. A takeover completes the
@@ -174,6 +179,7 @@ class TransitionBuilder:
             raise TransitionError(
                 f"action: expected {self._spec.action_dim} finite numbers, got {action}"
             )
+        self._earn(reward)
         done, opened = None, self._open
         if opened and (decided or opened.human != human or len(opened.action) >= self._steps):
             done, self._open = self._close(observation), None
@@ -185,11 +191,12 @@ class TransitionBuilder:
         self._next += 1
         return done
 
-    def cut(self, observation: Observation) -> Transition | None:
+    def cut(self, observation: Observation, reward: float = 0.0) -> Transition | None:
         """End the policy's turn: it calls for help.
 
         Args:
             observation: the last one.
+            reward: of the last step.
 
         Returns:
             its last transition, terminated; None: it has just begun.
@@ -197,7 +204,7 @@ class TransitionBuilder:
         Raises:
             TransitionError: as ``add``.
         """
-        return self.end(observation, terminated=True)
+        return self.end(observation, True, reward, success=False)
 
     def pause(self, observation: Observation) -> Transition | None:
         """Break a turn off that is not over: nobody leads, or what is done is not known.
@@ -222,25 +229,45 @@ class TransitionBuilder:
         self._next += 1
 
     def end(
-        self, observation: Observation, terminated: bool, reward: float = 0.0
+        self,
+        observation: Observation,
+        terminated: bool,
+        reward: float = 0.0,
+        success: bool | None = None,
     ) -> Transition | None:
-        """End the episode with its last observation; the reward is that of the last step.
+        """End the episode with its last observation.
+
+        Args:
+            observation: the last one.
+            terminated: as in ``Transition``; else it is truncated.
+            reward: of the last step.
+            success: as in ``Transition``; None: where a terminated one has a reward.
 
         Raises:
             TransitionError: as ``add``.
         """
-        if not np.isfinite(reward):
-            raise TransitionError(f"reward: expected a finite number, got {reward}")
         self._spec.check(observation)
+        self._earn(reward)
         if self._open is None:
             return None
-        self._open.reward[-1] += reward
-        done = self._close(observation, terminated, not terminated)
+        success = terminated and reward > 0 if success is None else success
+        done = self._close(observation, terminated, not terminated, success)
         self._open = None
         return done
 
+    def _earn(self, reward: float) -> None:
+        """The last step's reward is known."""
+        if not np.isfinite(reward):
+            raise TransitionError(f"reward: expected a finite number, got {reward}")
+        if self._open is not None:
+            self._open.reward[-1] += reward
+
     def _close(
-        self, after: Observation, terminated: bool = False, truncated: bool = False
+        self,
+        after: Observation,
+        terminated: bool = False,
+        truncated: bool = False,
+        success: bool = False,
     ) -> Transition:
         opened = self._open
         assert opened is not None
@@ -256,4 +283,5 @@ class TransitionBuilder:
             value=opened.value,
             terminated=terminated,
             truncated=truncated,
+            success=success,
         )
