@@ -68,7 +68,7 @@ def variants() -> dict[str, RLSettings]:
         "act_sac from base": preset("act_sac", **SMALL),
         "act_sac parts": preset("act_sac", **SMALL, **fresh),
         "act_sac sequence": preset("act_sac", **SMALL, **fresh, **sequence),
-        "act_sac alone": preset("act_sac", base_candidate=False, **SMALL, **fresh),
+        "act_sac or base": preset("act_sac", base_candidate=True, **SMALL, **fresh),
         "act_sac step": preset("act_sac", enable_q_chunking=False, **SMALL),
         "q_chunking": preset("q_chunking", num_candidates=4, **SMALL),
     }
@@ -223,7 +223,8 @@ def test_an_actor_imitates_its_own_successes_where_the_critics_prefer_them(
 
 def test_who_leads_acts_unless_another_is_better(vx300s: Contract, tiny_policy: Path):
     for actor_leads, choice in ((True, "actor"), (False, "base")):
-        settings = preset("act_sac", use_act_actor=False, actor_leads=actor_leads, **SMALL)
+        leads = {"actor_leads": actor_leads, "base_candidate": True}
+        settings = preset("act_sac", use_act_actor=False, **leads, **SMALL)
         base = make_base(tiny_policy, vx300s, settings)
         agent, batch = new_agent(settings, base), make_batch(base, settings, size=1)
         torch.nn.init.zeros_(agent.critic.out.weight)  # all are alike
