@@ -356,6 +356,34 @@ def test_the_base_is_a_candidate_in_the_target(vx300s: Contract, tiny_policy: Pa
     assert targets == pytest.approx([earned + 0.9 * 5, earned + 0.9 * 1])
 
 
+def test_the_actors_overlapping_chunks_are_ensembled(vx300s: Contract, tiny_policy: Path):
+    settings = preset("act_sac", **SMALL)
+    base = make_base(tiny_policy, vx300s, settings)
+    agent = new_agent(settings, base)
+    driver, rng, chunks = Driver(settings, base, agent), np.random.default_rng(0), []
+    propose = agent.propose
+
+    def kept(observation):
+        whole = propose(observation)
+        noise = 0.05 * torch.randn(whole.mean.shape, generator=torch.Generator().manual_seed(0))
+        whole = TanhGaussian(whole.mean + len(chunks) * noise, whole.log_std)  # no two alike
+        chunks.append(agent.action_map.command(whole.mode, whole.mode)[0].numpy())
+        return whole
+
+    agent.propose = kept
+    for step in range(settings.steps + 1):
+        raw = {key: rng.integers(0, 255, (*base.image_size, 3), np.uint8) for key in base.cameras}
+        raw["observation.state"] = base.state_mean.numpy()
+        driver.observe(raw, step * vx300s.dt_s)
+        act = driver.act(explore=False, base_only=False)
+        assert act.decided == (step in (0, settings.steps)) and act.choice == "actor"
+    # Row k of a chunk of j steps ago is due with row k - j of the newest; the oldest weighs most.
+    rows = [chunk[settings.steps - j] for j, chunk in enumerate(chunks)]
+    weights = np.exp(-0.01 * np.arange(len(rows)))
+    np.testing.assert_allclose(act.target, np.average(rows, 0, weights), atol=2e-5)
+    assert np.abs(act.target - chunks[-1][0]).max() > 1e-3
+
+
 # -- base ------------------------------------------------------------------------------------
 
 

@@ -89,6 +89,31 @@ def same_weights(one: Learner, other: Learner) -> bool:
     return all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
+@pytest.mark.parametrize(
+    ("online", "interventions", "expected"),
+    [(0.5, None, (4, 4)), (0.25, 0.5, (5, 3)), (0.0, 0.5, (4, 4)), (0.0, 1.0, (8, 0))],
+)
+def test_an_actors_batch_has_interventions_as_often_as_is_wanted(
+    online: float, interventions: float | None, expected: tuple, vx300s: Contract, tiny_policy: Path
+):
+    shares = {"actor_online_share": online, "intervention_share": interventions}
+    settings = preset("act_sac", **QUICK, **shares)
+    base = make_base(tiny_policy, vx300s, settings)
+    learner = make_learner(base, settings)
+    learner.restore(episode(base, settings, 90, "h" * 12), ())
+    demos = learner.demos._action[:12].copy()
+    for transition in episode(base, settings, 0, "ppphhh"):
+        learner.add(transition)
+    # Only what the robot itself saw can be told from the demonstrations; the buffer has both.
+    batch = learner._actor_batch(np.random.default_rng(0))
+    action = batch["action"][:, 0].numpy()
+    shown = np.array([(demos == row).all(1).any() for row in action])
+    assert shown.sum() <= expected[1] and (~shown).sum() >= expected[0]
+    assert batch["action"].shape == (8, settings.horizon, 7)
+    if not online:
+        assert batch["expert_mask"][:, 0].all()
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 @pytest.mark.parametrize(
     "settings",

@@ -141,6 +141,32 @@ def test_a_window_that_a_takeover_cut_says_how_much_was_executed():
     assert windows.human.tolist() == [False, False, True]
 
 
+def test_what_is_imitated_may_reach_beyond_a_decision_and_stays_in_its_turn():
+    replay = Replay(SPEC, 100)
+    for transition in episode(0, "ppphhhhh", 2):
+        replay.add(transition)
+    windows = replay.windows(np.array([0, 3, 5]), 2, 2, GAMMA, horizon=4)
+    np.testing.assert_array_equal(
+        windows.action[..., 0], [[0, 1, 2, 2], [3, 4, 5, 6], [5, 6, 7, 7]]
+    )
+    assert windows.human_steps.tolist() == [[False] * 4, [True] * 4, [True] * 3 + [False]]
+    np.testing.assert_array_equal(windows.length, [1, 1, 1])  # of the decision, not of the horizon
+
+
+def test_windows_of_a_human_alone_are_drawn_from_a_humans_steps():
+    replay = Replay(SPEC, 100)
+    for transition in episode(0, "ppphhhpp", 2):
+        replay.add(transition)
+    assert replay.human_steps == 3
+    drawn = replay.sample(np.random.default_rng(0), 200, 2, 2, GAMMA, human=True)
+    assert drawn.human.all() and set(drawn.action[:, 0, 0]) == {3.0, 4.0, 5.0}
+    nobody = Replay(SPEC, 100)
+    for transition in episode(0, "pppp", 2):
+        nobody.add(transition)
+    with pytest.raises(ReplayError, match="empty"):
+        nobody.sample(np.random.default_rng(0), 2, 2, 2, GAMMA, human=True)
+
+
 def test_only_turns_that_the_policy_ended_by_success_count_as_its_own():
     replay = Replay(SPEC, 100)
     for number, (sources, reward) in enumerate((("pppp", 1.0), ("pppp", 0.0), ("pphh", 1.0))):
