@@ -78,6 +78,7 @@ def _learn_over_topics(
     bench: Bench, out: Path, shared: dict[str, Any], episodes: int, kills: int
 ) -> None:
     options = {**shared, "episodes": episodes, "first_seed": SEED, "video_every": 0, "out": out}
+    options["algorithm"] = "residual"
     command = [*COMMAND]
     for name, value in options.items():
         command += [f"--{name.replace('_', '-')}", str(value)]

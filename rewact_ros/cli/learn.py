@@ -23,7 +23,7 @@ def learn(
         str, typer.Option(help="LeRobotDataset of successes to learn from too ('': none).")
     ] = "",
     demo_episodes: Annotated[int, typer.Option(min=1, help="How many of its successes.")] = 30,
-    algorithm: Annotated[str, typer.Option(help="residual, act_sac or q_chunking.")] = "residual",
+    algorithm: Annotated[str, typer.Option(help="residual, act_sac or q_chunking.")] = "act_sac",
     config: Annotated[
         Path | None, typer.Option(help="JSON file of settings instead, e.g. config/learn/*.json.")
     ] = None,

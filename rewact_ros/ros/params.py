@@ -252,7 +252,7 @@ class LearnerParams:
     out: str = _param("", "folder of the run; one that is there already goes on")
     settings: str = _param("", "JSON file of settings (docs/rl.md); empty: those of algorithm")
     algorithm: str = _param(
-        "residual", "without a settings file", choices=("residual", "act_sac", "q_chunking")
+        "act_sac", "without a settings file", choices=("residual", "act_sac", "q_chunking")
     )
     demos: str = _param("", "folder of a LeRobotDataset of successes; empty: none")
     demo_episodes: int = _param(30, "how many of its successes", low=1, high=1000000)
