@@ -47,6 +47,8 @@ class Arm:
 
 ARMS = {
     "full": Arm(seeds=(0, 1, 2)),
+    # Exploring, the full arm fails where it would succeed, and so a human shows more recoveries.
+    "little_noise": Arm(changes={"log_std_min": -9.0, "log_std_max": -7.0}, seeds=(0, 1, 2)),
     "no_interventions": Arm(human=False, seeds=(0, 1, 2)),
     "no_demos_no_interventions": Arm(human=False, demos=False),
     "no_shaping": Arm(changes={"shaping_weight": 0.0}),
