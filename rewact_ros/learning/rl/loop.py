@@ -178,7 +178,7 @@ class FastLoop:
             "verdicts_right": sum(r.truth == r.success for r in results) / len(results),
             "cycle_s": sum(done) / len(done) if done else float("nan"),
         }
-        if figures["success"] > self._best:
+        if figures["success"] >= self._best:  # of equals the later one, which has learned more
             self._best = figures["success"]
             updates = run.learner.counts.updates
             update = write_update(run.out / VERSIONS, run.agent, run.base, updates)
