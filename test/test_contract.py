@@ -337,5 +337,6 @@ def test_memory_of_images_is_bounded_whatever_stands_still(vx300s):
         if ms < 1500:  # then the reference camera dies
             s.image("front", ms)
         kept = {key: len(stream.samples) for key, stream in s.assembler._streams.items()}
-        assert kept["observation.images.front"] == 1
-        assert max(kept.values()) <= (2 if ms < 1500 else 102)
+        # The one in use, and the one before in case that does not decode.
+        assert kept["observation.images.front"] <= 2
+        assert max(kept.values()) <= (3 if ms < 1500 else 103)
