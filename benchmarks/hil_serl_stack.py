@@ -20,7 +20,7 @@ import torch
 from recording_dagger import DEMO_COUNT, DEMOS, train_base
 from safetensors.torch import load_file
 
-from rewact_ros.bringup import default_contract
+from rewact_ros.bringup import default_contract, default_policy
 from rewact_ros.cli.bench import Bench
 from rewact_ros.learning.rl.journal import Journal, to_record
 from rewact_ros.learning.rl.learner_state import AGENT, agent_tensors
@@ -47,8 +47,9 @@ def run(bench: Bench) -> None:
     torch.set_num_threads(1)  # as in the learner's process: sums of other order differ in bits
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
         place = Path(folder)
-        steps = 30 if bench.quick else 1000
-        base = train_base(place / "base" if bench.quick else Path("runs/bench/dagger/base"), steps)
+        # A policy of a few steps would not do: the gate refuses its first command.
+        weak = Path("runs/bench/dagger/base")
+        base = Path(default_policy()) if bench.quick else train_base(weak, 1000)
         shared: dict[str, Any] = {
             "policy": str(base),
             "contract": default_contract(),
