@@ -56,7 +56,7 @@ class ActActor(nn.Module):
         if self.policy.config.state_skip:
             model.state_skip = _PaddedSkip(model.state_skip)
 
-    def forward(self, observation: dict[str, Tensor], features: Tensor) -> TanhGaussian:
+    def forward(self, observation: dict[str, Tensor], features: Tensor | None) -> TanhGaussian:
         """Distribution of unit actions (B, horizon, A); ``features`` are not used."""
         batch = {OBS_STATE: (observation[STATE] - self.state_mean) / self.state_std}
         for index, camera in enumerate(self._cameras):

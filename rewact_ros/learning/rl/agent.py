@@ -271,6 +271,10 @@ class Agent(nn.Module):
 
     # -- acting ------------------------------------------------------------------------------
 
+    @property
+    def _acting(self) -> nn.Module | None:
+        return self.actor if self.averaged_actor is None else self.averaged_actor
+
     @torch.no_grad()
     def propose(self, observation: Observed) -> TanhGaussian:
         """What the actor would do (1, horizon, D) after an observation with a batch of one.
@@ -278,11 +282,13 @@ class Agent(nn.Module):
         Raises:
             LearnError: no actor in this algorithm.
         """
-        actor = self.actor if self.averaged_actor is None else self.averaged_actor
+        actor = self._acting
         if actor is None:
             raise LearnError(f"propose: {self.settings.algorithm} has a critic only")
         self.eval()
-        return actor(observation, self.encoder(observation))
+        # An ACT actor sees by itself, and it is asked at every robot step.
+        features = None if self.settings.use_act_actor else self.encoder(observation)
+        return actor(observation, features)
 
     @torch.no_grad()
     def decide(
@@ -314,9 +320,9 @@ class Agent(nn.Module):
         curious = torch.rand((), generator=generator).item() < self.settings.exploration
         pick = torch.rand((), generator=generator).item()
         chunks = observation[CANDIDATES][:, -1]
-        if self.actor is not None and not base_only:
+        if self._acting is not None and not base_only:
             if proposal is None:
-                proposal = self.propose(observation).first(self.settings.steps)
+                proposal = self._proposal(self._acting, observation, features)
             unit = proposal.sample(noise)[0] if explore else proposal.mode
             chunks = self._candidates(observation, unit)
             if not self.settings.base_candidate:
