@@ -4,6 +4,7 @@ The base acts throughout (the critic is never warm), so that both paths do the s
 same scenes and only the path differs. `--quick` drives three episodes and kills once.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -22,6 +23,7 @@ from safetensors.torch import load_file
 
 from rewact_ros.bringup import default_contract, default_policy
 from rewact_ros.cli.bench import Bench
+from rewact_ros.cli.rig_stack import memory_mb
 from rewact_ros.learning.rl.journal import Journal, to_record
 from rewact_ros.learning.rl.learner_state import AGENT, agent_tensors
 from rewact_ros.learning.rl.loop import FastLoop, LearnSettings
@@ -134,7 +136,8 @@ class Killer(threading.Thread):
             pid = self._learner()
             if pid is None:
                 continue
-            self.peak_mb = max(self.peak_mb, _peak_mb(pid))
+            with contextlib.suppress(OSError, StopIteration):  # it has just ended
+                self.peak_mb = max(self.peak_mb, memory_mb(pid))
             if self.done < self._kills and time.monotonic() >= due_s:
                 os.kill(pid, signal.SIGKILL)
                 self.done += 1
@@ -205,11 +208,3 @@ def _records(folder: Path) -> list[bytes]:
         return [to_record(transition) for transition in journal.read()]
     finally:
         journal.close()
-
-
-def _peak_mb(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(x.split()[1]) / 1024 for x in lines if x.startswith("VmHWM")), 0.0)
