@@ -45,13 +45,23 @@ class Arm:
     seeds: tuple[int, ...] = (0,)
 
 
+# Where nobody corrects it, noise would only spoil episodes.
+_LITTLE_NOISE = {"log_std_min": -9.0, "log_std_max": -7.0}
+# The critics decide nothing, and exploring does not end: online imitation.
+_IMITATION = {
+    "speeds": (1.0,),
+    "exploration": 0.1,
+    "exploration_half_life": 0,
+    "utd_ratio": 0.25,
+    "utd_ratio_uncalibrated": 0.25,
+}
 ARMS = {
     "full": Arm(seeds=(0, 1, 2)),
-    # Exploring, the full arm fails where it would succeed, and so a human shows more recoveries.
-    "little_noise": Arm(changes={"log_std_min": -9.0, "log_std_max": -7.0}, seeds=(0, 1, 2)),
-    "no_interventions": Arm(human=False, seeds=(0, 1, 2)),
-    "no_demos_no_interventions": Arm(human=False, demos=False),
+    "no_interventions": Arm(changes=_LITTLE_NOISE, human=False, seeds=(0, 1, 2)),
+    "no_demos_no_interventions": Arm(changes=_LITTLE_NOISE, human=False, demos=False),
     "no_shaping": Arm(changes={"shaping_weight": 0.0}),
+    "imitation": Arm(changes=_IMITATION, seeds=(0, 1)),
+    "imitation_little_noise": Arm(changes=_IMITATION | _LITTLE_NOISE),
     "residual": Arm("residual"),
     "q_chunking": Arm("q_chunking"),
 }
@@ -74,6 +84,8 @@ def _measure(bench: Bench, folder: Path, arms: Iterable[str], base: Path) -> Non
         "first_reported_scene": REPORT_SEED,
     }
     _policy(bench, folder, "base", base)
+    for speed in (2.0, 3.0):  # what no learning would have brought
+        _policy(bench, folder, f"base_at_speed_{speed:g}", base, speed)
     for number, rounds in _dagger_rounds():
         _policy(bench, folder, f"hg_dagger_{number * 40}_episodes", rounds)
     for name in arms:
@@ -138,24 +150,28 @@ def _arm(bench: Bench, name: str, settings: LearnSettings) -> None:
     best = json.loads((out / "best.json").read_text())
     version = out / "policies" / best["path"]
     goal = "≥ 0.95" if name.startswith("full") else ""
-    _results(bench, out / "report.json", name, goal, version, learned=True)
+    driven = evaluate_version(version, default_contract(), _reported(bench))
+    _results(bench, out / "report.json", name, goal, driven)
 
 
-def _policy(bench: Bench, folder: Path, name: str, policy: Path) -> None:
-    _results(bench, folder / f"{name}.json", name, "", policy, learned=False)
+def _policy(bench: Bench, folder: Path, name: str, policy: Path, speed: float = 1.0) -> None:
+    seeds = _reported(bench)
+    results = evaluate_policy(policy, default_contract(), seeds, speed)
+    _results(bench, folder / f"{name}.json", name, "", results)
+
+
+def _reported(bench: Bench) -> range:
+    return range(REPORT_SEED, REPORT_SEED + (2 if bench.quick else REPORT_EPISODES))
 
 
 def _results(
-    bench: Bench, file: Path, name: str, goal: str, policy: Path, *, learned: bool
+    bench: Bench, file: Path, name: str, goal: str, driven: Iterable[EpisodeResult]
 ) -> None:
-    """Success and cycle time on the reported scenes; measured once."""
-    n = 2 if bench.quick else REPORT_EPISODES
+    """Success and cycle time on the reported scenes; driven once."""
+    n = len(_reported(bench))
     if not file.exists():
-        evaluate = evaluate_version if learned else evaluate_policy
-        seeds = range(REPORT_SEED, REPORT_SEED + n)
         file.parent.mkdir(parents=True, exist_ok=True)
-        found = [asdict(r) for r in evaluate(policy, default_contract(), seeds)]
-        file.write_text(json.dumps(found) + "\n")
+        file.write_text(json.dumps([asdict(result) for result in driven]) + "\n")
     results = [EpisodeResult(**r) for r in json.loads(file.read_text())]
     successes = sum(r.truth for r in results)
     low, high = wilson_interval(successes, n)
@@ -163,6 +179,7 @@ def _results(
     done = [r.duration_s for r in results if r.truth]
     if done:
         bench.add(f"{name}_cycle", statistics.median(done), "s, of successes", n=len(done))
+    bench.add(f"{name}_speed", statistics.mean(r.speed for r in results), "mean", n=n)
 
 
 def _dagger_rounds() -> Iterable[tuple[int, Path]]:

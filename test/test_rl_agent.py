@@ -98,7 +98,7 @@ def test_every_algorithm_has_a_loss_for_each_of_its_parts(
         with pytest.raises(LearnError, match="has a critic only"):
             agent(batch, model="actor")
     observation = {key: value[:1] for key, value in batch["state"].items()}
-    for explore in (False, True):
+    for explore in (0.0, 1.0):
         decision = agent.decide(observation, torch.Generator(), explore, base_only=False)
         assert decision.chunk.shape == (settings.steps, 7) and np.isfinite(decision.value)
         assert (decision.chunk >= base.low).all() and (decision.chunk <= base.high).all()
@@ -323,19 +323,19 @@ def test_the_pessimistic_value_is_the_minimum_of_a_random_subset(
 def test_the_best_candidate_acts_and_the_base_where_none_is_surely_better(
     vx300s: Contract, tiny_policy: Path
 ):
-    settings = preset("q_chunking", num_candidates=3, exploration=0.0, **SMALL)
+    settings = preset("q_chunking", num_candidates=3, speeds=(1.0,), exploration=0.0, **SMALL)
     base = make_base(tiny_policy, vx300s, settings)
     agent, batch = new_agent(settings, base).eval(), make_batch(base, settings, 1)
     values = torch.tensor([[1.0, 1.2, 3.0], [1.0, 1.1, 3.5], [1.0, 1.3, 2.5]])
     agent._values = lambda *args: values[:, None]
     state = batch["state"]
-    best = agent.decide(state, torch.Generator(), explore=True, base_only=False)
+    best = agent.decide(state, torch.Generator(), explore=1.0, base_only=False)
     assert best.choice == "sample"
     torch.testing.assert_close(best.chunk, state["base"][0, 0, 2])
-    only = agent.decide(state, torch.Generator(), explore=True, base_only=True)
+    only = agent.decide(state, torch.Generator(), explore=1.0, base_only=True)
     assert only.choice == "base" and only.value == pytest.approx(1.0)
     values = torch.tensor([[1.0, 0.2, 3.0], [1.0, 0.1, -3.5], [1.0, 0.3, 0.9]])
-    unsure = agent.decide(state, torch.Generator(), explore=False, base_only=False)
+    unsure = agent.decide(state, torch.Generator(), explore=0.0, base_only=False)
     torch.testing.assert_close(unsure.chunk, state["base"][0, 0, 0])
 
 
@@ -356,8 +356,11 @@ def test_the_base_is_a_candidate_in_the_target(vx300s: Contract, tiny_policy: Pa
     assert targets == pytest.approx([earned + 0.9 * 5, earned + 0.9 * 1])
 
 
-def test_the_actors_overlapping_chunks_are_ensembled(vx300s: Contract, tiny_policy: Path):
-    settings = preset("act_sac", **SMALL)
+@pytest.mark.parametrize("speed", [1, 2])
+def test_the_actors_overlapping_chunks_are_ensembled_on_the_clock_of_the_task(
+    speed: int, vx300s: Contract, tiny_policy: Path
+):
+    settings = preset("act_sac", speeds=(1.0, 2.0), **SMALL)
     base = make_base(tiny_policy, vx300s, settings)
     agent = new_agent(settings, base)
     driver, rng, chunks = Driver(settings, base, agent), np.random.default_rng(0), []
@@ -371,17 +374,42 @@ def test_the_actors_overlapping_chunks_are_ensembled(vx300s: Contract, tiny_poli
         return whole
 
     agent.propose = kept
+    likes = torch.tensor([0.0, 0.0, 2.0 - speed, speed - 1.0])  # base and actor, slow and fast
+    agent._values = lambda *args: likes.expand(3, 1, 4)
     for step in range(settings.steps + 1):
         raw = {key: rng.integers(0, 255, (*base.image_size, 3), np.uint8) for key in base.cameras}
         raw["observation.state"] = base.state_mean.numpy()
         driver.observe(raw, step * vx300s.dt_s)
-        act = driver.act(explore=False, base_only=False)
-        assert act.decided == (step in (0, settings.steps)) and act.choice == "actor"
-    # Row k of a chunk of j steps ago is due with row k - j of the newest; the oldest weighs most.
-    rows = [chunk[settings.steps - j] for j, chunk in enumerate(chunks)]
+        act = driver.act(explore=0.0, base_only=False)
+        assert act.decided == (step in (0, settings.steps))
+        assert act.choice == "actor" and act.speed == speed
+    # A step ago the task was `speed` rows back, and the next step ends `speed` rows ahead; of
+    # chunks that are due the oldest weighs most.
+    rows = [chunk[speed * (settings.steps - j) + speed - 1] for j, chunk in enumerate(chunks)]
     weights = np.exp(-0.01 * np.arange(len(rows)))
     np.testing.assert_allclose(act.target, np.average(rows, 0, weights), atol=2e-5)
     assert np.abs(act.target - chunks[-1][0]).max() > 1e-3
+
+
+def test_the_base_too_can_be_faster_and_a_draw_tries_any(vx300s: Contract, tiny_policy: Path):
+    settings = preset("q_chunking", num_candidates=2, speeds=(1.0, 2.0), exploration=1.0, **SMALL)
+    base = make_base(tiny_policy, vx300s, settings)
+    agent = new_agent(settings, base)
+    driver, rng = Driver(settings, base, agent), np.random.default_rng(0)
+    raw = {key: rng.integers(0, 255, (96, 96, 3), np.uint8) for key in base.cameras}
+    raw["observation.state"] = base.state_mean.numpy()
+    seen = driver.observe(raw, 0.0)
+    chunks = seen.observation["base"]
+    assert chunks.shape == (3, settings.steps, 7)
+    actions = seen.prediction.actions
+    np.testing.assert_allclose(chunks[0], actions[1 : settings.steps + 1], atol=1e-5)
+    np.testing.assert_allclose(chunks[1], actions[2 : 2 * settings.steps + 1 : 2], atol=1e-5)
+    agent._values = lambda *args: torch.tensor([1.0, 0.0, 0.0]).expand(3, 1, 3)  # the base leads
+    observation = driver._tensors()
+    drawn = [agent.decide(observation, driver._generator, 1.0, base_only=False) for _ in range(40)]
+    assert {(d.choice, d.speed) for d in drawn} == {("base", 2.0), ("sample", 1.0)}
+    calm = [agent.decide(observation, driver._generator, 0.0, base_only=False) for _ in range(40)]
+    assert {(d.choice, d.speed) for d in calm} == {("base", 1.0)}
 
 
 # -- base ------------------------------------------------------------------------------------
@@ -389,7 +417,7 @@ def test_the_actors_overlapping_chunks_are_ensembled(vx300s: Contract, tiny_poli
 
 def test_candidates_follow_the_latent_of_a_base_that_has_one(vx300s: Contract, tmp_path: Path):
     folder = write_policy(vx300s, tmp_path / "vae", use_vae=True, latent_dim=4)
-    settings = preset("q_chunking", num_candidates=5, **SMALL)
+    settings = preset("q_chunking", num_candidates=5, speeds=(1.0,), **SMALL)
     base = make_base(folder, vx300s, settings)
     driver = Driver(settings, base, None)
     raw = {"observation.state": base.action_mean.numpy()}

@@ -114,6 +114,23 @@ def test_an_actors_batch_has_interventions_as_often_as_is_wanted(
         assert batch["expert_mask"][:, 0].all()
 
 
+@pytest.mark.parametrize(("sources", "taught"), [("pppppppppppp", False), ("pppppppphhhh", True)])
+def test_an_actor_that_nothing_teaches_stays_as_it_was(
+    sources: str, taught: bool, vx300s: Contract, tiny_policy: Path
+):
+    settings = preset("act_sac", **QUICK)
+    base = make_base(tiny_policy, vx300s, settings)
+    learner = make_learner(base, settings)
+    before = {name: value.clone() for name, value in agent_tensors(learner.agent).items()}
+    for number in range(2):
+        for transition in episode(base, settings, number, sources):
+            learn(learner, transition)
+    assert learner.counts.updates > settings.critic_warmup_updates
+    now = agent_tensors(learner.agent)
+    changed = {name.split(".")[0] for name in now if not torch.equal(now[name], before[name])}
+    assert "critic" in changed and ("actor" in changed) == taught
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 @pytest.mark.parametrize(
     "settings",
@@ -306,6 +323,8 @@ def test_weights_reach_the_robot_whole_or_not_at_all(
         ({"num_critics": 1}, "num_subsample_critics: expected at most num_critics"),
         ({"residual_bound": 0.0}, "both are 0"),
         ({"image_size": (8, 8)}, "image_size"),
+        ({"speeds": (2.0, 1.0)}, "speeds: expected 1 and then others"),
+        ({"speeds": (1.0, 3.0)}, "an actor at 3 needs 3 steps of its chunk, it has 1"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_by_name(changes: dict, message: str):
@@ -318,8 +337,14 @@ def test_settings_come_from_a_file_and_an_unknown_one_is_named(tmp_path: Path):
     file = tmp_path / "settings.json"
     file.write_text(settings_text(settings))
     assert load_settings(file) == settings
+    file.write_text('{"algorithm": "act_sac"}')
+    assert load_settings(file, {"speeds": [1.0]}).speeds == (1.0,)
+    assert load_settings(file) == preset("act_sac")
     changes = parse_changes(["use_act_actor=false", "image_size=[64, 64]"])
     assert preset("act_sac", **changes).image_size == (64, 64)
+    with pytest.raises(LearnError, match="own_weight: what was executed at another speed"):
+        preset("act_sac", own_weight=0.5)
+    assert preset("act_sac", exploration_half_life=100).exploring(200) == 0.25
     with pytest.raises(LearnError, match="did you mean act_chunk_size"):
         preset("residual", act_chunk_sise=3)
     with pytest.raises(LearnError, match="expected NAME=VALUE"):

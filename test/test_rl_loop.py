@@ -62,7 +62,7 @@ def drive(
     builder = TransitionBuilder(base.spec(RL), RL.steps)
     signals = SignalSettings(level="mean")
     episode = SimEpisode(sim, driver, contract, signals, settings, builder, found.append)
-    return found, episode.run("000000", 0, 1000, Acting(explore=True, version="v"))
+    return found, episode.run("000000", 0, 1000, Acting(explore=1.0, version="v"))
 
 
 def test_a_stalling_policy_is_helped_and_what_the_human_did_is_marked(

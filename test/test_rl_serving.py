@@ -26,6 +26,7 @@ UPDATES = 7  # more than the critic's warm-up
 SETTINGS = {
     "residual": preset("residual", exploration=0.5, **QUICK),
     "chunks": preset("q_chunking", num_candidates=3, exploration=0.5, **QUICK),
+    "speeds": preset("act_sac", exploration=0.5, exploration_half_life=10, **QUICK),
     "history": preset(
         "act_sac", use_act_actor=False, use_sequence_act_actor=True, obs_history_length=3, **QUICK
     ),
@@ -79,7 +80,7 @@ def test_the_robot_takes_the_decisions_of_the_fast_path(
             driver.release()
             before = None
         seen = driver.observe(raw, step / 20)
-        act = driver.act(explore=True, base_only=False)
+        act = driver.act(settings.exploring(UPDATES), base_only=False)
         got = engine.infer(raw, step / 20)
         assert (got.decided, got.choice) == (act.decided, act.choice)
         np.testing.assert_equal(got.value, act.value)

@@ -239,7 +239,7 @@ def test_transitions_over_the_nodes_equal_those_of_the_fast_path(
     mover = bench.start(
         PolicyNode,
         policy=str(tmp_path / "versions" / version),
-        explore=True,
+        explore=1.0,
         heartbeat_hz=20.0,
         engine="torch",  # as on the fast path, to the last bit
     )
@@ -275,7 +275,7 @@ def test_transitions_over_the_nodes_equal_those_of_the_fast_path(
         raw = observation(vx300s, step)
         seen, act = driver.observe(raw, world.now_ns / 1e9), None
         got = bench.observe(raw)
-        act = driver.act(explore=True, base_only=False)
+        act = driver.act(explore=1.0, base_only=False)
         assert (got.decided, got.choice, got.epoch) == (act.decided, act.choice, epoch)
         assert got.policy_version == version and to_ns(got.header.stamp) == world.now_ns
         if over:

@@ -97,9 +97,11 @@ def learn(
         "video_every": video_every,
         "device": device,
     }
-    rl = _settings(algorithm, config, set_ or [])
+    rl = _settings(algorithm, config, set_ or [], sim)
     from rewact_ros.learning.rl.environment import EpisodeSettings
     from rewact_ros.learning.rl.reward_judge import load_reward
+    from rewact_ros.learning.rl.run import RunSettings, follow
+    from rewact_ros.learning.rl.team import follows
     from rewact_ros.sim.scripted_human import Traits
 
     episode = EpisodeSettings(
@@ -126,10 +128,14 @@ def learn(
             eval_every=eval_every,
             eval_episodes=eval_episodes,
         )
+        if follows():
+            return follow(fast_settings)
         _in_process(fast_settings, resume)
     else:
         from rewact_ros.cli.learn_robot import SimulatedRobot, learn_over_topics
 
+        if follows():
+            return follow(RunSettings(**shared, rl=rl))
         _check_judges(sim, episode, environment_episodes, shared["contract"])
         folder = Path(shared["out"])
         learner = {
@@ -192,12 +198,15 @@ def _written(settings: "RLSettings", folder: Path, resume: bool) -> str:
     return str(file)
 
 
-def _settings(algorithm: str, config: Path | None, changes: list[str]) -> "RLSettings":
+def _settings(algorithm: str, config: Path | None, changes: list[str], sim: bool) -> "RLSettings":
     from dataclasses import asdict
 
     from rewact_ros.learning.rl.settings import load_settings, parse_changes, preset
 
+    told = parse_changes(changes)
+    # A real arm goes no faster than it was taught unless somebody says so.
+    usual: dict[str, object] = {} if sim else {"speeds": [1.0]}
     if config is None:
-        return preset(algorithm, **parse_changes(changes))
-    found = asdict(load_settings(config))
-    return preset(found.pop("algorithm"), **{**found, **parse_changes(changes)})
+        return preset(algorithm, **usual | told)
+    found = asdict(load_settings(config, usual))
+    return preset(found.pop("algorithm"), **{**found, **told})

@@ -25,11 +25,13 @@ class Decision:
         chunk: (steps, A) commands, contract units.
         value: mean of what the critics expect of it.
         choice: ``base``, ``sample`` (another chunk of the base) or ``actor``.
+        speed: at which that is executed.
     """
 
     chunk: Tensor
     value: float
     choice: str
+    speed: float
 
 
 class Agent(nn.Module):
@@ -295,54 +297,58 @@ class Agent(nn.Module):
         self,
         observation: Observed,
         generator: torch.Generator,
-        explore: bool,
+        explore: float,
         base_only: bool,
         proposal: TanhGaussian | None = None,
     ) -> Decision:
-        """Choose a chunk.
+        """Choose a chunk, and how fast it is executed.
 
-        The base's plan leads, or the actor's chunk (``actor_leads``). Another candidate beats it if
-        its advantage, averaged over the ensemble, exceeds ``advantage_gate`` standard deviations of
-        the ensemble's opinions.
+        The base's plan leads, or the actor's chunk (``actor_leads``), at the pace that was
+        demonstrated. Another candidate beats it if its advantage, averaged over the ensemble,
+        exceeds ``advantage_gate`` standard deviations of the ensemble's opinions.
 
         Args:
             observation: of the replay, with a batch of one: (1, history, ...).
             generator: of exploration.
-            explore: sample from the actor; sometimes act by it whatever the critics say.
+            explore: share of the exploration: of the actor's own spread, and of drawing a candidate
+                whatever the critics say. 0: none.
             base_only: the base acts; the critics only say what they expect of it.
-            proposal: of the actor, (1, steps, D); None: it is asked.
+            proposal: of the actor at each speed, (speeds, steps, D); None: it is asked.
         """
         self.eval()
+        settings = self.settings
         features = self.encoder(observation)
         plan = base_plan(observation)
-        shape = (1, self.settings.steps, self.action_map.dimensions)
-        noise = torch.randn(shape, generator=generator).to(plan)
-        curious = torch.rand((), generator=generator).item() < self.settings.exploration
+        shape = (1, settings.steps, self.action_map.dimensions)
+        noise = explore * torch.randn(shape, generator=generator).to(plan)
+        curious = torch.rand((), generator=generator).item() < explore * settings.exploration
         pick = torch.rand((), generator=generator).item()
         chunks = observation[CANDIDATES][:, -1]
+        own = chunks.shape[1]  # where the actor's begin
+        contenders = range(1 if base_only else own)
+        leads = 0
         if self._acting is not None and not base_only:
             if proposal is None:
                 proposal = self._proposal(self._acting, observation, features)
             unit = proposal.sample(noise)[0] if explore else proposal.mode
-            chunks = self._candidates(observation, unit)
-            if not self.settings.base_candidate:
-                chunks = torch.cat([plan.unsqueeze(1), chunks], 1)
+            chunks = torch.cat([chunks, self.action_map.command(unit, plan).unsqueeze(0)], 1)
+            contenders = range(0 if settings.base_candidate else own, chunks.shape[1])
+            leads = own if settings.actor_leads else contenders[0]
         values = self._values(self.critic, features[:, -1], chunks, plan)[:, 0]  # (M, N)
-        others = values.shape[1] - 1
-        leads = others if self.settings.actor_leads and self.actor is not None else 0
-        advantage = values - values[:, leads : leads + 1]
-        score = advantage.mean(0) - self.settings.advantage_gate * advantage.std(0, correction=0)
-        if base_only or not others:
-            index = 0
-        elif self.actor is not None and not self.settings.base_candidate:
-            index = others
-        elif explore and curious:
-            index = (leads + 1 + int(pick * others)) % (others + 1)
-        else:
-            index = int(score.argmax()) if score.max() > 0 else leads
-        last = self.actor is not None and index == others
-        choice = "base" if index == 0 else "actor" if last else "sample"
-        return Decision(chunks[0, index], float(values[:, index].mean()), choice)
+        index = leads
+        others = [other for other in contenders if other != leads]
+        if others and curious:
+            index = others[int(pick * len(others))]
+        elif others:
+            advantage = values[:, others] - values[:, leads : leads + 1]
+            score = advantage.mean(0) - settings.advantage_gate * advantage.std(0, correction=0)
+            if score.max() > 0:
+                index = others[int(score.argmax())]
+        paced = len(settings.speeds)
+        choice = "actor" if index >= own else "base" if index < paced else "sample"
+        pace = index - own if index >= own else index
+        speed = settings.speeds[pace] if choice != "sample" else 1.0
+        return Decision(chunks[0, index], float(values[:, index].mean()), choice, speed)
 
     def _encoder(self, base: Base) -> ObservationEncoder:
         return ObservationEncoder(self.settings, len(base.cameras), base.state_mean, base.state_std)

@@ -94,10 +94,11 @@ def open_base(loaded: LoadedPolicy, contract: Contract, settings: RLSettings) ->
             f"{contract.robot}: action.command: expected position everywhere; bounded corrections "
             "and held commands mean nothing for velocities"
         )
-    if config.chunk_size <= settings.steps:
+    needed = settings.steps * max(settings.speeds)
+    if config.chunk_size <= needed:
         raise LearnError(
-            f"{where}: chunk_size {config.chunk_size}: expected more than the {settings.steps} "
-            "steps of a decision; lower act_chunk_size"
+            f"{where}: chunk_size {config.chunk_size}: expected more than the {needed:g} steps of "
+            "the fastest decision; lower act_chunk_size, or leave out the highest of speeds"
         )
     state_mean, state_std = _state_scale(loaded)
     action_mean, action_std = _action_scale(loaded)

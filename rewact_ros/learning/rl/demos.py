@@ -52,6 +52,7 @@ def open_demos(
         "base": base.loaded.version,
         "steps": settings.steps,
         "candidates": settings.candidates,
+        "speeds": list(settings.speeds),
         "image_size": list(base.image_size),
         "signals": asdict(signals),
         "completion": completion,
@@ -59,7 +60,7 @@ def open_demos(
     }
     done = folder / _DONE
     if done.exists():
-        made = {"reward": None} | json.loads(done.read_text())
+        made = {"reward": None, "speeds": [1.0]} | json.loads(done.read_text())
         if made == recipe:
             return Journal(folder)
         if made | {"reward": recipe["reward"]} != recipe:

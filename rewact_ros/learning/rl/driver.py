@@ -49,6 +49,7 @@ class Act:
         value: what the critics expect of the decision; NaN while one is being carried out.
         decided: whether a decision was made just now.
         choice: of the decision in force: ``base``, ``sample`` or ``actor``.
+        speed: of the decision in force.
     """
 
     targets: np.ndarray
@@ -56,6 +57,7 @@ class Act:
     value: float
     decided: bool
     choice: str
+    speed: float
 
     @property
     def target(self) -> np.ndarray:
@@ -68,7 +70,8 @@ class Driver:
 
     The base's plan for the next steps is what the robot side would make of its chunks: the
     overlapping ones are ensembled over time. So are an actor's, which it is asked for at every
-    step: one chunk alone follows the noise of one observation.
+    step: one chunk alone follows the noise of one observation. Chunks are laid on a clock of the
+    task, which runs at the speed of what is executed, so that older ones still say what is due.
 
     Args:
         settings: of the run.
@@ -85,9 +88,8 @@ class Driver:
         self._engine = engine or TorchEngine(base.loaded, threads=None, rate_hz=rate_hz)
         bounds = base.bounds(settings).numpy()
         scale = np.where(bounds > 0, base.action_std.numpy(), 0.0)
-        self._candidates = BaseCandidates(
-            base.loaded, settings.candidates, settings.candidate_noise, scale
-        )
+        count = settings.candidates - len(settings.speeds) + 1
+        self._candidates = BaseCandidates(base.loaded, count, settings.candidate_noise, scale)
         self._generator = torch.Generator()
         self.begin(0)
 
@@ -101,14 +103,15 @@ class Driver:
     def release(self) -> None:
         """Forget plans and past: somebody else moved the robot."""
         self._engine.reset()
+        max_age_s = self.base.contract.max_chunk_age_s * max(self.settings.speeds)
         self._queue, self._actor_queue = (
-            ChunkQueue(len(self.base.action_mean), max_age_s=self.base.contract.max_chunk_age_s)
-            for _ in range(2)
+            ChunkQueue(len(self.base.action_mean), max_age_s=max_age_s) for _ in range(2)
         )
         self._past: deque[Observation] = deque(maxlen=self.settings.history)
         self._chunk: np.ndarray | None = None
         self._time_s = self._decided_s = float("-inf")
-        self._choice = ""
+        self._choice, self._pace = "", 1.0
+        self._task_s, self._speed = 0.0, 1.0
 
     def observe(self, raw: dict[str, np.ndarray], time_s: float) -> Seen:
         """Take an observation.
@@ -118,13 +121,18 @@ class Driver:
             time_s: later than that of the last one.
         """
         prediction = self._engine.infer(raw, time_s)
-        self._time_s, self._actions = time_s, prediction.actions.astype(np.float64)
+        if self._past:
+            self._task_s += (time_s - self._time_s) * self._speed
+        self._time_s, self._speed = time_s, 1.0  # a human, or nobody, keeps the usual pace
+        self._actions = prediction.actions.astype(np.float64)
         self._add(self._queue, self._actions)
         plan = self.plan(self.settings.steps)
         batch = self._batch(raw) if self.base.loaded.config.use_vae else None
+        around = self._candidates.around(plan, batch, self._rng)
+        faster = [self.plan(self.settings.steps, speed)[None] for speed in self.settings.speeds[1:]]
         observation = {
             STATE: raw[STATE].astype(np.float32),
-            CANDIDATES: self._candidates.around(plan, batch, self._rng),
+            CANDIDATES: np.concatenate([around[:1], *faster, around[1:]]).astype(np.float32),
             PROGRESS: np.asarray(prediction.reward, np.float32),
         }
         if self.base.cameras:
@@ -141,8 +149,11 @@ class Driver:
         )
         return Seen(observation, sample, prediction)
 
-    def act(self, explore: bool, base_only: bool) -> Act:
+    def act(self, explore: float, base_only: bool) -> Act:
         """The command for the step that begins with the last observation.
+
+        Args:
+            explore, base_only: as for ``Agent.decide``.
 
         Raises:
             RuntimeError: no agent, or no observation yet.
@@ -159,42 +170,51 @@ class Driver:
             decision = self._agent.decide(seen, self._generator, explore, base_only, proposal)
             self._chunk, index = decision.chunk.cpu().numpy().astype(np.float64), 0
             self._decided_s = self._time_s
-            value, self._choice = decision.value, decision.choice
-        return Act(self._chunk[index:], before, value, decided, self._choice)
+            value, self._choice, self._pace = decision.value, decision.choice, decision.speed
+        self._speed = self._pace
+        return Act(self._chunk[index:], before, value, decided, self._choice, self._pace)
 
-    def plan(self, steps: int) -> np.ndarray:
+    def plan(self, steps: int, speed: float = 1.0) -> np.ndarray:
         """(steps, A): the base's commands at the end of each of the next steps.
 
         Args:
-            steps: fewer than the base's chunk has rows.
+            steps: ``steps * speed`` is less than the base's chunk has rows.
+            speed: of their execution.
         """
-        return self._due(self._queue, self._actions[1 : steps + 1])
+        return self._due(self._queue, self._actions[1:], steps, speed)
 
     @property
     def _ensembles(self) -> bool:
         return self.settings.horizon > self.settings.steps
 
     def _proposal(self, seen: dict[str, Tensor]) -> TanhGaussian:
-        """What the actor would do next, its overlapping chunks ensembled, (1, steps, D)."""
+        """What the actor would do next at each speed, its overlapping chunks ensembled."""
         assert self._agent is not None
         whole, to_unit = self._agent.propose(seen), self._agent.action_map
         ahead = to_unit.command(whole.mode, base_plan(seen))[0].cpu().numpy().astype(np.float64)
         # A chunk's first row is due with the observation; the actor's first, a step later.
         self._add(self._actor_queue, np.concatenate([ahead[:1], ahead]))
-        own = self._due(self._actor_queue, ahead[: self.settings.steps])
-        commands = torch.from_numpy(own).to(whole.mean)[None]
-        log_std = whole.log_std[:, : self.settings.steps]
+        steps, speeds = self.settings.steps, self.settings.speeds
+        own = [self._due(self._actor_queue, ahead, steps, speed) for speed in speeds]
+        commands = torch.from_numpy(np.stack(own)).to(whole.mean)
+        log_std = whole.log_std[:, :steps].expand(len(speeds), -1, -1)
         return TanhGaussian(to_unit.before_tanh(commands, commands), log_std)
 
     def _add(self, queue: ChunkQueue, actions: np.ndarray) -> None:
-        now_ns = round(self._time_s * NANO)
+        now_ns = round(self._task_s * NANO)
         queue.add(Chunk(now_ns, 0, actions, self.base.contract.dt_s), now_ns)
 
-    def _due(self, queue: ChunkQueue, missing: np.ndarray) -> np.ndarray:
-        """(steps, A) of a queue at the end of each next step; ``missing`` where it has nothing."""
-        now_ns, step_ns = round(self._time_s * NANO), self.base.contract.dt_s * NANO
-        due = [queue.sample(now_ns + round(k * step_ns)) for k in range(1, len(missing) + 1)]
-        return np.stack([m if d is None else d for m, d in zip(missing, due, strict=True)])
+    def _due(self, queue: ChunkQueue, newest: np.ndarray, steps: int, speed: float) -> np.ndarray:
+        """(steps, A) of a queue at the end of each next step, at a speed.
+
+        Args:
+            newest: commands at the end of each next step at speed 1, for what the queue lacks.
+        """
+        now_ns, step_ns = round(self._task_s * NANO), self.base.contract.dt_s * NANO
+        ahead = speed * np.arange(1, steps + 1)
+        due = [queue.sample(now_ns + round(k * step_ns)) for k in ahead]
+        rows = np.maximum(ahead.round().astype(int) - 1, 0)
+        return np.stack([newest[r] if d is None else d for r, d in zip(rows, due, strict=True)])
 
     def _index(self) -> int:
         """Step of the decision in force that begins now; an observation may have been missed."""

@@ -128,12 +128,12 @@ class Acting:
     """How the policy acts in an episode.
 
     Attributes:
-        explore: sample, and try what the critics do not favour.
+        explore: share of the exploration, as for ``Agent.decide``.
         base_only: the base acts, whatever the critics say.
         version: name of the weights, for the transitions.
     """
 
-    explore: bool = False
+    explore: float = 0.0
     base_only: bool = False
     version: str = ""
 
@@ -149,6 +149,7 @@ class EpisodeResult:
         interventions: takeovers.
         human_s, duration_s: time that the human led, and all time.
         choices: decisions by who made them.
+        speed: mean of the policy's steps.
     """
 
     seed: int
@@ -159,6 +160,7 @@ class EpisodeResult:
     human_s: float
     duration_s: float
     choices: dict[str, int]
+    speed: float = 1.0
 
 
 class SimEpisode:
@@ -197,6 +199,7 @@ class SimEpisode:
         self._led = False  # somebody led the step before
         self._human: ScriptedHuman | None = None
         self._choices: Counter[str] = Counter()
+        self._speeds = 0.0
         self._interventions = self._human_frames = self._policy_frames = self._done_frames = 0
 
     def run(self, name: str, number: int, seed: int, acting: Acting) -> EpisodeResult:
@@ -277,6 +280,7 @@ class SimEpisode:
             act = self._driver.act(acting.explore, acting.base_only)
             value, decided, target = act.value, act.decided, act.target
             self._policy_frames += 1
+            self._speeds += act.speed
             if decided:
                 self._choices[act.choice] += 1
         leads = self._mode is Mode.HUMAN
@@ -325,6 +329,7 @@ class SimEpisode:
             human_s=self._human_frames / RATE_HZ,
             duration_s=frames / RATE_HZ,
             choices=dict(self._choices),
+            speed=self._speeds / max(self._policy_frames, 1),
         )
 
 

@@ -3,16 +3,18 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from torch import Tensor
+
 from rewact_ros.contract import load_contract
 from rewact_ros.learning.calibrate import signal_settings
 from rewact_ros.policy.checkpoint import load_policy
 
-from .agent import Agent
+from .agent import Agent, Decision
 from .base import open_base
 from .driver import Driver
 from .environment import Acting, EpisodeResult, EpisodeSettings, SimEpisode, simulation
 from .settings import preset
-from .transitions import TransitionBuilder
+from .transitions import CANDIDATES, TransitionBuilder
 from .updates import open_update
 
 _ALONE = EpisodeSettings(human=None, success_by="environment")
@@ -34,12 +36,28 @@ def evaluate_version(folder: Path, contract: str, seeds: Iterable[int]) -> Itera
     yield from _drive(driver, seeds, Acting())
 
 
-def evaluate_policy(folder: Path, contract: str, seeds: Iterable[int]) -> Iterator[EpisodeResult]:
-    """Drive a scene per seed with a plain checkpoint, in the same way."""
-    settings = preset("residual")
+def evaluate_policy(
+    folder: Path, contract: str, seeds: Iterable[int], speed: float = 1.0
+) -> Iterator[EpisodeResult]:
+    """Drive a scene per seed with a plain checkpoint, in the same way.
+
+    Args:
+        folder, contract, seeds: as for ``evaluate_version``.
+        speed: at which its chunks are executed.
+    """
+    speeds = (1.0,) if speed == 1 else (1.0, speed)
+    settings = preset("q_chunking", act_chunk_size=1, num_candidates=1, speeds=speeds)
     base = open_base(load_policy(folder, "cpu"), load_contract(contract), settings)
-    driver = Driver(settings, base, Agent(settings, base))
-    yield from _drive(driver, seeds, Acting(base_only=True))
+    driver = Driver(settings, base, _Steady(settings, base))
+    yield from _drive(driver, seeds, Acting())
+
+
+class _Steady(Agent):
+    """Follows the base at the last of the speeds, whatever critics say."""
+
+    def decide(self, observation: dict[str, Tensor], *_: object) -> Decision:
+        chunk = observation[CANDIDATES][0, -1, -1]
+        return Decision(chunk, float("nan"), "base", self.settings.speeds[-1])
 
 
 def _drive(driver: Driver, seeds: Iterable[int], acting: Acting) -> Iterator[EpisodeResult]:

@@ -5,8 +5,9 @@ is due depends on the transitions alone. So a run that was killed, put back to i
 and fed the journal once more goes through the same weights bit for bit.
 """
 
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ from torch import Tensor
 
 from .agent import Agent
 from .calibration import CriticCalibration
+from .journal import from_record, to_record
 from .learner_state import load_learner, save_learner
 from .replay import Replay, Windows
 from .settings import LearnError, RLSettings
 from .shaping import shaped_reward
+from .team import Order, Team
 from .transitions import PROGRESS, FrameSpec, Transition
 
 _SEED_STRIDE = 1_000_003
@@ -51,15 +54,21 @@ class Learner:
         agent: what is trained.
         spec: of the frames.
         folder: of the replay's memory-mapped arrays; None: keep them in memory.
+        team: processes that learn together; None: this one alone.
 
     Raises:
         ReplayError: no room for the replay.
     """
 
     def __init__(
-        self, settings: RLSettings, agent: Agent, spec: FrameSpec, folder: Path | None = None
+        self,
+        settings: RLSettings,
+        agent: Agent,
+        spec: FrameSpec,
+        folder: Path | None = None,
+        team: Team | None = None,
     ) -> None:
-        self.settings, self.agent = settings, agent
+        self.settings, self.agent, self.team = settings, agent, team or Team()
         self.online = Replay(spec, settings.online_buffer_capacity, folder and folder / "online")
         self.demos = Replay(spec, settings.offline_buffer_capacity, folder and folder / "demos")
         self.counts = Counts()
@@ -81,10 +90,12 @@ class Learner:
 
     def add_demo(self, transition: Transition) -> None:
         """Take a transition of a demonstration; it earns no updates."""
+        self._tell(Order.DEMO, transition)
         self.demos.add(transition)
 
     def add(self, transition: Transition) -> None:
         """Take an executed transition; a human's goes to both buffers. It earns updates."""
+        self._tell(Order.OWN, transition)
         self.online.add(transition)
         if transition.human:
             self.demos.add(transition)
@@ -125,6 +136,26 @@ class Learner:
                 f"{self.counts.transitions}; copy the run again, or begin a new one"
             )
         self.counts = wanted
+        self.team.tell(Order.COUNTS, json.dumps(asdict(wanted)).encode())
+
+    def follow(self) -> None:
+        """Do as the leading process tells, until it ends."""
+        while True:
+            order, content = self.team.hear()
+            if order is Order.END:
+                return
+            if order is Order.COUNTS:
+                self.counts = Counts(**json.loads(content))
+            elif order is Order.UPDATE:
+                self.update()
+            elif order is Order.DEMO:
+                self.add_demo(from_record(content))
+            else:
+                self.add(from_record(content))
+
+    def _tell(self, order: Order, transition: Transition) -> None:
+        if self.team.count > 1:
+            self.team.tell(order, to_record(transition))
 
     # -- updates -----------------------------------------------------------------------------
 
@@ -143,17 +174,19 @@ class Learner:
             LearnError: a loss is not finite, or the memory is used up.
         """
         settings, number = self.settings, self.counts.updates
+        self.team.tell(Order.UPDATE)
         rng = np.random.default_rng([settings.seed, number])
         self.agent.train()
         try:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(settings.seed * _SEED_STRIDE + number)
-                batch = self._batch(rng)
+                # Rows are drawn alike by all processes, what happens to them is not.
+                torch.manual_seed(settings.seed * _SEED_STRIDE + number + (self.team.rank << 40))
+                batch = self.team.part(self._batch(rng))
                 logs = self._step("critic", batch, self._critic_parameters())
                 self.agent.update_target()
                 turn = number % settings.policy_update_freq == 0
-                if self.agent.actor is not None and self.warmed_up and turn:
-                    batch = self._actor_batch(rng)
+                if self._actor_has_a_teacher and self.warmed_up and turn:
+                    batch = self.team.part(self._actor_batch(rng))
                     logs |= self._step("actor", batch, list(self.agent.actor.parameters()))
                     self.agent.average_actor(self._actor_updates)
                     batch["entropy"] = logs["entropy"]  # of this batch: no second look
@@ -167,18 +200,31 @@ class Learner:
         self.counts.credit = max(self.counts.credit - 1, 0.0)
         return logs
 
+    @property
+    def _actor_has_a_teacher(self) -> bool:
+        """Whether critics, a human or its own successes tell the actor what to do.
+
+        Where nothing does, Adam would make steps of full size of the entropy's small gradient.
+        """
+        told = self.settings.q_weight or self.settings.own_weight
+        human = len(self.demos) and self.settings.bc_initial_weight
+        return self.agent.actor is not None and bool(told or human)
+
     def _step(self, part: str, batch: dict, parameters: list[Tensor]) -> dict[str, float]:
         """One optimiser step; only the part's own parameters keep a gradient."""
         optimizer = self._optimizers[part]
         losses = self.agent(batch, model=part)
         loss = losses[f"loss_{part}"]
-        if not torch.isfinite(loss):
+        mean = loss.detach().clone()
+        self.team.average([mean])  # of one that is not finite all learn
+        if not torch.isfinite(mean):
             raise LearnError(
                 f"update {self.counts.updates}: loss_{part} is {loss.item()}; nothing was "
                 "changed; resume from the last checkpoint with lower learning rates"
             )
         optimizer.zero_grad(set_to_none=True)
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        self.team.average(list(gradients))
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         torch.nn.utils.clip_grad_norm_(parameters, self.settings.grad_clip_norm)

@@ -133,7 +133,8 @@ class FastLoop:
     def _episode(self, sim: PickPlaceSim, driver: Driver, number: int) -> EpisodeResult:
         run = self.run_state
         version = f"{run.base.loaded.version}+{run.learner.counts.updates}"
-        acting = Acting(True, not run.learner.warmed_up, version)
+        explore = run.settings.rl.exploring(run.learner.counts.updates)
+        acting = Acting(explore, not run.learner.warmed_up, version)
         settings = self._settings.episode
         if number < self._settings.environment_episodes:
             settings = settings.by_environment
@@ -177,6 +178,7 @@ class FastLoop:
             "success": sum(r.truth for r in results) / len(results),
             "verdicts_right": sum(r.truth == r.success for r in results) / len(results),
             "cycle_s": sum(done) / len(done) if done else float("nan"),
+            "speed": sum(r.speed for r in results) / len(results),
         }
         if figures["success"] >= self._best:  # of equals the later one, which has learned more
             self._best = figures["success"]
@@ -192,6 +194,7 @@ class FastLoop:
         return self.run_state.figures() | {
             "truth": sum(r.truth for r in self._recent) / len(self._recent),
             "duration_s": result.duration_s,
+            "speed": result.speed,
             "actor_share": result.choices.get("actor", 0) / decisions,
         }
 

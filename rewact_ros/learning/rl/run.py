@@ -25,6 +25,7 @@ from .journal import Journal
 from .learner import Learner
 from .reward_judge import RewardJudge
 from .settings import LearnError, RLSettings
+from .team import Order, Team, make_team
 from .transitions import Transition
 from .updates import write_update
 
@@ -106,14 +107,12 @@ class LearningRun:
                 f"{self.out}: holds a run; continue it with --resume, or give another --out"
             )
         self.journal = Journal(self.out / "journal")  # whoever holds it owns the folder
-        contract = load_contract(settings.contract)
-        loaded = load_policy(settings.policy, settings.device)
-        self.base = open_base(loaded, contract, settings.rl)
-        self.signals = signal_settings(loaded)
-        self.agent = new_agent(settings.rl, self.base)
-        self.spec = self.base.spec(settings.rl)
-        self.learner = Learner(settings.rl, self.agent, self.spec, self.out / "replay")
+        team = make_team(settings.device, settings.rl.batch_size)
+        self.base, self.learner = _open(settings, team, self.out / "replay")
+        self.agent, self.spec = self.learner.agent, self.base.spec(settings.rl)
+        self.signals = signal_settings(self.base.loaded)
         self.resumed = self.learner.load(self.out)
+        contract = self.base.contract
         self._figures = RunFigures(contract.dt_s, settings.rl.discount, settings.target)
         self._film = EpisodeFilm(
             self.out / "videos", settings.video_every, contract.rate_hz, self.base.cameras
@@ -238,9 +237,29 @@ class LearningRun:
 
     def close(self) -> None:
         """Leave the folder to another process; no checkpoint is written."""
+        self.learner.team.tell(Order.END)
         if self._log is not None:
             self._log.close()
         self.journal.close()
+
+
+def follow(settings: RunSettings) -> None:
+    """Learn along with the process that leads, until it ends; this one writes nothing.
+
+    Raises:
+        LearnError: the batch cannot be shared evenly, or the run was begun with other settings.
+    """
+    team = make_team(settings.device, settings.rl.batch_size)
+    _, learner = _open(settings, team, None)
+    learner.load(Path(settings.out))
+    learner.follow()
+
+
+def _open(settings: RunSettings, team: Team, replay: Path | None) -> tuple[Base, Learner]:
+    loaded = load_policy(settings.policy, team.device or settings.device)
+    base = open_base(loaded, load_contract(settings.contract), settings.rl)
+    agent = new_agent(settings.rl, base)
+    return base, Learner(settings.rl, agent, base.spec(settings.rl), replay, team)
 
 
 def new_agent(settings: RLSettings, base: Base) -> Agent:

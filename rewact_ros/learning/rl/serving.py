@@ -48,7 +48,7 @@ class LearnedEngine(Engine):
         base: the frozen policy.
         agent: who decides.
         updates: that the agent has seen; before ``critic_warmup_updates`` the base acts.
-        explore: sample from the actor, and try what the critics do not favour.
+        explore: explore as far as is left after so many updates.
         engine: what runs the base.
     """
 
@@ -63,7 +63,8 @@ class LearnedEngine(Engine):
         super().__init__(base.loaded, base.contract.rate_hz)
         self._runs = engine
         self._driver = Driver(agent.settings, base, agent, self._runs)
-        self._updates, self._explore = updates, explore
+        self._updates = updates
+        self._explore = agent.settings.exploring(updates) if explore else 0.0
         self._base_only = updates < agent.settings.critic_warmup_updates
         self._stamp_s = float("-inf")
         self._driver.begin(updates)

@@ -46,7 +46,12 @@ class RLSettings:
             deviations of its action.
         advantage_gate: another candidate than the leading one must be better by so many standard
             deviations of the ensemble's opinions.
-        exploration: probability, per decision in training, of acting by a sample whatever Q says.
+        speeds: how fast a chunk may be executed, of the pace that was demonstrated; each is a
+            candidate of its own. The first, which is 1, leads; the others have to beat it by Q.
+        exploration: probability, per decision in training, of acting by a candidate drawn at random
+            whatever Q says.
+        exploration_half_life: updates after which exploring, noise and draws alike, has halved; 0:
+            it stays.
         residual_bound: of a correction, in joint units.
         gripper_joints: joints that contain one of these words are bounded apart.
         gripper_bound: of a correction of those; 0: they are masked.
@@ -112,7 +117,9 @@ class RLSettings:
     num_candidates: int = 8
     candidate_noise: float = 0.2
     advantage_gate: float = 0.5
+    speeds: tuple[float, ...] = (1.0,)
     exploration: float = 0.1
+    exploration_half_life: int = 0
     residual_bound: float = 0.05
     gripper_joints: tuple[str, ...] = ("gripper", "finger", "hand")
     gripper_bound: float = 0.0
@@ -157,7 +164,7 @@ class RLSettings:
 
     def __post_init__(self) -> None:
         """Check ranges and combinations."""
-        for name in ("gripper_joints", "image_size"):  # JSON has lists only
+        for name in ("gripper_joints", "image_size", "speeds"):  # JSON has lists only
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.algorithm not in ALGORITHMS:
             raise LearnError(
@@ -190,7 +197,28 @@ class RLSettings:
             )
         self._check_algorithm()
 
+    def _check_speeds(self) -> None:
+        known = bool(self.speeds) and all(0.25 <= speed <= 8 for speed in self.speeds)
+        if not known or self.speeds[0] != 1 or len(set(self.speeds)) < len(self.speeds):
+            raise LearnError(
+                f"speeds: expected 1 and then others of 0.25 to 8, none twice, got {self.speeds}"
+            )
+        if self.speeds == (1.0,):
+            return
+        if self.has_actor and self.horizon < self.steps * max(self.speeds):
+            raise LearnError(
+                f"speeds: an actor at {max(self.speeds):g} needs {self.steps * max(self.speeds):g} "
+                f"steps of its chunk, it has {self.horizon}; use_act_actor and raise "
+                "imitation_steps, or lower act_chunk_size"
+            )
+        if self.own_weight:
+            raise LearnError(
+                "own_weight: what was executed at another speed cannot be imitated; set speeds "
+                "to [1]"
+            )
+
     def _check_algorithm(self) -> None:
+        self._check_speeds()
         if self.algorithm == "q_chunking" and not self.enable_q_chunking:
             raise LearnError("enable_q_chunking: q_chunking judges whole chunks; set it to true")
         if self.use_act_actor and self.algorithm != "act_sac":
@@ -212,8 +240,9 @@ class RLSettings:
 
     @property
     def candidates(self) -> int:
-        """Chunks of the base that are kept per observation."""
-        return self.num_candidates if self.algorithm == "q_chunking" else 1
+        """Chunks of the base that are kept per observation: its plan at each speed, others."""
+        further = self.num_candidates - 1 if self.algorithm == "q_chunking" else 0
+        return len(self.speeds) + further
 
     @property
     def horizon(self) -> int:
@@ -224,6 +253,11 @@ class RLSettings:
     def has_actor(self) -> bool:
         """Whether anything but the critic is trained."""
         return self.algorithm != "q_chunking"
+
+    def exploring(self, update: int) -> float:
+        """Share of all exploration that is left at an update."""
+        half = self.exploration_half_life
+        return 0.5 ** (update / half) if half else 1.0
 
     def bc_weight(self, update: int) -> float:
         """Weight of imitation at an update: exponential from the initial to the final one."""
@@ -267,6 +301,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "actor_ema_decay": (0.0, 0.99999),
     "critic_target_update_weight": (1e-6, 1.0),
     "calibrated_gap": (0.0, 1e6),
+    "exploration_half_life": (0, 100_000_000),
 }
 _PRESETS: dict[str, dict[str, object]] = {
     "residual": {},
@@ -277,6 +312,9 @@ _PRESETS: dict[str, dict[str, object]] = {
         "base_candidate": False,
         "actor_in_target": False,
         "imitation_steps": 20,
+        "speeds": (1.0, 1.5, 2.0, 3.0),
+        "exploration": 0.3,
+        "exploration_half_life": 800,
         "actor_online_share": 0.0,
         "intervention_share": 0.5,
         "actor_ema_decay": 0.999,
@@ -291,7 +329,7 @@ _PRESETS: dict[str, dict[str, object]] = {
         "critic_warmup_updates": 250,
         "policy_update_freq": 1,
     },
-    "q_chunking": {"enable_q_chunking": True},
+    "q_chunking": {"enable_q_chunking": True, "speeds": (1.0, 1.5, 2.0, 3.0)},
 }
 
 
@@ -309,6 +347,8 @@ def preset(algorithm: str, **changes: object) -> RLSettings:
             raise LearnError(f"setting {name}: there is no such setting{hint}")
     if algorithm not in _PRESETS:
         raise LearnError(f"algorithm: expected one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
+    if changes.get("use_act_actor") is False:  # a small network's chunk is too short for others
+        changes = {"speeds": (1.0,), **changes}
     usual = RLSettings(algorithm=algorithm, **_PRESETS[algorithm])
     return replace(usual, **changes)
 
@@ -331,15 +371,19 @@ def parse_changes(texts: list[str]) -> dict[str, object]:
     return changes
 
 
-def load_settings(file: Path) -> RLSettings:
+def load_settings(file: Path, usual: dict[str, object] | None = None) -> RLSettings:
     """Read a configuration: a JSON object of settings, ``algorithm`` among them.
+
+    Args:
+        file: what to read.
+        usual: of what it does not name, before the preset.
 
     Raises:
         LearnError: no such file, no JSON object, or a setting that is wrong.
     """
     try:
         content = json.loads(file.read_text())
-        return preset(content.pop("algorithm"), **content)
+        return preset(content.pop("algorithm"), **{**(usual or {}), **content})
     except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         what = f"no key {error}" if isinstance(error, KeyError) else error
         raise LearnError(f"{file}: expected a JSON object of settings: {what}") from error
