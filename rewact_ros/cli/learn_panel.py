@@ -23,6 +23,7 @@ SHOWN = {
     "entropy": ("entropy, nats", "{:.2f}"),
     "bc_weight": ("weight of imitation", "{:.3f}"),
     "actor_share": ("share of decisions by the actor", "{:.0%}"),
+    "speed": ("speed of the last episode", "{:.2f}"),
     "updates": ("updates", "{:.0f}"),
     "updates_per_s": ("updates/s", "{:.1f}"),
     "online_steps": ("online buffer, steps", "{:.0f}"),

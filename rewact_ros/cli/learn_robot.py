@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def _process(name: str, parameters: dict[str, ParameterValue]) -> Process:
         module=f"rewact_ros.nodes.{name}",
         parameters=parameters,
         python=sys.executable,
-        respawn=True,
+        respawn=os.environ.get("WORLD_SIZE", "1") == "1",  # a team ends with its leader
         environment={"OMP_NUM_THREADS": "1", **transport_environment()},
     )
 

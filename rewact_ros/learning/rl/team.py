@@ -61,7 +61,8 @@ class Processes(Team):
 
         accelerator = make_accelerator(device, "no", torch.get_num_threads())
         self.rank, self.count = accelerator.process_index, accelerator.num_processes
-        self._device, self.device = accelerator.device, str(accelerator.device)
+        # Its type alone, which is all that LeRobot knows: accelerate made this one the current one.
+        self._device, self.device = accelerator.device, accelerator.device.type
 
     def tell(self, order: Order, content: bytes = b"") -> None:
         """As of ``Team``: a head of two numbers, then the content."""
