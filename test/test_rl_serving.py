@@ -73,7 +73,7 @@ def test_the_robot_takes_the_decisions_of_the_fast_path(
     engine.warm_up()
     driver = Driver(settings, base, agent)
     driver.begin(UPDATES)
-    before = None
+    before, speeds = None, set()
     for step, raw in enumerate(observations):
         if step == 9:  # somebody else has moved the robot
             engine.reset()
@@ -90,12 +90,14 @@ def test_the_robot_takes_the_decisions_of_the_fast_path(
         np.testing.assert_array_equal(got.actions[1], act.target.astype(np.float32))
         decided = len(act.targets)
         np.testing.assert_array_equal(got.actions[1 : 1 + decided], act.targets.astype("f4"))
-        plan = driver.plan(decided + 2)[decided:]
+        plan = driver.plan(decided + 2, act.speed)[decided:]
         np.testing.assert_array_equal(got.actions[1 + decided :][:2], plan.astype("f4"))
         if before is None:  # nothing was decided: where the base begins
             before = seen.prediction.actions[0]
         np.testing.assert_array_equal(got.actions[0], before.astype("f4"))
         before = act.target
+        speeds.add(act.speed)
+    assert max(speeds) > 1 or settings.speeds == (1.0,)
 
 
 def test_a_missed_observation_does_not_delay_what_was_decided(

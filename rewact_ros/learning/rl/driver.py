@@ -178,7 +178,7 @@ class Driver:
         """(steps, A): the base's commands at the end of each of the next steps.
 
         Args:
-            steps: ``steps * speed`` is less than the base's chunk has rows.
+            steps: beyond the end of the base's chunk its last command stays.
             speed: of their execution.
         """
         return self._due(self._queue, self._actions[1:], steps, speed)
@@ -213,7 +213,7 @@ class Driver:
         now_ns, step_ns = round(self._task_s * NANO), self.base.contract.dt_s * NANO
         ahead = speed * np.arange(1, steps + 1)
         due = [queue.sample(now_ns + round(k * step_ns)) for k in ahead]
-        rows = np.maximum(ahead.round().astype(int) - 1, 0)
+        rows = np.clip(ahead.round().astype(int) - 1, 0, len(newest) - 1)
         return np.stack([newest[r] if d is None else d for r, d in zip(rows, due, strict=True)])
 
     def _index(self) -> int:

@@ -116,7 +116,7 @@ class LearnedEngine(Engine):
     def _chunk(self, act: Act, actions: np.ndarray) -> np.ndarray:
         """(chunk, A) float32 of what was decided before, is decided now, and planned after it."""
         before = actions[0] if act.before is None else act.before
-        plan = self._driver.plan(len(actions) - 1)
+        plan = self._driver.plan(len(actions) - 1, act.speed)  # goes on where the decision ends
         rows = [before[None], act.targets, plan[len(act.targets) :]]
         return np.concatenate(rows).astype(np.float32)
 
