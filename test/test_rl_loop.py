@@ -149,6 +149,7 @@ def test_a_run_broken_off_in_an_episode_goes_on_and_loses_no_transition(
     assert figures["updates"] == (50 - RL.online_step_before_learning) * 0.5
     assert (tmp_path / "run" / "checkpoints" / "last" / "agent.safetensors").is_file()
     assert list((tmp_path / "run" / "tensorboard").iterdir())
+    assert not (tmp_path / "run" / "replay").exists()  # a cache, of gigabytes
 
 
 def test_a_second_learner_on_a_run_is_refused(

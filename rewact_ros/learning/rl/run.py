@@ -29,6 +29,7 @@ from .team import Order, Team, make_team
 from .transitions import Transition
 from .updates import write_update
 
+_REPLAY = "replay"
 _KEPT = 5  # newest versions; the robot may go back to the one before
 
 
@@ -108,7 +109,7 @@ class LearningRun:
             )
         self.journal = Journal(self.out / "journal")  # whoever holds it owns the folder
         team = make_team(settings.device, settings.rl.batch_size)
-        self.base, self.learner = _open(settings, team, self.out / "replay")
+        self.base, self.learner = _open(settings, team, self.out / _REPLAY)
         self.agent, self.spec = self.learner.agent, self.base.spec(settings.rl)
         self.signals = signal_settings(self.base.loaded)
         self.resumed = self.learner.load(self.out)
@@ -240,6 +241,7 @@ class LearningRun:
         self.learner.team.tell(Order.END)
         if self._log is not None:
             self._log.close()
+        shutil.rmtree(self.out / _REPLAY, ignore_errors=True)  # gigabytes that a resume makes anew
         self.journal.close()
 
 
