@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rewact_ros.runs import NEWEST, ROBOT_JOURNAL, VERSIONS
+from rewact_ros.runs import NEWEST, ROBOT_JOURNAL, VERSIONS, is_version
 from rewact_ros.share import share_dir
 
 # What a sourced ROS, or the wheels of another environment, put in the way of an interpreter.
@@ -203,7 +203,8 @@ def processes(args: BringUp) -> list[Process]:
             )
         )
     hil: dict[str, ParameterValue] = {"contract": contract, "dry_run": args.dry_run}
-    if run:
+    learned = bool(run) or is_version(Path(policy))
+    if learned:
         hil["combine"] = "replace"  # else what was decided is mixed with what was not
     nodes.append(process("hil", hil, more_environment=command_transport_environment()))
     judging: dict[str, ParameterValue] = {"contract": contract}
@@ -223,9 +224,11 @@ def processes(args: BringUp) -> list[Process]:
             "device": args.device,
             "reward_only": args.reward_only,
         }
-        if run:
+        if learned:
             # Every version brings its base along: exporting it anew would stall the running policy.
-            acting |= {"policy_dir": str(run / VERSIONS), "explore": True, "engine": "torch"}
+            acting["engine"] = "torch"
+        if run:
+            acting |= {"policy_dir": str(run / VERSIONS), "explore": True}
         nodes.append(process("policy", acting, ml_python, shield))
     if run:
         keeping = {"contract": contract, "journal": str(run / ROBOT_JOURNAL)}

@@ -5,8 +5,9 @@ import platform
 import time
 from pathlib import Path
 
-# In a learning run's folder: its versions, the link among them to the newest, the robot's journal.
-VERSIONS, NEWEST, ROBOT_JOURNAL = "policies", "newest", "robot"
+# In a learning run's folder: its versions, the links among them, the robot's journal.
+VERSIONS, NEWEST, BEST, ROBOT_JOURNAL = "policies", "newest", "best", "robot"
+LEARNED = "learned.json"  # of a version, beside its weights
 
 
 def new_run(what: str, root: str | Path = "runs") -> Path:
@@ -18,11 +19,21 @@ def new_run(what: str, root: str | Path = "runs") -> Path:
         suffix += 1
         folder = folder.with_name(f"{folder.name.split('+')[0]}+{suffix}")
     folder.mkdir(parents=True)
-    link = root / f".latest-{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(folder.name)
-    os.replace(link, root / "latest")
+    point(root / "latest", folder.name)
     return folder
+
+
+def point(link: Path, target: str) -> None:
+    """Let a link point at a neighbour, in one step."""
+    new = link.with_name(f".{link.name}-{os.getpid()}")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    os.replace(new, link)
+
+
+def is_version(folder: Path) -> bool:
+    """Whether a checkpoint folder is a version of a learning run."""
+    return (folder / LEARNED).is_file()
 
 
 def machine() -> dict[str, object]:

@@ -170,6 +170,7 @@ def test_an_evaluation_publishes_the_best_policy_and_judges_by_the_truth(
     assert figures["validation_success"] == 0 and figures["validation_verdicts_right"] == 1
     best = json.loads((tmp_path / "best.json").read_text())
     assert (tmp_path / "policies" / best["path"] / "model.safetensors").is_file()
+    assert (tmp_path / "policies" / "best").readlink() == Path(best["path"])
 
 
 # -- demonstrations --------------------------------------------------------------------------

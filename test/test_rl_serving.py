@@ -17,9 +17,10 @@ from rewact_ros.learning.rl.transitions import (
     pack_observation,
     unpack_observation,
 )
-from rewact_ros.learning.rl.updates import is_update, write_update
+from rewact_ros.learning.rl.updates import write_update
 from rewact_ros.learning.rollout import observe
 from rewact_ros.policy.engine import TorchEngine
+from rewact_ros.runs import is_version
 from rewact_ros.sim.pick_place import PickPlaceSim
 
 UPDATES = 7  # more than the critic's warm-up
@@ -68,7 +69,7 @@ def test_the_robot_takes_the_decisions_of_the_fast_path(
     settings = SETTINGS[name]
     base, agent, folder = written(tmp_path, tiny_policy, vx300s, settings, UPDATES)
     loaded, engine = opened(folder, vx300s)
-    assert is_update(folder) and not is_update(tiny_policy)
+    assert is_version(folder) and not is_version(tiny_policy)
     assert loaded.version == folder.name and loaded.path == folder
     engine.warm_up()
     driver = Driver(settings, base, agent)

@@ -155,6 +155,13 @@ def test_a_learning_run_brings_its_newest_version_and_who_keeps_what_is_executed
     assert nodes["policy"]["engine"] == "torch"  # as on the fast path; no export per version
     assert nodes["hil"]["combine"] == "replace"
     assert nodes["transitions"]["journal"] == str(tmp_path / "robot")
+    # The same version afterwards, as a policy like any other: it decides for the arm, and is done
+    # with exploring.
+    (versions / "newest" / "learned.json").touch()
+    alone = {p.name: p.parameters for p in processes(BringUp(policy=str(versions / "newest")))}
+    assert list(alone) == ["sim", "hil", "supervisor", "policy"]
+    assert alone["hil"]["combine"] == "replace" and alone["policy"]["engine"] == "torch"
+    assert "explore" not in alone["policy"]
 
 
 def test_a_namespace_reaches_every_node(tmp_path):

@@ -15,7 +15,6 @@ from std_msgs.msg import Float32
 from rewact_ros.contract import load_contract
 from rewact_ros.learning.rl.serving import DecidedPrediction, open_learned
 from rewact_ros.learning.rl.transitions import pack_observation
-from rewact_ros.learning.rl.updates import is_update
 from rewact_ros.msg import ActionChunk, ControlStatus, Decision, PolicyStatus, Reward
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.policy.compatibility import check_contract
@@ -34,6 +33,7 @@ from rewact_ros.ros.path_times import PathTimes
 from rewact_ros.ros.policy_swap import PolicySwap
 from rewact_ros.ros.prediction_messages import ChunkMessages, reward_message
 from rewact_ros.ros.process import run_node
+from rewact_ros.runs import is_version
 
 
 class ConfigurationError(ValueError):
@@ -143,7 +143,7 @@ class PolicyNode(LifecycleNode):
     def _load(self, folder: Path) -> tuple[LoadedPolicy, Engine]:
         """Open a checkpoint, check it against the contract, warm it up; in any thread."""
         device = self.params.device
-        if is_update(folder):
+        if is_version(folder):
             explore = self.params.explore
             loaded, engine = open_learned(folder, self.contract, device, explore, self._engine_for)
         else:
@@ -155,7 +155,7 @@ class PolicyNode(LifecycleNode):
 
     def _load_beside(self, folder: Path) -> tuple[LoadedPolicy, Engine]:
         """As `_load`, while another policy moves the robot: nothing may hold the interpreter."""
-        if self.params.engine not in ("torch", "torch_cuda_graph") and not is_update(folder):
+        if self.params.engine not in ("torch", "torch_cuda_graph") and not is_version(folder):
             export_apart(folder)
         return self._load(folder)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rewact_ros.contract import load_contract
 from rewact_ros.data.sim_dataset import check_contract
-from rewact_ros.runs import VERSIONS
+from rewact_ros.runs import BEST, VERSIONS, point
 from rewact_ros.sim.pick_place import PickPlaceSim
 
 from .driver import Driver
@@ -184,6 +184,7 @@ class FastLoop:
             self._best = figures["success"]
             updates = run.learner.counts.updates
             update = write_update(run.out / VERSIONS, run.agent, run.base, updates)
+            point(run.out / VERSIONS / BEST, update.path)
             (run.out / "best.json").write_text(json.dumps({**asdict(update), **figures}) + "\n")
         named = {f"validation_{name}": value for name, value in figures.items()}
         self._record({"robot_steps": run.learner.counts.robot_steps, **named})

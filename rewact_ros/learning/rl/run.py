@@ -1,6 +1,5 @@
 """A learning run on disk: its journal, learner, figures and versions, however transitions come."""
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from rewact_ros.learning.calibrate import signal_settings
 from rewact_ros.learning.run_log import RunLog
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.updates import Update
-from rewact_ros.runs import NEWEST, VERSIONS
+from rewact_ros.runs import NEWEST, VERSIONS, point
 
 from .agent import Agent
 from .base import Base, open_base
@@ -216,10 +215,7 @@ class LearningRun:
         updates = self.learner.counts.updates
         update = write_update(self.out / VERSIONS, self.agent, self.base, updates)
         folder = self.out / VERSIONS
-        link = folder / f".{NEWEST}"
-        link.unlink(missing_ok=True)
-        link.symlink_to(update.path)
-        os.replace(link, folder / NEWEST)
+        point(folder / NEWEST, update.path)
         found = [f for f in folder.iterdir() if not (f.name.startswith(".") or f.is_symlink())]
         for old in sorted(found, key=lambda f: f.stat().st_mtime_ns)[:-_KEPT]:
             shutil.rmtree(old, ignore_errors=True)

@@ -15,15 +15,16 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from rewact_ros.contract import Contract
-from rewact_ros.policy.checkpoint import CONTRACT, load_policy, replace_folder
+from rewact_ros.policy.checkpoint import CALIBRATION, CONTRACT, load_policy, replace_folder
 from rewact_ros.policy.updates import WEIGHTS, Update
+from rewact_ros.runs import LEARNED
 
 from .agent import Agent
 from .base import Base, open_base
 from .learner_state import agent_tensors, load_agent
 from .settings import LearnError, load_settings, settings_text
 
-BASE, SETTINGS, ABOUT = "base", "settings.json", "learned.json"
+BASE, SETTINGS = "base", "settings.json"
 
 
 def write_update(directory: Path, agent: Agent, base: Base, updates: int) -> Update:
@@ -45,8 +46,10 @@ def write_update(directory: Path, agent: Agent, base: Base, updates: int) -> Upd
         about = {"base": base.loaded.version, "updates": updates}
         (partial / CONTRACT).write_text(json.dumps(robot, indent=2) + "\n")
         (partial / SETTINGS).write_text(settings_text(agent.settings))
-        (partial / ABOUT).write_text(json.dumps(about) + "\n")
+        (partial / LEARNED).write_text(json.dumps(about) + "\n")
         shutil.copytree(base.loaded.path, partial / BASE)
+        if (partial / BASE / CALIBRATION).is_file():  # the reward head is the base's, and frozen
+            shutil.copy(partial / BASE / CALIBRATION, partial / CALIBRATION)
         partial.chmod(0o755)
         (partial / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
         replace_folder(partial, directory / digest[:12])
@@ -78,7 +81,7 @@ def open_update(folder: Path, contract: Contract, device: str = "auto") -> tuple
     base = open_base(loaded, contract, settings)
     agent = Agent(settings, base)
     try:
-        about = json.loads((folder / ABOUT).read_text())
+        about = json.loads((folder / LEARNED).read_text())
         if about["base"] != loaded.version:
             raise ValueError(f"base: expected {about['base']}, got {loaded.version}")
         load_agent(agent, folder / WEIGHTS)
@@ -87,18 +90,13 @@ def open_update(folder: Path, contract: Contract, device: str = "auto") -> tuple
     return base, agent.to(loaded.config.device).eval()
 
 
-def is_update(folder: Path) -> bool:
-    """Whether a checkpoint folder is one that ``write_update`` wrote."""
-    return (folder / ABOUT).is_file()
-
-
 def updates_seen(folder: Path) -> int:
     """Updates that the agent of a version has seen.
 
     Raises:
         LearnError: the folder does not say.
     """
-    file = folder / ABOUT
+    file = folder / LEARNED
     try:
         return int(json.loads(file.read_text())["updates"])
     except (OSError, ValueError, KeyError, TypeError) as error:
