@@ -239,7 +239,7 @@ def test_transitions_over_the_nodes_equal_those_of_the_fast_path(
     mover = bench.start(
         PolicyNode,
         policy=str(tmp_path / "versions" / version),
-        explore=1.0,
+        explore=True,
         heartbeat_hz=20.0,
         engine="torch",  # as on the fast path, to the last bit
     )

@@ -15,7 +15,7 @@ from .driver import Driver
 from .environment import Acting, EpisodeResult, EpisodeSettings, SimEpisode, simulation
 from .settings import preset
 from .transitions import CANDIDATES, TransitionBuilder
-from .updates import open_update
+from .updates import open_update, updates_seen
 
 _ALONE = EpisodeSettings(human=None, success_by="environment")
 
@@ -33,7 +33,8 @@ def evaluate_version(folder: Path, contract: str, seeds: Iterable[int]) -> Itera
     """
     base, agent = open_update(folder, load_contract(contract), "cpu")
     driver = Driver(agent.settings, base, agent)
-    yield from _drive(driver, seeds, Acting())
+    cold = updates_seen(folder) < agent.settings.critic_warmup_updates
+    yield from _drive(driver, seeds, Acting(base_only=cold))  # as the robot does
 
 
 def evaluate_policy(
