@@ -98,10 +98,13 @@ def learn(
         "device": device,
     }
     rl = _settings(algorithm, config, set_ or [], sim)
-    from rewact_ros.learning.rl.environment import EpisodeSettings
-    from rewact_ros.learning.rl.reward_judge import load_reward
     from rewact_ros.learning.rl.run import RunSettings, follow
     from rewact_ros.learning.rl.team import follows
+
+    if follows():
+        return follow(RunSettings(**shared, rl=rl))
+    from rewact_ros.learning.rl.environment import EpisodeSettings
+    from rewact_ros.learning.rl.reward_judge import load_reward
     from rewact_ros.sim.scripted_human import Traits
 
     episode = EpisodeSettings(
@@ -128,14 +131,10 @@ def learn(
             eval_every=eval_every,
             eval_episodes=eval_episodes,
         )
-        if follows():
-            return follow(fast_settings)
         _in_process(fast_settings, resume)
     else:
         from rewact_ros.cli.learn_robot import SimulatedRobot, learn_over_topics
 
-        if follows():
-            return follow(RunSettings(**shared, rl=rl))
         _check_judges(sim, episode, environment_episodes, shared["contract"])
         folder = Path(shared["out"])
         learner = {

@@ -165,8 +165,10 @@ class Driver:
             before = self._chunk[min(index, len(self._chunk)) - 1]
         decided = self._chunk is None or index >= len(self._chunk)
         seen = self._tensors() if decided or self._ensembles else {}
-        proposal = self._proposal(seen) if self._ensembles and not base_only else None
+        asked = self._ensembles and not base_only
+        ahead = self._ask_actor(seen) if asked else None
         if decided:
+            proposal = None if ahead is None else self._ensembled(*ahead)
             decision = self._agent.decide(seen, self._generator, explore, base_only, proposal)
             self._chunk, index = decision.chunk.cpu().numpy().astype(np.float64), 0
             self._decided_s = self._time_s
@@ -187,13 +189,19 @@ class Driver:
     def _ensembles(self) -> bool:
         return self.settings.horizon > self.settings.steps
 
-    def _proposal(self, seen: dict[str, Tensor]) -> TanhGaussian:
-        """What the actor would do next at each speed, its overlapping chunks ensembled."""
+    def _ask_actor(self, seen: dict[str, Tensor]) -> tuple[TanhGaussian, np.ndarray]:
+        """The actor's whole chunk, which joins the others, and its commands (horizon, A)."""
         assert self._agent is not None
         whole, to_unit = self._agent.propose(seen), self._agent.action_map
         ahead = to_unit.command(whole.mode, base_plan(seen))[0].cpu().numpy().astype(np.float64)
         # A chunk's first row is due with the observation; the actor's first, a step later.
         self._add(self._actor_queue, np.concatenate([ahead[:1], ahead]))
+        return whole, ahead
+
+    def _ensembled(self, whole: TanhGaussian, ahead: np.ndarray) -> TanhGaussian:
+        """What the actor would do next at each speed, its overlapping chunks ensembled."""
+        assert self._agent is not None
+        to_unit = self._agent.action_map
         steps, speeds = self.settings.steps, self.settings.speeds
         own = [self._due(self._actor_queue, ahead, steps, speed) for speed in speeds]
         commands = torch.from_numpy(np.stack(own)).to(whole.mean)

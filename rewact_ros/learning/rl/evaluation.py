@@ -33,8 +33,8 @@ def evaluate_version(folder: Path, contract: str, seeds: Iterable[int]) -> Itera
     """
     base, agent = open_update(folder, load_contract(contract), "cpu")
     driver = Driver(agent.settings, base, agent)
-    cold = updates_seen(folder) < agent.settings.critic_warmup_updates
-    yield from _drive(driver, seeds, Acting(base_only=cold))  # as the robot does
+    warm = agent.settings.warm(updates_seen(folder))
+    yield from _drive(driver, seeds, Acting(base_only=not warm))  # as the robot does
 
 
 def evaluate_policy(

@@ -79,7 +79,7 @@ class Learner:
     @property
     def warmed_up(self) -> bool:
         """Whether the critic has had its updates before anybody acts by it."""
-        return self.counts.updates >= self.settings.critic_warmup_updates
+        return self.settings.warm(self.counts.updates)
 
     @property
     def bytes(self) -> int:

@@ -65,7 +65,7 @@ class LearnedEngine(Engine):
         self._driver = Driver(agent.settings, base, agent, self._runs)
         self._updates = updates
         self._explore = agent.settings.exploring(updates) if explore else 0.0
-        self._base_only = updates < agent.settings.critic_warmup_updates
+        self._base_only = not agent.settings.warm(updates)
         self._stamp_s = float("-inf")
         self._driver.begin(updates)
 

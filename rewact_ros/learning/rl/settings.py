@@ -254,6 +254,10 @@ class RLSettings:
         """Whether anything but the critic is trained."""
         return self.algorithm != "q_chunking"
 
+    def warm(self, updates: int) -> bool:
+        """Whether the critics have had their updates before anybody acts by them."""
+        return updates >= self.critic_warmup_updates
+
     def exploring(self, update: int) -> float:
         """Share of all exploration that is left at an update."""
         half = self.exploration_half_life
