@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,23 +83,17 @@ def _learn_over_topics(
 ) -> None:
     options = {**shared, "episodes": episodes, "first_seed": SEED, "video_every": 0, "out": out}
     options["algorithm"] = "residual"
-    command = [*COMMAND]
-    for name, value in options.items():
-        command += [f"--{name.replace('_', '-')}", str(value)]
-    for name, value in CHANGES.items():
-        command += ["--set", f"{name}={json.dumps(value)}"]
-    environment = {k: v for k, v in os.environ.items() if k != "ROS_DOMAIN_ID"}
     begun_s = time.monotonic()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     killer = Killer(out, kills)
-    try:
-        killer.start()
-        if process.wait() != 0:
-            raise RuntimeError(f"rewact learn ended with {process.returncode}; see {out}/nodes.log")
-    finally:
-        killer.stop()
-        process.terminate()
-        process.wait()
+    with learning(options, CHANGES) as process:
+        try:
+            killer.start()
+            if process.wait() != 0:
+                raise RuntimeError(
+                    f"rewact learn ended with {process.returncode}; see {out}/nodes.log"
+                )
+        finally:
+            killer.stop()
     bench.add("stack_wall", (time.monotonic() - begun_s) / 60, "min")
     bench.add("learner_kills", killer.done, "kills", goal=str(kills))
     bench.add("learner_memory", killer.peak_mb, "MB at most")
@@ -108,6 +103,31 @@ def _learn_over_topics(
     bench.add("transitions_lost", len(executed) - same, "transitions", goal="0", n=len(executed))
     extra = len(learned) - len(executed)
     bench.add("transitions_twice", extra, "transitions", goal="0", n=len(executed))
+
+
+@contextlib.contextmanager
+def learning(
+    options: dict[str, Any], changes: dict[str, Any], flags: tuple[str, ...] = ()
+) -> Iterator[subprocess.Popen]:
+    """A process of `rewact learn --sim` in a ROS domain of its own; none is left behind.
+
+    Args:
+        options: of the command, name -> value.
+        changes: of its settings.
+        flags: further words.
+    """
+    command = [*COMMAND, *flags]
+    for name, value in options.items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
+    for name, value in changes.items():
+        command += ["--set", f"{name}={json.dumps(value)}"]
+    environment = {k: v for k, v in os.environ.items() if k != "ROS_DOMAIN_ID"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
 
 
 class Killer(threading.Thread):

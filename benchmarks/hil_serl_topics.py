@@ -1,0 +1,136 @@
+"""Figures of a whole learning run over ROS topics, and of what came of it on the real nodes.
+
+The same algorithm, base, demonstrations, training scenes and number of episodes as the arm `full`
+of `hil_serl.py`; simulation, policy, hil, supervisor, scripted human, transitions and learner are
+processes of their own. The simulation is slowed down, so that two cores carry all of them. The run
+is kept in `runs/bench/hil_serl_topics` and goes on where it was killed.
+
+`--quick` learns from two episodes of the shipped policy.
+"""
+
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from hil_serl import REPORT_EPISODES, REPORT_SEED
+from hil_serl_stack import learning
+from recording_dagger import COLLECT_SEED, DEMO_COUNT, DEMOS, train_base
+
+from rewact_ros.bringup import default_contract, default_policy
+from rewact_ros.cli.bench import Bench
+from rewact_ros.cli.demo import run_demo
+from rewact_ros.contract import load_contract
+from rewact_ros.learning.rl.evaluation import evaluate_version
+from rewact_ros.learning.rl.journal import Journal
+from rewact_ros.reward.metrics import wilson_interval
+from rewact_ros.runs import NEWEST, VERSIONS
+
+EPISODES, SPEED = 120, 0.5
+STACK_EPISODES = 40  # driven in real time
+
+
+def run(bench: Bench) -> None:
+    """Learn over topics, then drive unseen scenes alone, on the fast path and on the nodes."""
+    bench.settings |= {
+        "demonstrations": DEMO_COUNT,
+        "first_training_scene": COLLECT_SEED,
+        "first_reported_scene": REPORT_SEED,
+        "simulated_seconds_per_second": SPEED,
+    }
+    if bench.quick:
+        with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
+            _measure(bench, Path(folder), Path(default_policy()))
+    else:
+        base = train_base(Path("runs/bench/dagger/base"), 1000)
+        _measure(bench, bench.folder / "hil_serl_topics", base)
+
+
+def _measure(bench: Bench, folder: Path, base: Path) -> None:
+    out = folder / "learn"
+    _learn(bench, out, base)
+    _training(bench, out)
+    version = (out / VERSIONS / NEWEST).resolve()
+    n = 1 if bench.quick else REPORT_EPISODES
+    file = folder / "report.json"
+    if not file.exists():
+        seeds = range(REPORT_SEED, REPORT_SEED + n)
+        driven = evaluate_version(version, default_contract(), seeds)
+        file.write_text(json.dumps([[r.truth, r.duration_s] for r in driven]) + "\n")
+    _successes(bench, "fast_path", json.loads(file.read_text()))
+    _on_nodes(bench, folder / "nodes", version)
+    _on_nodes(bench, folder / "base", base)
+
+
+def _learn(bench: Bench, out: Path, base: Path) -> None:
+    """120 episodes; wall time is that of the last start."""
+    done = out.parent / "done.json"
+    if not done.exists():
+        options = {
+            "policy": base,
+            "demos": DEMOS,
+            "demo_episodes": 2 if bench.quick else DEMO_COUNT,
+            "episodes": 2 if bench.quick else EPISODES,
+            "first_seed": COLLECT_SEED,
+            "speed": SPEED,
+            "out": out,
+        }
+        flags = ("--resume",) if (out / "journal").exists() else ()
+        begun_s = time.monotonic()
+        with learning(options, {}, flags) as process:
+            if process.wait() != 0:
+                raise RuntimeError(
+                    f"rewact learn ended with {process.returncode}; see {out}/nodes.log"
+                )
+        done.write_text(json.dumps({"wall_min": (time.monotonic() - begun_s) / 60}) + "\n")
+    bench.add("learning_wall", json.loads(done.read_text())["wall_min"], "min")
+
+
+def _training(bench: Bench, out: Path) -> None:
+    """What the run itself cost, and how its verdicts were."""
+    lines = [json.loads(line) for line in (out / "episodes.jsonl").read_text().splitlines()]
+    journal = Journal(out / "journal")
+    steps = human_steps = 0
+    taken, last = {str(line["episode"]): 0 for line in lines}, ("", False)
+    for transition in journal.read():
+        steps += len(transition)
+        human_steps += len(transition) * transition.human
+        if transition.human and last != (transition.episode, True):
+            taken[transition.episode] = taken.get(transition.episode, 0) + 1
+        last = (transition.episode, transition.human)
+    journal.close()
+    third = max(len(lines) // 3, 1)
+    takeovers = list(taken.values())
+    for when, some in (("first", takeovers[:third]), ("last", takeovers[-third:])):
+        name = f"learning_interventions_{when}_third"
+        bench.add(name, statistics.mean(some), "per episode", n=len(some))
+    right = sum(line["success"] == line["truth"] for line in lines)
+    bench.add("learning_verdict_right", right / len(lines), "share", n=len(lines))
+    step_min = load_contract(default_contract()).dt_s / 60
+    bench.add("learning_robot", steps * step_min, "min")
+    bench.add("learning_human", human_steps * step_min, "min")
+
+
+def _on_nodes(bench: Bench, folder: Path, policy: Path) -> None:
+    """The whole stack in real time, alone; the supervisor's verdict ends an episode."""
+    if not (folder / "summary.json").exists():
+        run_demo(1 if bench.quick else STACK_EPISODES, REPORT_SEED, str(policy), out=str(folder))
+    summary = json.loads((folder / "summary.json").read_text())
+    episodes = summary["episodes"]
+    driven = [[e["truth"] == "success", e["duration_s"]] for e in episodes]
+    _successes(bench, folder.name, driven)
+    right, n = summary["verdicts_right"], len(episodes)
+    bench.add(f"{folder.name}_verdict_right", right / n, "share", n=n)
+    for p in ("p50", "p99"):
+        latency = summary["latency_ms"]
+        bench.add(f"{folder.name}_observation_to_command_{p}", latency[p], "ms", n=latency["n"])
+
+
+def _successes(bench: Bench, name: str, driven: list[list]) -> None:
+    """Success and cycle time of scenes: of each, whether it truly succeeded and its duration."""
+    n, done = len(driven), [duration_s for truth, duration_s in driven if truth]
+    low, high = wilson_interval(len(done), n)
+    bench.add(f"{name}_success", len(done) / n, "share", n=n, low=low, high=high)
+    if done:
+        bench.add(f"{name}_cycle", statistics.median(done), "s, of successes", n=len(done))
