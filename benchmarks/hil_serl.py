@@ -82,8 +82,8 @@ def run(bench: Bench) -> None:
         "first_reported_scene": REPORT_SEED,
     }
     if bench.quick:  # a policy of a few steps would run into every limit
-        with tempfile.TemporaryDirectory() as folder:
-            _arms(bench, Path(folder), QUICK, Path(default_policy()))
+        with tempfile.TemporaryDirectory() as place:
+            _arms(bench, Path(place), QUICK, Path(default_policy()))
         return
     folder, base = bench.folder / "hil_serl", train_base(DAGGER / "base", 1000)
     _policy(bench, folder, "base", base)

@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from hil_serl import REPORT_EPISODES, REPORT_SEED
 from hil_serl_stack import learning
@@ -127,7 +128,7 @@ def _on_nodes(bench: Bench, folder: Path, policy: Path) -> None:
         bench.add(f"{folder.name}_observation_to_command_{p}", latency[p], "ms", n=latency["n"])
 
 
-def _successes(bench: Bench, name: str, driven: list[list]) -> None:
+def _successes(bench: Bench, name: str, driven: list[list[Any]]) -> None:
     """Success and cycle time of scenes: of each, whether it truly succeeded and its duration."""
     n, done = len(driven), [duration_s for truth, duration_s in driven if truth]
     low, high = wilson_interval(len(done), n)
