@@ -27,11 +27,13 @@ from rewact_ros.learning.rl.evaluation import evaluate_policy, evaluate_version
 from rewact_ros.learning.rl.loop import FastLoop, LearnSettings
 from rewact_ros.learning.rl.settings import preset
 from rewact_ros.reward.metrics import wilson_interval
+from rewact_ros.share import share_dir
 from rewact_ros.sim.scripted_human import Traits
 
 # No policy, threshold or setting was chosen on these scenes.
 REPORT_SEED, REPORT_EPISODES = 280_000, 100
 DAGGER = Path("runs/bench/dagger")
+CLASSIFIER = share_dir() / "models/vx300s_pick_place_success"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Arm:
     changes: dict[str, Any] = field(default_factory=dict)
     human: bool = True
     demos: bool = True
+    success_by: str = "progress"
     seeds: tuple[int, ...] = (0,)
 
 
@@ -60,6 +63,7 @@ ARMS = {
     "no_interventions": Arm(changes=_LITTLE_NOISE, human=False, seeds=(0, 1, 2)),
     "no_demos_no_interventions": Arm(changes=_LITTLE_NOISE, human=False, demos=False),
     "no_shaping": Arm(changes={"shaping_weight": 0.0}),
+    "classifier_verdicts": Arm(success_by="classifier"),
     "imitation": Arm(changes=_IMITATION, seeds=(0, 1)),
     "imitation_little_noise": Arm(changes=_IMITATION | _LITTLE_NOISE),
     "residual": Arm("residual"),
@@ -110,7 +114,11 @@ def learn_settings(arm: Arm, seed: int, base: Path, out: Path, quick: bool) -> L
         policy=str(base),
         contract=default_contract(),
         rl=preset(arm.algorithm, seed=seed, **{**arm.changes, **small}),
-        episode=EpisodeSettings(human=Traits() if arm.human else None),
+        episode=EpisodeSettings(
+            human=Traits() if arm.human else None,
+            success_by=arm.success_by,
+            classifier=str(CLASSIFIER) if arm.success_by == "classifier" else "",
+        ),
         demos=str(DEMOS) if arm.demos else "",
         demo_episodes=2 if quick else DEMO_COUNT,
         episodes=2 if quick else 120,
