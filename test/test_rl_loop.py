@@ -173,6 +173,28 @@ def test_an_evaluation_publishes_the_best_policy_and_judges_by_the_truth(
     assert (tmp_path / "policies" / "best").readlink() == Path(best["path"])
 
 
+def test_an_evaluation_that_was_broken_off_is_made_up_for_and_none_is_made_twice(
+    tiny_policy: Path, contract_file: str, tmp_path: Path
+):
+    settings = fast(tiny_policy, contract_file, tmp_path, eval_every=2, eval_episodes=1)
+    loop = FastLoop(settings)
+    evaluate, calls = loop._evaluate, []
+
+    def breaking(*arguments: object) -> dict[str, float]:
+        calls.append(arguments)
+        if len(calls) == 2:  # the one after the last episode
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    loop._evaluate = breaking
+    with pytest.raises(KeyboardInterrupt):
+        loop.run()
+    for _ in range(2):
+        FastLoop(settings, resume=True).run()
+    lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
+    assert ["validation_success" in line for line in lines] == [True, False, False, True]
+
+
 # -- demonstrations --------------------------------------------------------------------------
 
 

@@ -98,7 +98,7 @@ class FastLoop:
             first = self._restore()
             with simulation(run.base.contract) as sim:
                 driver = Driver(settings.rl, run.base, run.agent)
-                if first == 0 and settings.eval_every:
+                if self._evaluation_due(first):
                     figures = self._evaluate(sim, driver)
                     run.log(figures)
                 for number in range(first, settings.episodes):
@@ -163,6 +163,14 @@ class FastLoop:
 
     def _take(self, transition: Transition) -> None:
         self.run_state.take(transition)
+
+    def _evaluation_due(self, over: int) -> bool:
+        """Whether one belongs after so many episodes and is not there: a kill may break it off."""
+        every, results = self._settings.eval_every, self.run_state.out / _RESULTS
+        if not every or over % every:
+            return False
+        lines = list(_lines(results)) if results.exists() else []
+        return not lines or "validation_success" not in lines[-1]
 
     def _evaluate(self, sim: PickPlaceSim, driver: Driver) -> dict[str, float]:
         """Unseen scenes without help and exploration; the best agent so far is published."""
