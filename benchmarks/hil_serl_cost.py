@@ -73,13 +73,9 @@ def run(bench: Bench) -> None:
         torch.set_num_threads(threads)
     for what in ("update_ms", "decision_ms"):
         act, small = (getattr(cases[name], what)[WARM_UP:] for name in COMPARED)
-        ratios = [a / s for a, s in zip(act, small, strict=True)]
-        bench.add(
-            f"act_over_small_actor_{what.removesuffix('_ms')}",
-            statistics.median(ratios),
-            "ratio",
-            n=len(ratios),
-        )
+        ratios = [s / a for a, s in zip(act, small, strict=True)]
+        name = f"act_actor_{what.removesuffix('_ms')}_rate_over_small_actor"
+        bench.add(name, statistics.median(ratios), "ratio", n=len(ratios))
 
 
 @contextlib.contextmanager
@@ -151,10 +147,12 @@ def _report(bench: Bench, name: str, case: Case) -> None:
     bench.add(f"{name}_critic", critic, "parameters")
     bench.add(f"{name}_batch", run.settings.rl.batch_size, "windows per update")
     for what in ("update_ms", "decision_ms"):
-        values = sorted(getattr(case, what)[WARM_UP:])
-        low, high = (values[round(q * (len(values) - 1))] for q in (0.1, 0.9))
-        figure = f"{name}_{what.removesuffix('_ms')}"
-        bench.add(figure, statistics.median(values), "ms", n=len(values), low=low, high=high)
+        values = getattr(case, what)[WARM_UP:]
+        figure, bounds = (
+            f"{name}_{what.removesuffix('_ms')}",
+            {"low": min(values), "high": max(values)},
+        )
+        bench.add(figure, statistics.median(values), "ms", n=len(values), **bounds)
     bench.add(f"{name}_replay", run.learner.bytes / _capacity(run) * 1e-3, "MB per 1,000 steps")
 
 
