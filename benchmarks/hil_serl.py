@@ -95,6 +95,9 @@ def run(bench: Bench) -> None:
         _policy(bench, folder, f"base_at_speed_{speed:g}", base, speed)
     for number, rounds in _dagger_rounds():
         _policy(bench, folder, f"hg_dagger_{number * 40}_episodes", rounds)
+    control = DAGGER / "control/checkpoints/last/pretrained_model"
+    if control.exists():  # as many steps of training as all rounds, without what they collected
+        _policy(bench, folder, "hg_dagger_control", control)
     _arms(bench, folder, ARMS, base)
 
 
