@@ -474,14 +474,15 @@ def test_a_killed_export_goes_on_where_it_was(tmp_path):
         record(tmp_path / "bags" / f"e{k}", session(200, seed=k))
     out, work = tmp_path / "out", tmp_path / ".out.export"
     command = [Path(sys.executable).parent / "rewact", "export", tmp_path / "bags", "--out", out]
+    whole = "[!.]*/recording.json"  # hidden until it is whole
     process = subprocess.Popen([*map(str, command), "--workers", "1", "--video", "lossless"])
     deadline = time.monotonic() + 60
-    while not list(work.glob("*/recording.json")) and process.poll() is None:
+    while not list(work.glob(whole)) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = {path.parent.name.rsplit("-", 1)[0] for path in work.glob("*/recording.json")}
+    done = {path.parent.name.rsplit("-", 1)[0] for path in work.glob(whole)}
     assert done and not out.exists()
     bag = next((tmp_path / "bags" / sorted(done)[0]).glob("*.mcap"))
     before = bag.stat()  # what was done is not read again
