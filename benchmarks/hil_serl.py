@@ -177,7 +177,7 @@ def _policy(bench: Bench, folder: Path, name: str, policy: Path, speed: float = 
 
 
 def _reported(bench: Bench) -> range:
-    return range(REPORT_SEED, REPORT_SEED + (2 if bench.quick else REPORT_EPISODES))
+    return range(REPORT_SEED, REPORT_SEED + (1 if bench.quick else REPORT_EPISODES))
 
 
 def _results(
