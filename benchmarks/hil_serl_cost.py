@@ -148,10 +148,8 @@ def _report(bench: Bench, name: str, case: Case) -> None:
     bench.add(f"{name}_batch", run.settings.rl.batch_size, "windows per update")
     for what in ("update_ms", "decision_ms"):
         values = getattr(case, what)[WARM_UP:]
-        figure, bounds = (
-            f"{name}_{what.removesuffix('_ms')}",
-            {"low": min(values), "high": max(values)},
-        )
+        bounds = {"low": min(values), "high": max(values)}
+        figure = f"{name}_{what.removesuffix('_ms')}"
         bench.add(figure, statistics.median(values), "ms", n=len(values), **bounds)
     bench.add(f"{name}_replay", run.learner.bytes / _capacity(run) * 1e-3, "MB per 1,000 steps")
 

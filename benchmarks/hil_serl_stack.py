@@ -88,10 +88,7 @@ def _learn_over_topics(
     with learning(options, CHANGES) as process:
         try:
             killer.start()
-            if process.wait() != 0:
-                raise RuntimeError(
-                    f"rewact learn ended with {process.returncode}; see {out}/nodes.log"
-                )
+            wait_for_end(process, out)
         finally:
             killer.stop()
     bench.add("stack_wall", (time.monotonic() - begun_s) / 60, "min")
@@ -128,6 +125,16 @@ def learning(
     finally:
         process.terminate()
         process.wait()
+
+
+def wait_for_end(process: subprocess.Popen, out: Path) -> None:
+    """Raise unless a learning process ends well.
+
+    Raises:
+        RuntimeError: it did not.
+    """
+    if process.wait() != 0:
+        raise RuntimeError(f"rewact learn ended with {process.returncode}; see {out}/nodes.log")
 
 
 class Killer(threading.Thread):
@@ -205,13 +212,7 @@ def _agreement(bench: Bench, name: str, out: Path) -> None:
     """Success by the simulation's truth, by the verdict, and takeovers per episode."""
     lines = [json.loads(line) for line in (out / "episodes.jsonl").read_text().splitlines()]
     n = len(lines)
-    journal = Journal(out / "journal")
-    helped, last = {}, ("", False)
-    for transition in journal.read():
-        if transition.human and last != (transition.episode, True):
-            helped[transition.episode] = helped.get(transition.episode, 0) + 1
-        last = (transition.episode, transition.human)
-    journal.close()
+    helped = takeovers(out / "journal")
     alone = n - len(helped)
     for figure, count in (
         ("true_success", sum(bool(line["truth"]) for line in lines)),
@@ -220,6 +221,18 @@ def _agreement(bench: Bench, name: str, out: Path) -> None:
         low, high = wilson_interval(count, n)
         bench.add(f"{name}_{figure}", count / n, "share", n=n, low=low, high=high)
     bench.add(f"{name}_takeovers", sum(helped.values()) / n, "per episode", n=n)
+
+
+def takeovers(folder: Path) -> dict[str, int]:
+    """Turns of a human in a journal, by episode; an episode without one is not there."""
+    helped, last = {}, ("", False)
+    journal = Journal(folder)
+    for transition in journal.read():
+        if transition.human and last != (transition.episode, True):
+            helped[transition.episode] = helped.get(transition.episode, 0) + 1
+        last = (transition.episode, transition.human)
+    journal.close()
+    return helped
 
 
 def _records(folder: Path) -> list[bytes]:

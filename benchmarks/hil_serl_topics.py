@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hil_serl import REPORT_EPISODES, REPORT_SEED
-from hil_serl_stack import learning
+from hil_serl_stack import learning, takeovers, wait_for_end
 from recording_dagger import COLLECT_SEED, DEMO_COUNT, DEMOS, train_base
 
 from rewact_ros.bringup import default_contract, default_policy
@@ -80,10 +80,7 @@ def _learn(bench: Bench, out: Path, base: Path) -> None:
         flags = ("--resume",) if (out / "journal").exists() else ()
         begun_s = time.monotonic()
         with learning(options, {}, flags) as process:
-            if process.wait() != 0:
-                raise RuntimeError(
-                    f"rewact learn ended with {process.returncode}; see {out}/nodes.log"
-                )
+            wait_for_end(process, out)
         done.write_text(json.dumps({"wall_min": (time.monotonic() - begun_s) / 60}) + "\n")
     bench.add("learning_wall", json.loads(done.read_text())["wall_min"], "min")
 
@@ -93,17 +90,14 @@ def _training(bench: Bench, out: Path) -> None:
     lines = [json.loads(line) for line in (out / "episodes.jsonl").read_text().splitlines()]
     journal = Journal(out / "journal")
     steps = human_steps = 0
-    taken, last = {str(line["episode"]): 0 for line in lines}, ("", False)
     for transition in journal.read():
         steps += len(transition)
         human_steps += len(transition) * transition.human
-        if transition.human and last != (transition.episode, True):
-            taken[transition.episode] = taken.get(transition.episode, 0) + 1
-        last = (transition.episode, transition.human)
     journal.close()
+    helped = takeovers(out / "journal")
+    counts = [helped.get(line["episode"], 0) for line in lines]
     third = max(len(lines) // 3, 1)
-    takeovers = list(taken.values())
-    for when, some in (("first", takeovers[:third]), ("last", takeovers[-third:])):
+    for when, some in (("first", counts[:third]), ("last", counts[-third:])):
         name = f"learning_interventions_{when}_third"
         bench.add(name, statistics.mean(some), "per episode", n=len(some))
     right = sum(line["success"] == line["truth"] for line in lines)
