@@ -166,36 +166,41 @@ def _arm(bench: Bench, name: str, settings: LearnSettings) -> None:
     best = json.loads((out / "best.json").read_text())
     version = out / "policies" / best["path"]
     goal = "≥ 0.95" if name.startswith("full") else ""
-    driven = evaluate_version(version, default_contract(), _reported(bench))
-    _results(bench, out / "report.json", name, goal, driven)
+    driven = evaluate_version(version, default_contract(), reported(bench))
+    results(bench, out / "report.json", name, goal, driven)
 
 
 def _policy(bench: Bench, folder: Path, name: str, policy: Path, speed: float = 1.0) -> None:
-    seeds = _reported(bench)
-    results = evaluate_policy(policy, default_contract(), seeds, speed)
-    _results(bench, folder / f"{name}.json", name, "", results)
+    seeds = reported(bench)
+    driven = evaluate_policy(policy, default_contract(), seeds, speed)
+    results(bench, folder / f"{name}.json", name, "", driven)
 
 
-def _reported(bench: Bench) -> range:
+def reported(bench: Bench) -> range:
     return range(REPORT_SEED, REPORT_SEED + (1 if bench.quick else REPORT_EPISODES))
 
 
-def _results(
+def results(
     bench: Bench, file: Path, name: str, goal: str, driven: Iterable[EpisodeResult]
 ) -> None:
-    """Success and cycle time on the reported scenes; driven once."""
-    n = len(_reported(bench))
+    """Success, cycle time and speed on the reported scenes; driven once."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps([asdict(result) for result in driven]) + "\n")
-    results = [EpisodeResult(**r) for r in json.loads(file.read_text())]
-    successes = sum(r.truth for r in results)
-    low, high = wilson_interval(successes, n)
-    bench.add(f"{name}_success", successes / n, "share", goal=goal, n=n, low=low, high=high)
-    done = [r.duration_s for r in results if r.truth]
+    found = [EpisodeResult(**r) for r in json.loads(file.read_text())]
+    add_successes(bench, name, [(r.truth, r.duration_s) for r in found], goal)
+    bench.add(f"{name}_speed", statistics.mean(r.speed for r in found), "mean", n=len(found))
+
+
+def add_successes(
+    bench: Bench, name: str, driven: list[tuple[bool, float]], goal: str = ""
+) -> None:
+    """Success and cycle time of scenes: of each, whether it truly succeeded and its duration."""
+    n, done = len(driven), [duration_s for truth, duration_s in driven if truth]
+    low, high = wilson_interval(len(done), n)
+    bench.add(f"{name}_success", len(done) / n, "share", goal=goal, n=n, low=low, high=high)
     if done:
         bench.add(f"{name}_cycle", statistics.median(done), "s, of successes", n=len(done))
-    bench.add(f"{name}_speed", statistics.mean(r.speed for r in results), "mean", n=n)
 
 
 def _dagger_rounds() -> Iterable[tuple[int, Path]]:

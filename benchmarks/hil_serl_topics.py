@@ -13,9 +13,8 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-from hil_serl import REPORT_EPISODES, REPORT_SEED
+from hil_serl import REPORT_SEED, add_successes, reported, results
 from hil_serl_stack import learning, takeovers, wait_for_end
 from recording_dagger import COLLECT_SEED, DEMO_COUNT, DEMOS, train_base
 
@@ -25,7 +24,6 @@ from rewact_ros.cli.demo import run_demo
 from rewact_ros.contract import load_contract
 from rewact_ros.learning.rl.evaluation import evaluate_version
 from rewact_ros.learning.rl.journal import Journal
-from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.runs import NEWEST, VERSIONS
 
 EPISODES, SPEED = 120, 0.5
@@ -53,13 +51,8 @@ def _measure(bench: Bench, folder: Path, base: Path) -> None:
     _learn(bench, out, base)
     _training(bench, out)
     version = (out / VERSIONS / NEWEST).resolve()
-    n = 1 if bench.quick else REPORT_EPISODES
-    file = folder / "report.json"
-    if not file.exists():
-        seeds = range(REPORT_SEED, REPORT_SEED + n)
-        driven = evaluate_version(version, default_contract(), seeds)
-        file.write_text(json.dumps([[r.truth, r.duration_s] for r in driven]) + "\n")
-    _successes(bench, "fast_path", json.loads(file.read_text()))
+    driven = evaluate_version(version, default_contract(), reported(bench))
+    results(bench, folder / "report.json", "fast_path", "", driven)
     _on_nodes(bench, folder / "nodes", version)
     _on_nodes(bench, folder / "base", base)
 
@@ -113,19 +106,10 @@ def _on_nodes(bench: Bench, folder: Path, policy: Path) -> None:
         run_demo(1 if bench.quick else STACK_EPISODES, REPORT_SEED, str(policy), out=str(folder))
     summary = json.loads((folder / "summary.json").read_text())
     episodes = summary["episodes"]
-    driven = [[e["truth"] == "success", e["duration_s"]] for e in episodes]
-    _successes(bench, folder.name, driven)
+    driven = [(e["truth"] == "success", e["duration_s"]) for e in episodes]
+    add_successes(bench, folder.name, driven)
     right, n = summary["verdicts_right"], len(episodes)
     bench.add(f"{folder.name}_verdict_right", right / n, "share", n=n)
     for p in ("p50", "p99"):
         latency = summary["latency_ms"]
         bench.add(f"{folder.name}_observation_to_command_{p}", latency[p], "ms", n=latency["n"])
-
-
-def _successes(bench: Bench, name: str, driven: list[list[Any]]) -> None:
-    """Success and cycle time of scenes: of each, whether it truly succeeded and its duration."""
-    n, done = len(driven), [duration_s for truth, duration_s in driven if truth]
-    low, high = wilson_interval(len(done), n)
-    bench.add(f"{name}_success", len(done) / n, "share", n=n, low=low, high=high)
-    if done:
-        bench.add(f"{name}_cycle", statistics.median(done), "s, of successes", n=len(done))

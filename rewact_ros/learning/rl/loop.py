@@ -98,13 +98,13 @@ class FastLoop:
             first = self._restore()
             with simulation(run.base.contract) as sim:
                 driver = Driver(settings.rl, run.base, run.agent)
-                if self._evaluation_due(first):
+                if self._evaluates_after(first) and not self._evaluated_last():
                     figures = self._evaluate(sim, driver)
                     run.log(figures)
                 for number in range(first, settings.episodes):
                     result = self._episode(sim, driver, number)
                     figures |= self._figures(result)
-                    if settings.eval_every and (number + 1) % settings.eval_every == 0:
+                    if self._evaluates_after(number + 1):
                         figures |= self._evaluate(sim, driver)
                     run.log(figures)
                     self._report(figures)
@@ -164,13 +164,15 @@ class FastLoop:
     def _take(self, transition: Transition) -> None:
         self.run_state.take(transition)
 
-    def _evaluation_due(self, over: int) -> bool:
-        """Whether one belongs after so many episodes and is not there: a kill may break it off."""
-        every, results = self._settings.eval_every, self.run_state.out / _RESULTS
-        if not every or over % every:
-            return False
+    def _evaluates_after(self, episodes: int) -> bool:
+        every = self._settings.eval_every
+        return bool(every) and episodes % every == 0
+
+    def _evaluated_last(self) -> bool:
+        """Whether an evaluation is the last that was done; a kill may have broken one off."""
+        results = self.run_state.out / _RESULTS
         lines = list(_lines(results)) if results.exists() else []
-        return not lines or "validation_success" not in lines[-1]
+        return bool(lines) and "validation_success" in lines[-1]
 
     def _evaluate(self, sim: PickPlaceSim, driver: Driver) -> dict[str, float]:
         """Unseen scenes without help and exploration; the best agent so far is published."""
