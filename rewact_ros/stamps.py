@@ -78,7 +78,7 @@ class Stamps:
         fault = stamp_fault(stamp_ns, now_ns, since_ns, self._ahead_s, self._late_s)
         if not fault and self._last_ns is not None and stamp_ns < self._last_ns:
             back_s = (self._last_ns - stamp_ns) / NANO
-            fault = f"header stamp is {back_s:.3f} s before the one before; is there one publisher?"
+            fault = f"header stamp is {back_s:.3f} s before the last one; is there one publisher?"
         if fault:
             self.refused += 1
         else:

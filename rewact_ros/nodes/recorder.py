@@ -93,10 +93,24 @@ class RecorderNode(Guarded, Node):
 
     def _poll(self) -> None:
         messages = self.topics.poll()
+        now_ns = self._now_ns()
+        if self.session.ran_back(now_ns):
+            self._take([m for m in messages if m.log_ns > now_ns])
+            messages = [m for m in messages if m.log_ns <= now_ns]
+            self.session.begin_anew(now_ns)
         for topic, n in self.topics.lost.items():
             if n:
                 self.recording.lost(topic, n)
         self.topics.lost.clear()
+        self._take(messages)
+        self.session.step(now_ns, time.monotonic())
+        self._show_notes()
+        state = (self.session.owner, self.session.record, self.session.trouble)
+        if state != self._shown:
+            self._shown = state
+            self._publish()
+
+    def _take(self, messages: list[RawMessage]) -> None:
         watched = [i for i, message in enumerate(messages) if message.topic in self._watched]
         done = 0
         for i in watched:  # what came before an event is recorded before it acts
@@ -107,12 +121,6 @@ class RecorderNode(Guarded, Node):
                 self.refuse(messages[i].topic, error)
             done = i + 1
         self.recording.take(messages[done:])
-        self.session.step(self._now_ns(), time.monotonic())
-        self._show_notes()
-        state = (self.session.owner, self.session.record, self.session.trouble)
-        if state != self._shown:
-            self._shown = state
-            self._publish()
 
     def _on_event(self, message: RawMessage) -> None:
         self.session.on_event(read_message(message.data, EpisodeEvent), message.log_ns)
