@@ -51,8 +51,8 @@ class ModeMachine:
     """Current mode with its reason; a STOP latches until `resume`.
 
     `resume_required` is part of the state: a HOLD that a watchdog entered is left only by a
-    person, so a policy that comes back never moves the arm by itself. A person who takes over
-    meanwhile does not lift it: the policy stays stopped after the release.
+    person, so a policy that comes back never moves the arm by itself. Nothing but `resume` lifts
+    it: neither a takeover and its release, nor disarming, nor a fault that is cleared.
     """
 
     def __init__(self) -> None:
@@ -74,8 +74,6 @@ class ModeMachine:
             return False
         if event is Event.STOP or latch:
             self.resume_required = True
-        elif target in (Mode.DISARMED, Mode.FAULT):
-            self.resume_required = False
         self.mode, self.reason, self.remedy = target, reason, remedy
         return True
 
