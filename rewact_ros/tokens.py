@@ -1,4 +1,4 @@
-"""One-time tokens: whether two messages come from the same sender, on a graph that anybody joins."""
+"""One-time tokens: whether two messages come from one sender, on a graph that anybody joins."""
 
 import hashlib
 import secrets
@@ -40,6 +40,35 @@ class TokenReceiver:
         ):
             return False
         self._promised = promised
+        return True
+
+
+class EpisodeOwners:
+    """Who began each of the newest episodes, and alone may go on to tell of it."""
+
+    # A verdict may be changed while the next episode already runs, and no later.
+    EPISODES = 2
+
+    def __init__(self) -> None:
+        self._senders: dict[str, TokenReceiver] = {}
+
+    def take(self, episode: str, begins: bool, proof: str, promised: str) -> bool:
+        """Whether an event comes from the owner of its episode, who is the first that `begins` it.
+
+        Args:
+            proof, promised: `proof` and `next` of the event.
+        """
+        sender = self._senders.get(episode)
+        if sender is not None:
+            return sender.take(proof, promised)
+        if not begins:
+            return False
+        # One supervisor runs many episodes with one chain of tokens; another begins its own.
+        known = (s for s in self._senders.values() if s.protects)
+        sender = next((s for s in known if s.take(proof, promised)), None)
+        self._senders[episode] = sender or TokenReceiver(promised)
+        while len(self._senders) > self.EPISODES:
+            del self._senders[next(iter(self._senders))]
         return True
 
 

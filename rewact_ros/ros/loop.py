@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -56,8 +57,8 @@ class ControlLoop:
     stood still on the steady clock (0 without sim time); past `CLOCK_SILENCE_S` ticks go on by the
     steady clock.
 
-    Served are subscriptions (callbacks of one argument, bounded history), services and timers that
-    exist when `run` is called; service clients and actions are not.
+    Served are subscriptions (of bounded history), services and timers that exist when `run` is
+    called; service clients and actions are not.
 
     Args:
         node: whose loop it is.
@@ -86,7 +87,7 @@ class ControlLoop:
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Serve the node until `should_stop()`; exceptions of callbacks and ticks pass through."""
         node = self._node
-        self._subscriptions = list(node.subscriptions)
+        self._subscriptions = [(s, takes_info(s.callback)) for s in node.subscriptions]
         self._services = list(node.services)
         self._timers = list(node.timers)
         self._executor = SingleThreadedExecutor(context=node.context)
@@ -146,7 +147,7 @@ class ControlLoop:
 
     def _wait_for_clock(self) -> None:
         """Sleep until `/clock` has a message, at most `CLOCK_WAIT_S`."""
-        clocks = [s for s in self._subscriptions if s.topic_name == "/clock"]
+        clocks = [s for s, _ in self._subscriptions if s.topic_name == "/clock"]
         wait_set = rclpy_implementation.WaitSet(
             len(clocks), 0, 0, 0, 0, 0, self._node.context.handle
         )
@@ -157,12 +158,12 @@ class ControlLoop:
 
     def _serve(self) -> None:
         """Handle what has come in; each queue once, so nothing can keep the tick from its time."""
-        for subscription in self._subscriptions:
+        for subscription, with_info in self._subscriptions:
             for _ in range(max(subscription.qos_profile.depth, 1)):
                 taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
                 if taken is None:
                     break
-                subscription.callback(taken[0])
+                subscription.callback(*(taken if with_info else taken[:1]))
         for service in self._services:
             request, header = service.handle.service_take_request(service.srv_type.Request)
             if header is not None:
@@ -181,6 +182,15 @@ class ControlLoop:
         self._upkeep_s = now_s
         gc.collect()
         self._executor.spin_once(timeout_sec=0.0)
+
+
+def takes_info(callback: Callable[..., object]) -> bool:
+    """Whether a subscription's callback also wants what the middleware says of the message."""
+    try:
+        signature(callback).bind(None)
+    except TypeError:
+        return True
+    return False
 
 
 def request_priority(settings: LoopSettings, warn: Callable[[str], object]) -> None:
