@@ -28,6 +28,7 @@ from rewact_ros.ros.convert import (
     state_sample,
 )
 from rewact_ros.ros.diagnostics import publish_diagnostics
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.graph_watch import OwnTopics, other_publishers, publisher_names
 from rewact_ros.ros.loop import ControlLoop, LoopSettings
 from rewact_ros.ros.params import HilParams, declare
@@ -37,7 +38,7 @@ WATCH_S = 0.25  # between two looks at who publishes commands and whether time g
 CLOCK_STOPPED_S = 0.5
 
 
-class HilNode(Node):
+class HilNode(Guarded, Node):
     """Feeds `CommandPath` and sends what it decides, once per command period."""
 
     def __init__(self) -> None:
@@ -202,13 +203,22 @@ class HilNode(Node):
         if self.loop.clock_silence_s > CLOCK_STOPPED_S:
             self.path.stop(f"/clock has stood still for {self.loop.clock_silence_s:.1f} s")
 
+    def internal_fault(self, what: str, error: Exception) -> None:
+        """As of every node; and no error of ours goes on moving the arm."""
+        super().internal_fault(what, error)
+        self.path.fail(f"internal error in {what}: {type(error).__name__}: {error}")
+
     # The tick ---------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         now = self.clock.now()
         # Targets are sampled at the deadline: evenly spaced whenever this process was woken.
         late_ns = round(min(self.loop.late_s, self._period_s) * NANO)
-        command = self.path.step(replace(now, ros_ns=now.ros_ns - late_ns))
+        try:
+            command = self.path.step(replace(now, ros_ns=now.ros_ns - late_ns))
+        except Exception as error:
+            self.internal_fault("control tick", error)
+            command = self.path.rest()  # whatever is broken: the arm brakes before we fall silent
         if command is None:
             self._last_sent_s = None
         elif not self.params.dry_run:
@@ -222,7 +232,13 @@ class HilNode(Node):
                 self.report.interval.add(sent_s - self._last_sent_s)
             self._last_sent_s = sent_s
         if self._reported != self._state():
+            self._tell_change()
+
+    def _tell_change(self) -> None:
+        try:
             self._publish_status()
+        except Exception as error:  # whoever listens hears no more of us; the arm is braked
+            self.internal_fault("status", error)
 
     def _state(self) -> tuple[object, ...]:
         modes = self.path.modes

@@ -21,6 +21,7 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.convert import NANO, to_ns
 from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.episode_interface import EpisodeInterface, JointFeed, SampleReader
 from rewact_ros.ros.episode_settings import judging_of, parts_of
 from rewact_ros.ros.params import SupervisorParams, declare
@@ -49,7 +50,7 @@ class Job:
     done: Future
 
 
-class SupervisorNode(Node):
+class SupervisorNode(Guarded, Node):
     """Feeds `Supervisor` and does what it wants: leases, reset service, events, action result."""
 
     def __init__(self, **node_arguments: Any) -> None:

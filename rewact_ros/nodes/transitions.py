@@ -20,6 +20,7 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.convert import command_type, to_ns, to_stamp
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.params import TransitionsParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.supervision.verdict import Change, Outcome
@@ -31,7 +32,7 @@ SILENCE_S = 2.0  # a policy that decides is heard more often
 LOG_S = 10.0
 
 
-class TransitionsNode(Node):
+class TransitionsNode(Guarded, Node):
     """Callbacks only store; the tick makes transitions, and a request is answered at once."""
 
     def __init__(self, **node_arguments: Any) -> None:

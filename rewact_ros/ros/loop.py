@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import signature
 
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -19,6 +18,7 @@ from rclpy.node import Node
 
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.timing import DurationHistogram
+from rewact_ros.ros.door import takes_info
 
 # Inputs are polled this long before the deadline: longer than polling takes, even when it has to
 # share a core.
@@ -85,7 +85,11 @@ class ControlLoop:
         self._upkeep_s = time.monotonic()
 
     def run(self, should_stop: Callable[[], bool]) -> None:
-        """Serve the node until `should_stop()`; exceptions of callbacks and ticks pass through."""
+        """Serve the node until `should_stop()`.
+
+        Exceptions pass through: those of the tick are its owner's, and a `Guarded` node has none
+        of callbacks.
+        """
         node = self._node
         self._subscriptions = [(s, takes_info(s.callback)) for s in node.subscriptions]
         self._services = list(node.services)
@@ -182,15 +186,6 @@ class ControlLoop:
         self._upkeep_s = now_s
         gc.collect()
         self._executor.spin_once(timeout_sec=0.0)
-
-
-def takes_info(callback: Callable[..., object]) -> bool:
-    """Whether a subscription's callback also wants what the middleware says of the message."""
-    try:
-        signature(callback).bind(None)
-    except TypeError:
-        return True
-    return False
 
 
 def request_priority(settings: LoopSettings, warn: Callable[[str], object]) -> None:
