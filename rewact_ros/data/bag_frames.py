@@ -145,10 +145,13 @@ def _state_reader(part: StatePart) -> Reader:
 
 def _camera_reader(camera: Camera) -> Reader:
     is_raw = camera.type.endswith("/Image")
-    decode = decode_image if is_raw else decode_compressed
 
     def read(body: Any, received_s: float) -> Sample:
-        image = decode(body, camera.topic).copy()  # writable, and lets go of the raw message
+        if is_raw:
+            image = decode_image(body, camera.topic)
+        else:
+            image = decode_compressed(body, camera.topic, camera.shape)
+        image = image.copy()  # writable, and lets go of the raw message
         sample = image_sample(camera, image, to_ns(body.header.stamp), received_s)
         if is_raw:
             return sample
