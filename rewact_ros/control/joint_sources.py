@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,8 @@ FloatArray = NDArray[np.float64]
 TOLERANCE = 0.05
 # What is wrong with a topic is remembered so long, for its publishers may be slow.
 MEMORY_S = 3.0
-# A stall of ours makes a few stamps look old at once. So often within `MEMORY_S`, each time at least
-# `APART_S` after the last, they are the publisher's fault: reason not to begin, and to end.
+# A stall of ours makes a few stamps look old at once. So often within `MEMORY_S`, each time at
+# least `APART_S` after the last, they are the publisher's fault: reason not to begin, and to end.
 APART_S, REFUSED, FAULTY = 0.1, 2, 5
 # More publishers than this at once are not told apart.
 MOST_STREAMS = 4
@@ -101,7 +102,7 @@ class JointSource:
         if fault:
             return fault
         live = [s for s in self._streams if now.steady_s - s.heard_s <= self.part.max_age_s]
-        for one, other in zip(live, live[1:], strict=False):
+        for one, other in pairwise(live):
             apart = np.abs(one.newest - other.newest) > self._tolerance
             if apart.any():
                 return self._disagreement(self._pair(int(apart.argmax()), one.newest, other.newest))

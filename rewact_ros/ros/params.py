@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rclpy.node import Node
+    from rclpy.parameter import Parameter
 
 
 class ParameterError(ValueError):
@@ -321,7 +322,23 @@ def declare[T](node: "Node", params: type[T]) -> T:
             raise ParameterError(f"{node.get_name()}: parameter {f.name}: {error}") from None
         validate(node.get_name(), f.name, value, f.metadata)
         values[f.name] = value
+    keep_the_clock(node)
     return params(**values)
+
+
+def keep_the_clock(node: "Node") -> None:
+    """Refuse another clock at run time: every stamp, age and lease would jump with it."""
+    from rcl_interfaces.msg import SetParametersResult
+
+    uses_sim_time = node.get_parameter("use_sim_time").value
+
+    def judge(changes: "list[Parameter]") -> SetParametersResult:
+        if any(p.name == "use_sim_time" and p.value != uses_sim_time for p in changes):
+            reason = "use_sim_time: a running node keeps its clock; start it anew with the other"
+            return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(judge)
 
 
 def params_yaml() -> str:
