@@ -3,13 +3,17 @@
 import signal
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 
 import rclpy
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from rewact_ros.ros.loop import ControlLoop
+from rewact_ros.ros.parameter_values import ParameterError
+from rewact_ros.ros.params_file import check_params_file
 
 CONFIGURATION_FAULT = 2
 # Longest time until a node notices that it should end.
@@ -29,7 +33,7 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
             and the process exits with 2, so that bring-up does not start it again.
     """
     sys.setswitchinterval(SWITCH_S)
-    rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    _init()
     stopping = False
 
     def stop(signum: int, frame: object) -> None:
@@ -50,7 +54,7 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
             executor.add_node(node)
             while not stopping:
                 executor.spin_once(timeout_sec=WAKE_S)
-    except faults as error:
+    except (*faults, ParameterException, NameValidationException) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         code = CONFIGURATION_FAULT
     except (ExternalShutdownException, KeyboardInterrupt):
@@ -61,3 +65,16 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
             node.destroy_node()
         rclpy.try_shutdown()
     sys.exit(code)
+
+
+def _init() -> None:
+    """Read ROS arguments and parameter files; what is wrong with them is a configuration fault."""
+    try:
+        for option, value in pairwise(sys.argv):
+            if option == "--params-file":
+                check_params_file(value)
+        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    except (ParameterError, RuntimeError) as error:  # RCLError is one
+        reason = str(error).partition(", at ")[0].strip()  # then comes where in rcl's sources
+        print(f"error: {reason}", file=sys.stderr, flush=True)
+        sys.exit(CONFIGURATION_FAULT)
