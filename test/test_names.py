@@ -2,7 +2,7 @@
 
 import pytest
 from conftest import G1, VX300S
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rclpy.exceptions import InvalidNamespaceException, InvalidTopicNameException
 from rclpy.expand_topic_name import expand_topic_name
@@ -11,7 +11,7 @@ from rclpy.validate_namespace import validate_namespace
 from rclpy.validate_topic_name import validate_topic_name
 
 from rewact_ros import strict_yaml
-from rewact_ros.contract import ContractError, parse_contract
+from rewact_ros.contract import ContractError, load_contract, parse_contract
 from rewact_ros.contract.names import (
     MAX_NAME,
     check_feature,
@@ -25,6 +25,7 @@ from rewact_ros.contract.names import (
 NAMES = st.text("ab1_/-é .", max_size=8) | st.integers(240, 250).map("a".__mul__)
 
 
+@settings(deadline=None)
 @given(NAMES, NAMES)
 def test_names_are_refused_and_resolved_as_ros_does(name, namespace):
     try:
@@ -107,9 +108,14 @@ def test_every_topic_of_a_contract_is_checked_and_its_own(where, change):
             parse_contract(edited(lambda d, t=topic: change(d, t)))
 
 
-def test_topics_are_compared_as_the_namespace_makes_them():
+def test_topics_are_compared_as_the_namespace_makes_them(tmp_path):
     robot = parse_contract(edited(lambda d: d["action"].update(topic="/left/joint_states")))
     check_topics(robot, "/right")
+    path = tmp_path / "robot.yaml"
+    path.write_text(VX300S.read_text().replace("topic: arm/commands", "topic: /left/joint_states"))
+    assert load_contract(path).hash == load_contract(path, "/right").hash == robot.hash
+    with pytest.raises(ContractError, match=r"robot.yaml: .*/left/joint_states"):
+        load_contract(path, "/left")
     with pytest.raises(ContractError, match=r"'joint_states' .* action.topic \(/left/joint_states"):
         check_topics(robot, "/left")
     with pytest.raises(ContractError, match=r"observation.state.topic: .* longer than ROS's 247"):

@@ -12,6 +12,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from rewact_ros.bringup import BringUp
 from rewact_ros.ros.parameter_values import ParameterError, check_value
 from rewact_ros.ros.params import (
     NODE_PARAMS,
@@ -218,3 +219,15 @@ def test_wrong_ros_arguments_end_a_node_with_one_line_and_no_restart(tmp_path):
         assert process.returncode == 2, errors
         assert "Traceback" not in errors
         assert words in next(line for line in errors.splitlines() if line.startswith("error: "))
+
+
+def test_bring_up_refuses_what_ros_would_refuse_in_every_process(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text(HIL + "    cpu: 0\n    cpu: 1\n")
+    with pytest.raises(ValueError, match=r"params_file .*line 4: .*given twice"):
+        BringUp(params_file=str(file))
+    for namespace in ("1left", "left-arm", "left//arm", "left arm"):
+        with pytest.raises(ValueError, match=f"namespace: the namespace '{namespace}'"):
+            BringUp(namespace=namespace)
+    for namespace in ("", "/", "left", "/left/arm/"):
+        BringUp(namespace=namespace)
