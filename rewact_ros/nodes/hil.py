@@ -45,7 +45,7 @@ class HilNode(Guarded, Node):
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("hil", **node_arguments)
         self.params = declare(self, HilParams)
-        self.contract = load_contract(self.params.contract)
+        self.contract = load_contract(self.params.contract, self.get_namespace())
         self.clock = NodeClock(self)
         self.path = CommandPath(
             self.contract,

@@ -11,7 +11,8 @@ from rewact_ros.data.bag_writer import WriterSettings
 from rewact_ros.data.episode_file import EpisodeRecord
 from rewact_ros.data.recording import GIGA, RecordingSettings
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.params import ParameterError, RecorderParams
+from rewact_ros.ros.parameter_values import ParameterError
+from rewact_ros.ros.params import RecorderParams
 from rewact_ros.share import share_dir
 
 # The recorder's services, keys and buttons.
