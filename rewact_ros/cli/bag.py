@@ -30,6 +30,9 @@ def info(folders: Folders) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from rewact_ros.data.bag_time import step_back
+    from rewact_ros.text import printable
+
     table = Table()
     for name in ("episode", "outcome", "ended by", "judged by", "s", "MB", "messages", "dropped"):
         table.add_column(name, justify="right" if name in ("s", "MB", "messages") else "left")
@@ -39,6 +42,7 @@ def info(folders: Folders) -> None:
         marks = [record.outcome]
         marks += ["discarded"] if record.discarded else []
         marks += ["recovered"] if record.recovered else []
+        marks += ["time ran backwards"] if step_back(folder) else []
         dropped = {name: n["dropped"] for name, n in record.topics.items() if n["dropped"]}
         seconds = ((record.ended_ns or 0) - (record.started_ns or 0)) / 1e9
         size = sum(path.stat().st_size for path in folder.glob("*.mcap")) / 1e6
@@ -52,7 +56,7 @@ def info(folders: Folders) -> None:
             str(sum(n["received"] for n in counts)),
             ", ".join(f"{name} {n}" for name, n in dropped.items()) or "0",
         )
-        table.add_row(*(Text(cell) for cell in row))  # what a recording says is no markup
+        table.add_row(*(Text(printable(cell)) for cell in row))  # no markup, no escapes
     Console(width=120).print(table)
     episodes.end()
 
@@ -69,6 +73,7 @@ def label(
 ) -> None:
     """Judge recorded episodes anew; the messages stay as they are."""
     from rewact_ros.data.episode_file import label_episode
+    from rewact_ros.text import printable
 
     if not outcome and discard is None:
         raise ValueError("bag label: give --outcome, --discard or --keep")
@@ -77,7 +82,7 @@ def label(
         with episodes.next_even_if_refused():
             record = label_episode(folder, outcome or None, by, discard)
             mark = ", discarded" if record.discarded else ""
-            typer.echo(f"{record.episode_id!r:.130}: {record.outcome}{mark}")
+            typer.echo(f"{printable(record.episode_id)}: {record.outcome}{mark}")
     episodes.end()
 
 

@@ -27,6 +27,7 @@ from rewact_ros.msg import (
 )
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import NANO, camera_sample, camera_type, to_ns
+from rewact_ros.ros.door import Guarded
 
 FRAME_PERIOD_S = 0.5
 STATUS_LAG_S = 0.2
@@ -58,7 +59,7 @@ class EpisodeLog:
     policy_version: str = ""
 
 
-class TaskClient(Node):
+class TaskClient(Guarded, Node):
     """Runs tasks one after another; `spin(until)` drives everything in the caller's thread."""
 
     def __init__(self, contract: Contract, look_after: Callable[[], None]) -> None:

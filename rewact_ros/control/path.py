@@ -134,6 +134,11 @@ class CommandPath:
                 "stop that node, then call ~/clear_fault",
             )
 
+    def fail(self, reason: str) -> None:
+        """An error of our own: nothing here is to be relied on until a person clears it."""
+        self.human.disengage()
+        self.modes.fire(Event.FAULT, reason, "report it, then call ~/clear_fault")
+
     def stop(self, reason: str) -> None:
         """Brake and hold until `resume`; without effect where nothing moves."""
         if self.modes.fire(Event.STOP, reason, RESUME):
@@ -236,14 +241,18 @@ class CommandPath:
         self._follow_human(now)
         self._follow_lease(now)
         if self.mode not in SENDING:
-            if self.gate.moving:
-                return self._count(self.gate.brake())
-            self.gate.stop_stream()
-            return None
+            return self.rest()
         target = self._target(now) if self.mode in MOVING else None
         if target is None:
             return self._count(self.gate.brake())
         return self._count(self._gated(target))
+
+    def rest(self) -> FloatArray | None:
+        """Brake (A,), then fall silent (None)."""
+        if self.gate.moving:
+            return self._count(self.gate.brake())
+        self.gate.stop_stream()
+        return None
 
     def _gated(self, target: FloatArray) -> FloatArray:
         measured = self.joints.measured

@@ -23,6 +23,7 @@ from rewact_ros.data.bag_storage import (
     in_time,
     open_storage,
 )
+from rewact_ros.data.bag_time import step_back
 from rewact_ros.ros.convert import to_ns
 
 __all__ = ["REWARD_TOPIC", "Bag", "BagError", "Message", "RecordedReward", "typestore"]
@@ -71,7 +72,8 @@ class Bag:
         incomplete: images of the reference camera that never became an observation.
 
     Raises:
-        BagError: no recording there, empty, damaged, or its message types are unknown.
+        BagError: no recording there, empty, damaged, its message types are unknown, or time ran
+            backwards in it.
     """
 
     def __init__(self, path: str | Path, namespace: str = "") -> None:
@@ -102,6 +104,11 @@ class Bag:
                 self._topics.setdefault(topic.name, []).append(topic)
             if not self._counts.total():
                 raise BagError(f"bag {self.path}: holds no message; record again")
+            if back := step_back(self.path):
+                raise BagError(
+                    f"bag {back}: images of one pass would meet joints of the other; record the "
+                    "passes apart"
+                )
             self._stack = stack.pop_all()
         return self
 

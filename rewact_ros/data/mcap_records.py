@@ -17,6 +17,10 @@ CHUNK_HEAD = struct.Struct("<QQQI")  # first and last log time, bytes uncompress
 MESSAGE_HEAD = struct.Struct("<HIQQ")  # channel, sequence, log and publish time
 # Records with these opcodes are a program's own: every reader passes over them.
 PRIVATE = 0x80
+# Ours: the chunk behind it stood at the byte that it names; its index had been damaged there.
+MOVED = struct.Struct("<BQQ")
+MOVED_OPCODE = 0x81
+INDEX_HEAD_BYTES = HEADER.size + 6  # before the entries: channel, and their bytes
 # Definitions, metadata and indexes; messages and chunks have their own bounds.
 MAX_RECORD_BYTES = 16 << 20
 

@@ -24,7 +24,7 @@ from mcap.records import (
     SummaryOffset,
 )
 
-from rewact_ros.data.mcap_records import HEADER, MAGIC, PRIVATE
+from rewact_ros.data.mcap_records import HEADER, MAGIC, MOVED, MOVED_OPCODE, PRIVATE
 from rewact_ros.data.mcap_scan import (
     VERIFIED_BYTES,
     Chunk,
@@ -158,9 +158,9 @@ def _move_to_end(file: BinaryIO, chunk: Chunk, place: int) -> int:
     """Write a chunk once more at `place`, with all of its index; returns the byte behind it."""
     file.seek(chunk.start)
     record = file.read(chunk.length)
-    moved = place - chunk.start
-    chunk.start, chunk.data_start = place, chunk.data_start + moved
-    _write(file, place, record)
+    _write(file, place, MOVED.pack(MOVED_OPCODE, 8, chunk.origin) + record)
+    place += MOVED.size
+    chunk.start, chunk.data_start = place, chunk.data_start + place - chunk.start
     tail = RecordBuilder()
     _index_behind(tail, file, chunk, place + len(record))
     data = tail.end()

@@ -25,6 +25,7 @@ from rewact_ros.data.mcap_records import (
     MAGIC,
     MAX_RECORD_BYTES,
     MESSAGE_HEAD,
+    MOVED_OPCODE,
     Fields,
     RecordError,
     attachment_index,
@@ -57,7 +58,8 @@ class ChunkError(ValueError):
 class Chunk:
     """Place and content of one chunk; `messages` are per channel, `offsets` of their indexes.
 
-    `loose`: no chunk, but messages that stand in the file by themselves.
+    `loose`: no chunk, but messages that stand in the file by themselves. `origin`: where it was
+    written first, for the order of writing.
     """
 
     start: int
@@ -73,6 +75,10 @@ class Chunk:
     offsets: dict[int, int] = field(default_factory=dict)
     index_end: int = 0
     loose: bool = False
+    origin: int = -1
+
+    def __post_init__(self) -> None:
+        self.origin = self.start if self.origin < 0 else self.origin
 
 
 @dataclass
@@ -84,6 +90,7 @@ class Scan:
         damaged: (first byte, byte behind) of what is no record, and why.
         end: of the data section, or of what is whole in it.
         reindex: chunks whose own index is damaged.
+        moved: where the next chunk was written first.
     """
 
     path: Path
@@ -96,6 +103,7 @@ class Scan:
     damaged: list[tuple[int, int, str]] = field(default_factory=list)
     reindex: list[Chunk] = field(default_factory=list)
     end: int = 0
+    moved: int | None = None
 
     @property
     def complete(self) -> bool:
@@ -270,6 +278,11 @@ def _take_record(file: BinaryIO, opcode: int, at: int, length: int, found: Scan)
         raise RecordError("a header where none is expected, or none where one is")
     if opcode == Opcode.CHUNK:
         found.chunks.append(_chunk_at(file, at, length))
+        if found.moved is not None:
+            found.chunks[-1].origin, found.moved = found.moved, None
+        return
+    if opcode == MOVED_OPCODE and length == 8:
+        found.moved = int.from_bytes(file.read(8), "little")
         return
     if opcode == Opcode.MESSAGE:
         _take_loose(file, at, length, found)

@@ -20,6 +20,7 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.convert import NANO, command_encoder, command_type, state_sample, to_ns
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.loop import ControlLoop, LoopSettings
 from rewact_ros.ros.params import HilParams, declare
 from rewact_ros.ros.process import run_node
@@ -28,7 +29,7 @@ WATCH_S = 0.25  # between two looks at who publishes commands and whether time g
 CLOCK_STOPPED_S = 0.5
 
 
-class HilNode(Node):
+class HilNode(Guarded, Node):
     """Feeds `CommandPath` and sends what it decides, once per command period."""
 
     def __init__(self) -> None:
@@ -198,13 +199,22 @@ class HilNode(Node):
         if self.loop.clock_silence_s > CLOCK_STOPPED_S:
             self.path.stop(f"/clock has stood still for {self.loop.clock_silence_s:.1f} s")
 
+    def internal_fault(self, what: str, error: Exception) -> None:
+        """As of every node; and no error of ours goes on moving the arm."""
+        super().internal_fault(what, error)
+        self.path.fail(f"internal error in {what}: {type(error).__name__}: {error}")
+
     # The tick ---------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         now = self.clock.now()
         # Targets are sampled at the deadline: evenly spaced whenever this process was woken.
         late_ns = round(min(self.loop.late_s, self._period_s) * NANO)
-        command = self.path.step(replace(now, ros_ns=now.ros_ns - late_ns))
+        try:
+            command = self.path.step(replace(now, ros_ns=now.ros_ns - late_ns))
+        except Exception as error:
+            self.internal_fault("control tick", error)
+            command = self.path.rest()  # whatever is broken: the arm brakes before we fall silent
         if command is None:
             self._last_sent_s = None
         elif not self.params.dry_run:
@@ -218,8 +228,15 @@ class HilNode(Node):
             self._last_sent_s = sent_s
         modes = self.path.modes
         if self._reported != (modes.mode, modes.reason, modes.resume_required, self.path.epoch):
+            self._tell_change()
+
+    def _tell_change(self) -> None:
+        modes = self.path.modes
+        try:
             self.get_logger().info(f"{modes.mode.name}: {modes.reason}")
             self._publish_status()
+        except Exception as error:  # whoever listens hears no more of us; the arm is braked
+            self.internal_fault("status", error)
 
     # Outputs ----------------------------------------------------------------------------------
 
