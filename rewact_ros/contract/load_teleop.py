@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from rewact_ros.contract.schema import (
-    Contract,
     ContractError,
     Deadman,
     Jog,
@@ -32,7 +31,7 @@ def teleop_source(
 
     source = TeleopSource(
         name=name,
-        topic=section.text("topic"),
+        topic=section.topic(),
         type=section.choice("type", TELEOP_TYPES, JOINT_STATE),
         max_age_s=section.positive("max_age_s", 0.2),
         joints=robot_joints,
@@ -48,24 +47,6 @@ def teleop_source(
     if source.jog is not None:
         _check_jog_source(source, section, joints)
     return source
-
-
-def check_topics(contract: Contract) -> None:
-    """Refuse a source that would feed on another stream of the robot.
-
-    Raises:
-        ContractError: a source's topic is another source's, an action's or a measured one.
-    """
-    taken = {part.topic: "action" for part in contract.action}
-    taken |= {part.topic: "observation.state" for part in contract.state}
-    for source in contract.teleop:
-        where = f"teleop.{source.name}"
-        if source.topic in taken:
-            raise ContractError(
-                f"{where}.topic: '{source.topic}' is already the topic of {taken[source.topic]}; "
-                "give each stream its own"
-            )
-        taken[source.topic] = where
 
 
 def _joint_map(
@@ -89,7 +70,7 @@ def _joint_map(
 
 def _deadman(section: Section) -> Deadman:
     deadman = Deadman(
-        topic=section.text("topic"),
+        topic=section.topic(),
         button=section.index("button"),
         max_age_s=section.positive("max_age_s", 0.2),
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
+from rewact_ros import strict_yaml
 
 METADATA_FILE = "metadata.yaml"
 # A thousand topics with their QoS are 1 MB.
@@ -81,7 +81,7 @@ def read_listed(folder: Path) -> Listed:
     """
     try:
         return _listed(folder / METADATA_FILE)
-    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         text = " ".join(str(error).split())[:200]
         raise FolderError(f"{METADATA_FILE} is damaged: {text}", recover(folder)) from error
 
@@ -92,11 +92,7 @@ def recover(folder: Path) -> str:
 
 
 def _listed(path: Path) -> Listed:
-    with open(path, "rb") as file:
-        data = file.read(MAX_METADATA_BYTES + 1)
-    if len(data) > MAX_METADATA_BYTES:
-        raise ValueError(f"more than {MAX_METADATA_BYTES >> 20} MiB")
-    document = yaml.load(data.decode(), Loader=_Loader)
+    document = strict_yaml.load(path, MAX_METADATA_BYTES)
     if not isinstance(document, dict) or "rosbag2_bagfile_information" not in document:
         raise ValueError("expected 'rosbag2_bagfile_information'")
     information = document["rosbag2_bagfile_information"]
@@ -115,15 +111,6 @@ def _value(information: Any, key: str, kind: type) -> Any:
     if not isinstance(information, dict) or not isinstance(information.get(key), kind):
         raise ValueError(f"{key}: missing, or not what it should be")
     return information[key]
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Plain data, without the aliases by which a small text becomes a huge one."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("an alias; rosbag2 writes none")
-        return super().compose_node(parent, index)
 
 
 def _some(names: list[str]) -> str:

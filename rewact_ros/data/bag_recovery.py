@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from rewact_ros import strict_yaml
 from rewact_ros.data.bag_folder import (
     METADATA_FILE,
     FolderError,
@@ -310,8 +309,8 @@ def _topics(scans: Iterable[Scan]) -> list[BagTopic]:
 def _qos(text: str) -> tuple[dict[str, Any], ...]:
     """QoS of a topic; none where the recording's is not readable."""
     try:
-        found = yaml.safe_load(text) if len(text) < 1 << 16 and "*" not in text else None
-    except (yaml.YAMLError, ValueError, RecursionError):
+        found = strict_yaml.parse(text)
+    except strict_yaml.YamlError:
         return ()
     if not isinstance(found, list):
         return ()

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rewact_ros import strict_yaml
+
 EPISODE_FILE = "episode.json"
 FORMAT = 1
-MAX_BYTES = 16 << 20  # a calibration of many episodes is in it
 OUTCOMES = ("unlabelled", "success", "failure")  # by the numbers of rewact_ros/msg/EpisodeEvent
 
 
@@ -136,9 +137,9 @@ def parse_episode(text: str) -> EpisodeRecord:
         EpisodeFileError: it is no such text, or of another format.
     """
     try:
-        document = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise EpisodeFileError(f"is no JSON: {error}") from error
+        document = strict_yaml.parse_json(text)
+    except ValueError as error:
+        raise EpisodeFileError(str(error)) from error
     if not isinstance(document, dict):
         raise EpisodeFileError(f"expected a mapping, got {document!r:.60}")
     if document.get("format") != FORMAT:
@@ -152,15 +153,6 @@ def parse_episode(text: str) -> EpisodeRecord:
     return EpisodeRecord(**{key: value for key, value in document.items() if key in known})
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"key {twice!r:.60} stands there twice")
-    return made
-
-
 def read_episode(folder: Path) -> EpisodeRecord:
     """Read the `episode.json` of a recording's folder.
 
@@ -169,18 +161,14 @@ def read_episode(folder: Path) -> EpisodeRecord:
     """
     path = folder / EPISODE_FILE
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise EpisodeFileError(f"expected at most {MAX_BYTES} bytes")
-        return parse_episode(data.decode())
+        return parse_episode(strict_yaml.read_text(path, strict_yaml.MAX_JSON_BYTES))
     except FileNotFoundError:
         raise EpisodeFileError(
             f"{path}: missing; expected the folder of one recorded episode"
         ) from None
     except OSError as error:
         raise EpisodeFileError(f"{path}: not readable: {error.strerror}") from error
-    except (UnicodeDecodeError, EpisodeFileError) as error:
+    except (strict_yaml.YamlError, EpisodeFileError) as error:
         if isinstance(error, _VersionError):
             raise EpisodeFileError(f"{path}: {error}") from None
         raise EpisodeDamagedError(

@@ -35,7 +35,7 @@ class HilNode(Guarded, Node):
     def __init__(self) -> None:
         super().__init__("hil")
         self.params = declare(self, HilParams)
-        self.contract = load_contract(self.params.contract)
+        self.contract = load_contract(self.params.contract, self.get_namespace())
         self.clock = NodeClock(self)
         self.path = CommandPath(
             self.contract,

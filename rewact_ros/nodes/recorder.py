@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from rclpy.node import Node
 from sensor_msgs.msg import Joy
 from std_srvs.srv import Trigger
 
+from rewact_ros import strict_yaml
 from rewact_ros.contract import load_contract
 from rewact_ros.data.bag_thread import RawMessage
 from rewact_ros.data.bags_lock import BagsLockedError
@@ -43,7 +43,7 @@ class RecorderNode(Guarded, Node):
         self.params = p = declare(self, RecorderParams)
         self.clock = NodeClock(self)
         contract = load_contract(p.contract) if p.contract else None
-        text = Path(p.contract).read_text() if p.contract else ""
+        text = strict_yaml.read_text(p.contract) if p.contract else ""
         self._buttons = parse_buttons(p.joy_buttons)
         self._pressed: set[str] = set()
         self._policy: tuple[RawMessage, float] | None = None
