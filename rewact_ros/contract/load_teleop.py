@@ -50,12 +50,30 @@ def teleop_source(
     return source
 
 
-def check_topics(contract: Contract) -> None:
-    """Refuse a source that would feed on another stream of the robot.
+def mixes_kinds(contract: Contract) -> str:
+    """Why the sources' position targets fit no action of this robot, or an empty string."""
+    for part in contract.action:
+        if part.command != "position":
+            return (
+                f"sends position targets, but '{part.topic}' is commanded by {part.command}, so "
+                "that 1.5 rad would become 1.5 rad/s"
+            )
+    return ""
+
+
+def check_sources(contract: Contract) -> None:
+    """Refuse sources that speak another language than the robot, or feed on another stream of it.
 
     Raises:
-        ContractError: a source's topic is another source's, an action's or a measured one.
+        ContractError: some action is not commanded by position; or a source's topic is another
+            source's, an action's or a measured one.
     """
+    mixed = mixes_kinds(contract)
+    if contract.teleop and mixed:
+        raise ContractError(
+            f"teleop.{contract.teleop[0].name}: {mixed}; remove 'teleop', or give the robot a "
+            "position interface"
+        )
     taken = {part.topic: "action" for part in contract.action}
     taken |= {part.topic: "observation.state" for part in contract.state}
     for source in contract.teleop:
@@ -185,6 +203,12 @@ def _check_jog_source(source: TeleopSource, section: Section, joints: tuple[str,
             f"{section.path('type')}: expected {JOINT_STATE}, got {source.type}: that is what "
             "'jog' makes"
         )
+    for direction, *pair in source.jog.buttons if source.jog else ():
+        if source.deadman.button in pair:
+            raise ContractError(
+                f"{section.path('jog')}.buttons.{direction}: expected other buttons than the "
+                f"deadman's, {source.deadman.button}: holding it down would move the robot"
+            )
     for key in ("joints", "scale", "offset"):
         if key in section.data:
             raise ContractError(
