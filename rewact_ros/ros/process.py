@@ -1,5 +1,7 @@
 """Start, spin and end of a node process, with configuration faults as one line and exit code 2."""
 
+import ctypes
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -9,9 +11,10 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from rewact_ros.restarts import CONFIGURATION_FAULT
 from rewact_ros.ros.loop import ControlLoop
 
-CONFIGURATION_FAULT = 2
+PR_SET_NAME, MAX_NAME_BYTES = 15, 15
 # Longest time until a node notices that it should end.
 WAKE_S = 0.2
 # A thread that has something to do waits so long for the interpreter, not the usual 5 ms: the
@@ -29,7 +32,7 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
             and the process exits with 2, so that bring-up does not start it again.
     """
     sys.setswitchinterval(SWITCH_S)
-    rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    _init()
     stopping = False
 
     def stop(signum: int, frame: object) -> None:
@@ -42,6 +45,7 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
     node: Node | None = None
     try:
         node = make()
+        _name_process(node.get_name())
         loop = getattr(node, "loop", None)
         if isinstance(loop, ControlLoop):
             loop.run(lambda: stopping)
@@ -61,3 +65,18 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
             node.destroy_node()
         rclpy.try_shutdown()
     sys.exit(code)
+
+
+def _init() -> None:
+    """Initialise ROS from the command line; what it cannot read is a configuration fault."""
+    try:
+        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # of rcl: a parameter file, a remapping rule, a log level
+        text = re.sub(r",? at /\S+?:\d+", "", str(error)).removeprefix("failed to initialize rcl: ")
+        print(f"error: {' '.join(text.split())}", file=sys.stderr, flush=True)
+        sys.exit(CONFIGURATION_FAULT)
+
+
+def _name_process(name: str) -> None:
+    """Let `ps` and `top` show the node's name instead of `python`."""
+    ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:MAX_NAME_BYTES], 0, 0, 0)
