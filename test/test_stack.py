@@ -148,6 +148,7 @@ def test_a_killed_policy_leaves_the_arm_held_until_a_person_resumes(stack):
     client.policy = None
     stack.wait(lambda: client.policy is not None and client.policy.ready, "policy is back", 120.0)
     stack.pause(0.5)
+    assert stack.mode() == ControlStatus.HOLD
     assert list(stack.commands[-1].data) == held
     done = goal.get_result_async()
     stack.wait(done.done, "result", 30.0)
