@@ -1,5 +1,6 @@
 """One list of processes for `launch/rewact.launch.py` and `rewact up`."""
 
+import json
 import os
 import sys
 from dataclasses import dataclass, field
@@ -116,7 +117,7 @@ class Process:
             args += ["--params-file", self.params_file]
         for key, value in self.parameters.items():
             # JSON quoting keeps YAML from reading a path such as `1e3` as a number.
-            text = f'"{value}"' if isinstance(value, str) else str(value).lower()
+            text = json.dumps(value, ensure_ascii=False)
             args += ["-p", f"{key}:={text}"]
         return args
 

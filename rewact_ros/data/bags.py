@@ -17,7 +17,7 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from rewact_ros.contract import Contract, Frame, Stale
+from rewact_ros.contract import Contract, Frame, Stale, names
 from rewact_ros.contract.frames import NANO
 from rewact_ros.data.bag_frames import BagFrames
 from rewact_ros.ros.convert import to_ns
@@ -122,9 +122,7 @@ class Bag:
 
     def resolve(self, topic: str) -> str:
         """Full name of a contract's topic in the robot's namespace."""
-        if topic.startswith("/"):
-            return topic
-        return f"/{self._namespace}/{topic}" if self._namespace else f"/{topic}"
+        return names.resolve(topic, self._namespace)
 
     def require(self, topic: str, type_: str) -> str:
         """Full name of a topic that the bag must hold with that type and at least one message.
