@@ -174,7 +174,7 @@ class McapStorage:
         self, chunk: Chunk, names: dict[int, str], start_ns: int, end_ns: int
     ) -> Iterator[StoredMessage]:
         self._open_bytes += chunk.size
-        if self._open_bytes > MAX_OPEN_BYTES:
+        if self._open_bytes > MAX_OPEN_BYTES and chunk.size <= MAX_BYTES:
             raise StorageError(
                 f"{self._name}: chunks of {self._open_bytes >> 20} MiB have overlapping times; at "
                 f"most {MAX_OPEN_BYTES >> 20} MiB are read at once; sort them (`mcap sort`)",
