@@ -12,8 +12,9 @@ NASTY = st.sampled_from(
     ["", "~", "true", "0", "-1", "010", "1e3", "6e1", "1e-310", "1e999", ".nan", ".inf", "9" * 400,
      "1_000", "1:30", "'6e1'", "[]", "{}", "[1, 2]", "[[0, 1]]", "{a: 1}", "{default: 1}", "*arm",
      "&a x", "!!python/name:os.system", "!x y", "~/x", "/x/", "//", "a b", "joint_states",
-     "default", "/arm/commands", '"\\u202e"', '"\\n"', "é", "x" * 300, "[waist, waist]", "[on, y, no]", "|",
-     ">", "{<<: [1]}", "rewact/x", "velocity", "position", "-.5", "0.0000001", "1000000000", "- x", "\t"]
+     "default", "/arm/commands", '"\\u202e"', '"\\n"', "é", "x" * 300, "[waist, waist]", "|", ">",
+     "[on, y, no]", "{<<: [1]}", "rewact/x", "velocity", "position", "-.5", "0.0000001",
+     "1000000000", "- x", "\t"]
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """A client of the running stack: arms it, runs tasks through the action, keeps what it saw."""
 
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -187,7 +188,9 @@ class TaskClient(Guarded, Node):
             )
         if self.control is None or self.control.mode == ControlStatus.DISARMED:
             self._arm_when_fed()
-        elif self.control.resume_required:
+            armed = (ControlStatus.HOLD, ControlStatus.HUMAN)
+            self.spin(lambda: self.control and self.control.mode in armed, 10.0, "hil armed")
+        if self.control.resume_required:
             self.trigger("hil/resume")
         self.spin(
             lambda: self.control.mode == ControlStatus.HOLD and not self.control.resume_required,
@@ -205,7 +208,7 @@ class TaskClient(Guarded, Node):
                 self.trigger("hil/arm")
                 return
             except StackError as error:
-                if "received yet" not in str(error) or time.monotonic() > end_s:
+                if not re.search("(received|has come) yet", str(error)) or time.monotonic() > end_s:
                     raise
                 self._linger(STATUS_LAG_S)
 

@@ -12,6 +12,7 @@ from rewact_ros.data.episode_file import OUTCOMES, EpisodeRecord
 from rewact_ros.data.recording import Recording, RecordingError
 from rewact_ros.msg import EpisodeEvent
 from rewact_ros.stamps import ran_back
+from rewact_ros.tokens import EpisodeOwners
 
 OPERATOR, SUPERVISOR = "operator", "supervisor"
 # An episode's name becomes a folder's, and anybody on the network can publish one.
@@ -79,6 +80,7 @@ class RecordingSession:
         self._heard_s: float | None = None
         self._now_ns = self._back_from_ns = 0
         self._piece = 1  # of an episode in which time ran backwards
+        self._owners = EpisodeOwners()
 
     # People ------------------------------------------------------------------------------------
 
@@ -156,14 +158,18 @@ class RecordingSession:
             self._warn(f"episode event: '{name}' cannot be the name of a folder; not recorded")
             return
         mine = bool(self.owner) and self.called == name
-        if event.event in _BEGINNINGS and not mine:
+        begins = event.event in _BEGINNINGS
+        from_owner = self._owners.take(name, begins, event.proof, event.next)
+        if begins and not mine:
             self._follow(name, event, log_ns)
         elif event.event == EpisodeEvent.VERDICT and mine and self._ends_ns is None:
-            self.record = replace(_judged(self._open, event), ended_ns=log_ns)
+            judged = _judged(self._open, event) if from_owner else self._unjudged(event)
+            self.record = replace(judged, ended_ns=log_ns)
             self._ends_ns = log_ns + round(self._settings.postroll_s * 1e9)
         elif event.event == EpisodeEvent.RELABELLED:
-            self._relabel(name, mine, event)
-        if event.event == EpisodeEvent.RUNNING and self.owner and self._open.running_ns is None:
+            self._relabel(name, mine, event, from_owner)
+        running = event.event == EpisodeEvent.RUNNING and from_owner
+        if running and self.owner and self._open.running_ns is None:
             self.record = replace(self._open, running_ns=log_ns)
 
     def ran_back(self, now_ns: int) -> bool:
@@ -196,6 +202,13 @@ class RecordingSession:
         self.called, self._piece = called, piece + 1
         if before.running_ns is not None:
             self.record = replace(self._open, running_ns=now_ns)
+
+    def _unjudged(self, event: EpisodeEvent) -> EpisodeRecord:
+        """The open episode, ended by somebody who did not begin it: nobody judged it."""
+        name = self._open.episode_id
+        self._warn(f"episode {name}: verdict of another supervisor than began it; unlabelled")
+        detail = "verdict of another supervisor than began it"
+        return self._open.labelled("unlabelled", "", "interrupted", detail)
 
     def step(self, now_ns: int, now_s: float) -> None:
         """End what is over: post-roll, a full disk, a silent supervisor."""
@@ -260,7 +273,14 @@ class RecordingSession:
         except RecordingError as error:
             self._warn(f"episode {name} is NOT recorded: {error}")
 
-    def _relabel(self, name: str, mine: bool, event: EpisodeEvent) -> None:
+    def _relabel(self, name: str, mine: bool, event: EpisodeEvent, from_owner: bool) -> None:
+        if not from_owner:
+            self._warn(
+                f"episode {name}: a new verdict ({_outcome(event)}) was refused, expected it from "
+                "the supervisor that ran the episode, before the next but one begins; "
+                "to change a label by hand: `rewact bag label`"
+            )
+            return
         if mine:
             self.record = _judged(self._open, event)
             return

@@ -26,6 +26,8 @@ from rewact_ros.ros.params import TransitionsParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.stamps import Stamps, stamp_fault
 from rewact_ros.supervision.verdict import Change, Outcome
+from rewact_ros.text import printable
+from rewact_ros.tokens import EpisodeOwners
 
 STEP_HZ = 20.0
 SILENCE_S = 2.0  # a policy that decides is heard more often
@@ -49,6 +51,7 @@ class TransitionsNode(Guarded, Node):
         self.fault = ""  # why transitions are not kept
         self._parts: list[np.ndarray | None] = [None] * len(self.contract.action)
         self._stamps: dict[type, Stamps] = defaultdict(Stamps)
+        self._owners = EpisodeOwners()
         self._decided_s = float("-inf")
         self._refusals = 0  # told so far
         self._make_interfaces()
@@ -106,6 +109,14 @@ class TransitionsNode(Guarded, Node):
         self.steps.control(self._stamp_ns(msg), mode, msg.epoch)
 
     def _on_event(self, msg: EpisodeEvent) -> None:
+        begins = msg.event in (Change.STARTED, Change.RESETTING, Change.RUNNING)
+        if not self._owners.take(msg.episode_id, begins, msg.proof, msg.next):
+            name = printable(msg.episode_id, 128)
+            self.get_logger().warning(
+                f"episode {name}: event ignored, it is not from the supervisor that began it",
+                throttle_duration_sec=LOG_S,
+            )
+            return
         change, outcome = Change(msg.event), Outcome(msg.outcome)
         self.steps.event(Happened(self._stamp_ns(msg), msg.episode_id, change, outcome))
 

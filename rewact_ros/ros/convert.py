@@ -24,6 +24,14 @@ ENCODINGS: dict[str, tuple[int, str]] = {
     "mono8": (1, "COLOR_GRAY2RGB"),
 }
 
+UNSUPPORTED = 2**64 - 1  # what rmw says instead of a sequence number
+
+
+def publication_sequence(info: dict[str, int | None]) -> int | None:
+    """Number of a message among those of its publisher, from 1; None: the rmw does not say."""
+    number = info.get("publication_sequence_number")
+    return None if number == UNSUPPORTED else number
+
 
 def to_ns(stamp: Time) -> int:
     """Header stamp in nanoseconds."""

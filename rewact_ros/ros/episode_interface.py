@@ -23,6 +23,7 @@ from rewact_ros.supervision.signals import PolicySample, Signals
 from rewact_ros.supervision.status import phase_name
 from rewact_ros.supervision.supervisor import Supervisor
 from rewact_ros.supervision.verdict import Outcome
+from rewact_ros.tokens import TokenSender
 
 LEASE_HZ, STATUS_HZ = 10.0, 2.0
 
@@ -42,6 +43,8 @@ class EpisodeInterface:
         self._status = node.create_publisher(
             SupervisorStatus, names.SUPERVISOR_STATUS, names.LATCHED
         )
+        # Their names are public; that only this process goes on for itself, these see to.
+        self._lease_tokens, self._event_tokens = TokenSender(), TokenSender()
         self._request = 0
         self._want = Want.HOLD
         self._leased_s = self._status_s = -math.inf
@@ -62,6 +65,7 @@ class EpisodeInterface:
             self._request += 1
         self._want, self._leased_s = want, now_s
         msg = ModeRequest(mode=int(want), holder=self._holder, request=self._request)
+        msg.proof, msg.next = self._lease_tokens.link()
         msg.header.stamp = self._node.get_clock().now().to_msg()
         self._requests.publish(msg)
 
@@ -77,6 +81,7 @@ class EpisodeInterface:
             detail=happening.detail,
             by=verdict.by if verdict else "",
         )
+        msg.proof, msg.next = self._event_tokens.link()
         msg.header.stamp = self._node.get_clock().now().to_msg()
         self._events.publish(msg)
 

@@ -10,6 +10,7 @@ from rewact_ros.ros.parameter_values import check_value, describe
 
 if TYPE_CHECKING:
     from rclpy.node import Node
+    from rclpy.parameter import Parameter
 
 
 def _param(
@@ -313,7 +314,23 @@ def declare[T](node: "Node", params: type[T]) -> T:
         values[f.name] = check_value(node.get_name(), f, given)
         node.undeclare_parameter(f.name)
         node.declare_parameter(f.name, values[f.name], describe(f), ignore_override=True)
+    keep_the_clock(node)
     return params(**values)
+
+
+def keep_the_clock(node: "Node") -> None:
+    """Refuse another clock at run time: every stamp, age and lease would jump with it."""
+    from rcl_interfaces.msg import SetParametersResult
+
+    uses_sim_time = node.get_parameter("use_sim_time").value
+
+    def judge(changes: "list[Parameter]") -> SetParametersResult:
+        if any(p.name == "use_sim_time" and p.value != uses_sim_time for p in changes):
+            reason = "use_sim_time: a running node keeps its clock; start it anew with the other"
+            return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(judge)
 
 
 def params_yaml() -> str:

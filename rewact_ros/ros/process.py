@@ -70,6 +70,19 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
     sys.exit(code)
 
 
+def _init() -> None:
+    """Read ROS arguments and parameter files; what is wrong with them is a configuration fault."""
+    try:
+        for option, value in pairwise(sys.argv):
+            if option == "--params-file":
+                check_params_file(value)
+        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    except (ParameterError, RuntimeError) as error:  # RCLError is one
+        reason = str(error).partition(", at ")[0].strip()  # then comes where in rcl's sources
+        print(f"error: {printable_lines(reason)}", file=sys.stderr, flush=True)
+        sys.exit(CONFIGURATION_FAULT)
+
+
 def _spin(node: Node, should_stop: Callable[[], bool]) -> None:
     loop = getattr(node, "loop", None)
     if isinstance(loop, ControlLoop):
@@ -89,16 +102,3 @@ def _spin(node: Node, should_stop: Callable[[], bool]) -> None:
             if in_a_row >= GIVE_UP_AFTER or not isinstance(node, Guarded):
                 raise
             node.internal_fault("executor", error)
-
-
-def _init() -> None:
-    """Read ROS arguments and parameter files; what is wrong with them is a configuration fault."""
-    try:
-        for option, value in pairwise(sys.argv):
-            if option == "--params-file":
-                check_params_file(value)
-        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
-    except (ParameterError, RuntimeError) as error:  # RCLError is one
-        reason = str(error).partition(", at ")[0].strip()  # then comes where in rcl's sources
-        print(f"error: {reason}", file=sys.stderr, flush=True)
-        sys.exit(CONFIGURATION_FAULT)
