@@ -477,17 +477,10 @@ def _joints(*parts):
     ],
 )
 def test_a_message_that_lies_about_its_lengths_is_refused(tmp_path, data, words):
-    path = tmp_path / "lies.mcap"
-    with open(path, "wb") as file:
-        writer = McapWriter(file)
-        writer.start(profile="ros2")
-        type_ = bag_topic("/joint_states").type
-        schema = writer.register_schema(type_.name, "ros2msg", type_.definition.encode())
-        channel = writer.register_channel("/joint_states", "cdr", schema)
-        writer.add_message(channel, START_NS, data, START_NS)
-        writer.finish()
-    with pytest.raises(BagError, match=f"a message of /joint_states .*{words}"):
-        read(path)
+    type_ = bag_topic("/joint_states").type
+    path = _defined_as(tmp_path / "lies.mcap", type_.name, type_.definition, data)
+    with pytest.raises(BagError, match=f"a message of /it .*{words}"), Bag(path) as bag:
+        list(bag.messages(["/it"]))
 
 
 @pytest.mark.parametrize(
@@ -503,18 +496,39 @@ def test_a_message_that_lies_about_its_lengths_is_refused(tmp_path, data, words)
     ],
 )
 def test_a_hostile_definition_makes_no_code(tmp_path, definition, words):
-    path = tmp_path / "defined.mcap"
+    name = "sensor_msgs/msg/JointState"
+    path = _defined_as(tmp_path / "x.mcap", name, definition, GIVEN[1].data)
+    with pytest.raises(BagError, match=f"topic /it: .*({words})"), Bag(path) as bag:
+        list(bag.messages(["/it"]))
+
+
+def _defined_as(path, type_name, definition, data):
+    """A file with one message of a type as another version of its package defined it."""
     with open(path, "wb") as file:
         writer = McapWriter(file)
         writer.start(profile="ros2")
-        schema = writer.register_schema(
-            "sensor_msgs/msg/JointState", "ros2msg", definition.encode()
-        )
-        channel = writer.register_channel("/joint_states", "cdr", schema)
-        writer.add_message(channel, START_NS, GIVEN[1].data, START_NS)
+        schema = writer.register_schema(type_name, "ros2msg", definition.encode())
+        channel = writer.register_channel("/it", "cdr", schema)
+        writer.add_message(channel, START_NS, data, START_NS)
         writer.finish()
-    with pytest.raises(BagError, match=f"topic /joint_states: .*({words})"):
-        read(path)
+    return path
+
+
+def test_a_recording_of_an_older_version_of_ours_is_read_unless_it_lacks_what_we_read(tmp_path):
+    text = b"\x03\0\0\0e1\0"
+    head = "builtin_interfaces/Time stamp\nuint32 more\n"
+    old = f"{head}string a\nstring policy_version\n"
+    name = "rewact_ros/msg/PolicyStatus"  # of which nothing is read, so that it may lack all
+    data = b"\0\1\0\0" + bytes(12) + b"\1\0\0\0\0\0\0\0" + text
+    with Bag(_defined_as(tmp_path / "old.mcap", name, old, data)) as bag:
+        (message,) = bag.messages(["/it"])
+    assert message.body.policy_version == "e1"
+    reward = _defined_as(tmp_path / "odd.mcap", "rewact_ros/msg/Reward", "float32 value\n", data)
+    with (
+        pytest.raises(BagError, match="no field 'header'; read it with the version"),
+        Bag(reward) as bag,
+    ):
+        list(bag.messages(["/it"]))
 
 
 def test_a_database_that_computes_for_ever_is_refused(tmp_path):

@@ -207,7 +207,7 @@ def _repair_all(
                 started = file.read(len(MAGIC)) == MAGIC
             if started or path.is_symlink():
                 raise RecoveryError(f"{folder}: {error}") from error
-            path.rename(path.with_name(f"{path.name}.damaged"))
+            _set_aside(path)
             empty.append(path.name)
             continue
         if _is_compressed_by_message(found):
@@ -244,6 +244,15 @@ def _recover_sqlite(folder: Path, paths: Sequence[Path], absent: tuple[str, ...]
     write_metadata(folder, topics.values(), files, "sqlite3")
     _end_episode(folder, [], files, topics.values())
     return _recovered(folder, files, absent=absent)
+
+
+def _set_aside(path: Path) -> None:
+    """Give a file that is of no use another name, over no other."""
+    name, number = f"{path.name}.damaged", 1
+    while path.with_name(name).exists():
+        number += 1
+        name = f"{path.name}.damaged-{number}"
+    path.rename(path.with_name(name))
 
 
 def _require_different(folder: Path, files: Sequence[FileSummary]) -> None:
@@ -327,8 +336,7 @@ def _end_episode(
         record = read_episode(folder)
     except EpisodeFileError as error:
         if isinstance(error, EpisodeDamagedError):
-            path = folder / EPISODE_FILE
-            path.rename(path.with_name(f"{EPISODE_FILE}.damaged"))
+            _set_aside(folder / EPISODE_FILE)
         elif (folder / EPISODE_FILE).is_file():
             return
         stored = _stored_episode(scans)
