@@ -2,13 +2,11 @@
 
 import contextlib
 import ctypes
-import fcntl
 import os
 import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from rewact_ros.bringup import Process
+from rewact_ros.files import FileLock, LockedError, runtime_folder
 from rewact_ros.ros.process import CONFIGURATION_FAULT
 
 STOP_TIMEOUT_S = 5.0
@@ -40,20 +39,22 @@ class RobotLock:
 
     def __init__(self, namespace: str) -> None:
         domain = os.environ.get("ROS_DOMAIN_ID", "0")
-        name = f"rewact_ros-{os.getuid()}-{domain}-{namespace.strip('/').replace('/', '-')}.lock"
-        self._file = (Path(tempfile.gettempdir()) / name).open("w")
+        space = namespace.strip("/")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
+            # No ROS name has a dot: another namespace is another file.
+            place = runtime_folder() / f"{domain}-{space.replace('/', '.')}.lock"
+            self._lock = FileLock(place)
+        except LockedError as error:
             raise BringUpError(
-                f"a robot is already running in ROS domain {domain}, namespace '/{namespace}': "
-                "stop it, or choose another ROS_DOMAIN_ID or namespace"
+                f"a robot is already running in ROS domain {domain}, namespace '/{space}' "
+                f"({error.holder}): stop it, or choose another ROS_DOMAIN_ID or namespace"
             ) from None
+        except OSError as error:
+            raise BringUpError(f"{error.filename}: cannot be locked: {error.strerror}") from None
 
     def release(self) -> None:
         """Let another bring-up start."""
-        self._file.close()
+        self._lock.release()
 
 
 class Runner:
