@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rewact_ros.data.bag_folder import (
     METADATA_FILE,
     FolderError,
     bag_names,
+    looks_listed,
     read_listed,
     recording_files,
 )
@@ -98,7 +100,8 @@ def needs_recovery(folder: Path) -> bool:
     try:
         if has_episode and read_episode(folder).ended_ns is None:
             return True
-        files = recording_files(folder)
+        is_listed = looks_listed(folder)
+        files = [folder / n for n in bag_names(folder)] if is_listed else recording_files(folder)
     except (EpisodeDamagedError, FolderError):
         return True
     except EpisodeFileError:
@@ -315,6 +318,7 @@ def _topics(scans: Iterable[Scan]) -> list[BagTopic]:
     return list(topics.values())
 
 
+@cache  # the same for most topics
 def _qos(text: str) -> tuple[dict[str, Any], ...]:
     """QoS of a topic; none where the recording's is not readable."""
     try:
