@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 
 import numpy as np
 import pytest
@@ -114,6 +115,7 @@ def test_a_wrong_key_is_refused_with_where_and_what(change, words):
         ("gamepad", lambda s: s["jog"].update(mode="polar"), ["jog.mode", "joint, cartesian"]),
         ("gamepad", lambda s: s["jog"]["axes"].update(waist=2), ["axes.waist", "x, y, z"]),
         ("gamepad", lambda s: s["jog"]["buttons"].update(gripper=0), ["buttons.gripper", "up"]),
+        ("gamepad", lambda s: s["deadman"].update(button=1), ["buttons.gripper", "deadman's, 1"]),
         ("gamepad", lambda s: s["jog"]["speed"].update(yaw=0), ["speed.yaw", "other than 0"]),
         ("gamepad", lambda s: s["jog"].pop("tool"), ["jog.tool", "missing"]),
         ("gamepad", lambda s: s["jog"]["tool"].update(tip=[0.1]), ["tool.tip", "x, y, z"]),
@@ -125,6 +127,51 @@ def test_a_wrong_teleop_key_is_refused_with_where_and_what(source, change, words
         parse_contract(edited(VX300S, lambda d: change(d["teleop"][source])))
     for word in words:
         assert word in str(error.value)
+
+
+def by_velocity(part):
+    return {**part, "command": "velocity", "controller_timeout_s": 0.1}
+
+
+@pytest.mark.parametrize("source", ["leader", "gamepad", "keyboard", "scripted_human"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_position_targets_of_a_person_never_reach_a_velocity_interface(source, mixed):
+    data = edited(VX300S, lambda d: d.update(teleop={source: d["teleop"][source]}))
+    arm = data["action"]
+    data["action"] = by_velocity(arm)
+    if mixed:
+        joints, units, position = arm["joints"], arm["unit"], arm["position"]
+        common = {**arm, "velocity": 2.0, "acceleration": 60.0, "max_start_jump": 0.25}
+        first = {j: position[j] for j in joints[:6]}
+        data["action"] = [
+            {**common, "joints": joints[:6], "unit": "rad", "position": first},
+            by_velocity(
+                {
+                    **common,
+                    "topic": "hand/commands",
+                    "joints": joints[6:],
+                    "unit": units["gripper"],
+                    "position": {"gripper": position["gripper"]},
+                }
+            ),
+        ]
+    with pytest.raises(ContractError) as error:
+        parse_contract(data)
+    topic = "hand/commands" if mixed else "arm/commands"
+    for word in (f"teleop.{source}:", f"'{topic}' is commanded by velocity", "remove 'teleop'"):
+        assert word in str(error.value)
+    del data["teleop"]
+    assert parse_contract(data).action[-1].command == "velocity"
+
+
+def test_a_reset_pose_whole_turns_off_is_named_as_that():
+    for turns, words in ((1, r"2π less is 0\.100"), (-2, r"2 · 2π more is 0\.100")):
+        pose = 0.1 + turns * 2 * math.pi
+        with pytest.raises(ContractError, match=rf"reset\.pose: waist: .*{words}"):
+            parse_contract(edited(VX300S, lambda d: d["reset"]["pose"].__setitem__(0, pose)))  # noqa: B023
+    with pytest.raises(ContractError) as error:
+        parse_contract(edited(VX300S, lambda d: d["reset"]["pose"].__setitem__(6, 6.5)))
+    assert "gripper" in str(error.value) and "π" not in str(error.value)  # no angle
 
 
 def test_a_source_maps_its_joints_by_name_and_leaves_the_others_alone(vx300s):

@@ -4,7 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from rewact_ros import strict_yaml
-from rewact_ros.contract.load_teleop import teleop_source
+from rewact_ros.contract.load_teleop import check_sources, teleop_source
 from rewact_ros.contract.names import check_feature, check_text_name, check_topics
 from rewact_ros.contract.schema import (
     ACTION_KEY,
@@ -19,6 +19,7 @@ from rewact_ros.contract.schema import (
     StatePart,
 )
 from rewact_ros.contract.sections import Section, interval, number, positive, short
+from rewact_ros.contract.turns import turns_hint
 
 STATE_TYPES = ("sensor_msgs/msg/JointState",)
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -219,10 +220,12 @@ def _reset(section: Section, action: tuple[ActionPart, ...]) -> Reset:
         )
     limits = [limit for part in action for limit in part.position]
     numbers = tuple(number(f"reset.pose[{i}]", v) for i, v in enumerate(pose))
-    for joint, value, (low, high) in zip(joints, numbers, limits, strict=True):
+    units = [unit for part in action for unit in part.units]
+    for joint, unit, value, (low, high) in zip(joints, units, numbers, limits, strict=True):
         if not low <= value <= high:
             raise ContractError(
                 f"reset.pose: {joint}: expected within [{low}, {high}], got {value}"
+                f"{turns_hint(unit, value, low, high)}"
             )
     reset = Reset(
         pose=numbers,
@@ -255,7 +258,7 @@ def _check_whole(contract: Contract) -> None:
         raise ContractError(
             f"{ACTION_KEY}.on_violation: expected the same for all parts: one gate guards them all"
         )
-    check_topics(contract)
+    check_sources(contract)
     if contract.command_rate_hz < contract.rate_hz:
         raise ContractError(
             f"{ACTION_KEY}.command_rate_hz: expected at least rate_hz ({contract.rate_hz}), "

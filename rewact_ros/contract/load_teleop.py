@@ -49,6 +49,31 @@ def teleop_source(
     return source
 
 
+def mixes_kinds(contract: Contract) -> str:
+    """Why the sources' position targets fit no action of this robot, or an empty string."""
+    for part in contract.action:
+        if part.command != "position":
+            return (
+                f"sends position targets, but '{part.topic}' is commanded by {part.command}, so "
+                "that 1.5 rad would become 1.5 rad/s"
+            )
+    return ""
+
+
+def check_sources(contract: Contract) -> None:
+    """Refuse sources that speak another language than the robot.
+
+    Raises:
+        ContractError: some action is not commanded by position.
+    """
+    mixed = mixes_kinds(contract)
+    if contract.teleop and mixed:
+        raise ContractError(
+            f"teleop.{contract.teleop[0].name}: {mixed}; remove 'teleop', or give the robot a "
+            "position interface"
+        )
+
+
 def _joint_map(
     section: Section, joints: tuple[str, ...]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -166,6 +191,12 @@ def _check_jog_source(source: TeleopSource, section: Section, joints: tuple[str,
             f"{section.path('type')}: expected {JOINT_STATE}, got {source.type}: that is what "
             "'jog' makes"
         )
+    for direction, *pair in source.jog.buttons if source.jog else ():
+        if source.deadman.button in pair:
+            raise ContractError(
+                f"{section.path('jog')}.buttons.{direction}: expected other buttons than the "
+                f"deadman's, {source.deadman.button}: holding it down would move the robot"
+            )
     for key in ("joints", "scale", "offset"):
         if key in section.data:
             raise ContractError(

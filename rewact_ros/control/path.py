@@ -11,7 +11,13 @@ from rewact_ros.control.chunks import Chunk, ChunkError, ChunkQueue, OldEpochErr
 from rewact_ros.control.human import HumanControl
 from rewact_ros.control.joint_sources import joint_sources
 from rewact_ros.control.leads import PolicyLead, ResetLead
-from rewact_ros.control.limits import SafetyGate, VelocityGate, make_gate, start_jump
+from rewact_ros.control.limits import (
+    SafetyGate,
+    VelocityGate,
+    make_gate,
+    outside_limits,
+    start_jump,
+)
 from rewact_ros.control.modes import MOVING, SENDING, Event, Mode, ModeMachine
 from rewact_ros.control.motion import Handover
 from rewact_ros.control.profile import PEAK_SPEED
@@ -185,10 +191,10 @@ class CommandPath:
         if fault:
             return self._answer(False, fault)
         assert self.joints.measured is not None
+        outside = outside_limits(self.joints.measured, self.contract)
+        if outside:
+            return self._answer(False, outside)
         self.gate.start(self.joints.measured)
-        if self._outside_limits():
-            self.gate.stop_stream()
-            return self._answer(False, "measured joints are outside the contract's position limits")
         self.policy.observation_to_command.clear()
         self.human.disengage()
         latched = self.modes.resume_required
@@ -364,6 +370,7 @@ class CommandPath:
         if self.mode is not Mode.HOLD or self.gate.moving:
             return
         fault = self.joints.fault(now)
+        fault = fault or self._jump(self.sent)
         if lease.mode is Mode.POLICY:
             self._start_policy(now, fault or self.heartbeat.silence(now))
         elif self._finished != (lease.holder, lease.request):
@@ -379,8 +386,6 @@ class CommandPath:
         reset, remedy = self.contract.reset, ""
         if reset is None:
             fault = "the contract has no 'reset' pose"
-        elif not fault:
-            fault = self._jump(self.sent)
         confirmed = self._confirmed == (self.lease.holder, self.lease.request)
         if not fault and reset and reset.confirm and not confirmed:
             fault, remedy = "a reset motion needs a confirmation", CONFIRM
@@ -421,7 +426,7 @@ class CommandPath:
         command, begins = self.human.target(self.sent, now.age_s)
         if begins:
             # A leader far away is met at half the arm's speed, however long that takes.
-            distance = 0.0 if self.by_velocity else np.abs(command - self.sent)
+            distance = np.abs(command - self.sent)
             slowest_s = float((2 * PEAK_SPEED * distance / self.contract.limits.velocity).max())
             self._handover = self._begin_handover(max(self.contract.handover_s, slowest_s))
         if self._handover is None:
@@ -447,13 +452,6 @@ class CommandPath:
             return self.sent
         assert self.joints.measured is not None
         return self.joints.measured
-
-    def _outside_limits(self) -> bool:
-        """Whether a stream that begins here would have to jump into the position limits."""
-        assert self.joints.measured is not None
-        if self.by_velocity or np.abs(self.sent - self.joints.measured).max() <= 1e-3:
-            return False
-        return bool(self._jump(self.sent))
 
     def _jump(self, command: FloatArray) -> str:
         """Why a first command is too far from the measured joints, or an empty string."""

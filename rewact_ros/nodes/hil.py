@@ -146,8 +146,8 @@ class HilNode(Guarded, Node):
 
         def on_buttons(msg: Joy) -> None:
             button = source.deadman.button
-            pressed = button < len(msg.buttons) and msg.buttons[button] == 1
-            device.on_deadman(pressed, self.clock.now().age_s)
+            if button < len(msg.buttons):  # else it is another device's, and says nothing of ours
+                device.on_deadman(msg.buttons[button] == 1, self.clock.now().age_s)
 
         types = {
             "sensor_msgs/msg/JointState": (JointState, on_joint_state),

@@ -51,8 +51,7 @@ class TeleopNode(Guarded, Node):
         try:
             rates = joy_rates(self._jog, msg.axes, msg.buttons)
             pressed = is_pressed(msg.buttons, self._button)
-        except JoyError as error:
-            self._given = None
+        except JoyError as error:  # another device's, or ours is broken: then `_given` gets old
             self.get_logger().warning(str(error), throttle_duration_sec=2.0)
             return
         self._given = JogInput(pressed, rates, time.monotonic())
