@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rewact_ros.contract.schema import (
+    Contract,
     ContractError,
     Deadman,
     Jog,
