@@ -303,7 +303,7 @@ def test_doing_as_the_message_says_ends_well(tmp_path, whole, name):
             with open(path, "rb") as file:
                 reader = make_reader(file, validate_crcs=True)
                 others += [(c.topic, m.log_time) for _, c, m in reader.iter_messages()]
-        assert others == found
+        assert sorted(others, key=lambda m: m[1]) == found
     assert len(found) >= least * len(WHOLE)
     assert not set(found) - {m[:2] for m in WHOLE} and found == sorted(found, key=lambda m: m[1])
 
@@ -389,7 +389,7 @@ def test_a_file_is_told_by_its_content_whatever_its_name(tmp_path, whole):
 
 # Bombs and lies ---------------------------------------------------------------------------------
 
-BOMB = 1 << 30
+BOMB = 1 << 29
 
 
 def _chunk_file(path, compression, packed, size, crc=0, start_ns=0, end_ns=1 << 62):
@@ -427,9 +427,8 @@ def _lz4_bomb():
     return compressor.begin() + _zeros(compressor)
 
 
-@pytest.mark.parametrize("claimed", [1000, BOMB, (1 << 63) + 5])
 @pytest.mark.parametrize("kind", ["zstd", "zstd unsized", "lz4", "none"])
-def test_a_chunk_that_lies_about_its_size_takes_no_memory(tmp_path, kind, claimed):
+def test_a_chunk_that_lies_about_its_size_takes_no_memory(tmp_path, kind):
     packed = {
         "zstd": lambda: _zstd_bomb(True),
         "zstd unsized": lambda: _zstd_bomb(False),
@@ -437,11 +436,11 @@ def test_a_chunk_that_lies_about_its_size_takes_no_memory(tmp_path, kind, claime
         "none": lambda: bytes(2000),
     }[kind]()
     compression = b"" if kind == "none" else kind.split()[0].encode()
-    path = _chunk_file(tmp_path / "bomb.mcap", compression, packed, claimed)
-    del packed
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(BagError, match=r"bomb\.mcap: .*decompressed"), Bag(path) as bag:
-        list(bag.messages(["/joint_states"]))
+    for claimed in (1000, BOMB, (1 << 63) + 5):
+        path = _chunk_file(tmp_path / "bomb.mcap", compression, packed, claimed)
+        with pytest.raises(BagError, match=r"bomb\.mcap: .*decompress"), Bag(path) as bag:
+            list(bag.messages(["/joint_states"]))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 
@@ -478,17 +477,10 @@ def _joints(*parts):
     ],
 )
 def test_a_message_that_lies_about_its_lengths_is_refused(tmp_path, data, words):
-    path = tmp_path / "lies.mcap"
-    with open(path, "wb") as file:
-        writer = McapWriter(file)
-        writer.start(profile="ros2")
-        type_ = bag_topic("/joint_states").type
-        schema = writer.register_schema(type_.name, "ros2msg", type_.definition.encode())
-        channel = writer.register_channel("/joint_states", "cdr", schema)
-        writer.add_message(channel, START_NS, data, START_NS)
-        writer.finish()
-    with pytest.raises(BagError, match=f"a message of /joint_states .*{words}"):
-        read(path)
+    type_ = bag_topic("/joint_states").type
+    path = _defined_as(tmp_path / "lies.mcap", type_.name, type_.definition, data)
+    with pytest.raises(BagError, match=f"a message of /it .*{words}"), Bag(path) as bag:
+        list(bag.messages(["/it"]))
 
 
 @pytest.mark.parametrize(
@@ -504,18 +496,39 @@ def test_a_message_that_lies_about_its_lengths_is_refused(tmp_path, data, words)
     ],
 )
 def test_a_hostile_definition_makes_no_code(tmp_path, definition, words):
-    path = tmp_path / "defined.mcap"
+    name = "sensor_msgs/msg/JointState"
+    path = _defined_as(tmp_path / "x.mcap", name, definition, GIVEN[1].data)
+    with pytest.raises(BagError, match=f"topic /it: .*({words})"), Bag(path) as bag:
+        list(bag.messages(["/it"]))
+
+
+def _defined_as(path, type_name, definition, data):
+    """A file with one message of a type as another version of its package defined it."""
     with open(path, "wb") as file:
         writer = McapWriter(file)
         writer.start(profile="ros2")
-        schema = writer.register_schema(
-            "sensor_msgs/msg/JointState", "ros2msg", definition.encode()
-        )
-        channel = writer.register_channel("/joint_states", "cdr", schema)
-        writer.add_message(channel, START_NS, GIVEN[1].data, START_NS)
+        schema = writer.register_schema(type_name, "ros2msg", definition.encode())
+        channel = writer.register_channel("/it", "cdr", schema)
+        writer.add_message(channel, START_NS, data, START_NS)
         writer.finish()
-    with pytest.raises(BagError, match=f"topic /joint_states: .*({words})"):
-        read(path)
+    return path
+
+
+def test_a_recording_of_an_older_version_of_ours_is_read_unless_it_lacks_what_we_read(tmp_path):
+    text = b"\x03\0\0\0e1\0"
+    head = "builtin_interfaces/Time stamp\nuint32 more\n"
+    old = f"{head}string a\nstring policy_version\n"
+    name = "rewact_ros/msg/PolicyStatus"  # of which nothing is read, so that it may lack all
+    data = b"\0\1\0\0" + bytes(12) + b"\1\0\0\0\0\0\0\0" + text
+    with Bag(_defined_as(tmp_path / "old.mcap", name, old, data)) as bag:
+        (message,) = bag.messages(["/it"])
+    assert message.body.policy_version == "e1"
+    reward = _defined_as(tmp_path / "odd.mcap", "rewact_ros/msg/Reward", "float32 value\n", data)
+    with (
+        pytest.raises(BagError, match="no field 'header'; read it with the version"),
+        Bag(reward) as bag,
+    ):
+        list(bag.messages(["/it"]))
 
 
 def test_a_database_that_computes_for_ever_is_refused(tmp_path):
@@ -585,7 +598,7 @@ def survive(folder, original):
         assert not checked or not (folder / EPISODE_FILE).exists()  # without checksums, times lie
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(8))
 def test_no_damage_gives_anything_but_a_named_error(tmp_path, whole, seed):
     draw = random.Random(seed)
     sources = [whole]
@@ -595,7 +608,7 @@ def test_no_damage_gives_anything_but_a_named_error(tmp_path, whole, seed):
         sources = [stock_bag(tmp_path / "stock", StoragePlugin.SQLITE3)]
     elif seed % 4 == 2:
         sources = [write_bag(tmp_path / "zstd", GIVEN, WriterSettings(compression="zstd"))]
-    for turn in range(4):
+    for turn in range(2):
         folder = tmp_path / f"bags-{turn}" / "ep"
         shutil.copytree(sources[0], folder)
         chosen = draw.choice(sorted(folder.iterdir()))
@@ -605,13 +618,13 @@ def test_no_damage_gives_anything_but_a_named_error(tmp_path, whole, seed):
 
 def test_no_damaged_recording_ends_the_recorder(tmp_path, whole):
     draw = random.Random(1)
-    for turn in range(8):
+    for turn in range(5):
         folder = tmp_path / f"ep-{turn}"
         shutil.copytree(whole, folder)
         for path in sorted(folder.iterdir()):
             path.write_bytes(spoil(draw, path.read_bytes()))
     recording = Recording(RecordingSettings(tmp_path, min_free_bytes=0))
-    for turn in range(8):
+    for turn in range(5):
         recording.label(tmp_path / f"ep-{turn}", "success", "ada")
     recording.close()
     assert all(note.text for note in recording.notes)

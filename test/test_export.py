@@ -25,8 +25,9 @@ from rewact_ros.data.episode_file import EpisodeRecord, write_episode
 from rewact_ros.data.export import export
 from rewact_ros.data.export_labels import label_steps
 from rewact_ros.data.export_report import text
-from rewact_ros.data.export_settings import ExportError, ExportSettings
+from rewact_ros.data.export_settings import VIDEO_KINDS, ExportError, ExportSettings
 from rewact_ros.data.export_steps import Pacer, Step, StepReader
+from rewact_ros.data.export_video import VideoWriter, video_settings
 from rewact_ros.data.recordings import Recording, episodes_of
 from rewact_ros.learning.demonstrations import load_demonstrations
 from rewact_ros.msg import ControlStatus, EpisodeEvent, Reward
@@ -507,3 +508,21 @@ def test_settings_out_of_range_are_refused(tmp_path):
     ):
         with pytest.raises(ExportError, match=message):
             replace(good, **change)
+
+
+@pytest.mark.parametrize("kind", VIDEO_KINDS)
+def test_an_encoder_adds_nothing_to_what_we_say(tmp_path, capfd, kind):
+    with VideoWriter(tmp_path / "video.mp4", RATE_HZ, video_settings(kind), threads=1) as video:
+        for value in (0, 100, 200):
+            video.add(np.full((64, 64, 3), value, np.uint8))
+    assert (tmp_path / "video.mp4").stat().st_size
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_export_does_not_work_in_a_folder_that_was_planted_for_it(tmp_path):
+    record(tmp_path / "bags" / "ep")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".out.export").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PermissionError, match="ours alone"):
+        export(ExportSettings((tmp_path / "bags",), tmp_path / "out"), progress=False)
+    assert not [*(tmp_path / "elsewhere").iterdir()]

@@ -9,6 +9,7 @@ import pytest
 from rewact_ros.data.bags_lock import LOCK_FILE, BagsLock
 from rewact_ros.data.episode_file import EpisodeRecord, read_episode, write_episode
 from rewact_ros.files import FileLock, LockedError, own_folder, runtime_folder
+from rewact_ros.robot_lock import BringUpError, RobotLock
 
 HOLD = """
 import sys
@@ -69,6 +70,24 @@ def test_locks_lie_in_a_folder_of_the_user_alone(tmp_path, monkeypatch):
         runtime_folder()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert runtime_folder() == tmp_path / "rewact_ros"
+
+
+def test_a_robots_lock_truncates_nothing_and_names_who_holds_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("ROS_DOMAIN_ID", "77")
+    (tmp_path / "precious").write_text("years of work")
+    for place in (tmp_path / f"rewact_ros-{os.getuid()}-77-.lock", runtime_folder() / "77-.lock"):
+        place.symlink_to(tmp_path / "precious")
+    with pytest.raises(BringUpError, match="cannot be locked"):
+        RobotLock("")
+    assert (tmp_path / "precious").read_text() == "years of work"
+    lock = RobotLock("left")
+    with pytest.raises(BringUpError, match=rf"'/left' \(process {os.getpid()}\): stop it"):
+        RobotLock("/left/")
+    RobotLock("right").release()
+    lock.release()
+    RobotLock("left").release()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make another's folder")

@@ -1,5 +1,6 @@
 """Which files make a recording: what `metadata.yaml` lists, compared with what is there."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -9,6 +10,8 @@ from rewact_ros import strict_yaml
 METADATA_FILE = "metadata.yaml"
 # A thousand topics with their QoS are 1 MB.
 MAX_METADATA_BYTES = 4 << 20
+# A file under relative_file_paths; those under files have a key before them.
+_LISTED = re.compile(r"(?m)^ *- (\S+\.(?:mcap|db3)(?:\.zstd)?)$")
 SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 
 
@@ -62,6 +65,20 @@ def recording_files(path: Path) -> list[Path]:
             f"move it away if it does not belong here, or take it in: {recover(path)}",
         )
     return [path / name for name in listed.names]
+
+
+def looks_listed(folder: Path) -> bool:
+    """Whether `metadata.yaml` plainly lists the files of a folder; it is not read as YAML.
+
+    Of hundreds of recordings that would take a recorder half a minute before it starts.
+    """
+    try:
+        with open(folder / METADATA_FILE, encoding="utf-8") as file:
+            text = file.read(MAX_METADATA_BYTES)
+    except (OSError, ValueError):
+        return False
+    names = [PurePosixPath(name).name for name in _LISTED.findall(text)]
+    return text.startswith("rosbag2_bagfile_information:") and sorted(names) == bag_names(folder)
 
 
 def bag_names(folder: Path) -> list[str]:

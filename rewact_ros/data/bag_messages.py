@@ -22,6 +22,16 @@ _LARGE = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 MAX_DEFINITION_BYTES = 256 << 10
 # A fixed array becomes as many lines of code, unless it is of numbers.
 MAX_FIXED_ITEMS, MAX_FIXED_NUMBERS = 1000, 1 << 20
+# What is read of our own messages in recordings.
+_READ = {
+    "rewact_ros/msg/Reward": (
+        "header", "value", "q10", "q50", "q90", "entropy", "policy_version"
+    ),
+    "rewact_ros/msg/ControlStatus": ("header", "mode"),
+    "rewact_ros/msg/EpisodeEvent": (
+        "header", "event", "episode_id", "task", "outcome", "termination_reason"
+    ),
+}  # fmt: skip
 _TYPE = re.compile(r"[A-Za-z]\w*(/[A-Za-z]\w*){1,2}", re.ASCII)
 _FIELD = re.compile(r"[A-Za-z]\w*", re.ASCII)
 
@@ -128,15 +138,17 @@ def _check_definition(name: str, fields: Any) -> None:
 
 
 def _compare(name: str, recorded: dict[str, Any], ours: dict[str, Any]) -> None:
-    """Refuse a type that lacks what is read here; more fields than ours do not matter."""
+    """Refuse a type that lacks what is read here; more fields than ours do not matter.
+
+    Our own types have gained fields, without which older recordings are as good as ever.
+    """
+    is_own = name.startswith("rewact_ros/")
     for field, kind in ours.items():
-        if field not in recorded:
+        if field not in recorded and is_own and field not in _READ.get(name, ()):
+            continue
+        if recorded.get(field) != kind:
+            how = "no field" if field not in recorded else "another kind of field"
             raise MessageError(
-                f"the recorded {name} has no field '{field}'; read it with the version of "
+                f"the recorded {name} has {how} '{field}'; read it with the version of "
                 f"{name.split('/')[0]} that recorded it"
-            )
-        if recorded[field] != kind:
-            raise MessageError(
-                f"the recorded {name} has another kind of field '{field}' than ours; read it with "
-                f"the version of {name.split('/')[0]} that recorded it"
             )

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rewact_ros.data.bag_folder import (
     METADATA_FILE,
     FolderError,
     bag_names,
+    looks_listed,
     read_listed,
     recording_files,
 )
@@ -98,7 +100,8 @@ def needs_recovery(folder: Path) -> bool:
     try:
         if has_episode and read_episode(folder).ended_ns is None:
             return True
-        files = recording_files(folder)
+        is_listed = looks_listed(folder)
+        files = [folder / n for n in bag_names(folder)] if is_listed else recording_files(folder)
     except (EpisodeDamagedError, FolderError):
         return True
     except EpisodeFileError:
@@ -207,7 +210,7 @@ def _repair_all(
                 started = file.read(len(MAGIC)) == MAGIC
             if started or path.is_symlink():
                 raise RecoveryError(f"{folder}: {error}") from error
-            path.rename(path.with_name(f"{path.name}.damaged"))
+            _set_aside(path)
             empty.append(path.name)
             continue
         if _is_compressed_by_message(found):
@@ -244,6 +247,15 @@ def _recover_sqlite(folder: Path, paths: Sequence[Path], absent: tuple[str, ...]
     write_metadata(folder, topics.values(), files, "sqlite3")
     _end_episode(folder, [], files, topics.values())
     return _recovered(folder, files, absent=absent)
+
+
+def _set_aside(path: Path) -> None:
+    """Give a file that is of no use another name, over no other."""
+    name, number = f"{path.name}.damaged", 1
+    while path.with_name(name).exists():
+        number += 1
+        name = f"{path.name}.damaged-{number}"
+    path.rename(path.with_name(name))
 
 
 def _require_different(folder: Path, files: Sequence[FileSummary]) -> None:
@@ -306,6 +318,7 @@ def _topics(scans: Iterable[Scan]) -> list[BagTopic]:
     return list(topics.values())
 
 
+@cache  # the same for most topics
 def _qos(text: str) -> tuple[dict[str, Any], ...]:
     """QoS of a topic; none where the recording's is not readable."""
     try:
@@ -327,8 +340,7 @@ def _end_episode(
         record = read_episode(folder)
     except EpisodeFileError as error:
         if isinstance(error, EpisodeDamagedError):
-            path = folder / EPISODE_FILE
-            path.rename(path.with_name(f"{EPISODE_FILE}.damaged"))
+            _set_aside(folder / EPISODE_FILE)
         elif (folder / EPISODE_FILE).is_file():
             return
         stored = _stored_episode(scans)

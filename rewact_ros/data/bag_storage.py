@@ -16,6 +16,7 @@ from urllib.parse import quote
 from rewact_ros.data.decompress import MAX_BYTES, ZSTD, DecompressError, plain_file, plain_message
 from rewact_ros.data.mcap_records import MAGIC
 from rewact_ros.data.mcap_scan import (
+    MAX_NS,
     Chunk,
     ChunkError,
     ScanError,
@@ -136,7 +137,7 @@ class McapStorage:
                 counts[channel] = counts.get(channel, 0) + n
         filled = [chunk for chunk in self._scan.chunks if chunk.messages.total()]
         self.start_ns = min((chunk.start_ns for chunk in filled), default=0)
-        self.end_ns = max((chunk.end_ns for chunk in filled), default=0)
+        self.end_ns = min(max((chunk.end_ns for chunk in filled), default=0), MAX_NS)
         self.topics = [
             self._topic(number, counts.get(number, 0)) for number in sorted(self._scan.channels)
         ]
@@ -174,7 +175,7 @@ class McapStorage:
         self, chunk: Chunk, names: dict[int, str], start_ns: int, end_ns: int
     ) -> Iterator[StoredMessage]:
         self._open_bytes += chunk.size
-        if self._open_bytes > MAX_OPEN_BYTES:
+        if self._open_bytes > MAX_OPEN_BYTES and chunk.size <= MAX_BYTES:
             raise StorageError(
                 f"{self._name}: chunks of {self._open_bytes >> 20} MiB have overlapping times; at "
                 f"most {MAX_OPEN_BYTES >> 20} MiB are read at once; sort them (`mcap sort`)",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +103,8 @@ def write_bags(settings: BagsSettings, progress: bool = True) -> list[Path]:
             raise BagsError(f"{folder} exists: choose another folder, or remove it first")
     further = _Further(settings.dataset, source)
     start_ns = EPOCH_NS
-    partial = settings.out / f".partial-{os.getpid()}"
+    settings.out.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=settings.out))
     try:
         for index, folder in zip(
             tqdm(chosen, "bags", unit="episode", disable=not progress), folders, strict=True

@@ -24,6 +24,7 @@ from rewact_ros.data.export_report import text, totals
 from rewact_ros.data.export_settings import ExportError, ExportSettings
 from rewact_ros.data.recordings import Recording, open_recording, recording_folders
 from rewact_ros.data.replace_folder import replacing
+from rewact_ros.files import own_folder
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]{postfix}"
 
@@ -265,7 +266,8 @@ def _put_in_place(folder: Path, out: Path, replace: bool) -> None:
 @contextmanager
 def _locked(work: Path) -> Iterator[None]:
     """Keep a second export off the same work folder."""
-    work.mkdir(parents=True, exist_ok=True)
+    work.parent.mkdir(parents=True, exist_ok=True)
+    own_folder(work)  # its name can be guessed
     handle = os.open(work, os.O_RDONLY)
     try:
         try:

@@ -39,6 +39,7 @@ from rewact_ros.data.mcap_records import (
 # After a power failure the newest blocks of a file may be missing: so much of its end is verified.
 VERIFIED_BYTES = 256 << 20
 EVERYTHING = 1 << 62
+MAX_NS = (1 << 63) - 1  # MCAP has a bit more, NumPy and ROS have not
 # Messages outside of chunks are read in runs of about this size.
 _RUN_BYTES = 1 << 20
 _HEAD_BYTES = 4096
@@ -206,7 +207,7 @@ def messages_in(data: bytes, chunk: Chunk) -> Iterator[tuple[int, int, int, int,
             if length < MESSAGE_HEAD.size:
                 raise RecordError(f"a message of {length} bytes")
             channel, _, log_ns, _ = MESSAGE_HEAD.unpack_from(data, start)
-            if not chunk.start_ns <= log_ns <= chunk.end_ns:
+            if not chunk.start_ns <= log_ns <= min(chunk.end_ns, MAX_NS):
                 raise RecordError(f"a message at {log_ns} ns outside of the chunk's times")
             yield (
                 channel,

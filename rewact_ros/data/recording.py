@@ -253,9 +253,12 @@ class Recording:
 
     def _fill_reserve(self) -> None:
         with suppress(OSError):  # without it, the last chunks of a full disk make room
-            if not self._reserve.is_file() or self._reserve.stat().st_size < RESERVE_BYTES:
-                with open(self._reserve, "wb") as file:
-                    os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+            if self._reserve.is_file() and self._reserve.stat().st_size >= RESERVE_BYTES:
+                return
+            self._reserve.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open(self._reserve, flags, 0o644), "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
 
 
 def _note(found: Recovered | RecoveryError) -> Note:
