@@ -9,7 +9,7 @@ import typer
 from rewact_ros.cli.bag_from_dataset import from_dataset
 
 bag = typer.Typer(help="Look at recordings, judge them anew, mend and delete them.",
-                  no_args_is_help=True)  # fmt: skip
+                  no_args_is_help=True, rich_markup_mode=None)  # fmt: skip
 bag.command()(from_dataset)
 Folders = Annotated[
     list[Path], typer.Argument(help="Folders of episodes, or folders that hold them.")

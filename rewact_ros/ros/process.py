@@ -9,6 +9,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from rewact_ros.home import provide_home
 from rewact_ros.ros.loop import ControlLoop
 
 CONFIGURATION_FAULT = 2
@@ -28,6 +29,7 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
         faults: exceptions of `make` that mean a wrong configuration: printed without a traceback,
             and the process exits with 2, so that bring-up does not start it again.
     """
+    provide_home()
     sys.setswitchinterval(SWITCH_S)
     rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
     stopping = False
