@@ -27,4 +27,4 @@ def _run() -> None:
     words = [expand_home(word) for word in sys.argv[1:]]
     from rewact_ros.cli.app import app
 
-    app(words)
+    app(words, prog_name="rewact")
