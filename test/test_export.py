@@ -261,6 +261,35 @@ def test_labels_follow_the_outcome():
     assert (~unjudged.pad).nonzero()[0].tolist() == list(range(40, 60))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+def test_the_last_frame_of_a_success_shows_the_success(count):
+    stamps_s, modes = np.arange(count) / 20, np.full(count, int(Mode.POLICY))
+    labels = label_steps("success", stamps_s, count / 20, modes, 20, 0.5)
+    assert labels.reward[-1] == 1 and labels.success[-1]
+    cut = label_steps("success", stamps_s, count / 20 + 5, modes, 20, 0.5)  # 5 s are missing
+    assert not cut.success.any() and cut.reward[-1] < 1
+    failure = label_steps("failure", stamps_s, count / 20, modes, 20, 0.5)
+    assert not failure.success.any() and failure.reward.max() <= 0.5
+
+
+def test_a_verdict_long_after_the_arm_stood_still_is_reported(tmp_path):
+    def waits(frames: int):
+        for topic, ns, message in session(frames=80):
+            k = (ns - START_NS) // PERIOD
+            if topic == "/joint_states":
+                place = min(k, 80 - frames) / 20
+                message.position = [place] * len(message.position)
+            yield topic, ns, message
+
+    report, dataset = run(record(tmp_path / "late", waits(60)), tmp_path / "late_set")
+    (episode,) = report["recordings"][0]["episodes"]
+    assert episode["still_s"] == pytest.approx(60 / RATE_HZ, abs=0.2)
+    assert "the arm stood still for the last" in text(report) and "judge sooner" in text(report)
+    assert columns(dataset)["next.success"].any()
+    report, _ = run(record(tmp_path / "soon", waits(10)), tmp_path / "soon_set")
+    assert "stood still" not in text(report)
+
+
 def test_progress_stands_still_while_the_episode_is_on_hold():
     stamps_s, modes = np.arange(101) / 20, np.full(101, int(Mode.POLICY))
     modes[30:70] = Mode.HOLD

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rewact_ros.reward.keypoints import Keypoint, LabelError, keypoint_curve
 from rewact_ros.reward.label_file import read_label_file
-from rewact_ros.reward.labels import FALL_FRAMES, progress_ramp, task_progress
+from rewact_ros.reward.labels import FALL_FRAMES, progress_ramp, still_frames, task_progress
 
 
 def test_ramp_is_zero_then_linear_then_one():
@@ -21,8 +21,31 @@ def test_ramp_is_zero_then_linear_then_one():
     np.testing.assert_allclose(np.diff(labels[5:96]), 1 / 90, atol=1e-6)
 
 
-def test_ramp_of_a_single_frame_is_zero():
-    assert progress_ramp(1).tolist() == [0.0]
+def test_the_only_frame_of_a_success_shows_the_success():
+    assert progress_ramp(1).tolist() == [1.0]
+    assert task_progress(1, nominal_frames=10, success_frame=0).tolist() == [1.0]
+    assert task_progress(3, nominal_frames=10, success_frame=0).tolist() == [1.0] * 3
+
+
+def arm(moving: int, still: int, noise: float = 0.0) -> np.ndarray:
+    """(n, 3) joints: one moves, one moves little, one never."""
+    way = np.concatenate([np.linspace(0, 1, moving), np.ones(still)])
+    state = np.stack([way, 0.02 * way, np.full(len(way), 0.3)], 1)
+    return state + np.random.default_rng(0).normal(0, noise, state.shape)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+@pytest.mark.parametrize(("moving", "still"), [(40, 0), (40, 10), (40, 200), (200, 30)])
+def test_frames_in_which_the_arm_stands_still_are_counted(moving, still, noise):
+    found = still_frames(arm(moving, still, noise))
+    # The last 5 % of the way count as arrived, or five usual steps.
+    assert still <= found <= still + max(0.07 * moving, 5) + 1
+
+
+def test_an_arm_that_never_moves_stands_still_and_a_few_frames_tell_nothing():
+    assert still_frames(np.zeros((50, 2))) == 50
+    assert still_frames(arm(0, 50, noise=1e-4)) == 50
+    assert still_frames(np.zeros((5, 2))) == 0
 
 
 def test_success_reaches_one_exactly_at_the_success_and_stays():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rewact_ros.data.episode_file import EpisodeRecord
 
 bag = typer.Typer(help="Look at recordings, judge them anew, mend and delete them.",
-                  no_args_is_help=True)  # fmt: skip
+                  no_args_is_help=True, rich_markup_mode=None)  # fmt: skip
 bag.command()(from_dataset)
 Folders = Annotated[
     list[Path], typer.Argument(help="Folders of episodes, or folders that hold them.")

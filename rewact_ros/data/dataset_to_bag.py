@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from numpy.typing import NDArray
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
@@ -88,6 +87,7 @@ def write_bags(settings: BagsSettings, progress: bool = True) -> list[Path]:
     Raises:
         BagsError: no such episode, or a recording of it exists already.
         ContractError: the contract cannot be read, or the dataset does not fit it.
+        DatasetError: no dataset, or a damaged one.
     """
     contract = load_contract(settings.contract)
     source = RecordedEpisodes(settings.dataset, contract)
@@ -101,7 +101,7 @@ def write_bags(settings: BagsSettings, progress: bool = True) -> list[Path]:
     for folder in folders:
         if folder.exists():
             raise BagsError(f"{folder} exists: choose another folder, or remove it first")
-    further = _Further(settings.dataset, source)
+    further = _Further(source)
     start_ns = EPOCH_NS
     settings.out.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=settings.out))
@@ -121,11 +121,10 @@ def write_bags(settings: BagsSettings, progress: bool = True) -> list[Path]:
 class _Further:
     """Columns beside state and action that say how an episode went, where there are any."""
 
-    def __init__(self, root: Path, source: RecordedEpisodes) -> None:
+    def __init__(self, source: RecordedEpisodes) -> None:
         self._meta = source.meta
         keys = [key for key in _FURTHER if key in source.meta.features]
-        table = LeRobotDataset(repo_id=root.name, root=root).hf_dataset.with_format(None)
-        self._table = table.select_columns(keys) if keys else None
+        self._table = source.table.select_columns(keys) if keys else None
 
     def of(self, index: int) -> dict[str, NDArray[Any]]:
         """Column → (n,) of an episode."""

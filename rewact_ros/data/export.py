@@ -195,19 +195,16 @@ def _add(
     elif outcome == "unlabelled" and settings.outcome:
         outcome = settings.outcome
     segments, why = _chosen(settings, episode)
-    indices: list[int] = []
-    human = 0
+    added = dict(dataset_episodes=[], human_frames=0, success_frames=0, still_s=0.0)
     if segments:
-        exported = ExportedEpisode(episode, segments, job.folder, outcome, task)
-        indices, human = dataset.add(exported)
+        added = dataset.add(ExportedEpisode(episode, segments, job.folder, outcome, task))
     return {
         "episode_id": span.episode_id,
         "task": task,
         "outcome": outcome,
         "termination_reason": record.termination_reason if record else span.termination_reason,
-        "dataset_episodes": indices,
         "frames": sum(segment.frames for segment in segments),
-        "human_frames": human,
+        **added,
         "spans_s": [
             [round((at_ns - span.start_ns) / NANO, 3) for at_ns in (part.start_ns, part.end_ns)]
             for part in segments

@@ -17,6 +17,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from rewact_ros.home import provide_home
 from rewact_ros.restarts import CONFIGURATION_FAULT
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.loop import ControlLoop
@@ -43,6 +44,7 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
         faults: exceptions of `make` that mean a wrong configuration: printed without a traceback,
             and the process exits with 2, so that bring-up does not start it again.
     """
+    provide_home()
     sys.setswitchinterval(SWITCH_S)
     _init()
     stopping = False
