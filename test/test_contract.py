@@ -9,6 +9,7 @@ import pytest
 import yaml
 from conftest import G1, SHARED_DATA, VX300S
 
+from rewact_ros import strict_yaml
 from rewact_ros.contract import (
     ContractError,
     Frame,
@@ -28,7 +29,7 @@ MS = 1_000_000
 
 
 def edited(path, change):
-    data = yaml.safe_load(path.read_text())
+    data = strict_yaml.load(path)
     change(data)
     return data
 

@@ -17,6 +17,7 @@ from rosbags.rosbag2 import StoragePlugin
 from std_msgs.msg import Float64MultiArray
 from test_bags import RATE_HZ, START_NS, contract_of, live_frames, write_bag
 
+from rewact_ros import strict_yaml
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.modes import Mode
 from rewact_ros.data.bags import Bag, BagError
@@ -116,7 +117,7 @@ def record(folder, messages=None, plugin=StoragePlugin.MCAP, **fields):
     known = {
         "task": "touch",
         "outcome": "success",
-        "contract": yaml.safe_load(contract_file(folder).read_text()),
+        "contract": strict_yaml.load(contract_file(folder)),
         "started_ns": min(times),
         "running_ns": START_NS,
         "ended_ns": max(times),
@@ -433,7 +434,7 @@ def test_an_episode_in_which_nobody_drove_the_arm_is_refused(tmp_path):
 
 def test_recordings_of_different_contracts_are_not_mixed(tmp_path):
     record(tmp_path / "bags" / "one")
-    other = yaml.safe_load(contract_file(tmp_path, rate_hz=10).read_text())
+    other = strict_yaml.load(contract_file(tmp_path, rate_hz=10))
     record(tmp_path / "bags" / "two", contract=other)
     with pytest.raises(ExportError, match="under another contract than .*export them apart"):
         run(tmp_path / "bags", tmp_path / "out")

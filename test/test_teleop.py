@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import yaml
 from conftest import VX300S
 
+from rewact_ros import strict_yaml
 from rewact_ros.contract import parse_contract
 from rewact_ros.control.inverse_kinematics import pose_error, rotation_by, rotation_vector
 from rewact_ros.control.jog import (
@@ -45,7 +45,7 @@ def cartesian(vx300s, arm):
 @pytest.fixture
 def joint_contract():
     """The arm with a gamepad that jogs joints."""
-    data = yaml.safe_load(VX300S.read_text())
+    data = strict_yaml.load(VX300S)
     data["teleop"]["gamepad"]["jog"] = {
         "mode": "joint",
         "axes": {"waist": 0, "shoulder": 1},

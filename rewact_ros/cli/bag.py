@@ -22,6 +22,7 @@ def info(folders: Folders) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from rewact_ros.data.bag_time import step_back
     from rewact_ros.data.episode_file import read_episode
 
     table = Table()
@@ -33,6 +34,7 @@ def info(folders: Folders) -> None:
         marks = [record.outcome]
         marks += ["discarded"] if record.discarded else []
         marks += ["recovered"] if record.recovered else []
+        marks += ["time ran backwards"] if step_back(folder) else []
         dropped = {name: n["dropped"] for name, n in record.topics.items() if n["dropped"]}
         seconds = ((record.ended_ns or 0) - (record.started_ns or 0)) / 1e9
         size = sum(path.stat().st_size for path in folder.glob("*.mcap")) / 1e6

@@ -24,6 +24,7 @@ from rewact_ros.contract.schema import TeleopSource
 from rewact_ros.control.jog import JogSource
 from rewact_ros.control.keyboard import KEYS_HELP, Call, KeyboardJog, split_keys
 from rewact_ros.control.modes import Mode
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.teleop import RobotState, TargetPublisher
 from rewact_ros.sim.arm_model import make_integrator
 
@@ -35,7 +36,7 @@ class NoTerminalError(RuntimeError):
     """Standard input is not a terminal, so there are no keys to read."""
 
 
-class KeyboardTeleop(Node):
+class KeyboardTeleop(Guarded, Node):
     """The robot's side of the terminal: targets, deadman and service calls."""
 
     def __init__(self, contract: Contract, source: TeleopSource, namespace: str) -> None:

@@ -32,7 +32,7 @@ def teleop_source(
 
     source = TeleopSource(
         name=name,
-        topic=section.text("topic"),
+        topic=section.topic(),
         type=section.choice("type", TELEOP_TYPES, JOINT_STATE),
         max_age_s=section.positive("max_age_s", 0.2),
         joints=robot_joints,
@@ -61,12 +61,11 @@ def mixes_kinds(contract: Contract) -> str:
     return ""
 
 
-def check_sources(contract: Contract) -> None:
-    """Refuse sources that speak another language than the robot, or feed on another stream of it.
+def check_kinds(contract: Contract) -> None:
+    """Refuse sources of position targets beside an action that is not commanded by position.
 
     Raises:
-        ContractError: some action is not commanded by position; or a source's topic is another
-            source's, an action's or a measured one.
+        ContractError: names the source and the action's topic.
     """
     mixed = mixes_kinds(contract)
     if contract.teleop and mixed:
@@ -74,16 +73,6 @@ def check_sources(contract: Contract) -> None:
             f"teleop.{contract.teleop[0].name}: {mixed}; remove 'teleop', or give the robot a "
             "position interface"
         )
-    taken = {part.topic: "action" for part in contract.action}
-    taken |= {part.topic: "observation.state" for part in contract.state}
-    for source in contract.teleop:
-        where = f"teleop.{source.name}"
-        if source.topic in taken:
-            raise ContractError(
-                f"{where}.topic: '{source.topic}' is already the topic of {taken[source.topic]}; "
-                "give each stream its own"
-            )
-        taken[source.topic] = where
 
 
 def _joint_map(
@@ -107,7 +96,7 @@ def _joint_map(
 
 def _deadman(section: Section) -> Deadman:
     deadman = Deadman(
-        topic=section.text("topic"),
+        topic=section.topic(),
         button=section.index("button"),
         max_age_s=section.positive("max_age_s", 0.2),
     )

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from rewact_ros.contract.schema import Contract
 from rewact_ros.control.modes import Mode
+from rewact_ros.tokens import TokenReceiver
 
 FloatArray = NDArray[np.float64]
 
@@ -98,18 +99,33 @@ class Heartbeat:
 
 
 class Lease:
-    """The supervisor's wish for motion, which expires unless it is renewed."""
+    """The supervisor's wish for motion, which expires unless it is renewed.
+
+    Its holder's name is public. Where the holder promises a token, only the next token renews the
+    lease, so that nobody goes on for a supervisor that has died.
+    """
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._renewed_s = -np.inf
+        self._holder = TokenReceiver()
         self.mode = Mode.HOLD
         self.holder, self.request = "", 0
 
-    def take(self, mode: Mode, holder: str, request: int, now: Now) -> str:
-        """Take or renew it; returns why it was refused, or an empty string."""
-        if self.holder and self.holder != holder and not self.expired(now):
+    def take(
+        self, mode: Mode, holder: str, request: int, now: Now, proof: str = "", promised: str = ""
+    ) -> str:
+        """Take or renew it; returns why it was refused, or an empty string.
+
+        Args:
+            proof, promised: `proof` and `next` of the message, see `rewact_ros.tokens`.
+        """
+        if self.expired(now):
+            self._holder = TokenReceiver()
+        elif self.holder and self.holder != holder:
             return f"lease is held by {self.holder}"
+        if not self._holder.take(proof, promised):
+            return f"lease of {self.holder} was not renewed by its holder: another uses its name"
         self.mode, self.holder, self.request = mode, holder, request
         self._renewed_s = now.steady_s
         return ""

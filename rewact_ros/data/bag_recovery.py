@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
 from mcap.data_stream import ReadDataStream, RecordBuilder
 from mcap.records import Metadata
 
+from rewact_ros import strict_yaml
 from rewact_ros.data.bag_metadata import METADATA_FILE, BagTopic, FileSummary, write_metadata
 from rewact_ros.data.episode_file import (
     EPISODE_FILE,
@@ -181,7 +181,7 @@ def _topics(scans: Sequence[Scan]) -> list[BagTopic]:
     for found in scans:
         for channel in found.channels.values():
             schema = found.schemas[channel.schema_id]
-            qos = yaml.safe_load(channel.metadata.get("offered_qos_profiles", "")) or []
+            qos = strict_yaml.parse(channel.metadata.get("offered_qos_profiles", "")) or []
             type_hash = channel.metadata.get("topic_type_hash", "")
             type_ = MessageType(schema.name, schema.data.decode(), type_hash)
             topics[channel.topic] = BagTopic(channel.topic, type_, tuple(qos))

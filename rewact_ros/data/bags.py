@@ -20,6 +20,7 @@ from rosbags.typesys.store import Typestore
 from rewact_ros.contract import Contract, Frame, Stale
 from rewact_ros.contract.frames import NANO
 from rewact_ros.data.bag_frames import BagFrames
+from rewact_ros.data.bag_time import step_back
 from rewact_ros.ros.convert import to_ns
 from rewact_ros.share import share_dir
 
@@ -77,7 +78,8 @@ class Bag:
         incomplete: images of the reference camera that never became an observation.
 
     Raises:
-        BagError: no recording there, empty, damaged, or its message types are unknown.
+        BagError: no recording there, empty, damaged, its message types are unknown, or time ran
+            backwards in it.
     """
 
     def __init__(self, path: str | Path, namespace: str = "") -> None:
@@ -105,6 +107,12 @@ class Bag:
         if self._reader.message_count == 0:
             self._reader.close()
             raise BagError(f"bag {self.path}: holds no message; record again")
+        if back := step_back(self.path):
+            self._reader.close()
+            raise BagError(
+                f"bag {back}: images of one pass would meet joints of the other; record the passes "
+                "apart"
+            )
         return self
 
     def __exit__(self, *_: object) -> None:

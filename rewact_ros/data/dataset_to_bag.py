@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from builtin_interfaces.msg import Time
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from sensor_msgs.msg import CompressedImage, JointState
 from tqdm import tqdm
 
+from rewact_ros import strict_yaml
 from rewact_ros.contract import Camera, Contract, load_contract
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.modes import Mode
@@ -184,7 +184,7 @@ class _Episode:
             outcome=OUTCOMES[self._outcome()],
             termination_reason="dataset",
             by="dataset",
-            contract=yaml.safe_load(self._settings.contract.read_text()),
+            contract=strict_yaml.load(self._settings.contract),
             contract_hash=self._contract.hash,
             started_ns=self.start_ns,
             running_ns=self.start_ns,

@@ -187,13 +187,17 @@ class Recording:
         for topic in self.topics.values():
             self._thread.put(topic)
         preroll = [*self._preroll]
-        self._preroll.clear()
-        self._preroll_bytes = 0
+        self.forget_preroll()
         first_ns = preroll[0].log_ns if preroll else record.started_ns or 0
         for message in [*self._latched_before(preroll, first_ns), *preroll]:
             self.received[message.topic] += 1
             self._thread.put(message)
         return folder
+
+    def forget_preroll(self) -> None:
+        """Time ran backwards: what was kept would lie ahead of what comes."""
+        self._preroll.clear()
+        self._preroll_bytes = 0
 
     def end(self, record: EpisodeRecord) -> None:
         """Close the open recording, after all that was taken, with its final `episode.json`."""

@@ -27,6 +27,7 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.convert import NANO, to_stamp
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.observations import Observation, Observations
 from rewact_ros.ros.params import PolicyParams, declare
 from rewact_ros.ros.path_times import PathTimes
@@ -40,7 +41,7 @@ class ConfigurationError(ValueError):
     """The node could not be configured; the cause was logged."""
 
 
-class PolicyNode(LifecycleNode):
+class PolicyNode(Guarded, LifecycleNode):
     """Loads and checks in configure, infers in a worker thread, newest observation wins."""
 
     def __init__(self, **node_arguments: Any) -> None:

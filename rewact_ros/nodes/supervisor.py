@@ -19,8 +19,9 @@ from rewact_ros.contract import load_contract
 from rewact_ros.msg import ActionChunk, ControlStatus, RecorderStatus, Reward
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
-from rewact_ros.ros.convert import NANO, to_ns
+from rewact_ros.ros.convert import NANO
 from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.episode_interface import EpisodeInterface, JointFeed, SampleReader
 from rewact_ros.ros.episode_settings import judging_of, parts_of
 from rewact_ros.ros.params import SupervisorParams, declare
@@ -49,7 +50,7 @@ class Job:
     done: Future
 
 
-class SupervisorNode(Node):
+class SupervisorNode(Guarded, Node):
     """Feeds `Supervisor` and does what it wants: leases, reset service, events, action result."""
 
     def __init__(self, **node_arguments: Any) -> None:
@@ -118,12 +119,14 @@ class SupervisorNode(Node):
     # Inputs -----------------------------------------------------------------------------------
 
     def _on_reward(self, msg: Reward) -> None:
+        stamp_ns = self.samples.stamp_ns(msg, names.REWARD, self.clock.now().ros_ns)
         self.supervisor.hear(self.samples.source(msg))
         if self.supervisor.episode is not None:
-            self.supervisor.add(self.samples.sample(msg))
+            self.supervisor.add(self.samples.sample(msg, stamp_ns))
 
     def _on_success(self, msg: Reward) -> None:
-        self.supervisor.add_success(msg.value, to_ns(msg.header.stamp) / NANO)
+        stamp_ns = self.samples.stamp_ns(msg, names.SUCCESS, self.clock.now().ros_ns)
+        self.supervisor.add_success(msg.value, stamp_ns / NANO)
 
     def _on_control(self, msg: ControlStatus) -> None:
         self._control = Control(msg.mode, msg.reason, msg.resume_required, msg.active_source)

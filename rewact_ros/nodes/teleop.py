@@ -16,13 +16,14 @@ from rewact_ros.control.jog import (
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import steady_clock
 from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.params import TeleopParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.ros.teleop import RobotState, TargetPublisher
 from rewact_ros.sim.arm_model import make_integrator
 
 
-class TeleopNode(Node):
+class TeleopNode(Guarded, Node):
     """Feeds `JogSource` and publishes what it decides."""
 
     def __init__(self) -> None:

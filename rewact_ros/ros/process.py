@@ -1,4 +1,8 @@
-"""Start, spin and end of a node process, with configuration faults as one line and exit code 2."""
+"""Start, spin and end of a node process, with configuration faults as one line and exit code 2.
+
+A configuration fault is one of making the node. What goes wrong later is a message's fault or our
+own: the node's doors deal with that, and the process goes on (`ros/door.py`).
+"""
 
 import signal
 import sys
@@ -9,11 +13,15 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.loop import ControlLoop
+from rewact_ros.text import printable_lines
 
 CONFIGURATION_FAULT = 2
 # Longest time until a node notices that it should end.
 WAKE_S = 0.2
+# So many errors of the executor without anything between them: it works no more.
+GIVE_UP_AFTER = 100
 # A thread that has something to do waits so long for the interpreter, not the usual 5 ms: the
 # inference thread must not wait for a callback, nor a callback for it.
 SWITCH_S = 0.0005
@@ -41,18 +49,13 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
     code = 0
     node: Node | None = None
     try:
-        node = make()
-        loop = getattr(node, "loop", None)
-        if isinstance(loop, ControlLoop):
-            loop.run(lambda: stopping)
+        try:
+            node = make()
+        except faults as error:
+            print(f"error: {printable_lines(error)}", file=sys.stderr, flush=True)
+            code = CONFIGURATION_FAULT
         else:
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            while not stopping:
-                executor.spin_once(timeout_sec=WAKE_S)
-    except faults as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        code = CONFIGURATION_FAULT
+            _spin(node, lambda: stopping)
     except (ExternalShutdownException, KeyboardInterrupt):
         pass
     finally:
@@ -61,3 +64,24 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
             node.destroy_node()
         rclpy.try_shutdown()
     sys.exit(code)
+
+
+def _spin(node: Node, should_stop: Callable[[], bool]) -> None:
+    loop = getattr(node, "loop", None)
+    if isinstance(loop, ControlLoop):
+        loop.run(should_stop)
+        return
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    in_a_row = 0
+    while not should_stop():
+        try:
+            executor.spin_once(timeout_sec=WAKE_S)
+            in_a_row = 0
+        except ExternalShutdownException:
+            raise
+        except Exception as error:  # of a future's callback, an action's, or the middleware
+            in_a_row += 1
+            if in_a_row >= GIVE_UP_AFTER or not isinstance(node, Guarded):
+                raise
+            node.internal_fault("executor", error)

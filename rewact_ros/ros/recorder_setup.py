@@ -1,13 +1,11 @@
 """From the recorder's parameters to what it is made of; every refusal names the parameter."""
 
-import json
 import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
+from rewact_ros import strict_yaml
 from rewact_ros.contract import Contract
 from rewact_ros.data.bag_writer import WriterSettings
 from rewact_ros.data.episode_file import EpisodeRecord
@@ -105,14 +103,14 @@ def episode_template(
     calibration = None
     if params.calibration:
         try:
-            calibration = json.loads(Path(params.calibration).read_text())
+            calibration = strict_yaml.load_json(params.calibration)
         except (OSError, ValueError) as error:
             raise ParameterError(
                 f"recorder: parameter calibration: {params.calibration}: {error}"
             ) from None
     return EpisodeRecord(
         episode_id="",
-        contract=yaml.safe_load(text) if text else None,
+        contract=strict_yaml.parse(text) if text else None,
         contract_hash=contract.hash if contract else "",
         calibration=calibration,
         git_revision=git_revision(),

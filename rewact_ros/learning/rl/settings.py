@@ -5,6 +5,8 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from rewact_ros import strict_yaml
+
 ALGORITHMS = ("residual", "act_sac", "q_chunking")
 
 
@@ -386,9 +388,9 @@ def load_settings(file: Path, usual: dict[str, object] | None = None) -> RLSetti
         LearnError: no such file, no JSON object, or a setting that is wrong.
     """
     try:
-        content = json.loads(file.read_text())
+        content = strict_yaml.load_json(file)
         return preset(content.pop("algorithm"), **{**(usual or {}), **content})
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, strict_yaml.YamlError) as error:
         what = f"no key {error}" if isinstance(error, KeyError) else error
         raise LearnError(f"{file}: expected a JSON object of settings: {what}") from error
 
