@@ -5,6 +5,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rewact_ros.contract.names import check_namespace
+from rewact_ros.ros.params_file import check_params_file
 from rewact_ros.runs import NEWEST, ROBOT_JOURNAL, VERSIONS, is_version
 from rewact_ros.share import share_dir
 
@@ -72,6 +74,9 @@ class BringUp:
             path = getattr(self, name)
             if path and not Path(path).is_file():
                 raise ValueError(f"{name}: no such file: {path}")
+        check_namespace("namespace", self.namespace)
+        if self.params_file:
+            check_params_file(self.params_file)
         if self.policy not in ("", "none") and not Path(self.policy).is_dir():
             raise ValueError(f"policy: no such checkpoint folder: {self.policy}")
         if self.success_model and not Path(self.success_model).is_dir():

@@ -31,7 +31,8 @@ from rewact_ros.msg import EpisodeEvent, PolicyStatus, RecorderStatus, Reward, S
 from rewact_ros.nodes.recorder import RecorderNode
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import image_message
-from rewact_ros.ros.params import ParameterError, RecorderParams
+from rewact_ros.ros.parameter_values import ParameterError
+from rewact_ros.ros.params import RecorderParams
 from rewact_ros.ros.process import CONFIGURATION_FAULT
 from rewact_ros.ros.recorder_setup import topic_filter
 

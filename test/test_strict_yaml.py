@@ -5,7 +5,7 @@ from math import inf, isnan
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewact_ros.strict_yaml import (
@@ -238,6 +238,7 @@ INDICATORS = [
 ]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([*INDICATORS, "010", "1e3", "on", "..."]), max_size=25).map("".join)
     | st.text(max_size=60)
@@ -263,6 +264,7 @@ NUMBERS = st.integers(-(2**63) + 1, 2**63 - 1) | st.floats(allow_nan=False)
 KEYS = st.text("abcyn", min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | NUMBERS | TEXT,

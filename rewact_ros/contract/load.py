@@ -34,12 +34,12 @@ LOWEST_RATE, HIGHEST_RATE = 0.1, 2000.0
 LARGEST_SIDE_PX = 16_384
 
 
-def load_contract(path: str | Path) -> Contract:
-    """Read a contract file.
+def load_contract(path: str | Path, namespace: str = "/") -> Contract:
+    """Read a contract file, for a robot in a namespace as ROS writes it, such as `/left`.
 
     Raises:
-        ContractError: the file is missing, not strict YAML, or any key is unknown, missing or
-            wrong.
+        ContractError: the file is missing, not strict YAML, any key is unknown, missing or wrong,
+            or two streams have one topic, in that namespace or in none.
     """
     path = Path(path)
     try:
@@ -53,7 +53,9 @@ def load_contract(path: str | Path) -> Contract:
     if data is None:
         raise ContractError(f"contract {path}: the file is empty")
     try:
-        return parse_contract(data, path.parent)
+        contract = parse_contract(data, path.parent)
+        check_topics(contract, namespace)
+        return contract
     except ContractError as error:
         raise ContractError(f"contract {path}: {error}") from None
 

@@ -98,6 +98,10 @@ def check_topics(contract: Contract, namespace: str = "/") -> None:
             raise ContractError(
                 f"{where}: '{topic}' is a topic of ROS or of this package; choose another"
             )
+        if len(full) > MAX_TOPIC:
+            raise ContractError(
+                f"{where}: {full[:60]}… is longer than ROS's {MAX_TOPIC} characters"
+            )
         other, as_what = taken.setdefault(full, (where, shared_as))
         if other != where and not (shared_as and as_what == shared_as):
             raise ContractError(

@@ -27,6 +27,7 @@ from rewact_ros.control.watch import Heartbeat, Joints, Lease, Now
 FloatArray = NDArray[np.float64]
 OVERRUN_PERIODS = 3.0
 OVERRUN_STOP_S = 0.5
+LEASE_EXPIRED = "the supervisor's lease expired"
 RESUME = "check the robot, then call ~/resume"
 CONFIRM = "look at the workspace, then call ~/confirm_reset"
 
@@ -131,6 +132,10 @@ class CommandPath:
     ) -> str:
         """Take or renew the supervisor's lease on motion; returns why it was refused, or ''."""
         refusal = self.lease.take(mode, holder, request, now, proof, promised)
+        if self.lease.changed_hands and self.mode is not Mode.HUMAN:
+            self.stop(
+                LEASE_EXPIRED
+            )  # between two ticks: what moves was asked for by the one before
         if not refusal and mode is Mode.HOLD and self.mode is not Mode.HUMAN:
             self.modes.fire(Event.RELEASE, "released by the supervisor")
         return refusal
@@ -341,7 +346,7 @@ class CommandPath:
             if self.mode is Mode.POLICY:
                 fault = self.heartbeat.silence(now) or self.policy.fault(now.ros_ns)
             if not fault and self.lease.expired(now):
-                fault = "the supervisor's lease expired"
+                fault = LEASE_EXPIRED
         if fault:
             self.stop(fault)
 

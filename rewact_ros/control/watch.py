@@ -102,13 +102,15 @@ class Lease:
     """The supervisor's wish for motion, which expires unless it is renewed.
 
     Its holder's name is public. Where the holder promises a token, only the next token renews the
-    lease, so that nobody goes on for a supervisor that has died.
+    lease, so that nobody goes on for a supervisor that has died. `changed_hands` says that the last
+    message began a lease of another, after the one before had expired.
     """
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._renewed_s = -np.inf
-        self._holder = TokenReceiver()
+        self._sender = TokenReceiver()
+        self.changed_hands = False
         self.mode = Mode.HOLD
         self.holder, self.request = "", 0
 
@@ -120,12 +122,12 @@ class Lease:
         Args:
             proof, promised: `proof` and `next` of the message, see `rewact_ros.tokens`.
         """
-        if self.expired(now):
-            self._holder = TokenReceiver()
-        elif self.holder and self.holder != holder:
-            return f"lease is held by {self.holder}"
-        if not self._holder.take(proof, promised):
-            return f"lease of {self.holder} was not renewed by its holder: another uses its name"
+        self.changed_hands = False
+        if not (self.holder == holder and self._sender.take(proof, promised)):
+            if not self.expired(now):
+                other = f"lease is held by {self.holder}"
+                return f"{other}; another uses its name" if self.holder == holder else other
+            self._sender, self.changed_hands = TokenReceiver(promised), True
         self.mode, self.holder, self.request = mode, holder, request
         self._renewed_s = now.steady_s
         return ""

@@ -6,19 +6,17 @@ the images of one with the joints of the other. Only the order of the messages i
 
 import re
 import sqlite3
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from mcap.exceptions import McapError
-from mcap.opcode import Opcode
-from mcap.reader import make_reader
 
+from rewact_ros.data.mcap_records import INDEX_HEAD_BYTES
+from rewact_ros.data.mcap_scan import Chunk, content, messages_in, scan
 from rewact_ros.stamps import BACK_S, NANO
 
-_HEADER = struct.Struct("<BQHI")  # of a message index: opcode, length, channel, bytes of entries
 _MCAP, _DB3 = ".mcap", ".db3"
 _STEPS_BACK = """
     SELECT name, before, timestamp FROM (
@@ -60,7 +58,7 @@ def step_back(path: Path) -> StepBack | None:
                 found = _in_sqlite(file)
             else:
                 continue
-        except (OSError, McapError, sqlite3.Error, struct.error, ValueError, EOFError):
+        except (OSError, sqlite3.Error, ValueError):
             continue  # whoever reads it says what is wrong
         if found is not None:
             return found
@@ -73,29 +71,41 @@ def _in_order(path: Path) -> list[str | int]:
 
 
 def _in_mcap(path: Path) -> StepBack | None:
-    """By the message indexes behind the chunks; no chunk is decompressed."""
+    """By the message indexes behind the chunks; no chunk that has them is decompressed."""
+    found = scan(path)
     last: dict[int, int] = {}
     with open(path, "rb") as file:
-        summary = make_reader(file).get_summary()
-        if summary is None:
-            return None
-        for chunk in sorted(summary.chunk_indexes, key=lambda c: c.chunk_start_offset):
-            for offset in chunk.message_index_offsets.values():
-                file.seek(offset)
-                opcode, length, channel, size = _HEADER.unpack(file.read(_HEADER.size))
-                if opcode != Opcode.MESSAGE_INDEX or size > length:
-                    return None
-                entries = np.frombuffer(file.read(size), "<u8").reshape(-1, 2)
-                times = entries[np.argsort(entries[:, 1], kind="stable"), 0].astype(np.int64)
+        for chunk in sorted(found.chunks, key=lambda chunk: chunk.origin):
+            for channel, times in _times(file, chunk).items():
+                if channel not in found.channels:
+                    continue
                 for before, now in _falls(times, last.get(channel)):
-                    return StepBack(path, summary.channels[channel].topic, before, now)
-                last[channel] = int(times[-1]) if len(times) else last.get(channel, 0)
+                    return StepBack(path, found.channels[channel].topic, before, now)
+                if len(times):
+                    last[channel] = min(int(times[-1]), (1 << 63) - 1)
     return None
+
+
+def _times(file: BinaryIO, chunk: Chunk) -> dict[int, np.ndarray]:
+    """Times (n,) of a chunk's messages per channel, in the order in which they were written."""
+    if not chunk.offsets:
+        found: dict[int, list[int]] = {}
+        for channel, log_ns, *_ in messages_in(content(file, chunk), chunk):
+            found.setdefault(channel, []).append(log_ns)
+        return {channel: np.array(times, np.uint64) for channel, times in found.items()}
+    times = {}
+    for channel, offset in chunk.offsets.items():
+        file.seek(offset + INDEX_HEAD_BYTES)
+        entries = np.frombuffer(file.read(16 * chunk.messages[channel]), "<u8").reshape(-1, 2)
+        times[channel] = entries[np.argsort(entries[:, 1], kind="stable"), 0]
+    return times
 
 
 def _falls(times: np.ndarray, last: int | None) -> Iterator[tuple[int, int]]:
     """Neighbours of (n,) times that fall by more than a slewed clock does."""
-    all_times = times if last is None else np.concatenate([[last], times])
+    all_times = np.minimum(times, (1 << 63) - 1).astype(np.int64)
+    if last is not None:
+        all_times = np.concatenate([[last], all_times])
     for place in np.flatnonzero(np.diff(all_times) < -BACK_S * NANO):
         yield int(all_times[place]), int(all_times[place + 1])
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import datasets
 import numpy as np
 from lerobot.datasets.compute_stats import get_feature_stats
@@ -22,6 +21,7 @@ from lerobot.datasets.io_utils import write_stats
 from rewact_ros.contract import Contract
 from rewact_ros.contract.frames import NANO
 from rewact_ros.contract.schema import ACTION_KEY, STATE_KEY
+from rewact_ros.data.encoder_log import quiet_encoders
 from rewact_ros.data.export_bag import EncodedEpisode, Segment
 from rewact_ros.data.export_labels import StepLabels, label_steps
 from rewact_ros.data.export_video import video_settings
@@ -69,7 +69,7 @@ class DatasetAssembler:
         self, folder: Path, contract: Contract, video: str, failed_cap: float, attempt_s: float
     ) -> None:
         datasets.disable_progress_bars()  # one bar for the export, not one per episode
-        av.logging.set_libav_level(av.logging.ERROR)
+        quiet_encoders()
         self._folder, self._contract = folder, contract
         self._failed_cap, self._attempt_s = failed_cap, attempt_s
         self._meta = LeRobotDatasetMetadata.create(

@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from rclpy.node import Node
@@ -41,10 +42,10 @@ CLOCK_STOPPED_S = 0.5
 class HilNode(Guarded, Node):
     """Feeds `CommandPath` and sends what it decides, once per command period."""
 
-    def __init__(self) -> None:
-        super().__init__("hil")
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__("hil", **node_arguments)
         self.params = declare(self, HilParams)
-        self.contract = load_contract(self.params.contract)
+        self.contract = load_contract(self.params.contract, self.get_namespace())
         self.clock = NodeClock(self)
         self.path = CommandPath(
             self.contract,

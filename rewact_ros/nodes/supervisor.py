@@ -30,8 +30,9 @@ from rewact_ros.supervision.batch import Batch, Plan
 from rewact_ros.supervision.episodes import Control, Episode, Phase
 from rewact_ros.supervision.journal import Journal, state_file
 from rewact_ros.supervision.status import phase_name
-from rewact_ros.supervision.supervisor import RefusedError, Supervisor
+from rewact_ros.supervision.supervisor import TASK_LIMIT, RefusedError, Supervisor
 from rewact_ros.supervision.verdict import Outcome, Termination
+from rewact_ros.text import printable
 
 STEP_HZ = 20.0
 FEEDBACK_STEPS = 4  # one in so many ticks
@@ -276,7 +277,8 @@ class SupervisorNode(Guarded, Node):
 
 
 def _plan(goal: ExecuteTask.Goal) -> Plan:
-    return Plan(goal.task, goal.timeout, max(int(goal.episodes), 1))
+    task = printable(goal.task, TASK_LIMIT + 1)  # a longer one is refused
+    return Plan(task, goal.timeout, max(int(goal.episodes), 1))
 
 
 def _answer(call: Callable[[], str], response: Trigger.Response) -> Trigger.Response:

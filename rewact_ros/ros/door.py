@@ -7,6 +7,7 @@ taken. docs/command-path.md says what becomes of an error that no message explai
 
 import importlib
 import math
+import re
 import time
 import traceback
 from collections import Counter
@@ -35,8 +36,8 @@ from rewact_ros.text import TEXT_LIMIT, printable
 # Of one message, without a payload and with one (`uint8[]`: a picture, a document). The former is
 # known before anything of the message is decoded, and decoding is what costs.
 MESSAGE_BYTES, PAYLOAD_BYTES = 128 << 10, 64 << 20
-# A topic that goes on sending what is refused is named again so often.
-NAME_AGAIN_S = 10.0
+# A topic that goes on sending what is refused is named again so often, for each of so many reasons.
+NAME_AGAIN_S, MOST_REASONS = 10.0, 100
 # So long after it, a refusal or an error of our own is shown in /diagnostics.
 SHOWN_S = 10.0
 
@@ -157,7 +158,7 @@ class Refusals:
         self.faults = 0
         self.is_fault = False
         self._last, self._last_s = "", -math.inf
-        self._named_s: dict[str, float] = {}
+        self._named_s: dict[tuple[str, str], float] = {}
 
     def add(self, what: str, reason: str, fault: bool = False) -> bool:
         """Count one; whether it is to be named now."""
@@ -166,9 +167,13 @@ class Refusals:
         self.reasons[what] = reason
         self.faults += fault
         self._last, self._last_s, self.is_fault = what, now_s, fault
-        if now_s - self._named_s.get(what, -NAME_AGAIN_S) < NAME_AGAIN_S:
+        # The same words with other numbers are the same reason; who varies words is named less.
+        key = (what, re.sub(r"[\d.]+", "", reason)[:60])
+        if key not in self._named_s and len(self._named_s) >= MOST_REASONS:
+            key = (what, "")
+        if now_s - self._named_s.get(key, -math.inf) < NAME_AGAIN_S:
             return False
-        self._named_s[what] = now_s
+        self._named_s[key] = now_s
         return True
 
     def newest(self) -> str:

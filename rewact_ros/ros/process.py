@@ -7,14 +7,18 @@ own: the node's doors deal with that, and the process goes on (`ros/door.py`).
 import signal
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 
 import rclpy
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.loop import ControlLoop
+from rewact_ros.ros.parameter_values import ParameterError
+from rewact_ros.ros.params_file import check_params_file
 from rewact_ros.text import printable_lines
 
 CONFIGURATION_FAULT = 2
@@ -37,7 +41,7 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
             and the process exits with 2, so that bring-up does not start it again.
     """
     sys.setswitchinterval(SWITCH_S)
-    rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    _init()
     stopping = False
 
     def stop(signum: int, frame: object) -> None:
@@ -51,7 +55,7 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
     try:
         try:
             node = make()
-        except faults as error:
+        except (*faults, ParameterException, NameValidationException) as error:
             print(f"error: {printable_lines(error)}", file=sys.stderr, flush=True)
             code = CONFIGURATION_FAULT
         else:
@@ -64,6 +68,19 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
             node.destroy_node()
         rclpy.try_shutdown()
     sys.exit(code)
+
+
+def _init() -> None:
+    """Read ROS arguments and parameter files; what is wrong with them is a configuration fault."""
+    try:
+        for option, value in pairwise(sys.argv):
+            if option == "--params-file":
+                check_params_file(value)
+        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    except (ParameterError, RuntimeError) as error:  # RCLError is one
+        reason = str(error).partition(", at ")[0].strip()  # then comes where in rcl's sources
+        print(f"error: {printable_lines(reason)}", file=sys.stderr, flush=True)
+        sys.exit(CONFIGURATION_FAULT)
 
 
 def _spin(node: Node, should_stop: Callable[[], bool]) -> None:

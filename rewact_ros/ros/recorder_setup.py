@@ -1,5 +1,6 @@
 """From the recorder's parameters to what it is made of; every refusal names the parameter."""
 
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from rewact_ros.data.bag_writer import WriterSettings
 from rewact_ros.data.episode_file import EpisodeRecord
 from rewact_ros.data.recording import GIGA, RecordingSettings
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.params import ParameterError, RecorderParams
+from rewact_ros.ros.parameter_values import ParameterError
+from rewact_ros.ros.params import RecorderParams
 from rewact_ros.share import share_dir
 
 # The recorder's services, keys and buttons.
@@ -123,10 +125,13 @@ def git_revision() -> str:
     tree = share_dir()
     if not (tree / ".git").exists():
         return ""
+    command = ["git", "-C", str(tree), "describe", "--always", "--exclude=*", "--abbrev=40"]
+    # The tree's own repository, not one that the environment names.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     try:
-        git = ["git", "-C", str(tree)]
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, timeout=5)
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], timeout=5).returncode
+        done = subprocess.run(
+            [*command, "--dirty=+"], capture_output=True, timeout=5, env=environment
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return commit.stdout.decode().strip() + ("+" if changed else "")
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""
