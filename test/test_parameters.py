@@ -12,7 +12,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from rewact_ros.bringup import BringUp
+from rewact_ros.bringup import BringUp, Process
 from rewact_ros.ros.parameter_values import ParameterError, check_value
 from rewact_ros.ros.params import (
     NODE_PARAMS,
@@ -195,15 +195,12 @@ def test_a_parameter_file_that_is_not_there_is_named(tmp_path):
 
 def test_wrong_ros_arguments_end_a_node_with_one_line_and_no_restart(tmp_path):
     """Bring-up starts a process again unless it ends with 2."""
-    doubled, aliased = tmp_path / "doubled.yaml", tmp_path / "aliased.yaml"
+    doubled = tmp_path / "doubled.yaml"
     doubled.write_text(HIL + "    cpu: 0\n    cpu: 1\n")
-    aliased.write_text(HIL + "    cpu: &x 0\n    priority: *x\n")
     cases = {
         ("--params-file", str(doubled)): "doubled.yaml: line 4",
-        ("--params-file", str(aliased)): "Will not support aliasing",
         ("-r", "__ns:=/1left"): "/1left",
         ("-p", "use_sim_time:=1"): "use_sim_time",
-        ("-p", "dry_run:=5"): "hil: parameter dry_run",
     }
     contract = ("-p", f"contract:={VX300S}")
     started = {
@@ -219,6 +216,22 @@ def test_wrong_ros_arguments_end_a_node_with_one_line_and_no_restart(tmp_path):
         assert process.returncode == 2, errors
         assert "Traceback" not in errors
         assert words in next(line for line in errors.splitlines() if line.startswith("error: "))
+
+
+def test_what_bring_up_gives_a_node_arrives_as_it_is(node_with):
+    """A path may look like a number, or have quotes in it."""
+    given = {
+        "contract": 'a "b\\c.yaml',
+        "combine": "1e3",
+        "dry_run": True,
+        "cpu": 3,
+        "status_hz": 5.0,
+    }
+    process = Process("hil", "rewact_ros.nodes.hil", given, sys.executable, respawn=False)
+    node = node_with(*process.command()[5:])
+    for name, value in given.items():
+        node.declare_parameter(name, value)
+        assert node.get_parameter(name).value == value
 
 
 def test_bring_up_refuses_what_ros_would_refuse_in_every_process(tmp_path):

@@ -19,6 +19,7 @@ from rewact_ros.bringup import ParameterValue, Process, transport_environment
 from rewact_ros.cli.runner import Runner, print_line
 from rewact_ros.cli.stop_request import StopRequest
 from rewact_ros.cli.teleop_terminal import NoTerminalError, raw_keys
+from rewact_ros.contract.names import check_namespace
 from rewact_ros.msg import RecorderStatus
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.door import Guarded
@@ -84,6 +85,7 @@ def run(
         BringUpError: the recorder refuses its configuration, or another one is at work.
         NoTerminalError: `attach` without a terminal, which would do nothing.
     """
+    check_namespace("--namespace", namespace)
     terminal = sys.stdin.isatty()
     if attach and not terminal:
         raise NoTerminalError(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from action_msgs.msg import GoalStatus
 from numpy.typing import NDArray
 from rclpy.action import ActionClient
 from rclpy.action.client import ClientGoalHandle
@@ -43,11 +44,15 @@ class StackError(RuntimeError):
 
 @dataclass
 class EpisodeLog:
-    """What a client saw of one episode; times are header stamps in seconds."""
+    """What a client saw of one episode; times are header stamps in seconds.
+
+    `state` is the goal's, of `action_msgs/GoalStatus`: SUCCEEDED where somebody judged the episode.
+    """
 
     episode_id: str = ""
     running_s: float = math.nan
     verdict_s: float = math.nan
+    state: int = GoalStatus.STATUS_UNKNOWN
     outcome: int = ExecuteTask.Result.UNLABELLED
     reason: str = ""
     duration_s: float = math.nan
@@ -240,7 +245,7 @@ class TaskClient(Guarded, Node):
         goal = self.start_task(task, timeout_s)
         done: Future = goal.get_result_async()
         self.spin(done.done, 120.0 + timeout_s, "verdict")
-        result = done.result().result
+        result, log.state = done.result().result, done.result().status
         log.episode_id, log.outcome, log.reason = result.episode_id, result.outcome, result.reason
         log.duration_s, log.peak_reward = result.duration, result.peak_reward
         log.bag = result.bag

@@ -4,7 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from rewact_ros import strict_yaml
-from rewact_ros.contract.load_teleop import check_kinds, teleop_source
+from rewact_ros.contract.load_teleop import check_sources, teleop_source
 from rewact_ros.contract.names import check_feature, check_text_name, check_topics
 from rewact_ros.contract.schema import (
     ACTION_KEY,
@@ -258,8 +258,7 @@ def _check_whole(contract: Contract) -> None:
         raise ContractError(
             f"{ACTION_KEY}.on_violation: expected the same for all parts: one gate guards them all"
         )
-    check_kinds(contract)
-    check_topics(contract)
+    check_sources(contract)
     if contract.command_rate_hz < contract.rate_hz:
         raise ContractError(
             f"{ACTION_KEY}.command_rate_hz: expected at least rate_hz ({contract.rate_hz}), "

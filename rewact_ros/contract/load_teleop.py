@@ -61,11 +61,11 @@ def mixes_kinds(contract: Contract) -> str:
     return ""
 
 
-def check_kinds(contract: Contract) -> None:
-    """Refuse sources of position targets beside an action that is not commanded by position.
+def check_sources(contract: Contract) -> None:
+    """Refuse sources that speak another language than the robot.
 
     Raises:
-        ContractError: names the source and the action's topic.
+        ContractError: some action is not commanded by position.
     """
     mixed = mixes_kinds(contract)
     if contract.teleop and mixed:

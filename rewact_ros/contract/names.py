@@ -50,8 +50,11 @@ def check_namespace(where: str, namespace: str) -> str:
 
 
 def resolve(name: str, namespace: str = "/") -> str:
-    """Full name of a topic that `check_topic` took, in a namespace that `check_namespace` gave."""
-    return name if name.startswith("/") else f"{namespace.rstrip('/')}/{name}"
+    """Full name of a topic in a namespace such as `left`, `/left` or `/`."""
+    if name.startswith("/"):
+        return name
+    inner = namespace.strip("/")
+    return f"/{inner}/{name}" if inner else f"/{name}"
 
 
 def check_feature(where: str, name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rewact_ros.contract import Contract, Frame, Stale
+from rewact_ros.contract import Contract, Frame, Stale, names
 from rewact_ros.contract.frames import NANO
 from rewact_ros.data.bag_folder import FolderError, recording_files, recover
 from rewact_ros.data.bag_frames import BagFrames
@@ -136,9 +136,7 @@ class Bag:
 
     def resolve(self, topic: str) -> str:
         """Full name of a contract's topic in the robot's namespace."""
-        if topic.startswith("/"):
-            return topic
-        return f"/{self._namespace}/{topic}" if self._namespace else f"/{topic}"
+        return names.resolve(topic, self._namespace)
 
     def require(self, topic: str, type_: str) -> str:
         """Full name of a topic that the bag must hold with that type and at least one message.

@@ -19,7 +19,7 @@ from sensor_msgs.msg import CompressedImage, JointState
 from tqdm import tqdm
 
 from rewact_ros import strict_yaml
-from rewact_ros.contract import Camera, Contract, load_contract
+from rewact_ros.contract import Camera, Contract, load_contract, names
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.modes import Mode
 from rewact_ros.data.bags import REWARD_TOPIC, typestore
@@ -228,8 +228,7 @@ class _Episode:
         yield self._event(name, EpisodeEvent.VERDICT, self.end_ns + _REWARDS)
 
     def _topic(self, name: str) -> str:
-        space = self._settings.namespace.strip("/")
-        return name if name.startswith("/") else f"/{space}/{name}" if space else f"/{name}"
+        return names.resolve(name, self._settings.namespace)
 
     def _event(self, name: str, event: int, at_ns: int) -> tuple[str, int, Any]:
         verdict = event == EpisodeEvent.VERDICT

@@ -52,6 +52,11 @@ class SimNode(Guarded, Node):
         self._make_interfaces()
         self._started_s = time.monotonic()
         self._origin = (time.monotonic(), 0)
+        cameras = ", ".join(c.name for c in self.contract.cameras) or "no camera"
+        self.get_logger().info(
+            f"simulates {self.contract.robot} from seed {self.params.seed} with {cameras}, at "
+            f"{self.params.real_time_factor:g} times the speed of the clock"
+        )
 
     def _check_contract(self) -> None:
         if self.contract.action_names != PickPlaceSim.JOINTS:

@@ -4,6 +4,8 @@ A configuration fault is one of making the node. What goes wrong later is a mess
 own: the node's doors deal with that, and the process goes on (`ros/door.py`).
 """
 
+import ctypes
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -15,13 +17,14 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from rewact_ros.restarts import CONFIGURATION_FAULT
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.loop import ControlLoop
 from rewact_ros.ros.parameter_values import ParameterError
 from rewact_ros.ros.params_file import check_params_file
 from rewact_ros.text import printable_lines
 
-CONFIGURATION_FAULT = 2
+PR_SET_NAME, MAX_NAME_BYTES = 15, 15
 # Longest time until a node notices that it should end.
 WAKE_S = 0.2
 # So many errors of the executor without anything between them: it works no more.
@@ -55,6 +58,7 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
     try:
         try:
             node = make()
+            _name_process(node.get_name())
         except (*faults, ParameterException, NameValidationException) as error:
             print(f"error: {printable_lines(error)}", file=sys.stderr, flush=True)
             code = CONFIGURATION_FAULT
@@ -77,9 +81,9 @@ def _init() -> None:
             if option == "--params-file":
                 check_params_file(value)
         rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
-    except (ParameterError, RuntimeError) as error:  # RCLError is one
-        reason = str(error).partition(", at ")[0].strip()  # then comes where in rcl's sources
-        print(f"error: {printable_lines(reason)}", file=sys.stderr, flush=True)
+    except (ParameterError, RuntimeError) as error:  # RCLError: a remapping rule, a log level
+        text = re.sub(r",? at /\S+?:\d+", "", str(error)).removeprefix("failed to initialize rcl: ")
+        print(f"error: {printable_lines(' '.join(text.split()))}", file=sys.stderr, flush=True)
         sys.exit(CONFIGURATION_FAULT)
 
 
@@ -102,3 +106,8 @@ def _spin(node: Node, should_stop: Callable[[], bool]) -> None:
             if in_a_row >= GIVE_UP_AFTER or not isinstance(node, Guarded):
                 raise
             node.internal_fault("executor", error)
+
+
+def _name_process(name: str) -> None:
+    """Let `ps` and `top` show the node's name instead of `python`."""
+    ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:MAX_NAME_BYTES], 0, 0, 0)

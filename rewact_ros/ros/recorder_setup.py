@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rewact_ros import strict_yaml
 from rewact_ros.contract import Contract
+from rewact_ros.contract.names import resolve
 from rewact_ros.data.bag_writer import WriterSettings
 from rewact_ros.data.episode_file import EpisodeRecord
 from rewact_ros.data.recording import GIGA, RecordingSettings
@@ -31,13 +32,12 @@ def topic_filter(
     Raises:
         ParameterError: a pattern is no regular expression.
     """
-    prefix = f"/{namespace.strip('/')}/" if namespace.strip("/") else "/"
     chosen = {"/clock"} if sim_time else set()
     if contract is not None:
         parts = (*contract.state, *contract.cameras, *contract.action, *contract.teleop)
         topics = [part.topic for part in parts]
         topics += [s.deadman.topic for s in contract.teleop if s.deadman is not None]
-        chosen |= {topic if topic.startswith("/") else prefix + topic for topic in topics}
+        chosen |= {resolve(topic, namespace) for topic in topics}
     patterns = {}
     for name in ("topics", "exclude"):
         try:
@@ -47,8 +47,8 @@ def topic_filter(
                 f"recorder: parameter {name}: expected a regular expression of full topic names, "
                 f"such as /tf|/camera/.*, got '{getattr(params, name)}': {error}"
             ) from None
-    own = f"{prefix}rewact/"
-    learners = {prefix + names.DECISION, prefix + names.TRANSITIONS}
+    own = resolve("rewact/", namespace)
+    learners = {resolve(names.DECISION, namespace), resolve(names.TRANSITIONS, namespace)}
 
     def wanted(name: str) -> bool:
         if name.startswith(own) and name not in learners:

@@ -33,12 +33,16 @@ class Want(IntEnum):
 
 @dataclass(frozen=True)
 class Control:
-    """What hil last said: mode of `ControlStatus`, its reason, latch and source."""
+    """What hil last said: mode of `ControlStatus`, its reason, latch and source.
+
+    `heard`: how many statuses have come so far, so that a later one can be told from this one.
+    """
 
     mode: int
     reason: str
     resume_required: bool
     source: str = ""
+    heard: int = 0
 
     HOLD = 1
     POLICY = 2
@@ -49,6 +53,11 @@ class Control:
     def in_control(self) -> bool:
         """Whether the robot is armed and sound."""
         return self.mode in (Control.HOLD, Control.POLICY, Control.HUMAN, Control.RESET)
+
+    @property
+    def driven(self) -> bool:
+        """Whether the arm moves by a lease of the supervisor."""
+        return self.mode in (Control.POLICY, Control.RESET)
 
 
 @dataclass(frozen=True)
