@@ -197,6 +197,23 @@ def test_a_first_command_far_from_the_measured_joints_is_refused(robot):
     assert "shoulder" in robot.path.modes.reason and "max_start_jump" in robot.path.modes.reason
 
 
+@pytest.mark.parametrize("lease", [Mode.POLICY, Mode.RESET])
+def test_nothing_starts_while_a_joint_counts_another_turn_than_its_command(robot, lease):
+    """The encoder wraps in HOLD: a policy that follows what it sees would turn the joint back."""
+    robot.measured[5] = 3.1
+    robot.run(100)
+    assert robot.path.arm(robot.now).ok
+    robot.run(100)
+    robot.path.joints.take(robot.measured - 2 * np.pi * np.eye(7)[5], robot.now.age_s)
+    robot.joints = False
+    robot.lease, robot.offset = lease, np.array([0, 0, 0, 0, 0, -3.18, 0])
+    robot.path.on_request(lease, "supervisor", 1, robot.now)
+    robot.run(100)
+    assert robot.path.mode is Mode.HOLD and robot.sent[-1][5] == 3.1
+    assert "wrist_rotate commanded to 3.100, measured -3.183" in robot.path.modes.reason
+    assert "2π more is 3.100" in robot.path.modes.reason
+
+
 def test_reset_reaches_the_pose_once_per_request(robot, vx300s):
     robot.measured = HOME + np.array([0.4, 0.2, -0.2, 0, 0, 0, -0.5])
     robot.run(100)

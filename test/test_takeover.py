@@ -550,3 +550,25 @@ def test_the_deadman_interrupts_a_reset(cell, vx300s):
     cell.run(500)
     assert not cell.path.gate.moving  # aligned by offset, the leader stands
     check_limits(vx300s, cell.wire)
+
+
+def test_a_joy_message_without_the_deadmans_button_says_nothing_of_it(vx300s):
+    """Of another device on the topic: neither let go of, nor seen up, nor alive."""
+    cell = Cell(release_to(vx300s, "policy")).moving_under_policy()
+    cell.pressed = True
+    cell.run(300)
+    for _ in range(20):
+        cell.run(20)
+        cell.device.on_buttons([], cell.now.age_s)
+        cell.path.step(cell.now)
+    assert cell.path.mode is Mode.HUMAN and cell.device.held
+    cell.device.on_buttons([2], cell.now.age_s)
+    assert not cell.device.pressed
+    cell.device.on_buttons([1], cell.now.age_s)
+    assert cell.device.pressed
+    cell.buttons = False
+    for _ in range(15):
+        cell.run(20)
+        cell.device.on_buttons([], cell.now.age_s)
+    assert cell.path.mode is Mode.HOLD
+    assert "no message with a button 0 for 0.2 s" in cell.path.modes.reason

@@ -100,6 +100,12 @@ class TeleopInput:
                 )
         return ""
 
+    def on_buttons(self, buttons: Sequence[int], received_s: float) -> None:
+        """Take a Joy message; without the deadman's button it is another device's."""
+        deadman = self.source.deadman
+        if deadman is not None and deadman.button < len(buttons):
+            self.on_deadman(buttons[deadman.button] == 1, received_s)
+
     def on_deadman(self, pressed: bool, received_s: float) -> None:
         """Take the state of the deadman button; after a silence it must be seen up again."""
         heard = not self.deadman_silence(received_s)

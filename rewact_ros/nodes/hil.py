@@ -145,9 +145,7 @@ class HilNode(Guarded, Node):
             device.on_values(msg.joint_names, first, self.clock.now().age_s)
 
         def on_buttons(msg: Joy) -> None:
-            button = source.deadman.button
-            if button < len(msg.buttons):  # else it is another device's, and says nothing of ours
-                device.on_deadman(msg.buttons[button] == 1, self.clock.now().age_s)
+            device.on_buttons(msg.buttons, self.clock.now().age_s)
 
         types = {
             "sensor_msgs/msg/JointState": (JointState, on_joint_state),
