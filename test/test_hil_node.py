@@ -104,9 +104,12 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(graph, vx300s):
-    world = World(vx300s)
-    yield world
-    world.close()
+    with pytest.MonkeyPatch.context() as patch:  # what was wrong is forgotten sooner
+        patch.setattr("rewact_ros.control.joint_sources.MEMORY_S", 1.0)
+        patch.setattr("rewact_ros.ros.graph_watch.MEMORY_S", 1.0)
+        world = World(vx300s)
+        yield world
+        world.close()
 
 
 BAG_PLAYER = """
