@@ -61,11 +61,11 @@ class EpisodeOwners:
         sender = self._senders.get(episode)
         if sender is not None:
             return sender.take(proof, promised)
-        if not begins:
-            return False
         # One supervisor runs many episodes with one chain of tokens; another begins its own.
         known = (s for s in self._senders.values() if s.protects)
         sender = next((s for s in known if s.take(proof, promised)), None)
+        if not begins:
+            return False
         self._senders[episode] = sender or TokenReceiver(promised)
         while len(self._senders) > self.EPISODES:
             del self._senders[next(iter(self._senders))]

@@ -42,6 +42,7 @@ from rewact_ros.data.recording import Recording, RecordingError, RecordingSettin
 from rewact_ros.data.recording_session import RecordingSession, RefusedError, SessionSettings
 from rewact_ros.data.sequence_gaps import SequenceGaps
 from rewact_ros.msg import EpisodeEvent, Reward
+from rewact_ros.tokens import TokenSender
 
 START_NS = 1_700_000_000_000_000_000
 QOS = (
@@ -537,6 +538,41 @@ def test_a_later_verdict_of_a_person_changes_the_label(session):
     found = closed(session)
     assert (found["e1"].outcome, found["e1"].by) == ("failure", "ada")
     assert found["e2"].termination_reason == "stopped"
+
+
+def linked(sender, kind, name="e1", **more):
+    proof, promised = sender.link()
+    return event(kind, name=name, proof=proof, next=promised, **more)
+
+
+def test_a_stranger_neither_judges_an_episode_nor_changes_its_label(session):
+    sender, stranger = TokenSender(), TokenSender()
+    session.on_event(linked(sender, EpisodeEvent.STARTED), START_NS)
+    session.on_event(linked(sender, EpisodeEvent.VERDICT, outcome=2, by="supervisor"), START_NS + 1)
+    session.on_event(linked(sender, EpisodeEvent.STARTED, name="e2"), START_NS + 2)
+    for forged in (event(EpisodeEvent.RELABELLED, outcome=1, by="mallory"),
+                   linked(stranger, EpisodeEvent.RELABELLED, outcome=1, by="mallory"),
+                   event(EpisodeEvent.VERDICT, name="e2", outcome=1, by="mallory")):  # fmt: skip
+        session.on_event(forged, START_NS + 3)
+    found = closed(session)
+    assert (found["e1"].outcome, found["e1"].by) == ("failure", "supervisor")
+    assert (found["e2"].outcome, found["e2"].by) == ("unlabelled", "")
+    said = " | ".join(note.text for note in session.recording.notes)
+    assert "episode e1: a new verdict (success) was refused" in said
+    assert "episode e2: verdict of another supervisor" in said
+
+
+def test_nobody_changes_the_label_of_an_old_recording(session):
+    sender = TokenSender()
+    for i, name in enumerate(("e1", "e2", "e3")):
+        session.on_event(linked(sender, EpisodeEvent.STARTED, name=name), START_NS + 10 * i)
+        session.on_event(linked(sender, EpisodeEvent.VERDICT, name=name, outcome=2, by="s"),
+                         START_NS + 10 * i + 1)  # fmt: skip
+    session.on_event(linked(sender, EpisodeEvent.RELABELLED, outcome=1, by="ada"), START_NS + 50)
+    later = linked(sender, EpisodeEvent.RELABELLED, name="e3", outcome=1, by="ada")
+    session.on_event(later, START_NS + 51)
+    found = closed(session)
+    assert [found[name].outcome for name in ("e1", "e2", "e3")] == ["failure", "failure", "success"]
 
 
 def test_an_episode_whose_supervisor_fell_silent_ends(session):

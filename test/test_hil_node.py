@@ -13,6 +13,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
@@ -21,6 +22,8 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from rewact_ros.msg import ActionChunk, ControlStatus, ModeRequest, PolicyStatus
 from rewact_ros.nodes.hil import HilNode
 from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.clock import steady_clock
+from rewact_ros.ros.convert import to_stamp
 from rewact_ros.tokens import TokenSender
 
 HOME = [0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 1.0]
@@ -35,11 +38,12 @@ def joint_state(contract, node, offset=0.0):
 class World:
     """A robot that publishes its joints at 50 Hz, and a client of hil beside it."""
 
-    def __init__(self, contract):
+    def __init__(self, contract, namespace="", sim_time=False):
         self.contract = contract
-        self.node = Node("robot")
+        clock = Parameter("use_sim_time", value=sim_time)
+        self.node = Node("robot", namespace=namespace, parameter_overrides=[clock])
         self.joints = self.node.create_publisher(JointState, "joint_states", names.SENSOR_OUT)
-        self.node.create_timer(0.02, lambda: self.joints.publish(joint_state(contract, self.node)))
+        self.every(0.02, lambda: self.joints.publish(joint_state(contract, self.node)))
         self.statuses, self.lines = [], []
         self.node.create_subscription(
             ControlStatus, names.CONTROL_STATUS, self.statuses.append, names.LATCHED
@@ -47,10 +51,16 @@ class World:
         self.node.create_subscription(Log, "/rosout", self.lines.append, QoSProfile(depth=100))
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
-        self.hil = HilNode(parameter_overrides=[Parameter("contract", value=str(VX300S))])
+        self.hil = HilNode(
+            namespace=namespace,
+            parameter_overrides=[Parameter("contract", value=str(VX300S)), clock],
+        )
         self.stop = False
         self.thread = threading.Thread(target=self.hil.loop.run, args=(lambda: self.stop,))
         self.thread.start()
+
+    def every(self, period_s, act):
+        return self.node.create_timer(period_s, act, clock=steady_clock())
 
     def wait(self, condition, what, timeout_s=20.0):
         end_s = time.monotonic() + timeout_s
@@ -104,9 +114,12 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(graph, vx300s):
-    world = World(vx300s)
-    yield world
-    world.close()
+    with pytest.MonkeyPatch.context() as patch:  # what was wrong is forgotten sooner
+        patch.setattr("rewact_ros.control.joint_sources.MEMORY_S", 1.0)
+        patch.setattr("rewact_ros.ros.graph_watch.MEMORY_S", 1.0)
+        world = World(vx300s)
+        yield world
+        world.close()
 
 
 BAG_PLAYER = """
@@ -148,7 +161,7 @@ def test_old_stamps_of_another_publisher_refuse_to_arm_though_the_values_are_rig
     publisher = other.create_publisher(JointState, "joint_states", names.SENSOR_OUT)
     msg = joint_state(world.contract, other)
     msg.header.stamp.sec = 1000
-    timer = world.node.create_timer(0.02, lambda: publisher.publish(msg))
+    timer = world.every(0.02, lambda: publisher.publish(msg))
     try:
         path = world.hil.path
         world.wait(lambda: path.mode == ControlStatus.FAULT, "fault")
@@ -238,26 +251,36 @@ def test_a_sound_chunk_is_not_rejected(world):
     assert world.hil.path.rejected == before
 
 
+def policy_and_supervisor(world, tokens):
+    """Timers that play both; `tokens()` makes proof and next of a lease."""
+    requests = world.node.create_publisher(ModeRequest, names.MODE_REQUEST, names.EVENTS)
+    heartbeat = world.node.create_publisher(PolicyStatus, names.POLICY_STATUS, names.COMMAND)
+    chunks = world.node.create_publisher(ActionChunk, names.ACTION_CHUNK, names.COMMAND)
+
+    def renew():
+        proof, promised = tokens()
+        requests.publish(
+            ModeRequest(mode=ModeRequest.POLICY, holder="/supervisor:1:2", request=1,
+                        proof=proof, next=promised)
+        )  # fmt: skip
+
+    return [
+        world.every(0.05, renew),
+        world.every(0.05, lambda: heartbeat.publish(PolicyStatus(ready=True))),
+        world.every(0.05, lambda: chunks.publish(chunk(world))),
+    ]
+
+
 def test_a_stranger_cannot_renew_the_lease_of_a_supervisor_by_its_name_and_stops_are_warnings(
     world,
 ):
     path = world.arm()
-    requests = world.node.create_publisher(ModeRequest, names.MODE_REQUEST, names.EVENTS)
-    heartbeat = world.node.create_publisher(PolicyStatus, names.POLICY_STATUS, names.COMMAND)
-    chunks = world.node.create_publisher(ActionChunk, names.ACTION_CHUNK, names.COMMAND)
     sender, alive = TokenSender(), True
 
-    def renew():
-        msg = ModeRequest(mode=ModeRequest.POLICY, holder="/supervisor:1:2", request=1)
-        if alive:
-            msg.proof, msg.next = sender.link()
-        requests.publish(msg)
+    def tokens():
+        return sender.link() if alive else ("", "")
 
-    timers = [
-        world.node.create_timer(0.05, renew),
-        world.node.create_timer(0.05, lambda: heartbeat.publish(PolicyStatus(ready=True))),
-        world.node.create_timer(0.05, lambda: chunks.publish(chunk(world))),
-    ]
+    timers = policy_and_supervisor(world, tokens)
     try:
         world.wait(lambda: path.mode == ControlStatus.POLICY, "policy")
         alive = False  # it died; from now on somebody else uses its name
@@ -277,6 +300,30 @@ def test_what_the_operator_does_reaches_the_log(world):
     world.call("hil/disarm")
     for words in ("armed", "disarmed by the operator"):
         world.wait(lambda words=words: words in world.log_of(Log.INFO), words)
+
+
+def test_a_clock_that_stands_still_stops_the_arm(graph, vx300s):
+    clock = Node("clock")
+    publisher = clock.create_publisher(Clock, "/clock", 10)
+    world = World(vx300s, namespace="sim", sim_time=True)
+    now_ns = 1_000_000_000
+
+    def tick():
+        nonlocal now_ns
+        now_ns += 10_000_000
+        publisher.publish(Clock(clock=to_stamp(now_ns)))
+
+    running = world.every(0.01, tick)
+    try:
+        path = world.arm()
+        policy_and_supervisor(world, lambda: ("", ""))
+        world.wait(lambda: path.mode == ControlStatus.POLICY, "policy")
+        world.node.destroy_timer(running)
+        world.wait(lambda: path.mode == ControlStatus.HOLD, "hold")
+        assert "/clock has stood still" in path.modes.reason and path.modes.resume_required
+    finally:
+        world.close()
+        clock.destroy_node()
 
 
 # Last: with the second node of a name in a process, the first one's log leaves the graph.

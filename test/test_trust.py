@@ -340,6 +340,7 @@ def test_only_who_began_an_episode_goes_on_to_tell_of_it():
     assert owners.take("e3", True, *sender.link())
     assert not owners.take("e1", False, *sender.link())  # too old
     assert not owners.take("never", False, *sender.link())
+    assert owners.take("e3", False, *sender.link())
 
 
 def test_a_proof_counts_once():

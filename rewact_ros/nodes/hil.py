@@ -35,7 +35,7 @@ from rewact_ros.ros.loop import ControlLoop, LoopSettings
 from rewact_ros.ros.params import HilParams, declare
 from rewact_ros.ros.process import run_node
 
-WATCH_S = 0.25  # between two looks at who publishes commands and whether time goes on
+WATCH_S = 0.25  # between two looks at who publishes what
 CLOCK_STOPPED_S = 0.5
 
 
@@ -192,15 +192,13 @@ class HilNode(Guarded, Node):
         return response
 
     def _watch_graph(self) -> None:
-        """What no message tells: who else publishes where, and a clock that stands still."""
+        """What no message tells: who else publishes where."""
         self.own_topics.look()
         twins = other_publishers(self, names.CONTROL_STATUS)
         self.path.twin = f"another hil runs here, {', '.join(twins)}" if twins else ""
         for source in self.path.sources:
             several = self.count_publishers(source.part.topic) > 1
             source.publishers = tuple(publisher_names(self, source.part.topic)) if several else ()
-        if self.loop.clock_silence_s > CLOCK_STOPPED_S:
-            self.path.stop(f"/clock has stood still for {self.loop.clock_silence_s:.1f} s")
 
     def internal_fault(self, what: str, error: Exception) -> None:
         """As of every node; and no error of ours goes on moving the arm."""
@@ -211,6 +209,8 @@ class HilNode(Guarded, Node):
 
     def _tick(self) -> None:
         now = self.clock.now()
+        if self.loop.clock_silence_s > CLOCK_STOPPED_S:  # first: it explains why this tick is late
+            self.path.stop(f"/clock has stood still for {self.loop.clock_silence_s:.1f} s")
         # Targets are sampled at the deadline: evenly spaced whenever this process was woken.
         late_ns = round(min(self.loop.late_s, self._period_s) * NANO)
         try:
