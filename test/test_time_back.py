@@ -146,6 +146,30 @@ def test_after_a_clock_that_ran_back_no_sample_of_before_is_used():
     assert isinstance(stale, Stale) and stale.stream == "observation.state[0]"
 
 
+def test_a_clock_that_ran_back_counts_also_where_no_stamp_tells_of_it():
+    fed = Fed()
+    for value in range(5):
+        fed.put("observation.state[0]", fed.now_ms, value)
+        fed.now_ms += 20
+    fed.now_ms -= 90
+    for camera in ("wrist", "front"):  # their first pictures
+        fed.put(f"observation.images.{camera}", fed.now_ms, 9)
+    stale = fed.assembler.assemble(fed.now_ms / 1000, fed.now_ms * MS)
+    assert isinstance(stale, Stale) and stale.stream == "observation.state[0]"
+
+
+def test_a_camera_slower_than_its_age_limit_is_named_by_its_rate():
+    fed, made = Fed(), None
+    while fed.now_ms < 1_000_000 + 16 * 25 * 10 + 300:  # the last picture is 0.3 s old
+        fed.now_ms += 25
+        fed.put("observation.state[0]", fed.now_ms)
+        if (fed.now_ms // 25) % 16 == 0:
+            fed.put("observation.images.wrist", fed.now_ms)
+            fed.put("observation.images.front", fed.now_ms)
+        made = fed.assembler.assemble(fed.now_ms / 1000, fed.now_ms * MS)
+    assert isinstance(made, Stale) and "2.5 Hz: raise its rate, or max_age_s" in made.reason
+
+
 def test_a_slow_camera_is_named_by_its_rate():
     fed, reasons = Fed(), []
     for k in range(60):

@@ -24,6 +24,7 @@ from rewact_ros.msg import RecorderStatus
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.recorder_setup import ACTIONS
+from rewact_ros.text import printable
 
 KEYS = dict(zip("seynrd", ("start", "stop", *ACTIONS[2:]), strict=True))
 KEYS_HELP = (
@@ -118,7 +119,7 @@ def run(
             else:
                 executor.spin_once(timeout_sec=PERIOD_S)
                 width = shutil.get_terminal_size().columns - 1
-                print(f"\r{remote.line()[:width]}\x1b[K", end="", flush=True)
+                print(f"\r{printable(remote.line(), width)}\x1b[K", end="", flush=True)
 
 
 def _serve_keys(remote: RecorderRemote) -> bool:

@@ -236,7 +236,8 @@ class ReplayReport:
         self._curves.append((row.episode, playback.recorded.times[frames], progress))
         self._console.print(
             f"episode {row.episode}: {row.answered}/{row.frames} frames answered, action L1 "
-            f"{row.l1_chunk:.4f}, Spearman {row.spearman:.3f}, hil: {playback.hil_reason}"
+            f"{row.l1_chunk:.4f}, Spearman {row.spearman:.3f}, hil: {playback.hil_reason}",
+            markup=False,
         )
 
     def finish(self) -> None:

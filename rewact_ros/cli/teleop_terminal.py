@@ -28,6 +28,7 @@ from rewact_ros.control.modes import Mode
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.teleop import RobotState, TargetPublisher
 from rewact_ros.sim.arm_model import make_integrator
+from rewact_ros.text import printable
 
 PERIOD_S = 0.02
 SHOW_S = 0.1
@@ -161,7 +162,7 @@ def _loop(
         if time.monotonic() - shown_s >= SHOW_S:
             shown_s = time.monotonic()
             width = shutil.get_terminal_size().columns - 1
-            print(f"\r{node.line()[:width]}\x1b[K", end="", flush=True)
+            print(f"\r{printable(node.line(), width)}\x1b[K", end="", flush=True)
         next_s = max(next_s + PERIOD_S, time.monotonic())
         while (wait_s := next_s - time.monotonic()) > 0:
             executor.spin_once(timeout_sec=wait_s)

@@ -109,7 +109,8 @@ class TransitionsNode(Guarded, Node):
         self.steps.control(self._stamp_ns(msg), mode, msg.epoch)
 
     def _on_event(self, msg: EpisodeEvent) -> None:
-        begins = msg.event in (Change.STARTED, Change.RESETTING, Change.RUNNING)
+        change, outcome = Change(msg.event), Outcome(msg.outcome)
+        begins = change in (Change.STARTED, Change.RESETTING, Change.RUNNING)
         if not self._owners.take(msg.episode_id, begins, msg.proof, msg.next):
             name = printable(msg.episode_id, 128)
             self.get_logger().warning(
@@ -117,7 +118,6 @@ class TransitionsNode(Guarded, Node):
                 throttle_duration_sec=LOG_S,
             )
             return
-        change, outcome = Change(msg.event), Outcome(msg.outcome)
         self.steps.event(Happened(self._stamp_ns(msg), msg.episode_id, change, outcome))
 
     def _on_decision(self, msg: Decision) -> None:

@@ -218,13 +218,11 @@ class Guarded:
     def create_subscription(  # type: ignore[no-untyped-def]
         self, msg_type, topic, callback, qos_profile, *, raw=False, **arguments
     ) -> Subscription:
-        """As `Node.create_subscription`; raw ones are their reader's to check."""
-        if not raw:
-            make = _InformedDoor if takes_info(callback) else _Door
-            callback = make(self, msg_type, topic, callback)
-            raw = callback.raw
+        """As `Node.create_subscription`; what raw ones hold is their reader's to check."""
+        make = _InformedDoor if takes_info(callback) else _Door
+        door = make(self, msg_type, topic, callback, raw)
         return super().create_subscription(
-            msg_type, topic, callback, qos_profile, raw=raw, **arguments
+            msg_type, topic, door, qos_profile, raw=door.takes_bytes, **arguments
         )
 
     def create_service(self, srv_type, srv_name, callback, **arguments) -> Service:  # type: ignore[no-untyped-def]
@@ -260,19 +258,23 @@ class Guarded:
 class _Door:
     """A callback that never raises because of what a message holds."""
 
-    def __init__(self, node: Any, kind: type, topic: str, callback: Callable[..., object]) -> None:
-        self.raw = not has_payload(kind)  # pictures are taken decoded: that copies them once less
+    def __init__(
+        self, node: Any, kind: type, topic: str, callback: Callable[..., object], raw: bool
+    ) -> None:
+        # Pictures are taken decoded: that copies them once less.
+        self.takes_bytes = raw or not has_payload(kind)
         self._node, self._kind, self._topic, self._callback = node, kind, topic, callback
+        self._raw = raw
 
     def __call__(self, message: Any) -> None:
         self._take(message)
 
     def _take(self, message: Any, *info: Any) -> None:
         try:
-            if self.raw:
-                message = read_message(message, self._kind)
-            else:
+            if not self.takes_bytes:
                 check_message(message)
+            elif not self._raw:
+                message = read_message(message, self._kind)
             self._callback(message, *info)
         except Exception as error:
             _let_shutdown_pass(self._node, error)

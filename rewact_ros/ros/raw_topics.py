@@ -20,6 +20,7 @@ from rewact_ros.data.bag_thread import RawMessage
 from rewact_ros.data.message_types import MessageType, message_type
 from rewact_ros.data.sequence_gaps import SequenceGaps
 from rewact_ros.ros.convert import publication_sequence
+from rewact_ros.text import printable
 
 # Messages that may wait in the middleware between two polls; also the most taken at once.
 DEPTH = 100
@@ -129,8 +130,8 @@ class RawTopics:
         if class_ is None:
             self._refused.add(name)
             self._warn(
-                f"{name} is NOT recorded: messages of type {type_name} are not installed here; "
-                "install the package that defines them, or leave the topic out"
+                f"{printable(name)} is NOT recorded: messages of type {printable(type_name)} are "
+                "not installed here; install the package that defines them, or leave the topic out"
             )
             return False
         old = self._joined.pop(name, None)
