@@ -10,7 +10,14 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 
 from rewact_ros.contract import Contract, SampleError
-from rewact_ros.msg import ActionChunk, EpisodeEvent, ModeRequest, Reward, SupervisorStatus
+from rewact_ros.msg import (
+    ActionChunk,
+    EpisodeEvent,
+    ModeRequest,
+    Reward,
+    RewardFeatures,
+    SupervisorStatus,
+)
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import NANO, state_sample, to_ns
 from rewact_ros.supervision.batch import Happening
@@ -108,15 +115,20 @@ class EpisodeInterface:
 
 
 class SampleReader:
-    """Makes one sample of a reward and of the chunk of the same observation."""
+    """Makes one sample of a reward and of the chunk and features of the same observation."""
 
     def __init__(self, contract: Contract) -> None:
         self._step_s = contract.dt_s
         self._chunk: ActionChunk | None = None
+        self._features: RewardFeatures | None = None
 
     def on_chunk(self, msg: ActionChunk) -> None:
         """Keep the newest chunk; `policy` publishes it before the reward."""
         self._chunk = msg
+
+    def on_features(self, msg: RewardFeatures) -> None:
+        """Keep the newest features; `policy` publishes them before the reward."""
+        self._features = msg
 
     @staticmethod
     def source(msg: Reward) -> RewardSource:
@@ -128,12 +140,18 @@ class SampleReader:
         chunk, actions = self._chunk, None
         if chunk is not None and chunk.header.stamp == msg.header.stamp:
             actions = np.array([point.positions for point in chunk.trajectory.points])
+        seen, features = self._features, None
+        if seen is not None and (seen.header.stamp, seen.reward_hash) == (
+            msg.header.stamp,
+            msg.reward_hash,
+        ):
+            features = np.asarray(seen.features, np.float32)
         return PolicySample(
             stamp_s=to_ns(msg.header.stamp) / NANO,
             mean=msg.value,
             q10=msg.q10,
             entropy=msg.entropy,
-            features=np.asarray(msg.features, np.float32) if msg.features else None,
+            features=features,
             actions=actions,
             step_s=self._step_s,
         )
