@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from faulty_sim import FAULTS
-from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
@@ -25,7 +24,7 @@ from rewact_ros.cli.rig_stack import cpu_seconds
 from rewact_ros.cli.runner import Runner, node_log
 from rewact_ros.cli.task_client import TaskClient
 from rewact_ros.contract import Contract, load_contract
-from rewact_ros.msg import EpisodeEvent, Reward, SupervisorStatus
+from rewact_ros.msg import EpisodeEvent, Reward, RewardFeatures, SupervisorStatus
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import NANO, to_ns
@@ -51,6 +50,7 @@ class Seen:
     statuses: list[tuple[float, SupervisorStatus]] = field(default_factory=list)
     events: list[tuple[float, EpisodeEvent]] = field(default_factory=list)
     rewards: list[tuple[float, Reward]] = field(default_factory=list)
+    features: list[tuple[float, RewardFeatures]] = field(default_factory=list)
 
     def time_of(self, event: int) -> float:
         """When an event first came, NaN: never."""
@@ -84,15 +84,12 @@ class Seen:
         """The monitor's signals at each reward of the running phase."""
         tracker = SignalTracker(calibration.signals, calibration.distance)
         begun_s = self.time_of(EpisodeEvent.RUNNING)
+        features = {t: np.array(m.features, np.float32) for t, m in self.features}
         return [
-            tracker.add(PolicySample(t, m.value, m.q10, m.entropy, _features(m)))
+            tracker.add(PolicySample(t, m.value, m.q10, m.entropy, features.get(t)))
             for t, m in self.rewards
             if t >= begun_s
         ]
-
-
-def _features(message: Reward) -> NDArray[np.float32] | None:
-    return np.array(message.features, np.float32) if len(message.features) else None
 
 
 @dataclass(frozen=True)
@@ -122,6 +119,7 @@ class Watcher(TaskClient):
             (SupervisorStatus, names.SUPERVISOR_STATUS, "statuses", _EVERY_STATUS),
             (EpisodeEvent, names.EPISODE_EVENT, "events", names.EVENTS),
             (Reward, names.REWARD, "rewards", names.EVENTS),
+            (RewardFeatures, names.REWARD_FEATURES, "features", names.EVENTS),
         ):
             self.create_subscription(
                 kind,

@@ -5,6 +5,7 @@ import pytest
 from builtin_interfaces.msg import Time
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from rewact_ros.contract import Contract, Frame, FrameAssembler, parse_contract
 from rewact_ros.contract.frames import NANO, state_stream
@@ -17,6 +18,7 @@ from rewact_ros.ros.convert import (
     state_sample,
     to_stamp,
 )
+from rewact_ros.share import share_dir
 
 IMAGE, JOINTS = "sensor_msgs/msg/Image", "sensor_msgs/msg/JointState"
 RATE_HZ = 20
@@ -245,3 +247,28 @@ def test_an_empty_or_truncated_bag_is_an_error(tmp_path, contract, plugin):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(BagError, match=r"cannot be read: .*copy it again"), Bag(path) as bag:
         list(bag.observations(contract))
+
+
+@pytest.mark.parametrize("plugin", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_a_reward_of_a_version_that_kept_its_features_inside_is_read(tmp_path, plugin):
+    kind = "rewact_ros/msg/Reward"
+    text = (share_dir() / "msg" / "Reward.msg").read_text()
+    older = get_typestore(Stores.ROS2_JAZZY)
+    older.register(
+        get_types_from_msg(
+            text.replace("string policy_version", "float32[] features\nstring policy_version"), kind
+        )
+    )
+    numbers = {"value": 0.5, "q10": 0.4, "q50": 0.5, "q90": 0.6, "entropy": 1.0}
+    stamp = older.types["builtin_interfaces/msg/Time"](1700, 0)
+    header = older.types["std_msgs/msg/Header"](stamp, "")
+    reward = older.types[kind](
+        header, *numbers.values(), np.arange(128, dtype=np.float32), "version", "hash"
+    )
+    with Writer(tmp_path / "bag", version=9, storage_plugin=plugin) as writer:
+        connection = writer.add_connection("/rewact/reward", kind, typestore=older)
+        writer.write(connection, 1, older.serialize_cdr(reward, kind))
+    with Bag(tmp_path / "bag") as bag:
+        (read,) = bag.rewards()
+    assert (read.stamp_ns, read.value) == (1700 * NANO, 0.5)
+    assert read.quantiles == pytest.approx((0.4, 0.5, 0.6)) and read.entropy == 1.0

@@ -9,15 +9,18 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, VX300S
+from conftest import VX300S
 from typer.testing import CliRunner
 
+import rewact_ros
 from rewact_ros.arguments import ArgumentError, BringUp, check_names
 from rewact_ros.bringup import Process, processes
 from rewact_ros.cli.app import app
 from rewact_ros.interpreters import check_interpreters
 from rewact_ros.restarts import CONFIGURATION_FAULT, MAX_RESTARTS, RESTART_WINDOW_S, Restarts
 from rewact_ros.robot_lock import BringUpError, RobotLock
+
+PACKAGE = Path(rewact_ros.__file__).parent
 
 # Arguments ----------------------------------------------------------------------------------------
 
@@ -214,7 +217,7 @@ def stack(python: str = "") -> list[Process]:
 def test_the_log_names_the_tree_that_each_interpreter_imports():
     (line,) = check_interpreters(stack())
     assert line.startswith("sim, hil, supervisor, policy: rewact_ros ")
-    assert str(ROOT / "rewact_ros") in line and sys.executable in line
+    assert str(PACKAGE) in line and sys.executable in line
 
 
 def test_an_interpreter_that_cannot_be_one_is_named_before_anything_starts(tmp_path):
@@ -255,19 +258,19 @@ def test_what_a_node_needs_and_the_interpreter_lacks_is_named_with_the_mend(tmp_
 
 def test_two_versions_of_the_package_are_refused_in_one_bring_up(tmp_path):
     copy = tmp_path / "site" / "rewact_ros"
-    shutil.copytree(ROOT / "rewact_ros", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     other = script(
         tmp_path / "other",
         f'PYTHONPATH={copy.parent} exec {sys.executable} "$@"',
     )
     # The same version in another place, as `colcon build` installs it, is no other version.
     lines = check_interpreters(stack(other))
-    assert str(copy) in lines[0] and str(ROOT / "rewact_ros") in lines[1]
+    assert str(copy) in lines[0] and str(PACKAGE) in lines[1]
     with (copy / "control" / "limits.py").open("a") as file:
         file.write("# later\n")
     with pytest.raises(BringUpError, match=r"two versions.*; control/limits.py differ") as error:
         check_interpreters(stack(other))
-    assert str(copy) in str(error.value) and str(ROOT / "rewact_ros") in str(error.value)
+    assert str(copy) in str(error.value) and str(PACKAGE) in str(error.value)
 
 
 def test_no_module_of_the_current_folder_takes_the_place_of_an_installed_one(tmp_path):

@@ -13,7 +13,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 
 from rewact_ros.cli.domain import own_domain
-from rewact_ros.msg import ActionChunk, EpisodeEvent, PolicyStatus, Reward
+from rewact_ros.msg import ActionChunk, EpisodeEvent, PolicyStatus, Reward, RewardFeatures
 from rewact_ros.policy.updates import Update
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import image_message
@@ -30,7 +30,8 @@ class Feeder(Node):
         part = contract.state[0]
         self.names, self.values = list(part.joints), [0.0] * len(part.joints)
         self.images = {
-            camera.name: image_message(PICTURE, self.stamp(), "") for camera in contract.cameras
+            camera.name: image_message(PICTURE, self.stamp(), f"{camera.name}_optical_frame")
+            for camera in contract.cameras
         }
         self.joints = self.create_publisher(JointState, part.topic, names.SENSOR_OUT)
         self.cameras = {
@@ -40,9 +41,13 @@ class Feeder(Node):
         self.events = self.create_publisher(EpisodeEvent, names.EPISODE_EVENT, names.EVENTS)
         self.event = None
         self.status, self.statuses, self.chunks, self.rewards = None, [], [], []
+        self.features = []
         self.create_subscription(PolicyStatus, names.POLICY_STATUS, self.keep, names.EVENTS)
         self.create_subscription(ActionChunk, names.ACTION_CHUNK, self.chunks.append, names.EVENTS)
         self.create_subscription(Reward, names.REWARD, self.rewards.append, names.EVENTS)
+        self.create_subscription(
+            RewardFeatures, names.REWARD_FEATURES, self.features.append, names.EVENTS
+        )
 
     def stamp(self):
         return self.get_clock().now().to_msg()
@@ -114,9 +119,13 @@ def test_without_data_the_status_names_the_missing_stream(run):
 
 def test_complete_observations_give_chunks_and_rewards(run):
     feeder = run(lambda s: s.ready)
-    run(lambda s: bool(feeder.chunks and feeder.rewards))
+    run(lambda s: bool(feeder.chunks and feeder.rewards and feeder.features))
     assert len(feeder.chunks[0].trajectory.points) == 20
     assert feeder.chunks[0].header.stamp == feeder.rewards[0].header.stamp
+    features, reward = feeder.features[0], feeder.rewards[0]
+    assert features.header == reward.header and features.reward_hash == reward.reward_hash
+    assert len(features.features) > 0 and np.isfinite(features.features).all()
+    assert reward.header.frame_id == "front_optical_frame" == feeder.status.header.frame_id
     assert np.isnan(feeder.rewards[0].q10) and np.isnan(feeder.rewards[0].entropy)
 
 

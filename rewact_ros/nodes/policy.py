@@ -15,7 +15,14 @@ from std_msgs.msg import Float32
 from rewact_ros.contract import load_contract
 from rewact_ros.learning.rl.serving import DecidedPrediction, open_learned
 from rewact_ros.learning.rl.transitions import pack_observation
-from rewact_ros.msg import ActionChunk, ControlStatus, Decision, PolicyStatus, Reward
+from rewact_ros.msg import (
+    ActionChunk,
+    ControlStatus,
+    Decision,
+    PolicyStatus,
+    Reward,
+    RewardFeatures,
+)
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.policy.compatibility import check_contract
 from rewact_ros.policy.engine import Engine, Prediction
@@ -32,7 +39,7 @@ from rewact_ros.ros.observations import Observation, Observations
 from rewact_ros.ros.params import PolicyParams, declare
 from rewact_ros.ros.path_times import PathTimes
 from rewact_ros.ros.policy_swap import PolicySwap
-from rewact_ros.ros.prediction_messages import ChunkMessages, reward_message
+from rewact_ros.ros.prediction_messages import ChunkMessages, features_message, reward_message
 from rewact_ros.ros.process import run_node
 from rewact_ros.runs import is_version
 
@@ -62,6 +69,7 @@ class PolicyNode(Guarded, LifecycleNode):
             period_s = 1.0 / self.params.heartbeat_hz
             self.create_timer(period_s, self._beat, clock=steady_clock())
         self._rewards = self.create_publisher(Reward, names.REWARD, names.EVENTS)
+        self._features = self.create_publisher(RewardFeatures, names.REWARD_FEATURES, names.EVENTS)
         self._values = self.create_publisher(Float32, names.REWARD_VALUE, names.EVENTS)
         self._swap = PolicySwap(self, self._take)
         publish_diagnostics(self, self._diagnose)
@@ -215,6 +223,7 @@ class PolicyNode(Guarded, LifecycleNode):
     ) -> float:
         """Publish all that came of an observation; when the chunk, or else the reward, was out."""
         stamp = to_stamp(seen.frame.stamp_ns)
+        frame_id = self._observations.frame_id if self._observations else ""
         acts = not self.params.reward_only
         chunk = self._chunk_messages.chunk(prediction, stamp) if acts else None
         latency_s = self._times.latency(seen.frame.stamp_ns, self.clock.now().ros_ns)
@@ -226,7 +235,13 @@ class PolicyNode(Guarded, LifecycleNode):
         published_s = time.monotonic()
         if prediction.reward is not None:
             reward_hash = self._engine.reward_hash if self._engine else ""
-            self._rewards.publish(reward_message(prediction, stamp, self.version, reward_hash))
+            if prediction.features is not None:
+                features = features_message(prediction, stamp, reward_hash)
+                features.header.frame_id = frame_id
+                self._features.publish(features)
+            reward = reward_message(prediction, stamp, self.version, reward_hash)
+            reward.header.frame_id = frame_id
+            self._rewards.publish(reward)
             self._values.publish(Float32(data=prediction.reward))
             if not acts:
                 published_s = time.monotonic()
@@ -268,6 +283,7 @@ class PolicyNode(Guarded, LifecycleNode):
             policy_version=self.version,
         )
         msg.header.stamp = self.get_clock().now().to_msg()
+        msg.header.frame_id = self._observations.frame_id if self._observations else ""
         self._status.publish(msg)
 
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:

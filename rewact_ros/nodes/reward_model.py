@@ -122,6 +122,7 @@ class RewardModelNode(Guarded, Node):
             policy_version=self._classifier.version,
         )
         msg.header.stamp = to_stamp(frame.stamp_ns)
+        msg.header.frame_id = self._observations.frame_id
         self._publisher.publish(msg)
 
     def _save_debug(self, frame: Frame, probability: float) -> None:

@@ -17,7 +17,7 @@ from std_srvs.srv import Trigger
 
 from rewact_ros.action import ExecuteTask
 from rewact_ros.contract import load_contract
-from rewact_ros.msg import ActionChunk, ControlStatus, RecorderStatus, Reward
+from rewact_ros.msg import ActionChunk, ControlStatus, RecorderStatus, Reward, RewardFeatures
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.convert import NANO
@@ -85,9 +85,10 @@ class SupervisorNode(Guarded, Node):
         self._make_interfaces()
 
     def _make_interfaces(self) -> None:
-        # Chunks before rewards: of one observation, the chunk should be there first.
+        # Of one observation, the chunk and the features should be there before the reward.
         for kind, topic, call, qos in (
             (ActionChunk, names.ACTION_CHUNK, self.samples.on_chunk, names.COMMAND),
+            (RewardFeatures, names.REWARD_FEATURES, self.samples.on_features, names.EVENTS),
             (Reward, names.REWARD, self._on_reward, names.EVENTS),
             (ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED),
             (RecorderStatus, names.RECORDER_STATUS, self._on_recorder, names.LATCHED),

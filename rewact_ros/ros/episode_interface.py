@@ -11,7 +11,14 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 
 from rewact_ros.contract import Contract, SampleError
-from rewact_ros.msg import ActionChunk, EpisodeEvent, ModeRequest, Reward, SupervisorStatus
+from rewact_ros.msg import (
+    ActionChunk,
+    EpisodeEvent,
+    ModeRequest,
+    Reward,
+    RewardFeatures,
+    SupervisorStatus,
+)
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import NANO, state_sample, to_ns
 from rewact_ros.ros.door import MalformedError
@@ -116,7 +123,7 @@ class EpisodeInterface:
 
 
 class SampleReader:
-    """Makes one sample of a reward and of the chunk of the same observation.
+    """Makes one sample of a reward and of the chunk and features of the same observation.
 
     What cannot be is refused with a MalformedError, as the door has it.
     """
@@ -124,6 +131,7 @@ class SampleReader:
     def __init__(self, contract: Contract) -> None:
         self._step_s, self._width = contract.dt_s, len(contract.action_names)
         self._chunk: tuple[int, np.ndarray] | None = None  # stamp and actions
+        self._features: RewardFeatures | None = None
         self._stamps: dict[str, Stamps] = defaultdict(Stamps)
 
     def on_chunk(self, msg: ActionChunk) -> None:
@@ -145,6 +153,10 @@ class SampleReader:
             raise MalformedError(fault)
         return stamp_ns
 
+    def on_features(self, msg: RewardFeatures) -> None:
+        """Keep the newest features; `policy` publishes them before the reward."""
+        self._features = msg
+
     @staticmethod
     def source(msg: Reward) -> RewardSource:
         """Whose reward this is."""
@@ -152,13 +164,19 @@ class SampleReader:
 
     def sample(self, msg: Reward, stamp_ns: int) -> PolicySample:
         """What the policy said at one observation."""
-        chunk = self._chunk
+        chunk, features = self._chunk, None
+        seen = self._features
+        if seen is not None and (seen.header.stamp, seen.reward_hash) == (
+            msg.header.stamp,
+            msg.reward_hash,
+        ):
+            features = np.asarray(seen.features, np.float32)
         return PolicySample(
             stamp_s=stamp_ns / NANO,
             mean=msg.value,
             q10=msg.q10,
             entropy=msg.entropy,
-            features=np.asarray(msg.features, np.float32) if msg.features else None,
+            features=features,
             actions=chunk[1] if chunk is not None and chunk[0] == stamp_ns else None,
             step_s=self._step_s,
         )

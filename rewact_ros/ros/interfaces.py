@@ -4,6 +4,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 
 ACTION_CHUNK = "rewact/action_chunk"
 REWARD = "rewact/reward"
+REWARD_FEATURES = "rewact/reward_features"
 REWARD_VALUE = "rewact/reward_value"
 SUCCESS = "rewact/success"
 POLICY_STATUS = "rewact/policy_status"

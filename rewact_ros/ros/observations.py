@@ -43,6 +43,7 @@ class Observations:
 
     Attributes:
         epoch: control epoch in force; observations carry it.
+        frame_id: of the first camera's newest image; empty: none came.
         received: messages by stream.
         refused: messages that did not carry what the contract promises, of those looked at.
         skipped: observations that a newer one overtook before anybody asked.
@@ -50,6 +51,7 @@ class Observations:
 
     def __init__(self, node: Node, contract: Contract, clock: NodeClock) -> None:
         self.epoch = self.refused = self.skipped = 0
+        self.frame_id = ""
         self.received: Counter[str] = Counter()
         self._node, self._contract, self._clock = node, contract, clock
         self._assembler = FrameAssembler(contract)
@@ -84,6 +86,8 @@ class Observations:
         for camera in reversed(contract.cameras):
 
             def on_image(msg, camera=camera):  # type: ignore[no-untyped-def]
+                if camera is contract.cameras[0]:
+                    self.frame_id = msg.header.frame_id
                 self._store(camera.key, lambda now_s: camera_sample(camera, msg, now_s))
 
             self._inputs.append(

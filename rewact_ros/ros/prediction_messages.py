@@ -7,7 +7,7 @@ from builtin_interfaces.msg import Duration, Time
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from rewact_ros.contract import Contract
-from rewact_ros.msg import ActionChunk, Reward
+from rewact_ros.msg import ActionChunk, Reward, RewardFeatures
 from rewact_ros.policy.engine import Prediction
 from rewact_ros.ros.convert import NANO
 
@@ -49,7 +49,14 @@ def reward_message(prediction: Prediction, stamp: Time, version: str, reward_has
         policy_version=version,
         reward_hash=reward_hash,
     )
-    if prediction.features is not None:
-        msg.features.frombytes(prediction.features.astype(np.float32).tobytes())
+    msg.header.stamp = stamp
+    return msg
+
+
+def features_message(prediction: Prediction, stamp: Time, reward_hash: str) -> RewardFeatures:
+    """What the policy saw, of a prediction that says so."""
+    assert prediction.features is not None
+    msg = RewardFeatures(reward_hash=reward_hash)
+    msg.features.frombytes(prediction.features.astype(np.float32).tobytes())
     msg.header.stamp = stamp
     return msg
