@@ -7,6 +7,7 @@ import pytest
 from test_control import HOME, MS, Robot
 from test_takeover import Cell
 
+from rewact_ros.contract.frames import SampleError, select_joints
 from rewact_ros.control.joint_sources import MEMORY_S
 from rewact_ros.control.modes import Mode
 from rewact_ros.control.watch import Lease, Now
@@ -348,3 +349,12 @@ def test_a_proof_counts_once():
     first, second = sender.link(), sender.link()
     assert receiver.take(*first) and receiver.take(*second)
     assert not receiver.take(*second)
+
+
+def test_a_joint_state_of_thousands_of_joints_is_refused_before_it_costs_anything():
+    many = [f"j{i}" for i in range(5000)]
+    with pytest.raises(SampleError, match="expected at most 1000 joints, got 5000"):
+        select_joints(many, [0.0] * 5000, ["waist"], "joint_states")
+    with pytest.raises(SampleError, match="joint waist is missing; got j0, ") as refusal:
+        select_joints(many[:900], [0.0] * 900, ["waist"], "joint_states")
+    assert len(str(refusal.value)) < 300

@@ -22,6 +22,8 @@ FROZEN_MOTION, FROZEN_WINDOW_S = 0.05, 1.0
 RATE_SAMPLES = 8
 # Pictures are compared on every n-th row (or byte) first, and in full only where those agree.
 COMPARE_STRIDE = 8
+# Of one joint state: more are no robot's, and more names than that are no help.
+MOST_JOINTS, MOST_NAMED = 1000, 30
 
 
 class SampleError(ValueError):
@@ -126,13 +128,16 @@ def select_joints(
         raise SampleError(
             f"{topic}: expected {len(names)} values for as many names, got {len(values)}"
         )
+    if len(names) > MOST_JOINTS:
+        raise SampleError(f"{topic}: expected at most {MOST_JOINTS} joints, got {len(names)}")
     index = {name: i for i, name in enumerate(names)}
     if len(index) != len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
         raise SampleError(f"{topic}: joint {twice} is listed twice")
     missing = [name for name in wanted if name not in index]
     if missing:
-        raise SampleError(f"{topic}: joint {missing[0]} is missing; got {', '.join(names)}")
+        some = ", ".join([*names[:MOST_NAMED], "…"] if len(names) > MOST_NAMED else names)
+        raise SampleError(f"{topic}: joint {missing[0]} is missing; got {some}")
     picked = np.array([values[index[name]] for name in wanted], dtype=np.float64)
     if not np.isfinite(picked).all():
         bad = int(np.flatnonzero(~np.isfinite(picked))[0])
