@@ -112,18 +112,18 @@ def test_a_reader_that_leaves_early_and_a_full_disk_leave_no_traceback():
 
 @pytest.mark.parametrize("form", ["--plots=~/new/run", "--plots ~/new/run"])
 def test_the_home_is_written_out_in_every_option(form, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "own"))
+    (tmp_path / "own").mkdir()
     monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, "label", "--dataset=~/none", *form.split(" ")) == MENDABLE
-    assert f"error: {tmp_path}/home/none: no LeRobotDataset" in capsys.readouterr().err
+    assert f"error: {tmp_path}/own/none: no LeRobotDataset" in capsys.readouterr().err
     assert not (tmp_path / "~").exists()
 
 
 WORDS = {
-    "~": "/home/me",
-    "~/a/~b": "/home/me/a/~b",
-    "--out=~/a": "--out=/home/me/a",
+    "~": "/users/me",
+    "~/a/~b": "/users/me/a/~b",
+    "--out=~/a": "--out=/users/me/a",
     "--text=a=~/b": "--text=a=~/b",
     "a~": "a~",
     "~backup": "~backup",
@@ -134,7 +134,7 @@ WORDS = {
 
 @pytest.mark.parametrize("word", WORDS)
 def test_only_a_leading_home_is_written_out(word, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/users/me")
     assert home.expand_home(word) == WORDS[word]
 
 
@@ -183,6 +183,40 @@ def test_help_shows_whole_names_of_options_at_80_columns(words, monkeypatch, cap
     ]
     assert all(f"{name} " in shown or f"{name}\n" in shown for name in names)
     assert max(map(len, shown.splitlines())) <= 80 and "…" not in shown.replace("rewact …", "")
+
+
+WRITERS = {
+    "train": ["train", "--dataset", "none", "--out"],
+    "eval": ["eval", "--policy", "none", "--out"],
+    "eval record": ["eval", "--policy", "none", "--record"],
+    "finetune": [
+        "finetune",
+        "--policy",
+        "none",
+        "--demos",
+        "none",
+        "--interventions",
+        "none",
+        "--out",
+    ],
+    "train-classifier": ["train-classifier", "--dataset", "none", "--out"],
+    "visualise": ["visualise", "--policy", "none", "--dataset", "none", "--out"],
+    "learn": ["learn", "--sim", "--out"],
+}
+
+
+@pytest.mark.parametrize("command", WRITERS)
+def test_an_out_folder_that_cannot_be_written_is_told_before_anything_is_read(
+    command, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert run(monkeypatch, *WRITERS[command], "file/run") == MENDABLE
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/file: Not a directory; check the path" in said and said.count("\n") == 1
+    assert run(monkeypatch, *WRITERS[command], "/proc/run") == MENDABLE  # not even by root
+    assert "error: /proc: " in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_version(monkeypatch, capsys):

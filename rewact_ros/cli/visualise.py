@@ -34,8 +34,9 @@ def visualise(
         raise ValueError("--sim: expected --policy, the checkpoint that drives, got none")
     from rewact_ros.learning.film import Film
     from rewact_ros.policy.checkpoint import load_policy
-    from rewact_ros.runs import new_run
+    from rewact_ros.runs import new_run, require_writable
 
+    require_writable(out)
     loaded = load_policy(policy, device) if policy else None
     out = out or new_run("visualise")
 

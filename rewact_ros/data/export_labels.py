@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros.control.modes import Mode
-from rewact_ros.data.export_steps import UNKNOWN_MODE
 from rewact_ros.reward.labels import progress_ramp
 
+UNKNOWN_MODE = -1  # nobody published ControlStatus
 # Modes in which somebody pursues the task; in the others the arm waits or is being reset.
 DRIVEN = (Mode.POLICY, Mode.HUMAN, UNKNOWN_MODE)
 _LAST_PERIODS = 2.0  # from an episode's last frame to its end, where nothing is missing
