@@ -215,7 +215,8 @@ def test_a_recording_that_was_cut_anywhere_keeps_every_whole_chunk(tmp_path):
         found = read_mcap(path)
         assert found == as_tuples(given)[: len(found)]
         whole_chunks = sum(size <= cut for size in sizes)
-        assert len(scan(path).chunks) == whole_chunks
+        # of the chunk that was cut off, the messages before the cut are in one of their own
+        assert len(scan(path).chunks) in (whole_chunks, whole_chunks + 1)
         if found:
             with Bag(folder) as bag:
                 assert len(list(bag.messages(TOPICS))) == len(found)

@@ -350,6 +350,23 @@ def test_one_file_that_was_cut_off_is_mended_by_itself(tmp_path, whole):
     assert read(path) == [m[:2] for m in WHOLE][: len(read(path))]
 
 
+@pytest.mark.parametrize("compression", [None, CompressionMode.STORAGE])
+def test_of_a_chunk_that_was_cut_off_the_messages_before_the_cut_are_kept(tmp_path, compression):
+    """A short recording of another recorder is one chunk, and would be lost as a whole."""
+    folder = stock_bag(tmp_path / "stock", compression=compression, given=GIVEN[:60])
+    path = next(folder.glob("*.mcap"))
+    assert len(scan(path).chunks) == 1
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(BagError, match="cut off") as error:
+        read(folder)
+    assert CliRunner().invoke(bag_command, advice(str(error.value))).exit_code == 0
+    found = read(folder)
+    assert len(found) > 20 and found == [m[:2] for m in WHOLE][: len(found)]
+    with open(path, "rb") as file:
+        reader = make_reader(file, validate_crcs=True)
+        assert [(c.topic, m.log_time) for _, c, m in reader.iter_messages()] == found
+
+
 def test_an_sqlite_recording_without_metadata_is_mended(tmp_path):
     folder = stock_bag(tmp_path / "stock", StoragePlugin.SQLITE3)
     (folder / "metadata.yaml").write_text("")

@@ -39,6 +39,28 @@ def decompress(compression: str, data: bytes, size: int) -> bytes:
     return plain
 
 
+def beginning(compression: str, data: bytes, size: int) -> bytes:
+    """As much of `size` bytes as data that were cut off give, at most `MAX_BYTES`.
+
+    Raises:
+        DecompressError: damaged, or its compression is not known.
+    """
+    limit = min(size, MAX_BYTES)
+    if compression == "":
+        return data[:limit]
+    if compression != "zstd":
+        raise DecompressError(f"of '{compression[:20]}' no beginning is read")
+    plain = bytearray()
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(data) as reader:
+            while len(plain) < limit and (block := reader.read(min(_BLOCK, limit - len(plain)))):
+                plain += block
+    except zstandard.ZstdError as error:
+        if not plain:
+            raise DecompressError(str(error)) from error
+    return bytes(plain)
+
+
 def plain_message(data: bytes) -> bytes:
     """A message as it was sent; rosbag2 may have compressed it by itself (zstd).
 

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
+from mcap.records import Chunk as ChunkRecord
 from mcap.records import (
     ChunkIndex,
     DataEnd,
@@ -35,6 +36,7 @@ from rewact_ros.data.mcap_scan import (
     drop_from,
     index_of,
     scan,
+    torn_content,
 )
 
 # The disk, the quota or the largest allowed file is full.
@@ -63,6 +65,10 @@ def repaired(path: Path, verify_bytes: int = VERIFIED_BYTES) -> tuple[Scan, list
     lost = [f"{end - start} bytes at {start}: {why}" for start, end, why in found.damaged]
     if found.closed and not found.complete and not found.damaged:
         lost.append(f"the index of {len(found.reindex)} chunks was written anew")
+    torn = b""
+    if not found.closed and found.torn is not None:
+        with open(path, "rb") as file:
+            torn = torn_content(file, found)
     while not found.complete:
         if any(chunk.loose for chunk in found.chunks):
             raise ScanError(
@@ -70,8 +76,11 @@ def repaired(path: Path, verify_bytes: int = VERIFIED_BYTES) -> tuple[Scan, list
                 "MCAP command line tool mends, into a new file"
             )
         try:
-            _complete(found)
+            _complete(found, torn)
         except OSError as error:
+            if error.errno in NO_ROOM and torn:
+                torn = b""
+                continue
             if error.errno not in NO_ROOM or not found.chunks or found.damaged or found.reindex:
                 raise
             drop_from(found, len(found.chunks) - 1)
@@ -120,8 +129,11 @@ def summary(found: Scan, at: int) -> bytes:
     return data_end.end() + body + builder.end() + MAGIC
 
 
-def _complete(found: Scan) -> None:
-    """Cut the file at its last whole chunk, cover what is damaged and write what it lacks."""
+def _complete(found: Scan, torn: bytes) -> None:
+    """Cut the file at its last whole chunk, cover what is damaged and write what it lacks.
+
+    `torn`: whole records of the chunk that was cut off, which become a chunk of their own.
+    """
     covered = [(start, end) for start, end, _ in found.damaged if end > start]
     if any(end - start < len(_cover(start, end)[1]) for start, end in covered):
         raise ScanError(f"{found.why()}; too few bytes to cover, so that it cannot be mended")
@@ -133,14 +145,56 @@ def _complete(found: Scan) -> None:
             place = _move_to_end(file, chunk, place)
         tail = RecordBuilder()
         last = found.chunks[-1] if found.chunks else None
-        if last is not None and not last.offsets and last.index_end == last.start + last.length:
+        if last is not None and (last.offsets or last.index_end > last.start + last.length):
+            last = None  # it has its index
+        if last is not None:
             _index_behind(tail, file, last, place)
+        rest = _chunk_of(torn, tail, place) if torn else None
+        if rest is not None:
+            found.chunks.append(rest)
         data = tail.end()
-        _write(file, place, data + summary(found, place + len(data)))
+        try:
+            _write(file, place, data + summary(found, place + len(data)))
+        except OSError:
+            if rest is not None:
+                found.chunks.remove(rest)
+            if last is not None:  # what was written of its index is cut away again
+                last.offsets, last.index_end = {}, last.start + last.length
+            raise
         for start, end in covered:  # only now that all of it stands elsewhere
             _write(file, *_cover(start, end))
         os.fsync(file.fileno())
     found.closed, found.damaged, found.reindex = True, [], []
+
+
+def _chunk_of(data: bytes, tail: RecordBuilder, place: int) -> Chunk | None:
+    """Write records as a chunk with its index, which will stand at `place`; None: no message."""
+    start = place + tail.count
+    chunk = Chunk(start, 0, 0, (1 << 63) - 1, len(data), zlib.crc32(data), "", 0, len(data))
+    try:
+        indexes = index_of(data, chunk)
+    except ChunkError:
+        return None
+    times = [log_ns for index in indexes.values() for log_ns, _ in index.records]
+    if not times:
+        return None
+    chunk.start_ns, chunk.end_ns = min(times), max(times)
+    ChunkRecord(
+        compression="",
+        data=data,
+        message_start_time=chunk.start_ns,
+        message_end_time=chunk.end_ns,
+        uncompressed_crc=chunk.crc,
+        uncompressed_size=chunk.size,
+    ).write(tail)
+    chunk.length = place + tail.count - start
+    chunk.data_start = start + chunk.length - len(data)
+    for channel, index in indexes.items():
+        chunk.messages[channel] = len(index.records)
+        chunk.offsets[channel] = place + tail.count
+        index.write(tail)
+    chunk.index_end = place + tail.count
+    return chunk
 
 
 def _cover(start: int, end: int) -> tuple[int, bytes]:

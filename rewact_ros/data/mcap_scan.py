@@ -17,7 +17,7 @@ from typing import BinaryIO
 from mcap.opcode import Opcode
 from mcap.records import AttachmentIndex, Channel, MessageIndex, MetadataIndex, Schema
 
-from rewact_ros.data.decompress import MAX_BYTES, DecompressError, decompress
+from rewact_ros.data.decompress import MAX_BYTES, DecompressError, beginning, decompress
 from rewact_ros.data.mcap_records import (
     CHUNK_HEAD,
     FOOTER_BYTES,
@@ -92,6 +92,7 @@ class Scan:
         end: of the data section, or of what is whole in it.
         reindex: chunks whose own index is damaged.
         moved: where the next chunk was written first.
+        torn: first byte of a chunk that the end of the file cuts off.
     """
 
     path: Path
@@ -105,6 +106,7 @@ class Scan:
     reindex: list[Chunk] = field(default_factory=list)
     end: int = 0
     moved: int | None = None
+    torn: int | None = None
 
     @property
     def complete(self) -> bool:
@@ -220,6 +222,38 @@ def messages_in(data: bytes, chunk: Chunk) -> Iterator[tuple[int, int, int, int,
         raise ChunkError(f"chunk at byte {chunk.start}: {error}") from error
 
 
+def torn_content(file: BinaryIO, found: Scan) -> bytes:
+    """Whole records of the chunk that the end of the file cuts off; none where they are damaged."""
+    if found.torn is None:
+        return b""
+    file.seek(found.torn + HEADER.size)
+    try:
+        fields = Fields(file.read(CHUNK_HEAD.size + 64))
+        _, _, size, _ = CHUNK_HEAD.unpack(fields.bytes(CHUNK_HEAD.size))
+        compression = fields.text()
+        fields.number(8)
+        file.seek(found.torn + HEADER.size + fields.at)
+        plain = beginning(compression, file.read(MAX_BYTES), size)
+        whole = plain[: _whole_records(plain)]
+        _define_from(found, whole)
+    except (RecordError, DecompressError):
+        return b""
+    return whole
+
+
+def _whole_records(plain: bytes) -> int:
+    """Bytes of the whole records at the beginning of a chunk's content."""
+    end = 0
+    try:
+        for opcode, start, length in records(plain):
+            if opcode not in (Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE):
+                break
+            end = start + length
+    except RecordError:  # the last one reaches beyond what is there
+        return end
+    return end
+
+
 def index_of(data: bytes, chunk: Chunk) -> dict[int, MessageIndex]:
     """Message indexes of a chunk's content; raises ChunkError."""
     indexes: dict[int, MessageIndex] = {}
@@ -267,6 +301,7 @@ def _read_records(file: BinaryIO, at: int, size: int, found: Scan) -> None:
             continue
         following = _next_chunk(file, at + 1, size)
         if following is None:
+            found.torn = at if opcode == Opcode.CHUNK and end > size else None
             return
         found.damaged.append((at, following, why))
         if found.chunks and found.chunks[-1].index_end == at and not found.chunks[-1].loose:
