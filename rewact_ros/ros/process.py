@@ -1,7 +1,9 @@
 """Start, spin and end of a node process, with configuration faults as one line and exit code 2."""
 
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 
 import rclpy
@@ -14,6 +16,7 @@ from rewact_ros.ros.loop import ControlLoop
 CONFIGURATION_FAULT = 2
 # Longest time until a node notices that it should end.
 WAKE_S = 0.2
+FAREWELL_S = 0.2
 # A thread that has something to do waits so long for the interpreter, not the usual 5 ms: the
 # inference thread must not wait for a callback, nor a callback for it.
 SWITCH_S = 0.0005
@@ -36,12 +39,15 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
         nonlocal stopping
         stopping = True  # shutting the executor down in here would pull it from under its own spin
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    # Until there is a node nothing is to be tidied up, and loading a model can take long.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_DFL)
     code = 0
     node: Node | None = None
     try:
         node = make()
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, stop)
         loop = getattr(node, "loop", None)
         if isinstance(loop, ControlLoop):
             loop.run(lambda: stopping)
@@ -60,4 +66,16 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
             getattr(node, "close", lambda: None)()
             node.destroy_node()
         rclpy.try_shutdown()
-    sys.exit(code)
+    _end(code)
+
+
+def _end(code: int) -> None:
+    """End soon, when all that must be closed is: tearing torch down takes seconds of a core.
+
+    The middleware's farewell lies in memory that goes with this process: others must read it first,
+    or they see the node for its lease of 20 s.
+    """
+    time.sleep(FAREWELL_S)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
