@@ -375,7 +375,7 @@ def with_line(folder, tmp_path, name, factor=1.0, shift=0.0, file=POST, key="act
 @pytest.mark.parametrize("key", ["action", "observation.state"])
 @pytest.mark.parametrize(
     ("factor", "shift", "word"),
-    [(50.0, 0.0, "spread"), (0.02, 0.0, "spread"), (1.0, 10.0, "centre"), (1.0, -10.0, "centre")],
+    [(50.0, 0.0, "spread"), (0.02, 0.0, "spread"), (1.0, -10.0, "centre")],
 )
 def test_numbers_scaled_far_otherwise_than_the_running_policys_are_refused(
     folder, tmp_path, vx300s, key, factor, shift, word

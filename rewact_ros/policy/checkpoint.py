@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from lerobot.processor import PolicyProcessorPipeline
-from torch import Tensor
 
 from .checkpoint_config import read_config
 from .checkpoint_files import (
@@ -115,14 +114,18 @@ def load_policy(source: str | Path | CheckpointFiles, device: str = "auto") -> L
             raw, weights, stats = convert(layout, raw, weights)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{files.path}: {error}") from error
-    config = read_config(raw, str(files.path / CONFIG), device)
-    policy = _build(files, config, weights)
-    policy.to(device).eval()
+    config, contract = read_config(raw, str(files.path / CONFIG), device), _contract(files)
+    with torch.device("meta"):  # first without memory, to see that the weights fit
+        shapes = _new_policy(config, files.path / CONFIG).state_dict()
+    check_weights(str(files.path / WEIGHTS), shapes, weights)
+    processors = _processors(files, layout, config, stats, device)
+    policy = _new_policy(config, files.path / CONFIG)
+    policy.load_state_dict(weights)
     return LoadedPolicy(
-        policy,
-        *_processors(files, layout, config, stats, device),
+        policy.to(device).eval(),
+        *processors,
         config=config,
-        contract=_contract(files),
+        contract=contract,
         version=files.version,
         sha256=files.sha256,
         path=files.path,
@@ -210,25 +213,15 @@ def _resolve_device(device: str) -> str:
     return device
 
 
-def _build(
-    files: CheckpointFiles, config: RewACTConfig, weights: dict[str, Tensor]
-) -> RewACTPolicy:
-    """Build the network and put the weights in; first without memory, to see that they fit."""
+def _new_policy(config: RewACTConfig, where: Path) -> RewACTPolicy:
     try:
-        with torch.device("meta"):
-            shapes = RewACTPolicy(config).state_dict()
-        check_weights(str(files.path / WEIGHTS), shapes, weights)
-        policy = RewACTPolicy(config)
-    except CheckpointError:
-        raise
+        return RewACTPolicy(config)
     except Exception as error:  # LeRobot's and torch's constructors raise several families
         raise CheckpointError(
-            f"{files.path / CONFIG}: no policy can be built from it: "
+            f"{where}: no policy can be built from it: "
             f"{' '.join(str(error).split())[:300] or type(error).__name__}; use the file of the "
             "run that trained it"
         ) from error
-    policy.load_state_dict(weights)
-    return policy
 
 
 def _processors(
