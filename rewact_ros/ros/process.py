@@ -5,9 +5,11 @@ own: the node's doors deal with that, and the process goes on (`ros/door.py`).
 """
 
 import ctypes
+import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -30,6 +32,7 @@ PR_SET_NAME, MAX_NAME_BYTES = 15, 15
 WAKE_S = 0.2
 # So many errors of the executor without anything between them: it works no more.
 GIVE_UP_AFTER = 100
+FAREWELL_S = 0.2
 # A thread that has something to do waits so long for the interpreter, not the usual 5 ms: the
 # inference thread must not wait for a callback, nor a callback for it.
 SWITCH_S = 0.0005
@@ -53,8 +56,9 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
         nonlocal stopping
         stopping = True  # shutting the executor down in here would pull it from under its own spin
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    # Until there is a node nothing is to be tidied up, and loading a model can take long.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_DFL)
     code = 0
     node: Node | None = None
     try:
@@ -65,6 +69,8 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
             print(f"error: {printable_lines(error)}", file=sys.stderr, flush=True)
             code = CONFIGURATION_FAULT
         else:
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(signum, stop)
             _spin(node, lambda: stopping)
     except (ExternalShutdownException, KeyboardInterrupt):
         pass
@@ -73,7 +79,7 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
             getattr(node, "close", lambda: None)()
             node.destroy_node()
         rclpy.try_shutdown()
-    sys.exit(code)
+    _end(code)
 
 
 def _init() -> None:
@@ -113,3 +119,15 @@ def _spin(node: Node, should_stop: Callable[[], bool]) -> None:
 def _name_process(name: str) -> None:
     """Let `ps` and `top` show the node's name instead of `python`."""
     ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:MAX_NAME_BYTES], 0, 0, 0)
+
+
+def _end(code: int) -> None:
+    """End soon, when all that must be closed is: tearing torch down takes seconds of a core.
+
+    The middleware's farewell lies in memory that goes with this process: others must read it first,
+    or they see the node for its lease of 20 s.
+    """
+    time.sleep(FAREWELL_S)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -17,7 +17,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from rewact_ros.data.bag_metadata import BagTopic
 from rewact_ros.data.bag_thread import RawMessage
-from rewact_ros.data.message_types import MessageType, message_type
+from rewact_ros.data.message_types import MessageType, is_installed, message_type
 from rewact_ros.data.sequence_gaps import SequenceGaps
 from rewact_ros.ros.convert import publication_sequence
 from rewact_ros.text import printable
@@ -153,13 +153,18 @@ class RawTopics:
 
 
 def message_class(type_name: str) -> type | None:
-    """Python class of a message type such as `sensor_msgs/msg/Joy`; None: not installed."""
-    package, _, rest = type_name.partition("/")
-    folder, _, name = rest.partition("/")
+    """Python class of a message type such as `sensor_msgs/msg/Joy`; None: not installed.
+
+    Anybody in the graph names types: nothing is imported but an installed interface package.
+    """
+    if not is_installed(type_name):
+        return None
+    package, folder, name = type_name.split("/")
     try:
-        return getattr(importlib.import_module(f"{package}.{folder}"), name, None)
+        found = getattr(importlib.import_module(f"{package}.{folder}"), name, None)
     except ImportError:
         return None
+    return found if hasattr(found, "get_fields_and_field_types") else None
 
 
 def _is_hidden(name: str) -> bool:
