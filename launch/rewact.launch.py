@@ -1,76 +1,99 @@
 """`ros2 launch rewact_ros rewact.launch.py`: the same processes as `rewact up`.
 
-Every argument and default comes from `rewact_ros.bringup.BringUp`; `ros2 launch … --show-args`
+Every argument and default comes from `rewact_ros.arguments.BringUp`; `ros2 launch … --show-args`
 lists them.
 """
 
+import shlex
+import time
+from collections.abc import Callable
 from dataclasses import fields
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.events.process import ProcessExited
+from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from launch import LaunchContext, LaunchDescription
-from rewact_ros.bringup import BringUp, Process, processes
-
-# Shown by --show-args.
-MEANING = {
-    "contract": "contract file of the robot; empty: the simulated arm with its policy",
-    "policy": "checkpoint folder; none (or empty with a contract): no policy",
-    "params_file": "ROS parameter file for all nodes, like config/params.yaml",
-    "namespace": "prefix of all topics: one robot each",
-    "use_sim_time": "follow /clock",
-    "device": "auto, cpu or cuda",
-    "dry_run": "compute commands, publish none",
-    "reward_only": "the policy publishes its reward and no actions; another one acts",
-    "success_model": "folder of a success classifier, which the supervisor then requires as well",
-    "teleop": "teleop source to start: a gamepad of the contract, or scripted_human",
-    "bags_dir": "folder of recordings, one per episode; empty: no recorder",
-    "learn": "folder of a learning run, whose newest version runs and explores; empty: none",
-    "sim": "simulate the robot of the contract",
-    "ml_python": "interpreter of what needs PyTorch or MuJoCo, e.g. of .venv beside a stock ROS",
-    "seed": "first scene of the simulated robot",
-    "real_time_factor": "speed of the simulated robot; other than 1 needs use_sim_time",
-}
+from rewact_ros.arguments import BringUp, check_names
+from rewact_ros.bringup import Process, processes
+from rewact_ros.interpreters import check_interpreters
+from rewact_ros.restarts import RESPAWN_DELAY_S, Restarts
+from rewact_ros.robot_lock import BringUpError, RobotLock
 
 
 def _read(context: LaunchContext) -> BringUp:
-    values = {}
-    for field in fields(BringUp):
-        text = LaunchConfiguration(field.name).perform(context)
-        kind = type(field.default)
-        values[field.name] = text.lower() in ("true", "1", "yes") if kind is bool else kind(text)
-    return BringUp(**values)
+    check_names(context.launch_configurations)
+    return BringUp.from_texts(
+        {f.name: LaunchConfiguration(f.name).perform(context) for f in fields(BringUp)}
+    )
 
 
-def _node(process: Process) -> Node:
-    parameters = [process.params_file] if process.params_file else []
+def _lock(context: LaunchContext, args: BringUp) -> None:
+    """One robot per domain and namespace, for as long as this launch."""
+    outer = context.launch_configurations.get("ros_namespace")  # of a launch file around this one
+    inner = args.namespace or None
+    lock = RobotLock(make_namespace_absolute(prefix_namespace(outer, inner)) or "")
+    context.extend_globals({f"rewact_lock_{id(lock)}": lock})
+
+
+def _watch(process: Process, restarts: Restarts) -> Callable[[ProcessExited, LaunchContext], None]:
+    def on_exit(event: ProcessExited, context: LaunchContext) -> None:
+        if context.is_shutdown:
+            return
+        end = restarts.end(process.name, event.returncode, time.monotonic(), process.respawn)
+        if end:
+            raise BringUpError(end)  # the launch stops what runs, and ends with an exit code of 1
+
+    return on_exit
+
+
+def _node(process: Process, restarts: Restarts) -> Node:
+    # A text stays one, even where YAML would read it as a number.
+    parameters = {
+        name: ParameterValue(value, value_type=str) if isinstance(value, str) else value
+        for name, value in process.parameters.items()
+    }
     # `prefix` runs the installed script with another interpreter: the torch nodes may live in a
     # virtual environment while everything else uses the system's Python.
     return Node(
         package="rewact_ros",
         executable=process.name,
+        exec_name=process.name,
         name=process.name,
         namespace=process.namespace,
-        parameters=[*parameters, process.parameters],
-        prefix=[process.python] if process.own_python else None,
+        parameters=[process.params_file, parameters] if process.params_file else [parameters],
+        remappings=list(process.remappings),
+        ros_arguments=["--log-level", process.log_level],
+        prefix=[shlex.quote(process.python)] if process.own_python else None,
         additional_env=process.environment,
         respawn=process.respawn,
-        respawn_delay=0.5,
+        respawn_delay=RESPAWN_DELAY_S,
+        on_exit=_watch(process, restarts),
         output="screen",
         emulate_tty=True,
     )
 
 
 def _start(context: LaunchContext) -> list[Node]:
-    return [_node(process) for process in processes(_read(context))]
+    args = _read(context)
+    nodes, restarts = processes(args), Restarts()
+    _lock(context, args)
+    for line in check_interpreters(nodes):
+        get_logger("rewact").info(line)
+    return [_node(process, restarts) for process in nodes]
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments and start the processes."""
     arguments = [
         DeclareLaunchArgument(
-            field.name, default_value=str(field.default), description=MEANING[field.name]
+            field.name,
+            default_value=str(field.default).lower(),
+            description=field.metadata["meaning"],
         )
         for field in fields(BringUp)
     ]

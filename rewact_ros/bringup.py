@@ -1,10 +1,12 @@
 """One list of processes for `launch/rewact.launch.py` and `rewact up`."""
 
+import json
 import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rewact_ros.arguments import BringUp
 from rewact_ros.runs import NEWEST, ROBOT_JOURNAL, VERSIONS, is_version
 from rewact_ros.share import share_dir
 
@@ -16,72 +18,18 @@ SHIELDED = (
     "_ROS_WHEELS_BOOTSTRAP_COMPLETE",
 )
 
+# What every node imports, and what a node imports besides.
+EVERY_NODE = ("rclpy", "numpy", "yaml", "rewact_ros", "rewact_ros.msg")
+HEAVY = {
+    "sim": ("mujoco", "gym_aloha"),
+    "scripted_human": ("mujoco", "gym_aloha"),
+    "policy": ("torch", "lerobot", "safetensors"),
+    "reward_model": ("torch", "lerobot", "safetensors"),
+    "transitions": ("safetensors",),
+}
+LIGHT = {"recorder": ("mcap", "zstandard")}
+
 ParameterValue = str | int | float | bool
-
-
-@dataclass(frozen=True)
-class BringUp:
-    """Arguments of a bring-up; both front ends offer exactly these.
-
-    Attributes:
-        contract: contract file of the robot; empty: the simulated arm, its policy and its
-            simulation, which ship with the package.
-        policy: checkpoint folder; empty with a contract, or `none`, starts no policy.
-        params_file: ROS parameter file applied to every node before the arguments here.
-        namespace: prefix of all topics, such as `left`; one robot per namespace.
-        use_sim_time: follow `/clock`.
-        device: auto, cpu or cuda.
-        dry_run: compute commands and publish none.
-        reward_only: the policy publishes its reward and no actions; another one acts.
-        success_model: folder of a success classifier; the supervisor then requires it as well.
-        teleop: teleop source of the contract that gets its process: a gamepad, or scripted_human.
-        bags_dir: folder of recordings, one per episode; empty: no recorder.
-        learn: folder of a learning run (`rewact learn`): its newest version runs, explores and is
-            renewed, and what is executed goes to its learner; empty: nothing learns.
-        sim: start the simulated robot with a contract of your own.
-        ml_python: interpreter of the nodes that need PyTorch or MuJoCo, so that these can live in
-            the project's own environment beside a stock ROS.
-        seed: first scene of the simulated robot.
-        real_time_factor: speed of the simulated robot; other than 1 needs use_sim_time.
-    """
-
-    contract: str = ""
-    policy: str = ""
-    params_file: str = ""
-    namespace: str = ""
-    use_sim_time: bool = False
-    device: str = "auto"
-    dry_run: bool = False
-    reward_only: bool = False
-    success_model: str = ""
-    teleop: str = ""
-    bags_dir: str = ""
-    learn: str = ""
-    sim: bool = False
-    ml_python: str = ""
-    seed: int = 300000
-    real_time_factor: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.real_time_factor != 1.0 and not self.use_sim_time:
-            raise ValueError(
-                f"real_time_factor: {self.real_time_factor:g} needs use_sim_time, or ages and "
-                "chunk times would run at another speed than the robot"
-            )
-        for name in ("contract", "params_file"):
-            path = getattr(self, name)
-            if path and not Path(path).is_file():
-                raise ValueError(f"{name}: no such file: {path}")
-        if self.policy not in ("", "none") and not Path(self.policy).is_dir():
-            raise ValueError(f"policy: no such checkpoint folder: {self.policy}")
-        if self.success_model and not Path(self.success_model).is_dir():
-            raise ValueError(f"success_model: no such checkpoint folder: {self.success_model}")
-        if self.learn and self.policy:
-            raise ValueError("learn: its versions run; leave policy out")
-        if self.learn and not (Path(self.learn) / VERSIONS / NEWEST).is_dir():
-            raise ValueError(f"learn: no version in {self.learn}: start `rewact learn` there first")
-        if self.teleop == "keyboard":
-            raise ValueError("teleop: keys need a terminal of their own: run `rewact teleop` there")
 
 
 @dataclass(frozen=True)
@@ -96,11 +44,23 @@ class Process:
     params_file: str = ""
     namespace: str = ""
     environment: dict[str, str] = field(default_factory=dict)
+    log_level: str = "info"
+    remappings: tuple[tuple[str, str], ...] = ()
 
     @property
     def own_python(self) -> bool:
         """Whether it runs on another interpreter than the rest."""
         return self.python != sys.executable
+
+    @property
+    def heavy(self) -> bool:
+        """Whether it needs what a robot's own Python may lack."""
+        return self.name in HEAVY
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Modules without which it does not start."""
+        return EVERY_NODE + HEAVY.get(self.name, ()) + LIGHT.get(self.name, ())
 
     def command(self) -> list[str]:
         """Arguments to start it without a shell."""
@@ -111,9 +71,10 @@ class Process:
             args += ["--params-file", self.params_file]
         for key, value in self.parameters.items():
             # JSON quoting keeps YAML from reading a path such as `1e3` as a number.
-            text = f'"{value}"' if isinstance(value, str) else str(value).lower()
-            args += ["-p", f"{key}:={text}"]
-        return args
+            args += ["-p", f"{key}:={json.dumps(value, ensure_ascii=False)}"]
+        for name, other in self.remappings:
+            args += ["-r", f"{name}:={other}"]
+        return [*args, "--log-level", self.log_level]
 
 
 def default_contract() -> str:
@@ -166,7 +127,8 @@ def processes(args: BringUp) -> list[Process]:
     # Another interpreter brings its own ROS and NumPy: a sourced ROS must not shadow them.
     shield = dict.fromkeys(SHIELDED, "") if ml_python != sys.executable else {}
     # Two OpenMP threads on two busy cores can be ten times slower than one.
-    environment = {"OMP_NUM_THREADS": "1", **transport_environment()}
+    # No module of the folder that somebody stands in takes the place of an installed one.
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1", **transport_environment()}
     common: dict[str, ParameterValue] = {"use_sim_time": args.use_sim_time}
 
     def process(
@@ -184,6 +146,8 @@ def processes(args: BringUp) -> list[Process]:
             params_file=args.params_file,
             namespace=args.namespace,
             environment={**environment, **(more_environment or {})},
+            log_level=args.log_level,
+            remappings=args.remappings,
         )
 
     nodes = []

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from mcap.reader import make_reader
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.highlevel import AnyReader
@@ -21,6 +20,7 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import Image, JointState
 from typer.testing import CliRunner
 
+from rewact_ros import strict_yaml
 from rewact_ros.cli.bag import bag as bag_command
 from rewact_ros.data.bag_metadata import BagTopic
 from rewact_ros.data.bag_recovery import needs_recovery, recover_all, recover_bag
@@ -140,7 +140,7 @@ def test_a_recording_opens_in_every_reader_with_every_message(tmp_path, compress
 
 def test_metadata_is_what_rosbag2_expects(tmp_path):
     folder = write_bag(tmp_path / "ep", list(messages(30)))
-    information = yaml.safe_load((folder / "metadata.yaml").read_text())
+    information = strict_yaml.load(folder / "metadata.yaml")
     information = information["rosbag2_bagfile_information"]
     assert (information["version"], information["storage_identifier"]) == (9, "mcap")
     assert information["message_count"] == 30
@@ -157,10 +157,10 @@ def test_metadata_is_what_rosbag2_expects(tmp_path):
         assert reader.get_header().profile == "ros2"
         (channel,) = (c for c in reader.get_summary().channels.values() if "joint" in c.topic)
         assert channel.metadata["topic_type_hash"] == joints["type_description_hash"]
-        assert yaml.safe_load(channel.metadata["offered_qos_profiles"]) == list(QOS)
+        assert strict_yaml.parse(channel.metadata["offered_qos_profiles"]) == list(QOS)
         stored = {record.name: record.metadata for record in reader.iter_metadata()}
         assert json.loads(stored["rewact"][EPISODE_FILE])["outcome"] == "success"  # the last wins
-        assert yaml.safe_load(stored["rosbag2"]["serialized_metadata"])["ros_distro"] == "jazzy"
+        assert strict_yaml.parse(stored["rosbag2"]["serialized_metadata"])["ros_distro"] == "jazzy"
         (contract,) = reader.iter_attachments()
         assert contract.data == b"robot: two_joints\n"
 

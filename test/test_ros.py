@@ -1,7 +1,6 @@
 """Messages, parameters and bring-up: the glue between ROS and the rest."""
 
 import sys
-import types
 from dataclasses import fields
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from rewact_ros.ros.convert import (
     to_ns,
     to_stamp,
 )
-from rewact_ros.ros.params import HilParams, ParameterError, params_yaml, validate
+from rewact_ros.ros.params import params_yaml
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
@@ -103,16 +102,6 @@ def test_the_parameter_file_is_the_one_that_the_declarations_give():
     assert (ROOT / "config" / "params.yaml").read_text() == params_yaml()
 
 
-def test_a_parameter_out_of_bounds_is_refused_with_its_bounds():
-    metadata = {f.name: f.metadata for f in fields(HilParams)}
-    with pytest.raises(
-        ParameterError, match="hil: parameter lease_timeout_s: expected 0.1 to 5.0, got 9"
-    ):
-        validate("hil", "lease_timeout_s", 9.0, metadata["lease_timeout_s"])
-    with pytest.raises(ParameterError, match="combine"):
-        validate("hil", "combine", "average", metadata["combine"])
-
-
 # Bring-up ---------------------------------------------------------------------------------------
 
 
@@ -190,39 +179,3 @@ def test_only_fast_dds_gets_its_profile_and_another_range(monkeypatch):
     monkeypatch.delenv("RMW_IMPLEMENTATION")
     monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "mine.xml")
     assert command_transport_environment() == {}
-
-
-def test_the_launch_file_starts_the_same_processes(monkeypatch):
-    """`launch` is not installable here; recorders in its place check what the file asks of it."""
-    started, declared = [], {}
-
-    def module(name, **members):
-        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**members))
-
-    class Configuration:
-        def __init__(self, name):
-            self.name = name
-
-        def perform(self, context):
-            return context.get(self.name, declared[self.name])
-
-    module("launch", LaunchContext=dict, LaunchDescription=list)
-    module(
-        "launch.actions",
-        DeclareLaunchArgument=lambda name, default_value, description: declared.update(
-            {name: default_value}
-        ),
-        OpaqueFunction=lambda function: function,
-    )
-    module("launch.substitutions", LaunchConfiguration=Configuration)
-    module("launch_ros", actions=None)
-    module("launch_ros.actions", Node=lambda **kwargs: started.append(kwargs))
-    source = (ROOT / "launch" / "rewact.launch.py").read_text()
-    namespace = {}
-    exec(compile(source, "rewact.launch.py", "exec"), namespace)
-    description = namespace["generate_launch_description"]()
-    assert set(declared) == {f.name for f in fields(BringUp)}
-    description[-1]({"sim": "true", "policy": "none", "namespace": "left", "dry_run": "True"})
-    assert [s["executable"] for s in started] == ["sim", "hil", "supervisor"]
-    assert started[1]["parameters"][-1]["dry_run"] is True
-    assert all(s["namespace"] == "left" for s in started)

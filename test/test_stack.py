@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import rclpy
 import yaml
+from action_msgs.msg import GoalStatus
 from conftest import VX300S
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Float64MultiArray
 
+from rewact_ros import strict_yaml
 from rewact_ros.action import ExecuteTask
 from rewact_ros.bringup import BringUp, processes
 from rewact_ros.cli.domain import own_domain
@@ -53,7 +55,7 @@ class Stack:
 def patient(tmp_path_factory):
     """Contract and parameters with long time limits: a busy machine must not trip watchdogs."""
     folder = tmp_path_factory.mktemp("patient")
-    data = yaml.safe_load(VX300S.read_text())
+    data = strict_yaml.load(VX300S)
     for key, value in data.items():
         if key.startswith("observation"):
             value["max_age_s"] = 1.5
@@ -124,6 +126,7 @@ def test_a_task_runs_through_reset_and_policy_to_a_verdict(stack):
     stack.client.arm()
     log = stack.client.run_task("test", 2.0, settle_s=0.2)
     assert log.outcome == ExecuteTask.Result.FAILURE and log.reason.startswith("timeout")
+    assert log.state == GoalStatus.STATUS_SUCCEEDED
     assert log.truth is not None and not log.truth.success
     assert log.frames and log.rewards
     assert stack.commands and all(len(c.data) == 7 for c in stack.commands)
@@ -151,6 +154,7 @@ def test_a_killed_policy_leaves_the_arm_held_until_a_person_resumes(stack):
     done = goal.get_result_async()
     stack.wait(done.done, "result", 30.0)
     assert done.result().result.outcome == ExecuteTask.Result.UNLABELLED
+    assert done.result().status == GoalStatus.STATUS_ABORTED
     client.trigger("hil/resume")
 
 
@@ -162,6 +166,15 @@ def test_cancelling_a_task_stops_motion(stack):
     stack.wait(cancelled.done, "cancel")
     stack.wait(lambda: stack.mode() == ControlStatus.HOLD, "hold", 10.0)
     assert not client.control.resume_required
+    done = goal.get_result_async()
+    stack.wait(done.done, "result")
+    assert done.result().status == GoalStatus.STATUS_CANCELED
+
+
+def test_processes_have_the_names_of_their_nodes(stack):
+    for name in ("sim", "hil", "supervisor", "policy"):
+        assert Path(f"/proc/{stack.runner.pid(name)}/comm").read_text().strip() == name
+    assert any(line.startswith("sim | simulates vx300s from seed 300000") for line in stack.log)
 
 
 def test_disarming_silences_the_command_topic(stack):

@@ -60,14 +60,16 @@ class Bench:
         self.it = Supervisor(judging, parts, journal, "anna")
         if source is not None:
             self.it.hear(source)
-        self.t, self.reward, self.control = 100.0, 0.3, None
+        self.t, self.reward, self.control, self.heard = 100.0, 0.3, None, 0
         self.happenings = []
 
     def run(self, seconds):
         for _ in range(round(seconds / TICK_S)):
             self.t += TICK_S
             self.it.add(PolicySample(self.t, self.reward, self.reward))
-            self.it.step(self.t, self.t, self.control or BY_WANT[self.it.want])
+            self.heard += 1
+            control = replace(self.control or BY_WANT[self.it.want], heard=self.heard)
+            self.it.step(self.t, self.t, control)
         self.happenings += self.it.happenings
         self.it.happenings = []
         return self.it

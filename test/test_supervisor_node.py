@@ -41,7 +41,8 @@ class World(Node):
         self.joints = list(contract.reset.pose)
         self.mode, self.reward, self.success = ControlStatus.HOLD, 0.3, None
         self.events, self.feedback, self.status, self.said = [], [], None, ""
-        self._wanted, self._request, self._reset_s = ModeRequest.HOLD, 0, -math.inf
+        self._request, self._reset_s, self.latched = 0, -math.inf, False
+        self.lag_s, self._asked = 0.0, []  # how long this hil takes to do what it is asked for
         part = contract.state[0]
         self._joints = self.create_publisher(JointState, part.topic, names.SENSOR_OUT)
         self._control = self.create_publisher(ControlStatus, names.CONTROL_STATUS, names.LATCHED)
@@ -66,15 +67,24 @@ class World(Node):
                 ModeRequest.POLICY: ControlStatus.POLICY,
                 ModeRequest.RESET: ControlStatus.RESET,
             }
-            if self.mode != ControlStatus.HUMAN:
-                self.mode = modes[msg.mode]
+            self._asked.append((time.monotonic() + self.lag_s, modes[msg.mode]))
+            self._obey()
+
+    def _obey(self):
+        while self._asked and self._asked[0][0] <= time.monotonic():
+            _, mode = self._asked.pop(0)
+            if self.mode not in (ControlStatus.HUMAN, ControlStatus.DISARMED):
+                self.mode = mode
 
     def _publish(self):
+        self._obey()
         if self.mode == ControlStatus.RESET and time.monotonic() - self._reset_s > RESET_S:
             self.mode = ControlStatus.HOLD
         stamp = self.get_clock().now().to_msg()
         if self.alive:
-            self._control.publish(ControlStatus(mode=self.mode, reason="as asked"))
+            self._control.publish(
+                ControlStatus(mode=self.mode, reason="as asked", resume_required=self.latched)
+            )
         joints = JointState(name=list(self.contract.state[0].joints), position=self.joints)
         joints.header.stamp = stamp
         self._joints.publish(joints)
@@ -178,6 +188,134 @@ def bench(graph, vx300s, tmp_path):
         bench.node.destroy_node()
     bench.executor.shutdown()
     world.destroy_node()
+
+
+# Endings ------------------------------------------------------------------------------------------
+
+
+def cancels(bench, handle):
+    bench.wait(handle.cancel_goal_async().done, "cancel")
+
+
+def preempts(bench, handle):
+    bench.other = bench.goal(task="sweep", preempt=True)
+    assert bench.other.accepted
+
+
+def is_held(bench, handle):
+    bench.world.mode, bench.world.latched = ControlStatus.HOLD, True
+
+
+def is_disarmed(bench, handle):
+    bench.world.mode = ControlStatus.DISARMED
+
+
+def finds_another_reward(bench, handle):
+    bench.node.supervisor.misfit = "reward_hash: expected a, got b"
+
+
+def succeeds(bench, handle):
+    bench.world.reward = 0.99
+
+
+NOTHING = lambda bench, handle: None  # noqa: E731
+ENDINGS = {
+    "progress": ({}, succeeds, GoalStatus.STATUS_SUCCEEDED),
+    "timeout": ({"timeout_s": 0.5}, NOTHING, GoalStatus.STATUS_SUCCEEDED),
+    "alarm": (
+        {"stall_s": 0.2, "ladder_stall": "abort 0", "timeout_s": 30.0},
+        NOTHING,
+        GoalStatus.STATUS_SUCCEEDED,
+    ),
+    "human": ({}, lambda bench, handle: bench.call("failure"), GoalStatus.STATUS_SUCCEEDED),
+    "cancelled": ({}, cancels, GoalStatus.STATUS_CANCELED),
+    "preempted": ({}, preempts, GoalStatus.STATUS_ABORTED),
+    "hold": ({"hold_timeout_s": 0.1}, is_held, GoalStatus.STATUS_ABORTED),
+    "hold: robot": ({}, is_disarmed, GoalStatus.STATUS_ABORTED),
+    "error": ({}, finds_another_reward, GoalStatus.STATUS_ABORTED),
+}
+
+
+@pytest.mark.parametrize("reason", ENDINGS)
+def test_a_result_comes_once_the_policy_drives_no_more_and_the_next_goal_is_taken(bench, reason):
+    parameters, end, state = ENDINGS[reason]
+    bench.start(**{"timeout_s": 20.0, **parameters})
+    world = bench.world
+    handle = bench.goal()
+    bench.wait(lambda: Change.RUNNING in world.changes(), "running")
+    world.lag_s = 0.3
+    end(bench, handle)
+    done = bench.result(handle)
+    assert world.mode in (ControlStatus.HOLD, ControlStatus.DISARMED)
+    assert done.result.reason.startswith(reason) and done.status == state, done.result.reason
+    world.latched = False
+    if world.mode == ControlStatus.DISARMED:
+        world.mode = ControlStatus.HOLD  # armed again
+        bench.wait(lambda: bench.node._fresh_control().mode == ControlStatus.HOLD, "armed")
+    if reason == "preempted":
+        bench.wait(bench.other.cancel_goal_async().done, "cancel")
+        assert bench.result(bench.other).status == GoalStatus.STATUS_CANCELED
+    bench.wait(lambda: not bench.node._fresh_control().resume_required, "resumed")
+    assert bench.goal().accepted, world.status.text
+
+
+def test_a_person_who_leads_at_the_end_keeps_the_arm_and_the_result_does_not_wait(bench):
+    bench.start(timeout_s=30.0)
+    handle = bench.goal()
+    bench.wait(lambda: Change.RUNNING in bench.world.changes(), "running")
+    bench.world.mode = ControlStatus.HUMAN
+    bench.wait(lambda: bench.node._fresh_control().mode == ControlStatus.HUMAN, "human")
+    bench.world.reward = 0.99
+    done = bench.result(handle)
+    assert done.status == GoalStatus.STATUS_SUCCEEDED and bench.world.mode == ControlStatus.HUMAN
+
+
+def test_a_hil_that_does_not_hold_is_not_waited_for_without_end_and_is_named(bench):
+    bench.start(timeout_s=30.0)
+    handle = bench.goal()
+    bench.wait_for("running")
+    bench.world.lag_s = math.inf
+    bench.call("success")
+    done = bench.result(handle)
+    assert done.status == GoalStatus.STATUS_SUCCEEDED
+    assert "hil has not held within 1 s: as asked" in done.result.reason
+
+
+def test_a_goal_that_never_began_has_not_succeeded(bench):
+    bench.start()
+    first = bench.goal()
+    bench.wait_for("running")
+    bench.world.lag_s = 0.3
+    waiting = bench.goal(task="sweep", preempt=True)
+    bench.wait(waiting.cancel_goal_async().done, "cancel")
+    assert bench.result(first).status == GoalStatus.STATUS_ABORTED
+    done = bench.result(waiting)
+    assert done.status == GoalStatus.STATUS_CANCELED and done.result.episode_id == ""
+    assert done.result.reason == "cancelled: by the client"
+
+
+@pytest.mark.parametrize("lag_s", [0.1, math.inf])
+def test_a_supervisor_that_is_stopped_holds_the_arm_and_answers_its_client(bench, lag_s):
+    bench.start(timeout_s=30.0)
+    handle = bench.goal(episodes=3)
+    bench.wait_for("running")
+    bench.world.lag_s = lag_s
+    answer = handle.get_result_async()
+    bench.wait(lambda: bench.node._jobs, "job")
+    for _ in range(20):  # so that the server knows who waits
+        bench.executor.spin_once(timeout_sec=0.01)
+    bench.node.close()
+    bench.wait(answer.done, "result")
+    done = answer.result()
+    assert done.status == GoalStatus.STATUS_ABORTED
+    assert done.result.reason.startswith("interrupted: the supervisor was stopped")
+    assert ("did not answer" in done.result.reason) == (lag_s == math.inf)
+    assert bench.world.mode == (ControlStatus.HOLD if lag_s < 1 else ControlStatus.POLICY)
+    bench.kill()
+    bench.world.status = None
+    bench.world.lag_s, bench.world.mode = 0.0, ControlStatus.HOLD
+    bench.start()
+    assert "2 of 3 episodes of 'tidy up' left" in bench.world.status.text
 
 
 def test_the_numbers_are_those_of_the_messages():

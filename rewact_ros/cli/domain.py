@@ -2,7 +2,7 @@
 
 import os
 
-from rewact_ros.cli.runner import BringUpError, RobotLock
+from rewact_ros.robot_lock import BringUpError, RobotLock
 
 # Above 101 a domain's ports fall into the range from which Linux hands out ephemeral ones.
 FIRST, LAST = 40, 99

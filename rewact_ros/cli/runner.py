@@ -2,13 +2,11 @@
 
 import contextlib
 import ctypes
-import fcntl
 import os
 import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,44 +14,13 @@ from pathlib import Path
 from typing import IO
 
 from rewact_ros.bringup import Process
-from rewact_ros.ros.process import CONFIGURATION_FAULT
+from rewact_ros.restarts import RESPAWN_DELAY_S, Restarts, describe
+from rewact_ros.robot_lock import BringUpError
 
 STOP_TIMEOUT_S = 5.0
-RESPAWN_DELAY_S = 0.5
-# A node that dies this often in this time is broken, not unlucky.
-MAX_RESTARTS, RESTART_WINDOW_S = 5, 60.0
 PR_SET_PDEATHSIG = 1
 # A log line of rcutils: [LEVEL] [1700000000.123456789] [node]: text
 LOG_LINE = re.compile(r"^\[(\w+)\] \[[\d.]+\] \[([\w./]+)\]: (.*)$")
-
-
-class BringUpError(RuntimeError):
-    """A process cannot run; the message is its own last error line."""
-
-
-class RobotLock:
-    """One bring-up per ROS domain and namespace on this machine.
-
-    Raises:
-        BringUpError: another one is running.
-    """
-
-    def __init__(self, namespace: str) -> None:
-        domain = os.environ.get("ROS_DOMAIN_ID", "0")
-        name = f"rewact_ros-{os.getuid()}-{domain}-{namespace.strip('/').replace('/', '-')}.lock"
-        self._file = (Path(tempfile.gettempdir()) / name).open("w")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise BringUpError(
-                f"a robot is already running in ROS domain {domain}, namespace '/{namespace}': "
-                "stop it, or choose another ROS_DOMAIN_ID or namespace"
-            ) from None
-
-    def release(self) -> None:
-        """Let another bring-up start."""
-        self._file.close()
 
 
 class Runner:
@@ -68,7 +35,7 @@ class Runner:
         self._specs = {p.name: p for p in processes}
         self._write = write
         self._running: dict[str, subprocess.Popen[str]] = {}
-        self._restarts: dict[str, list[float]] = {p.name: [] for p in processes}
+        self._restarts = Restarts()
         self._last_error: dict[str, str] = {}
         self._due: dict[str, float] = {}
 
@@ -106,16 +73,12 @@ class Runner:
                 self._start(name)
 
     def _plan_restart(self, name: str, code: int, now_s: float) -> None:
-        if code == CONFIGURATION_FAULT or not self._specs[name].respawn:
-            raise BringUpError(f"{name}: {self._last_error.get(name, f'exit code {code}')}")
-        recent = [t for t in self._restarts[name] if now_s - t < RESTART_WINDOW_S]
-        if len(recent) >= MAX_RESTARTS:
-            last = self._last_error.get(name, f"exit code {code}")
-            raise BringUpError(f"{name} died {len(recent) + 1} times within a minute: {last}")
-        self._restarts[name] = [*recent, now_s]
+        respawn, last = self._specs[name].respawn, self._last_error.get(name, "")
+        end = self._restarts.end(name, code, now_s, respawn, last)
+        if end:
+            raise BringUpError(end)
         self._due[name] = now_s + RESPAWN_DELAY_S
-        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        self._write(f"{name} | ended ({cause}); starting it again")
+        self._write(f"{name} | ended ({describe(code)}); starting it again")
 
     def _start(self, name: str) -> None:
         spec = self._specs[name]

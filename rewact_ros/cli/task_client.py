@@ -1,11 +1,13 @@
 """A client of the running stack: arms it, runs tasks through the action, keeps what it saw."""
 
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from action_msgs.msg import GoalStatus
 from numpy.typing import NDArray
 from rclpy.action import ActionClient
 from rclpy.action.client import ClientGoalHandle
@@ -27,6 +29,7 @@ from rewact_ros.msg import (
 )
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import NANO, camera_sample, camera_type, to_ns
+from rewact_ros.ros.door import Guarded
 
 FRAME_PERIOD_S = 0.5
 STATUS_LAG_S = 0.2
@@ -41,11 +44,15 @@ class StackError(RuntimeError):
 
 @dataclass
 class EpisodeLog:
-    """What a client saw of one episode; times are header stamps in seconds."""
+    """What a client saw of one episode; times are header stamps in seconds.
+
+    `state` is the goal's, of `action_msgs/GoalStatus`: SUCCEEDED where somebody judged the episode.
+    """
 
     episode_id: str = ""
     running_s: float = math.nan
     verdict_s: float = math.nan
+    state: int = GoalStatus.STATUS_UNKNOWN
     outcome: int = ExecuteTask.Result.UNLABELLED
     reason: str = ""
     duration_s: float = math.nan
@@ -58,7 +65,7 @@ class EpisodeLog:
     policy_version: str = ""
 
 
-class TaskClient(Node):
+class TaskClient(Guarded, Node):
     """Runs tasks one after another; `spin(until)` drives everything in the caller's thread."""
 
     def __init__(self, contract: Contract, look_after: Callable[[], None]) -> None:
@@ -186,7 +193,9 @@ class TaskClient(Node):
             )
         if self.control is None or self.control.mode == ControlStatus.DISARMED:
             self._arm_when_fed()
-        elif self.control.resume_required:
+            armed = (ControlStatus.HOLD, ControlStatus.HUMAN)
+            self.spin(lambda: self.control and self.control.mode in armed, 10.0, "hil armed")
+        if self.control.resume_required:
             self.trigger("hil/resume")
         self.spin(
             lambda: self.control.mode == ControlStatus.HOLD and not self.control.resume_required,
@@ -204,7 +213,7 @@ class TaskClient(Node):
                 self.trigger("hil/arm")
                 return
             except StackError as error:
-                if "received yet" not in str(error) or time.monotonic() > end_s:
+                if not re.search("(received|has come) yet", str(error)) or time.monotonic() > end_s:
                     raise
                 self._linger(STATUS_LAG_S)
 
@@ -236,7 +245,7 @@ class TaskClient(Node):
         goal = self.start_task(task, timeout_s)
         done: Future = goal.get_result_async()
         self.spin(done.done, 120.0 + timeout_s, "verdict")
-        result = done.result().result
+        result, log.state = done.result().result, done.result().status
         log.episode_id, log.outcome, log.reason = result.episode_id, result.outcome, result.reason
         log.duration_s, log.peak_reward = result.duration, result.peak_reward
         log.bag = result.bag

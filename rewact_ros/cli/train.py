@@ -55,7 +55,7 @@ def train(
         bool,
         typer.Option(
             "--imitate-failures",
-            help="Let episodes without success teach actions (where no demo_is_pad says).",
+            help="Let episodes without success teach actions.",
         ),
     ] = False,
     rewind: Annotated[

@@ -44,8 +44,9 @@ def visualise(
         typer.echo(f"written: {film.path} ({film.frames} frames) and {picture}")
 
     if dataset is not None:
+        from rewact_ros.data.open_dataset import open_dataset
         from rewact_ros.learning.demonstrations import parse_episodes
-        from rewact_ros.learning.film import film_dataset, open_dataset
+        from rewact_ros.learning.film import film_dataset
 
         opened = open_dataset(dataset)
         chosen = parse_episodes(episodes, opened.meta.total_episodes)

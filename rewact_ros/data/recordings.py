@@ -135,7 +135,8 @@ def _told(bag: Bag) -> list[Span]:
             span = Span(name, body.task, "unlabelled", "", message.logged_ns, last_ns)
             spans[name] = span
         elif body.event in (_VERDICT, _RELABELLED) and name in spans:
-            outcome = OUTCOMES[body.outcome]
+            known = body.outcome < len(OUTCOMES)
+            outcome = OUTCOMES[body.outcome if known else 0]
             spans[name] = replace(spans[name], outcome=outcome)
             if body.event == _VERDICT:
                 spans[name] = replace(

@@ -19,6 +19,7 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import steady_clock
 from rewact_ros.ros.convert import image_message, joint_state_message, to_stamp
 from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.params import SimParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.sim.pick_place import PickPlaceSim
@@ -30,7 +31,7 @@ MAX_TICKS_PER_CALL = 5
 COMMAND_FRESH_S = 0.2
 
 
-class SimNode(Node):
+class SimNode(Guarded, Node):
     """Advances MuJoCo in step with the wall clock and publishes what a robot would."""
 
     def __init__(self) -> None:
@@ -51,6 +52,11 @@ class SimNode(Node):
         self._make_interfaces()
         self._started_s = time.monotonic()
         self._origin = (time.monotonic(), 0)
+        cameras = ", ".join(c.name for c in self.contract.cameras) or "no camera"
+        self.get_logger().info(
+            f"simulates {self.contract.robot} from seed {self.params.seed} with {cameras}, at "
+            f"{self.params.real_time_factor:g} times the speed of the clock"
+        )
 
     def _check_contract(self) -> None:
         if self.contract.action_names != PickPlaceSim.JOINTS:

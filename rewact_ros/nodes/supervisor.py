@@ -10,6 +10,7 @@ from typing import Any
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.task import Future
 from std_srvs.srv import Trigger
@@ -19,8 +20,9 @@ from rewact_ros.contract import load_contract
 from rewact_ros.msg import ActionChunk, ControlStatus, RecorderStatus, Reward
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
-from rewact_ros.ros.convert import NANO, to_ns
+from rewact_ros.ros.convert import NANO
 from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.episode_interface import EpisodeInterface, JointFeed, SampleReader
 from rewact_ros.ros.episode_settings import judging_of, parts_of
 from rewact_ros.ros.params import SupervisorParams, declare
@@ -29,13 +31,17 @@ from rewact_ros.supervision.batch import Batch, Plan
 from rewact_ros.supervision.episodes import Control, Episode, Phase
 from rewact_ros.supervision.journal import Journal, state_file
 from rewact_ros.supervision.status import phase_name
-from rewact_ros.supervision.supervisor import RefusedError, Supervisor
-from rewact_ros.supervision.verdict import Outcome, Termination
+from rewact_ros.supervision.supervisor import TASK_LIMIT, RefusedError, Supervisor
+from rewact_ros.supervision.verdict import GoalState, Outcome, Termination
+from rewact_ros.text import printable
 
 STEP_HZ = 20.0
 FEEDBACK_STEPS = 4  # one in so many ticks
 # Older than this, hil's status counts as silence.
 STATUS_TIMEOUT_S = 1.0
+# A supervisor that is told to end goes within this time, whoever has not answered.
+CLOSE_S = 0.7
+RESULT_SPINS = 5  # until the last result is out
 # By then a recorder that is there has been found, and hears of an interrupted episode.
 DISCOVERY_S = 3.0
 
@@ -47,9 +53,10 @@ class Job:
     goal: ServerGoalHandle
     batch: Batch
     done: Future
+    executor: Executor  # whoever spins may be done with it before this node is
 
 
-class SupervisorNode(Node):
+class SupervisorNode(Guarded, Node):
     """Feeds `Supervisor` and does what it wants: leases, reset service, events, action result."""
 
     def __init__(self, **node_arguments: Any) -> None:
@@ -118,15 +125,18 @@ class SupervisorNode(Node):
     # Inputs -----------------------------------------------------------------------------------
 
     def _on_reward(self, msg: Reward) -> None:
+        stamp_ns = self.samples.stamp_ns(msg, names.REWARD, self.clock.now().ros_ns)
         self.supervisor.hear(self.samples.source(msg))
         if self.supervisor.episode is not None:
-            self.supervisor.add(self.samples.sample(msg))
+            self.supervisor.add(self.samples.sample(msg, stamp_ns))
 
     def _on_success(self, msg: Reward) -> None:
-        self.supervisor.add_success(msg.value, to_ns(msg.header.stamp) / NANO)
+        stamp_ns = self.samples.stamp_ns(msg, names.SUCCESS, self.clock.now().ros_ns)
+        self.supervisor.add_success(msg.value, stamp_ns / NANO)
 
     def _on_control(self, msg: ControlStatus) -> None:
-        self._control = Control(msg.mode, msg.reason, msg.resume_required, msg.active_source)
+        heard = self._control.heard + 1 if self._control else 1
+        self._control = Control(msg.mode, msg.reason, msg.resume_required, msg.active_source, heard)
         self._control_s = time.monotonic()
 
     def _fresh_control(self) -> Control | None:
@@ -152,7 +162,7 @@ class SupervisorNode(Node):
     def _on_accepted(self, goal: ServerGoalHandle) -> None:
         # In the same breath as _on_goal, so that no second goal comes in between.
         batch = self.supervisor.start(_plan(goal.request))
-        self._jobs.append(Job(goal, batch, Future(executor=self.executor)))
+        self._jobs.append(Job(goal, batch, Future(executor=self.executor), self.executor))
         goal.execute()
 
     async def _execute(self, goal: ServerGoalHandle) -> ExecuteTask.Result:
@@ -161,15 +171,14 @@ class SupervisorNode(Node):
         self._jobs.remove(job)
         batch, last = job.batch, job.batch.last
         verdict, tally = batch.verdict, batch.plan.tally
-        if goal.is_cancel_requested:
-            goal.canceled()
-        elif batch.ended is not None and batch.ended.termination is Termination.PREEMPTED:
-            goal.abort()
-        else:
-            goal.succeed()
+        {
+            GoalState.SUCCEEDED: goal.succeed,
+            GoalState.CANCELED: goal.canceled,
+            GoalState.ABORTED: goal.abort,
+        }[batch.state]()
         return ExecuteTask.Result(
-            outcome=int(verdict.outcome),
-            reason=verdict.reason,
+            outcome=int(verdict.outcome if verdict else Outcome.UNLABELLED),
+            reason=batch.reason,
             episode_id=batch.episode_id,
             duration=last.duration_s if last else 0.0,
             peak_reward=last.peak if last else float("nan"),
@@ -197,7 +206,7 @@ class SupervisorNode(Node):
         self._show(self.supervisor.text(stamp_s, control), stamp_s)
         for job in self._jobs:
             self._feed_back(job)
-            if job.batch.over and not job.done.done():
+            if job.batch.released and not job.done.done():
                 job.done.set_result(None)
 
     def _serve_reset(self, episode: Episode | None) -> None:
@@ -243,9 +252,22 @@ class SupervisorNode(Node):
         )
 
     def close(self) -> None:
-        """End the running episode before the node goes; what is left of a batch is kept."""
+        """End the running episode before the node goes; what is left of a batch is kept.
+
+        Its client still gets a result, after hil has been told to hold, for as long as that may be.
+        """
         self.supervisor.stop()
         self._tell()
+        if not self._jobs or not self.context.ok():
+            return
+        executor, end_s = self._jobs[0].executor, time.monotonic() + CLOSE_S
+        while self._jobs:
+            if time.monotonic() > end_s:
+                for job in self._jobs:
+                    job.batch.release("whether the arm holds is not known: hil did not answer")
+            executor.spin_once(timeout_sec=0.02)
+        for _ in range(RESULT_SPINS):
+            executor.spin_once(timeout_sec=0.01)
 
     # Outputs ----------------------------------------------------------------------------------
 
@@ -273,7 +295,8 @@ class SupervisorNode(Node):
 
 
 def _plan(goal: ExecuteTask.Goal) -> Plan:
-    return Plan(goal.task, goal.timeout, max(int(goal.episodes), 1))
+    task = printable(goal.task, TASK_LIMIT + 1)  # a longer one is refused
+    return Plan(task, goal.timeout, max(int(goal.episodes), 1))
 
 
 def _answer(call: Callable[[], str], response: Trigger.Response) -> Trigger.Response:

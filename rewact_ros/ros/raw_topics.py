@@ -19,12 +19,12 @@ from rewact_ros.data.bag_metadata import BagTopic
 from rewact_ros.data.bag_thread import RawMessage
 from rewact_ros.data.message_types import MessageType, is_installed, message_type
 from rewact_ros.data.sequence_gaps import SequenceGaps
+from rewact_ros.ros.convert import publication_sequence
 
 # Messages that may wait in the middleware between two polls; also the most taken at once.
 DEPTH = 100
 # State of this many latched publishers is kept at most.
 MAX_LATCHED = 100
-UNSUPPORTED = 2**64 - 1  # what rmw says instead of a sequence number
 NANO = 1_000_000_000
 
 
@@ -112,8 +112,8 @@ class RawTopics:
     def _message(
         self, name: str, joined: _Joined, data: bytes, info: dict[str, int | None], sim_ns: int
     ) -> RawMessage:
-        sequence = info.get("publication_sequence_number")
-        if sequence is None or sequence == UNSUPPORTED:
+        sequence = publication_sequence(info)
+        if sequence is None:
             sequence = 0
         else:
             self.lost[name] += joined.gaps.lost(sequence)

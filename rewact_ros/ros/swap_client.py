@@ -12,6 +12,7 @@ from rewact_ros.policy.checkpoint_files import CheckpointError, open_folder
 from rewact_ros.policy.updates import Update, robot_of
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import to_stamp
+from rewact_ros.ros.door import Guarded
 
 REPEAT_S = 1.0
 
@@ -49,7 +50,7 @@ def to_message(update: Update) -> PolicyUpdate:
     return msg
 
 
-class SwapClient(Node):
+class SwapClient(Guarded, Node):
     """One request at a time; spins itself."""
 
     def __init__(self, namespace: str = "") -> None:

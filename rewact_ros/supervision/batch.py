@@ -4,7 +4,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from rewact_ros.supervision.episodes import Control, Episode, Want
-from rewact_ros.supervision.verdict import GOES_ON, Change, Outcome, Termination, Verdict
+from rewact_ros.supervision.verdict import (
+    GOES_ON,
+    Change,
+    GoalState,
+    Outcome,
+    Termination,
+    Verdict,
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ class Batch:
         episode_id, last: of the newest one, and that one itself.
         paused: why the next one does not begin; "" while it may.
         ended: why the batch is over before its last episode.
+        released: its goal may end: hil holds the arm again, or `doubt` says why that is not known.
         happenings: since they were last taken away.
 
     Args:
@@ -88,6 +96,7 @@ class Batch:
         self.episode_id = ""
         self.paused = ""
         self.ended: Verdict | None = None
+        self.released, self.doubt = False, ""
         self.happenings: list[Happening] = []
         self._make_episode, self._new_id = make_episode, new_id
         self._waiting = ""
@@ -106,6 +115,23 @@ class Batch:
     def verdict(self) -> Verdict | None:
         """Of the last episode; what ended the batch where none has run."""
         return self.last.verdict if self.last else self.ended
+
+    @property
+    def state(self) -> GoalState:
+        """How its goal ends: what nobody judged, or what was broken off, has not succeeded."""
+        if self.ended is not None:
+            cancelled = self.ended.termination is Termination.CANCELLED
+            return GoalState.CANCELED if cancelled else GoalState.ABORTED
+        verdict = self.verdict
+        judged = verdict is not None and verdict.outcome is not Outcome.UNLABELLED
+        return GoalState.SUCCEEDED if judged else GoalState.ABORTED
+
+    @property
+    def reason(self) -> str:
+        """Why it is over, in one line."""
+        verdict = self.ended or self.verdict
+        text = verdict.reason if verdict else ""
+        return f"{text}; {self.doubt}" if self.doubt else text
 
     @property
     def waiting(self) -> str:
@@ -146,6 +172,10 @@ class Batch:
             if self.episode is not None:
                 self.episode.end(termination, detail)
                 self.collect()
+
+    def release(self, doubt: str = "") -> None:
+        """Let its goal end. `doubt`: why nobody knows whether the arm holds."""
+        self.released, self.doubt = True, doubt
 
     def pause(self, why: str) -> None:
         """Begin no further episode until `unpause`; the one that runs goes on."""

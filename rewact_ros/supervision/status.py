@@ -4,7 +4,7 @@ from rewact_ros.supervision.batch import Batch, Plan
 from rewact_ros.supervision.episodes import Control, Phase
 from rewact_ros.supervision.escalation import Step
 
-IDLE, PAUSED = "idle", "paused"
+IDLE, PAUSED, ENDING = "idle", "paused", "ending"
 NEVER_CLAIMED = "bound: not claimed"
 
 
@@ -12,6 +12,8 @@ def phase_name(batch: Batch | None) -> str:
     """Phase as `SupervisorStatus` and the action's feedback name it."""
     if batch is None:
         return IDLE
+    if batch.over:
+        return ENDING
     return batch.episode.phase.value if batch.episode else PAUSED
 
 
@@ -19,6 +21,8 @@ def running_text(batch: Batch, control: Control | None, stamp_s: float) -> str:
     """What the episode that runs is doing, or why none does."""
     if batch.episode is None:
         done = f"{batch.plan.begun}/{batch.plan.episodes} episodes done"
+        if batch.over:
+            return f"{done}, {ENDING}: hil: {control.reason if control else 'silent'}"
         return f"{done}, {batch.waiting}" + ("; ~/unpause goes on" if batch.paused else "")
     episode, phase = batch.episode, batch.episode.phase
     text = f"episode {batch.plan.begun}/{batch.plan.episodes} {phase.value}"

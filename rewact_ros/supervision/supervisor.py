@@ -15,6 +15,9 @@ from rewact_ros.supervision.status import NEVER_CLAIMED, claimed, idle_text, run
 from rewact_ros.supervision.verdict import Change, Outcome, Termination, Verdict
 
 LONGEST_S, MOST_EPISODES = 86_400.0, 100_000
+TASK_LIMIT = 1000  # characters: a sentence, which goes into every event, status and label
+# hil, which answers within a tick, gets this long to hold the arm before a goal ends without that.
+RELEASE_S = 1.0
 
 
 class RefusedError(ValueError):
@@ -59,6 +62,8 @@ class Supervisor:
         self._next: Batch | None = None
         self._source: RewardSource | None = None
         self._interrupted = journal.open_episode
+        self._asked = Want.HOLD  # in the last tick
+        self._over: tuple[float, int] | None = None  # since when, and the statuses heard by then
         self._compare()
 
     @property
@@ -119,6 +124,8 @@ class Supervisor:
             raise RefusedError(self.refused)
 
     def _refusal(self, plan: Plan, preempt: bool, control: Control | None) -> str:
+        if len(plan.task) > TASK_LIMIT:
+            return f"task: expected at most {TASK_LIMIT} characters, got more"
         if not 0 <= plan.timeout_s < LONGEST_S:
             return f"timeout: expected 0 to {LONGEST_S:g} s, got {plan.timeout_s:g}"
         if not 1 <= plan.episodes <= MOST_EPISODES:
@@ -238,9 +245,26 @@ class Supervisor:
             batch.episode.end(Termination.ERROR, self.misfit)
             batch.collect()
         self._gather(batch)
-        if batch.over:
+        if batch.over and self._release(batch, now_s, control):
             self._begin(self._next)
             self._next = None
+        self._asked = self.want
+
+    def _release(self, batch: Batch, now_s: float, control: Control | None) -> bool:
+        """Whether a batch that is over lets go: not before hil has stopped what it asked for."""
+        moved = control is not None and control.driven
+        if self._over is None and (moved or self._asked is not Want.HOLD):
+            self._over = (now_s, control.heard if control else 0)
+        if self._over is not None and control is not None:
+            since_s, heard = self._over
+            if (moved or control.heard <= heard) and now_s - since_s <= RELEASE_S:
+                return False
+        doubt = "whether the arm holds is not known: hil is silent" if control is None else ""
+        if control is not None and moved:
+            doubt = f"hil has not held within {RELEASE_S:g} s: {control.reason}"
+        batch.release(doubt)
+        self._over = None
+        return True
 
     def _gather(self, batch: Batch) -> None:
         """Remember what happened to a batch, and keep it for the world."""
@@ -252,7 +276,8 @@ class Supervisor:
                 self.journal.judge(happening.verdict)
         if happenings or batch.over:
             # A restart leaves the rest of a batch; a client that ends it leaves nothing.
-            rest = batch.plan.left > 0 and batch.ended is None
+            stopped = batch.ended is None or batch.ended.termination is Termination.INTERRUPTED
+            rest = batch.plan.left > 0 and stopped
             self.journal.keep(batch.plan if rest else None)
         self.happenings += happenings
 
@@ -273,9 +298,9 @@ class Supervisor:
 
     def stop(self) -> None:
         """End the running episode, since this process ends; what is left of its batch is kept."""
-        if self.batch is not None and self.batch.episode is not None:
-            self.batch.episode.end(Termination.INTERRUPTED, "the supervisor was stopped")
-            self.batch.collect()
+        for batch in filter(None, (self.batch, self._next)):
+            batch.end(Termination.INTERRUPTED, "the supervisor was stopped")
+        if self.batch is not None:
             self._gather(self.batch)
 
     # Status -----------------------------------------------------------------------------------

@@ -71,6 +71,14 @@ GOES_ON = frozenset(
 )
 
 
+class GoalState(StrEnum):
+    """How an action's goal ends, in the words of `action_msgs/GoalStatus`."""
+
+    SUCCEEDED = "succeeded"
+    CANCELED = "canceled"
+    ABORTED = "aborted"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """How an episode ended, with one line of detail and who said so."""
