@@ -73,7 +73,7 @@ def parse(text: str) -> Any:
 
 
 def load_json(path: str | Path) -> Any:
-    """As `load`, of a JSON file: no key twice, no NaN.
+    """As `load`, of a JSON file: no key twice, nothing that is not finite, bounded depth.
 
     Raises:
         OSError: it cannot be read.
@@ -88,11 +88,20 @@ def load_json(path: str | Path) -> Any:
 def parse_json(text: str) -> Any:
     """As `load_json`, of a text. Raises YamlError."""
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+        )
     except json.JSONDecodeError as error:
         raise YamlError(f"line {error.lineno}: not valid JSON: {error.msg}") from None
+    except YamlError:
+        raise
+    except ValueError as error:  # an integer of thousands of digits
+        raise YamlError(f"not valid JSON: {error}") from None
     except RecursionError:
         raise YamlError("not valid JSON: too many levels inside one another") from None
+    if _is_deeper(value, MAX_DEPTH):
+        raise YamlError("not valid JSON: too many levels inside one another")
+    return value
 
 
 def read_text(path: str | Path, max_bytes: int = MAX_BYTES) -> str:
@@ -272,12 +281,31 @@ def _syntax(error: yaml.MarkedYAMLError) -> str:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise YamlError(f"{twice}: given twice in one object; keep one")
+    made: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            raise YamlError(f"{key[:MAX_KEY]}: given twice in one object; keep one")
+        made[key] = value
     return made
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise YamlError(f"{text[:MAX_KEY]} is too large a number")
+    return number
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    level = [value]
+    for _ in range(depth + 1):
+        inner = [
+            v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)
+        ]
+        if not inner:
+            return False
+        level = [child for children in inner for child in children]
+    return True
 
 
 def _no_constant(name: str) -> None:

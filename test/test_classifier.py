@@ -357,3 +357,39 @@ def test_stage_two_resumes_stage_one_with_the_learned_reward(tmp_path):
     walk = [0, 1, 2, 3, 4]
     probabilities = [classifier.probability({CAMERA: picture(cell, rng)}) for cell in walk]
     np.testing.assert_array_equal(compose_episode(LEARNED, probabilities), [0, 0, 0, 0, 1])
+
+
+HOSTILE = {
+    "huge": {"hidden_dim": 10**9},
+    "a number as text": {"hidden_dim": "8"},
+    "huge pictures": {"image_size": [10**6, 10**6]},
+    "another architecture": {"arch": "vit_h_14"},
+    "too many cameras": {"cameras": [f"observation.images.{i}" for i in range(1000)]},
+    "cameras that are no names": {"cameras": [{"class": "os.system"}]},
+    "an unknown field": {"class": "os.system"},
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_settings_out_of_bounds_are_refused_before_anything_is_built(saved, kind, monkeypatch):
+    monkeypatch.setattr("rewact_ros.reward.classifier_checkpoint.ResNetRewardModel", None)
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps({**config, **HOSTILE[kind]}))
+    with pytest.raises(ClassifierError, match=r"config\.json: .*take the file of the run"):
+        load_classifier(saved, "cpu")
+
+
+def test_a_classifiers_folder_is_checked_as_a_policys(saved, tmp_path):
+    text = (saved / "config.json").read_text()
+    (saved / "config.json").write_text(text.replace("{", '{"arch": "resnet18", ', 1))
+    with pytest.raises(ClassifierError, match="given twice"):
+        load_classifier(saved, "cpu")
+    (saved / "config.json").write_text(text)
+    weights = load_file(saved / "model.safetensors")
+    save_file(weights, saved / "model.safetensors", metadata={"config": "[1]"})
+    with pytest.raises(ClassifierError, match="expected a JSON object"):
+        load_classifier(saved, "cpu")
+    (saved / "model.safetensors").rename(tmp_path / "elsewhere")
+    (saved / "model.safetensors").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ClassifierError, match="a link"):
+        load_classifier(saved, "cpu")

@@ -130,11 +130,11 @@ def test_a_step_that_is_not_lerobots_own_is_refused_and_nothing_is_imported(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"a": 1, "a": 2}', "stands twice"),
-        ('{"steps": NaN}', "no finite number"),
-        ('{"a": 1e999}', "no finite number"),
-        ('{"a":' * 40 + "1" + "}" * 40, "nested deeper"),
-        ('{"a":' * 90_000 + "1" + "}" * 90_000, "nested deeper"),
+        ('{"a": 1, "a": 2}', "given twice"),
+        ('{"steps": NaN}', "no number"),
+        ('{"a": 1e999}', "too large a number"),
+        ('{"a":' * 40 + "1" + "}" * 40, "too many levels"),
+        ('{"a":' * 90_000 + "1" + "}" * 90_000, "too many levels"),
         ('{"a": "' + "x" * 5_000_000 + '"}', "at most"),
         ('{"a": ' + "1" * 5000 + "}", "not valid JSON"),
         ("\ufeff{}", "not valid JSON"),

@@ -324,7 +324,7 @@ def test_an_unnormaliser_times_fifty_is_refused_beside_the_running_policy(
 
 def test_a_refusal_leaves_the_status_with_the_next_episode_and_no_text_grows_it(run, other_policy):
     feeder = run(lambda s: s.ready)
-    long = Update(time.time_ns(), path="p" * 1_000_000, sha256="0" * 64, version="v" * 1_000_000)
+    long = Update(time.time_ns(), path="p" * 1500, sha256="0" * 64, version="v" * 1500)
     asking = Asking(long)
     run(asking.done)
     assert ": refused: " in asking.answer

@@ -31,7 +31,7 @@ from rewact_ros.policy.engines import load_engine
 from rewact_ros.policy.export import export_apart
 from rewact_ros.policy.preparation import MAX_TEXT, ReadyPolicy
 from rewact_ros.policy.scaling import check_alike
-from rewact_ros.policy.updates import Candidate, PolicyUpdates, one_line
+from rewact_ros.policy.updates import Candidate, PolicyUpdates
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.convert import NANO, to_stamp
@@ -44,6 +44,7 @@ from rewact_ros.ros.policy_swap import PolicySwap
 from rewact_ros.ros.prediction_messages import ChunkMessages, features_message, reward_message
 from rewact_ros.ros.process import run_node
 from rewact_ros.runs import LEARNED
+from rewact_ros.text import printable
 
 
 class ConfigurationError(ValueError):
@@ -220,7 +221,7 @@ class PolicyNode(Guarded, LifecycleNode):
                 self._times.add(queue_s, elapsed_s, published_s - seen.complete_s)
                 self._worker_fault = ""
         except Exception as error:
-            self._worker_fault = one_line(f"inference failed: {error}", MAX_TEXT)
+            self._worker_fault = printable(f"inference failed: {error}", MAX_TEXT)
             self.get_logger().error(self._worker_fault)
 
     def _publish(
@@ -283,7 +284,7 @@ class PolicyNode(Guarded, LifecycleNode):
         msg = PolicyStatus(
             ready=not reason,
             stale_stream=stream,
-            reason=one_line("; ".join(filter(None, (fault, self._swap.text))), 2 * MAX_TEXT),
+            reason=printable("; ".join(filter(None, (fault, self._swap.text))), 2 * MAX_TEXT),
             epoch=self._observations.epoch if self._observations is not None else 0,
             policy_version=self.version,
         )

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rewact_ros.strict_json import JsonError, parse_json
+from rewact_ros.strict_yaml import YamlError, parse_json
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -22,6 +22,7 @@ MAX_FILES = 1000
 MAX_DEPTH = 6
 MAX_FOLDER_BYTES = 8 * 1024**3
 MAX_WEIGHTS_BYTES = 2 * 1024**3  # 500 million parameters in float32; a large ACT has 100 million
+MAX_JSON_BYTES = 4 * 1024**2
 MAX_HEADER_BYTES = 16 * 1024**2
 _KEPT = (".json", ".safetensors")  # no loader reads others
 _CHUNK = 1024 * 1024
@@ -90,10 +91,7 @@ class CheckpointFiles:
         Raises:
             CheckpointError: as ``read``; or no JSON that can be trusted (see ``parse_json``).
         """
-        try:
-            return parse_json(self.read(name), str(self.path / name))
-        except JsonError as error:
-            raise CheckpointError(str(error)) from error
+        return json_object(self.read(name), str(self.path / name), MAX_JSON_BYTES)
 
     def metadata(self, name: str) -> dict[str, Any]:
         """What a safetensors file says of itself beside its tensors.
@@ -107,10 +105,7 @@ class CheckpointFiles:
             raise CheckpointError(
                 f"{self.path / name}: not a whole safetensors file; copy the checkpoint again"
             )
-        try:
-            found = parse_json(content[8 : 8 + size], what, MAX_HEADER_BYTES)
-        except JsonError as error:
-            raise CheckpointError(str(error)) from error
+        found = json_object(content[8 : 8 + size], what, MAX_HEADER_BYTES)
         metadata = found.get("__metadata__", {})
         return metadata if isinstance(metadata, dict) else {}
 
@@ -122,6 +117,23 @@ class CheckpointFiles:
             {n[start:]: digest for n, digest in self._digests.items() if n.startswith(inside)},
             {n[start:]: content for n, content in self._content.items() if n.startswith(inside)},
         )
+
+
+def json_object(content: bytes, what: str, max_bytes: int) -> dict[str, Any]:
+    """The JSON object that some bytes of a checkpoint are.
+
+    Raises:
+        CheckpointError: larger, not UTF-8, no object, or no JSON that can be trusted.
+    """
+    if len(content) > max_bytes:
+        raise CheckpointError(f"{what}: expected at most {max_bytes} bytes, got {len(content)}")
+    try:
+        value = parse_json(content.decode("utf-8"))
+    except (YamlError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{what}: {error}; copy the file again") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{what}: expected a JSON object, got {type(value).__name__}")
+    return value
 
 
 def open_folder(path: str | Path) -> CheckpointFiles:

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rewact_ros.text import printable
+
 from .checkpoint import LoadedPolicy
 from .checkpoint_files import CheckpointFiles
 from .engine import Engine
-from .updates import Candidate, PolicyUpdates, Update, one_line
+from .updates import Candidate, PolicyUpdates, Update
 
 Load = Callable[[CheckpointFiles], tuple[LoadedPolicy, Engine]]
 REFUSED_S = 60.0  # a refusal is shown so long, or until an episode begins
@@ -79,8 +81,8 @@ class UpdatePreparation:
             assert candidate.files is not None
             ready = ReadyPolicy(candidate, *self._load(candidate.files))
         except Exception as error:  # whatever a foreign checkpoint does, the policy runs on
-            why = str(error) or type(error).__name__
-            self._text = f"{update.label}: refused: {one_line(why, MAX_TEXT)}"
+            why = " ".join(str(error).split()) or type(error).__name__
+            self._text = f"{update.label}: refused: {printable(why, MAX_TEXT)}"
             self._refused_s = time.monotonic()
             return
         self._text = f"{update.label}: loaded, waits for the end of the episode"

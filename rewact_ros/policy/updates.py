@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rewact_ros.text import printable
+
 from .checkpoint_files import CONTRACT, CheckpointError, CheckpointFiles, open_folder
 
 # A request's stamp orders it among others, so one of the future would make all others stale.
@@ -45,7 +47,7 @@ class Update:
         """Names this request, and no other one, in a status line."""
         time_s, rest_ns = divmod(self.stamp_ns, 1_000_000_000)
         clock = time.strftime("%H:%M:%S", time.gmtime(time_s))
-        what = "rollback" if self.rollback else f"update {one_line(self._name, _LABEL)}"
+        what = "rollback" if self.rollback else f"update {printable(self._name, _LABEL)}"
         return f"{what} of {clock}.{rest_ns // 1_000_000:03d} UTC"
 
     @property
@@ -117,7 +119,7 @@ class PolicyUpdates:
             raise UpdateRefused(f"path: {error}") from error
         if update.version and update.version != found.version:
             raise UpdateRefused(
-                f"version: expected {one_line(update.version, _LABEL)}, got {found.version}"
+                f"version: expected {printable(update.version, _LABEL)}, got {found.version}"
             )
         return found
 
@@ -145,17 +147,17 @@ class PolicyUpdates:
         if not update.path or not folder.is_relative_to(directory) or folder == directory:
             raise UpdateRefused(
                 f"path: expected a folder below {directory} (parameter policy_dir), "
-                f"got {one_line(update.path, 3 * _LABEL)!r}"
+                f"got {printable(update.path, 3 * _LABEL)!r}"
             )
         files = open_folder(folder)
         for source, robot in (("robot", update.robot), (CONTRACT, robot_of(files))):
             if robot and robot != self._contract_hash:
                 raise UpdateRefused(
                     f"{source}: expected contract {self._contract_hash}, got "
-                    f"{one_line(robot, _LABEL)}; use a checkpoint of this robot"
+                    f"{printable(robot, _LABEL)}; use a checkpoint of this robot"
                 )
         if files.sha256 != update.sha256.lower():
-            asked = one_line(update.sha256, _LABEL) or "one in the request"
+            asked = printable(update.sha256, _LABEL) or "one in the request"
             raise UpdateRefused(
                 f"sha256: {folder}: expected {asked}, got {files.sha256} of all its files; copy "
                 "the checkpoint again"
@@ -183,11 +185,3 @@ def robot_of(files: CheckpointFiles) -> str:
             f"{files.path / CONTRACT}: damaged (no hash); copy the checkpoint again"
         )
     return found
-
-
-def one_line(text: str, limit: int) -> str:
-    """A stranger's text for a status or a log: printable, on one line, cut."""
-    head = text[: 4 * limit]  # a text of megabytes is not gone through for a line of it
-    plain = "".join(c if c.isprintable() else " " for c in head)
-    line = " ".join(plain.split())
-    return line if len(line) <= limit and len(head) == len(text) else line[: limit - 3] + "..."

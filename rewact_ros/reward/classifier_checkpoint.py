@@ -12,9 +12,15 @@ import torch
 from safetensors.torch import save_file
 
 from rewact_ros.policy.checkpoint import replace_folder, weights_version
-from rewact_ros.policy.checkpoint_files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles
+from rewact_ros.policy.checkpoint_files import (
+    CONFIG,
+    MAX_JSON_BYTES,
+    WEIGHTS,
+    CheckpointError,
+    CheckpointFiles,
+    json_object,
+)
 from rewact_ros.policy.weights import check_weights, load_tensors
-from rewact_ros.strict_json import JsonError, parse_json
 
 from .classifier import ClassifierError, LoadedClassifier, ResNetRewardModel, RewardModelConfig
 
@@ -119,10 +125,8 @@ def _read_config(files: CheckpointFiles) -> RewardModelConfig:
 def _check_copy(files: CheckpointFiles, config: RewardModelConfig) -> None:
     """Compare with the configuration that the weights file itself carries."""
     text = files.metadata(WEIGHTS).get("config", "{}")
-    try:
-        written = parse_json(str(text).encode(), f"{files.path / WEIGHTS}: config")
-    except JsonError as error:
-        raise ClassifierError(str(error)) from error
+    what = f"{files.path / WEIGHTS}: config"
+    written = json_object(str(text).encode(errors="replace"), what, MAX_JSON_BYTES)
     for name, value in json.loads(json.dumps(asdict(config))).items():
         if name in written and written[name] != value:
             raise ClassifierError(

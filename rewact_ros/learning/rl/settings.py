@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from rewact_ros.strict_json import JsonError, parse_json
+from rewact_ros import strict_yaml
 
 ALGORITHMS = ("residual", "act_sac", "q_chunking")
 
@@ -397,8 +397,8 @@ def load_settings(file: Path, usual: dict[str, object] | None = None) -> RLSetti
         LearnError: no such file, no JSON object, or a setting that is wrong.
     """
     try:
-        content = parse_json(file.read_bytes(), str(file))
-    except (OSError, JsonError) as error:
+        content = strict_yaml.load_json(file)
+    except (OSError, strict_yaml.YamlError) as error:
         raise LearnError(f"{file}: expected a JSON object of settings: {error}") from error
     return settings_from(content, str(file), usual)
 
@@ -407,10 +407,12 @@ def settings_from(
     content: dict[str, object], where: str, usual: dict[str, object] | None = None
 ) -> RLSettings:
     """As ``load_settings``, from what stands in the file ``where``."""
-    given = dict(content)
     try:
+        given = dict(content)
         return preset(str(given.pop("algorithm")), **{**(usual or {}), **given})
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, LearnError):
+            raise
         what = f"no key {error}" if isinstance(error, KeyError) else error
         raise LearnError(f"{where}: expected a JSON object of settings: {what}") from error
 
