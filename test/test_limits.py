@@ -12,6 +12,7 @@ from rewact_ros.contract.schema import Limits, OnViolation
 from rewact_ros.control.limits import (
     SafetyGate,
     VelocityGate,
+    braking_speed,
     make_gate,
     outside_limits,
     start_jump,
@@ -376,3 +377,127 @@ def test_joints_outside_their_limits_are_named_with_value_and_limit(vx300s):
         assert text.startswith(f"shoulder is at {value:.3f}, outside")
         assert "[-1.85, 1.26]" in text and hint in text
     assert "elbow is at nan" in outside_limits(np.where(np.arange(7) == 2, np.nan, HOME), vx300s)
+
+
+# At the edges -----------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(distance=st.floats(1e-6, 10), step=st.floats(1e-4, 10), period_s=st.floats(1e-3, 0.1))
+def test_braking_in_whole_ticks_from_the_braking_speed_ends_exactly_at_the_distance(
+    distance, step, period_s
+):
+    speed = float(braking_speed(np.array([distance]), np.array([step]), period_s)[0])
+    ticks = int(speed / step + 1e-9) + 1
+    travelled = sum(max(speed - k * step, 0.0) for k in range(ticks)) * period_s
+    assert travelled == pytest.approx(distance, rel=1e-6)
+
+
+def test_a_joint_moves_from_a_billionth_per_second_on_in_either_direction(vx300s):
+    still, moved = 0.7e-9, 1.5e-9
+    for sign in (1, -1):
+        for kind in (SafetyGate, VelocityGate):
+            for speed, moving in ((still, False), (moved, True)):
+                gate = kind(vx300s.limits, DT)
+                gate.start(np.zeros(7) if kind is SafetyGate else HOME)
+                target = sign * speed * np.eye(7)[0]
+                gate.apply(target * DT if kind is SafetyGate else target, HOME)
+                assert gate.moving is moving
+
+
+@pytest.mark.parametrize("kind", [SafetyGate, VelocityGate])
+@pytest.mark.parametrize("again", ["start", "stop_stream"])
+def test_a_new_stream_knows_nothing_of_the_one_before(vx300s, kind, again):
+    near = HOME.copy()
+    near[0] = vx300s.limits.high[0] - 0.02
+    used, fresh = kind(vx300s.limits, DT), kind(vx300s.limits, DT)
+    used.start(near)
+    target = near + 0.02 * np.eye(7)[0] if kind is SafetyGate else 2.0 * np.eye(7)[0]
+    for _ in range(2):
+        used.apply(target, near)
+    assert used.moving
+    if again == "stop_stream":
+        used.stop_stream()
+        assert not used.moving and not used.velocity.any()
+    for gate in (used, fresh):
+        gate.start(near)
+    assert not used.moving and not used.velocity.any()
+    one, other = used.apply(target, near), fresh.apply(target, near)
+    np.testing.assert_array_equal(one.command, other.command)
+    assert one.violations == other.violations
+
+
+@pytest.mark.parametrize("kind", [SafetyGate, VelocityGate])
+def test_acceleration_is_that_of_the_source_from_one_target_to_the_next(vx300s, kind):
+    gate = kind(vx300s.limits, DT)
+    gate.start(HOME)
+    speeds, place, asked = (0.5, 1.0, 1.0, -1.0, -1.0), HOME.copy(), []
+    for speed in speeds:
+        place = place + speed * DT * np.eye(7)[0]
+        target = place if kind is SafetyGate else speed * np.eye(7)[0]
+        violations = gate.check(target, HOME)
+        assert gate.apply(target, HOME).violations == violations
+        asked.append([(v.kind, v.joint, round(v.asked), round(v.allowed)) for v in violations])
+    assert asked == [[], [], [], [("acceleration", 0, -200, -60)], []]
+
+
+def test_a_velocity_beyond_its_limit_is_named_as_that_and_one_too_fast_to_stop_by_position(vx300s):
+    gate = VelocityGate(vx300s.limits, DT)
+    gate.start(HOME)
+    (violation,) = gate.check(-3.0 * np.eye(7)[0], HOME)
+    assert violation == Violation("velocity", 0, -3.0, -2.5)
+    near = HOME.copy()
+    near[1] = vx300s.limits.low[1] + 1e-3
+    (violation,) = gate.check(-0.5 * np.eye(7)[1], near)
+    assert (violation.kind, violation.joint, violation.asked) == ("position", 1, -0.5)
+    assert violation.allowed == pytest.approx(-0.1)
+
+
+def test_clipped_says_that_what_goes_out_is_not_what_was_asked(vx300s):
+    limit = HOME.copy()
+    limit[0] = vx300s.limits.high[0]
+    for beyond, clipped in ((0.9e-6, False), (1.1e-6, True)):
+        gate = SafetyGate(vx300s.limits, DT)
+        gate.start(limit)
+        assert gate.apply(limit + beyond * np.eye(7)[0]).clipped is clipped
+        for sign in (1, -1):
+            gate = VelocityGate(vx300s.limits, DT)
+            gate.start(HOME)
+            assert gate.apply(sign * (0.6 + beyond) * np.eye(7)[0], HOME).clipped is clipped
+
+
+def test_what_was_sent_and_cannot_show_yet_counts_for_as_many_ticks_as_the_delay(vx300s):
+    """Joints that seem to stand near a limit while they are driven at it."""
+    limits = replace(vx300s.limits, acceleration=np.full(7, 1e4))
+    near = HOME.copy()
+    near[0] = limits.high[0] - 0.06
+    for delay_s, sent in ((None, 0.05), (0.05, 0.05), (0.03, 0.03), (0.021, 0.03), (0.0, 0.0)):
+        gate = VelocityGate(limits, DT, *([] if delay_s is None else [delay_s]))
+        gate.start(near)
+        for _ in range(8):
+            gate.apply(np.eye(7)[0], near)
+        gated = gate.apply(9.0 * np.eye(7)[0], near)
+        assert gated.command[0] == pytest.approx(min((0.06 - sent) / DT, 2.5))
+
+
+def test_a_first_command_at_the_edge_of_the_start_jump_is_no_jump_on_either_side(vx300s):
+    for sign in (1, -1):
+        at_edge = HOME + sign * 0.25 * np.eye(7)[0]
+        assert start_jump(at_edge, HOME, vx300s) == ""
+        assert "waist" in start_jump(at_edge + sign * 1e-6 * np.eye(7)[0], HOME, vx300s)
+
+
+def test_limits_that_arithmetic_holds_are_the_limits(vx300s):
+    """At its largest, and where a joint just does not stand."""
+    one = np.ones(1)
+    gate = SafetyGate(Limits(-1e9 * one, 1e9 * one, 1e-9 * one, 1e-9 * one, one), 1.0)
+    gate.start(2e9 * one)
+    assert gate.position == 1e9
+    gate.start(-2e9 * one)
+    assert gate.position == -1e9
+    gate = VelocityGate(Limits(-one, one, 1e-9 * one, 1e-9 * one, one), 1.0)
+    gate.start(0 * one)
+    assert gate.apply(one, 0 * one).command == 1e-9
+    gate = VelocityGate(Limits(-1e12 * one, 1e12 * one, 1e12 * one, 1e12 * one, one), 1.0)
+    gate.start(0 * one)
+    assert gate.apply(1e12 * one, 0 * one).command == pytest.approx(1e9)

@@ -80,22 +80,18 @@ class Heartbeat:
     """Whether the policy lives and is ready, by its heartbeat."""
 
     def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-        self._heard_s = -np.inf
-        self._fault = "no heartbeat received yet"
+        nothing = "policy: no heartbeat received yet"
+        self._fresh = Freshness("policy heartbeat", timeout_s, nothing)
+        self._unready = ""
 
     def take(self, fault: str, now: Now) -> None:
         """Take a heartbeat; `fault` is empty while the policy is ready."""
-        self._heard_s, self._fault = now.steady_s, fault
+        self._fresh.take(now.steady_s)
+        self._unready = f"policy: {fault}" if fault else ""
 
     def silence(self, now: Now) -> str:
         """Why the policy cannot lead, or an empty string."""
-        age_s = now.steady_s - self._heard_s
-        if not np.isfinite(age_s):
-            return "policy: no heartbeat received yet"
-        if age_s > self._timeout_s:
-            return f"policy heartbeat is {age_s:.2f} s old, limit {self._timeout_s:g} s"
-        return f"policy: {self._fault}" if self._fault else ""
+        return self._fresh.fault(now.steady_s) or self._unready
 
 
 class Lease:
