@@ -1,0 +1,206 @@
+"""Streams meet in one observation or say why not: which is old, frozen or out of step."""
+
+import numpy as np
+import pytest
+from conftest import VX300S
+
+from rewact_ros import strict_yaml
+from rewact_ros.contract import (
+    Frame,
+    FrameAssembler,
+    Sample,
+    SampleError,
+    Stale,
+    image_sample,
+    joint_sample,
+    parse_contract,
+    select_joints,
+)
+from rewact_ros.contract.frames import COMPARE_STRIDE, KEEP_NS
+
+MS = 1_000_000
+FRONT, WRIST = "observation.images.front", "observation.images.wrist"
+JOINTS = 7
+RNG = np.random.default_rng(0)
+PICTURE = RNG.integers(0, 255, (96, 96, 3), dtype=np.uint8)
+
+
+class Robot:
+    """Feeds an assembler; times in milliseconds, on one clock unless told otherwise."""
+
+    def __init__(self, **changes):
+        data = strict_yaml.load(VX300S)
+        data.update(changes)
+        self.contract = parse_contract(data)
+        self.assembler = FrameAssembler(self.contract)
+
+    def joints(self, ms, pose=0.0, seen=None):
+        value = np.full(JOINTS, pose, np.float64) if np.isscalar(pose) else np.asarray(pose)
+        seen_s = (ms if seen is None else seen) / 1000
+        self.assembler.put("observation.state[0]", Sample(ms * MS, seen_s, value))
+
+    def picture(self, key, ms, image=None, seen=None):
+        fresh = RNG.integers(0, 255, (96, 96, 3), dtype=np.uint8) if image is None else image
+        seen_s = (ms if seen is None else seen) / 1000
+        self.assembler.put(key, Sample(ms * MS, seen_s, fresh))
+
+    def all(self, ms, pose=0.0, front=None, wrist=None):
+        self.joints(ms, pose)
+        self.picture(WRIST, ms, wrist)
+        self.picture(FRONT, ms, front)
+
+    def look(self, ms=None):
+        return self.assembler.assemble(*(() if ms is None else (ms / 1000, ms * MS)))
+
+
+@pytest.fixture
+def robot():
+    return Robot()
+
+
+def test_before_the_first_message_of_a_stream_its_topic_is_named(robot):
+    robot.joints(0)
+    stale = robot.look(1)
+    assert stale.stream == FRONT and "no message received yet on front/image_raw" in stale.reason
+    assert not stale.frozen
+
+
+def test_an_age_on_its_limit_is_fresh_and_beyond_it_is_not(robot):
+    robot.all(0)
+    assert robot.assembler.check_fresh(0.2) is None
+    stale = robot.assembler.check_fresh(0.2001)
+    assert stale.stream == "observation.state[0]" and "limit 0.2 s" in stale.reason
+    assert robot.assembler.check_fresh() is None  # a recording has no age
+    for now_ms in (250, -250):
+        assert robot.assembler.check_fresh(now_ns=now_ms * MS) is None
+        stale = robot.assembler.check_fresh(now_ns=now_ms * MS + np.sign(now_ms).item())
+        assert stale.stream == FRONT and "compare the clocks" in stale.reason
+        assert f"{now_ms / 1000:+.2f} s old" in stale.reason
+
+
+def test_a_skew_on_its_limit_is_taken_and_beyond_it_is_named_with_its_size(robot):
+    robot.joints(940), robot.picture(WRIST, 1000), robot.picture(FRONT, 1000)
+    assert isinstance(robot.look(), Frame)
+    late = Robot()
+    late.joints(939), late.picture(WRIST, 1000), late.picture(FRONT, 1000)
+    stale = late.look()
+    assert stale.stream == "observation.state[0]"
+    assert f"nearest stamp is +0.061 s before {FRONT}, allowed 0 to 0.06 s" in stale.reason
+    ahead = Robot()
+    ahead.joints(1000), ahead.joints(1040), ahead.picture(WRIST, 1000), ahead.picture(FRONT, 990)
+    assert "nearest stamp is -0.010 s before" in ahead.look().reason
+    # A bound of seconds does not become another by being counted in nanoseconds.
+    exact = Robot(max_skew_s=0.0000029)
+    exact.assembler.put("observation.state[0]", Sample(0, 0.0, np.zeros(JOINTS)))
+    for key in (WRIST, FRONT):
+        exact.assembler.put(key, Sample(2900, 0.0, PICTURE))
+    assert isinstance(exact.look(), Frame)
+
+
+def moving(robot, until_ms, frozen=(WRIST,), speed=0.001, joint=2, start_ms=0):
+    """Joint `joint` moves; pictures of `frozen` repeat themselves."""
+    for ms in range(start_ms, until_ms, 20):
+        pose = np.zeros(JOINTS)
+        pose[joint] = speed * (ms - start_ms)
+        same = {key.rpartition(".")[2]: PICTURE for key in frozen}
+        robot.all(ms, pose, **same)
+
+
+def test_a_camera_that_repeats_itself_while_a_joint_moves_is_frozen(robot):
+    moving(robot, 600)
+    stale = robot.look(581)
+    assert stale.stream == WRIST and stale.frozen
+    assert stale.reason == "the picture does not change although elbow moved"
+
+
+@pytest.mark.parametrize(
+    "motion",
+    [
+        {"frozen": ()},  # the pictures change
+        {"speed": 0.0},  # nothing moves
+        {"speed": 0.00005},  # less than trembling: 0.03 rad in all
+        {"until_ms": 260},  # pictures lag by no more than max_age_s
+    ],
+)
+def test_a_camera_is_not_called_frozen_without_need(robot, motion):
+    until = motion.pop("until_ms", 600)
+    moving(robot, until, **motion)
+    assert isinstance(robot.look(until - 19), Frame)
+
+
+def test_motion_of_exactly_what_a_joint_may_tremble_says_nothing_about_a_camera(robot):
+    for ms, pose in ((0, 0.0), (20, 0.05), (290, 0.05)):
+        robot.all(ms, pose, wrist=PICTURE)
+    assert isinstance(robot.look(291), Frame)
+    more = Robot()
+    for ms, pose in ((0, 0.0), (20, 0.0501), (290, 0.0501)):
+        more.all(ms, pose, wrist=PICTURE)
+    assert more.look(291).frozen
+
+
+def test_what_moved_long_ago_and_one_picture_that_differs_end_the_suspicion(robot):
+    moving(robot, 400)
+    for ms in range(400, 2000, 20):  # at rest where it came to
+        robot.all(ms, 0.4, wrist=PICTURE)
+    assert isinstance(robot.look(1981), Frame)
+    other = Robot()
+    moving(other, 400)
+    other.all(400, 0.4)
+    moving(other, 600, start_ms=420, speed=0.0)
+    assert isinstance(other.look(581), Frame)
+
+
+def test_pictures_are_compared_in_full_where_a_part_of_them_is_the_same(robot):
+    for ms in range(0, 600, 20):
+        image = PICTURE.copy()
+        image[COMPARE_STRIDE - 1] = ms % 251  # on no row that is compared first
+        robot.all(ms, ms / 1000, wrist=image)
+    assert isinstance(robot.look(581), Frame)
+
+
+def test_pictures_before_the_first_joints_do_not_count(robot):
+    for ms in (0, 20, 40):
+        robot.picture(WRIST, ms, PICTURE)
+    robot.all(60, wrist=PICTURE)
+    assert isinstance(robot.look(61), Frame)
+
+
+def test_a_stream_that_starts_again_meets_only_what_is_new(robot):
+    robot.all(1000)
+    assert isinstance(robot.look(), Frame)
+    robot.all(1000)  # a stamp twice is not a step back, nor another observation
+    assert robot.look() is None
+    robot.all(990)  # a little back: the stream alone
+    assert robot.look().stamp_ns == 990 * MS
+
+
+def test_what_is_kept_without_pictures_is_a_second_and_the_sample_before_it(robot):
+    robot.picture(WRIST, 0), robot.picture(FRONT, 0)
+    kept = robot.assembler._streams["observation.state[0]"].samples
+    for ms in range(0, 1200, 100):
+        robot.joints(ms, ms)
+    assert [s.stamp_ns // MS for s in kept] == list(range(0, 1200, 100))
+    robot.joints(1300)
+    assert kept[0].stamp_ns == 1300 * MS - KEEP_NS - 100 * MS
+    robot.picture(WRIST, 1300), robot.picture(FRONT, 1300)
+    assert isinstance(robot.look(), Frame)
+
+
+def test_one_message_of_each_kind_is_checked_against_its_part(vx300s):
+    part, camera = vx300s.state[0], vx300s.cameras[0]
+    sample = joint_sample(part, part.joints[::-1], range(JOINTS), 5, 2.0)
+    assert (sample.stamp_ns, sample.received_s) == (5, 2.0)
+    assert sample.value.tolist() == [6, 5, 4, 3, 2, 1, 0]
+    image = np.zeros((96, 96, 3), np.uint8)
+    assert image_sample(camera, image, 5, 2.0).value is image
+    with pytest.raises(
+        SampleError, match=r"front/image_raw: expected a \(96, 96, 3\) uint8 .*int8"
+    ):
+        image_sample(camera, image.astype(np.int8), 5, 2.0)
+    with pytest.raises(SampleError, match="joint b is listed twice"):
+        select_joints(["a", "b", "b"], [1.0, 2.0, 3.0], ["a"], "joint_states")
+    assert isinstance(robot_without_messages(vx300s), Stale)
+
+
+def robot_without_messages(contract):
+    return FrameAssembler(contract).assemble()
