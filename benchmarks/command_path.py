@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from rewact_ros import strict_yaml
 from rewact_ros.bringup import default_contract, default_policy
 from rewact_ros.cli.bench import Bench
 from rewact_ros.cli.rig_stack import Setup, cpu_seconds, memory_mb, robot
@@ -106,7 +107,7 @@ def measure_loop(seconds: float, priority: int, busy: bool) -> LoopFigures:
 
 def patient_contract() -> str:
     """The simulated arm's contract with long age limits."""
-    data: dict[str, Any] = yaml.safe_load(Path(default_contract()).read_text())
+    data: dict[str, Any] = strict_yaml.load(default_contract())
     for key, value in data.items():
         if key.startswith("observation"):
             value["max_age_s"] = 2.0

@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 from rosgraph_msgs.msg import Clock
 
+from rewact_ros import strict_yaml
 from rewact_ros.bringup import default_contract, default_policy
 from rewact_ros.cli.bench import Bench
 from rewact_ros.cli.rig import Rig
@@ -172,7 +173,7 @@ def camera_faults(setup: Setup, trials: int) -> dict[str, list[float]]:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cameras.yaml"
-        data = yaml.safe_load(Path(setup.contract).read_text())
+        data = strict_yaml.load(setup.contract)
         data["observation.images.wrist"]["type"] = "sensor_msgs/msg/CompressedImage"
         path.write_text(yaml.safe_dump(data, sort_keys=False))
         with robot(

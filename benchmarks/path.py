@@ -17,6 +17,7 @@ from path_turns import Case, Session, bare_turn, our_turn, peer_turn
 from path_wire import Wire
 from rclpy.signals import SignalHandlerOptions
 
+from rewact_ros import strict_yaml
 from rewact_ros.bringup import BringUp, default_contract, default_policy, processes
 from rewact_ros.cli.bench import Bench
 from rewact_ros.cli.domain import own_domain
@@ -56,7 +57,7 @@ def shipped() -> Case:
 
 def large(folder: Path) -> Case:
     """The same arm with two VGA cameras at 30 Hz, and a policy that looks at them scaled down."""
-    data = yaml.safe_load(Path(default_contract()).read_text())
+    data = strict_yaml.load(default_contract())
     for key, value in data.items():
         if key.startswith("observation.images"):
             value["shape"] = list(LOAD_SHAPE)

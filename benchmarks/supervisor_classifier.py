@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from numpy.typing import NDArray
 
 from rewact_ros.cli.bench import Bench
 from rewact_ros.data.frame_labels import SUCCESS, UNUSED, read_frame_labels
+from rewact_ros.data.open_dataset import open_dataset
 from rewact_ros.learning.frames import open_frames
 from rewact_ros.reward.classifier import LoadedClassifier
 from rewact_ros.reward.classifier_checkpoint import load_classifier
@@ -67,7 +67,7 @@ def _add(bench: Bench, name: str, measure: Callable[..., float], goal: str, judg
 
 def _judged(loaded: LoadedClassifier, dataset: Path, episodes: int | None) -> Judged:
     labels, sure = (read_frame_labels(dataset, margin) for margin in (0, _BRINK_FRAMES))
-    source = LeRobotDataset(f"local/{dataset.name}", root=dataset, video_backend="pyav")
+    source = open_dataset(dataset)
     chosen = sorted(labels)[:episodes]
     cameras = list(loaded.config.cameras)
     images = open_frames(source, cameras, loaded.config.image_size, chosen)

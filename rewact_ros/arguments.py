@@ -9,6 +9,10 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from rewact_ros.contract.names import check_namespace
+from rewact_ros.contract.schema import ContractError
+from rewact_ros.ros.parameter_values import ParameterError
+from rewact_ros.ros.params_file import check_params_file
 from rewact_ros.runs import NEWEST, VERSIONS
 
 # ROS's spellings of a boolean, in any case.
@@ -19,7 +23,6 @@ _NAME = r"(?:~?/)?[A-Za-z_]\w*(?:/[A-Za-z_]\w*)*"
 _REMAP = re.compile(rf"((?:[A-Za-z]\w*:)?(?!__){_NAME}):=({_NAME})", re.ASCII)
 # What launch_ros keeps among the arguments.
 _LAUNCH_ROS = ("ros_namespace", "ros_remaps")
-_NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(?:/[A-Za-z_]\w*)*/?", re.ASCII)
 
 
 class ArgumentError(ValueError):
@@ -116,11 +119,10 @@ class BringUp:
                 f"real_time_factor: {self.real_time_factor:g} needs use_sim_time, or ages and "
                 "chunk times would run at another speed than the robot"
             )
-        if self.namespace.strip("/") and not _NAMESPACE.fullmatch(self.namespace):
-            raise ArgumentError(
-                "namespace: expected letters, digits and underscores between slashes, such as "
-                f"left or cell1/left, got '{self.namespace}'"
-            )
+        try:
+            check_namespace("namespace", self.namespace)
+        except ContractError as error:
+            raise ArgumentError(str(error)) from None
         object.__setattr__(self, "namespace", self.namespace.rstrip("/"))
         _ = self.remappings  # refuses what it cannot read
         self._check_files()
@@ -130,6 +132,11 @@ class BringUp:
             path = getattr(self, name)
             if path and not Path(path).is_file():
                 raise ArgumentError(f"{name}: no such file: {path}")
+        if self.params_file:
+            try:
+                check_params_file(self.params_file)
+            except ParameterError as error:
+                raise ArgumentError(str(error)) from None
         if self.policy not in ("", "none") and not Path(self.policy).is_dir():
             raise ArgumentError(f"policy: no such checkpoint folder: {self.policy}")
         if self.success_model and not Path(self.success_model).is_dir():

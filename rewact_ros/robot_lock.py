@@ -1,10 +1,8 @@
 """One robot per ROS domain and namespace on this machine."""
 
-import fcntl
 import os
-import stat
-import tempfile
-from pathlib import Path
+
+from rewact_ros.files import FileLock, LockedError, runtime_folder
 
 
 class BringUpError(RuntimeError):
@@ -24,29 +22,20 @@ class RobotLock:
     def __init__(self, namespace: str) -> None:
         domain = os.environ.get("ROS_DOMAIN_ID", "").strip().lstrip("0") or "0"
         space = namespace.strip("/")
-        # No ROS name has a dot: another namespace is another file.
-        name = f"rewact_ros-{os.getuid()}-{domain}-{space.replace('/', '.')}.lock"
-        path = Path(tempfile.gettempdir()) / name
         try:
-            # Whoever else may write there must not choose what is opened, nor lose what is in it.
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-            self._file = os.fdopen(os.open(path, flags, 0o600), "r+b", buffering=0)
-        except OSError as error:
-            raise BringUpError(f"{path}: cannot be locked: {error.strerror}; remove it") from None
-        try:
-            if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
-                raise BringUpError(f"{path}: cannot be locked: it is no plain file; remove it")
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.release()
+            # No ROS name has a dot: another namespace is another file.
+            place = runtime_folder() / f"{domain}-{space.replace('/', '.')}.lock"
+            self._lock = FileLock(place)
+        except LockedError as error:
             raise BringUpError(
-                f"a robot is already running in ROS domain {domain}, namespace '/{space}': "
-                "stop it, or choose another ROS_DOMAIN_ID or namespace"
+                f"a robot is already running in ROS domain {domain}, namespace '/{space}' "
+                f"({error.holder}): stop it, or choose another ROS_DOMAIN_ID or namespace"
             ) from None
-        except BringUpError:
-            self.release()
-            raise
+        except OSError as error:
+            raise BringUpError(
+                f"{error.filename}: cannot be locked: {error.strerror}; remove it"
+            ) from None
 
     def release(self) -> None:
         """Let another bring-up start."""
-        self._file.close()
+        self._lock.release()

@@ -1,7 +1,9 @@
 """Every run of anything goes to `runs/<time>-<what>/`; `runs/latest` points at the newest."""
 
+import errno
 import os
 import platform
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,6 +23,25 @@ def new_run(what: str, root: str | Path = "runs") -> Path:
     folder.mkdir(parents=True)
     point(root / "latest", folder.name)
     return folder
+
+
+def require_writable(*folders: Path | None) -> None:
+    """Try, before long work, whether its result can be written; None is `runs`, made anew.
+
+    Raises:
+        OSError: no, with the folder that stands in the way.
+    """
+    for folder in folders:
+        place = Path("runs" if folder is None else folder).absolute()
+        while not place.exists() and not place.is_symlink():
+            place = place.parent
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+        try:
+            with tempfile.TemporaryFile(dir=place):
+                pass  # leaves nothing behind
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(place)) from error
 
 
 def point(link: Path, target: str) -> None:

@@ -9,6 +9,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from test_export import CAMERA, columns, contract_file, run
 from typer.testing import CliRunner
 
+from rewact_ros import strict_yaml
 from rewact_ros.contract import ContractError, load_contract
 from rewact_ros.data.bags import Bag
 from rewact_ros.data.dataset_to_bag import BagsError, BagsSettings, write_bags
@@ -97,7 +98,7 @@ def test_the_bag_has_the_topics_and_types_that_the_contract_says(tmp_path, jpeg)
     image = {"type": "sensor_msgs/msg/CompressedImage", "shape": [24, 32, 3], "max_age_s": 0.15}
     joints = {"type": "sensor_msgs/msg/JointState", "topic": "joints", "max_age_s": 0.1}
     path = contract_file(tmp_path)
-    data = yaml.safe_load(path.read_text())
+    data = strict_yaml.load(path)
     action = data["action"]
     data["observation.state"] = [
         {**joints, "joints": ["a", "b"], "unit": "rad"},

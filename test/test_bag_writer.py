@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from mcap.reader import make_reader
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.highlevel import AnyReader
@@ -21,6 +20,7 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import Image, JointState
 from typer.testing import CliRunner
 
+from rewact_ros import strict_yaml
 from rewact_ros.cli.bag import bag as bag_command
 from rewact_ros.data.bag_metadata import BagTopic
 from rewact_ros.data.bag_recovery import needs_recovery, recover_all, recover_bag
@@ -42,6 +42,7 @@ from rewact_ros.data.recording import Recording, RecordingError, RecordingSettin
 from rewact_ros.data.recording_session import RecordingSession, RefusedError, SessionSettings
 from rewact_ros.data.sequence_gaps import SequenceGaps
 from rewact_ros.msg import EpisodeEvent, Reward
+from rewact_ros.tokens import TokenSender
 
 START_NS = 1_700_000_000_000_000_000
 QOS = (
@@ -140,7 +141,7 @@ def test_a_recording_opens_in_every_reader_with_every_message(tmp_path, compress
 
 def test_metadata_is_what_rosbag2_expects(tmp_path):
     folder = write_bag(tmp_path / "ep", list(messages(30)))
-    information = yaml.safe_load((folder / "metadata.yaml").read_text())
+    information = strict_yaml.load(folder / "metadata.yaml")
     information = information["rosbag2_bagfile_information"]
     assert (information["version"], information["storage_identifier"]) == (9, "mcap")
     assert information["message_count"] == 30
@@ -157,10 +158,10 @@ def test_metadata_is_what_rosbag2_expects(tmp_path):
         assert reader.get_header().profile == "ros2"
         (channel,) = (c for c in reader.get_summary().channels.values() if "joint" in c.topic)
         assert channel.metadata["topic_type_hash"] == joints["type_description_hash"]
-        assert yaml.safe_load(channel.metadata["offered_qos_profiles"]) == list(QOS)
+        assert strict_yaml.parse(channel.metadata["offered_qos_profiles"]) == list(QOS)
         stored = {record.name: record.metadata for record in reader.iter_metadata()}
         assert json.loads(stored["rewact"][EPISODE_FILE])["outcome"] == "success"  # the last wins
-        assert yaml.safe_load(stored["rosbag2"]["serialized_metadata"])["ros_distro"] == "jazzy"
+        assert strict_yaml.parse(stored["rosbag2"]["serialized_metadata"])["ros_distro"] == "jazzy"
         (contract,) = reader.iter_attachments()
         assert contract.data == b"robot: two_joints\n"
 
@@ -214,7 +215,8 @@ def test_a_recording_that_was_cut_anywhere_keeps_every_whole_chunk(tmp_path):
         found = read_mcap(path)
         assert found == as_tuples(given)[: len(found)]
         whole_chunks = sum(size <= cut for size in sizes)
-        assert len(scan(path).chunks) == whole_chunks
+        # of the chunk that was cut off, the messages before the cut are in one of their own
+        assert len(scan(path).chunks) in (whole_chunks, whole_chunks + 1)
         if found:
             with Bag(folder) as bag:
                 assert len(list(bag.messages(TOPICS))) == len(found)
@@ -537,6 +539,41 @@ def test_a_later_verdict_of_a_person_changes_the_label(session):
     found = closed(session)
     assert (found["e1"].outcome, found["e1"].by) == ("failure", "ada")
     assert found["e2"].termination_reason == "stopped"
+
+
+def linked(sender, kind, name="e1", **more):
+    proof, promised = sender.link()
+    return event(kind, name=name, proof=proof, next=promised, **more)
+
+
+def test_a_stranger_neither_judges_an_episode_nor_changes_its_label(session):
+    sender, stranger = TokenSender(), TokenSender()
+    session.on_event(linked(sender, EpisodeEvent.STARTED), START_NS)
+    session.on_event(linked(sender, EpisodeEvent.VERDICT, outcome=2, by="supervisor"), START_NS + 1)
+    session.on_event(linked(sender, EpisodeEvent.STARTED, name="e2"), START_NS + 2)
+    for forged in (event(EpisodeEvent.RELABELLED, outcome=1, by="mallory"),
+                   linked(stranger, EpisodeEvent.RELABELLED, outcome=1, by="mallory"),
+                   event(EpisodeEvent.VERDICT, name="e2", outcome=1, by="mallory")):  # fmt: skip
+        session.on_event(forged, START_NS + 3)
+    found = closed(session)
+    assert (found["e1"].outcome, found["e1"].by) == ("failure", "supervisor")
+    assert (found["e2"].outcome, found["e2"].by) == ("unlabelled", "")
+    said = " | ".join(note.text for note in session.recording.notes)
+    assert "episode e1: a new verdict (success) was refused" in said
+    assert "episode e2: verdict of another supervisor" in said
+
+
+def test_nobody_changes_the_label_of_an_old_recording(session):
+    sender = TokenSender()
+    for i, name in enumerate(("e1", "e2", "e3")):
+        session.on_event(linked(sender, EpisodeEvent.STARTED, name=name), START_NS + 10 * i)
+        session.on_event(linked(sender, EpisodeEvent.VERDICT, name=name, outcome=2, by="s"),
+                         START_NS + 10 * i + 1)  # fmt: skip
+    session.on_event(linked(sender, EpisodeEvent.RELABELLED, outcome=1, by="ada"), START_NS + 50)
+    later = linked(sender, EpisodeEvent.RELABELLED, name="e3", outcome=1, by="ada")
+    session.on_event(later, START_NS + 51)
+    found = closed(session)
+    assert [found[name].outcome for name in ("e1", "e2", "e3")] == ["failure", "failure", "success"]
 
 
 def test_an_episode_whose_supervisor_fell_silent_ends(session):

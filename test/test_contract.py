@@ -2,12 +2,15 @@
 
 import copy
 import json
+import math
+import re
 
 import numpy as np
 import pytest
 import yaml
 from conftest import G1, SHARED_DATA, VX300S
 
+from rewact_ros import strict_yaml
 from rewact_ros.contract import (
     ContractError,
     Frame,
@@ -27,7 +30,7 @@ MS = 1_000_000
 
 
 def edited(path, change):
-    data = yaml.safe_load(path.read_text())
+    data = strict_yaml.load(path)
     change(data)
     return data
 
@@ -113,6 +116,7 @@ def test_a_wrong_key_is_refused_with_where_and_what(change, words):
         ("gamepad", lambda s: s["jog"].update(mode="polar"), ["jog.mode", "joint, cartesian"]),
         ("gamepad", lambda s: s["jog"]["axes"].update(waist=2), ["axes.waist", "x, y, z"]),
         ("gamepad", lambda s: s["jog"]["buttons"].update(gripper=0), ["buttons.gripper", "up"]),
+        ("gamepad", lambda s: s["deadman"].update(button=1), ["buttons.gripper", "deadman's, 1"]),
         ("gamepad", lambda s: s["jog"]["speed"].update(yaw=0), ["speed.yaw", "other than 0"]),
         ("gamepad", lambda s: s["jog"].pop("tool"), ["jog.tool", "missing"]),
         ("gamepad", lambda s: s["jog"]["tool"].update(tip=[0.1]), ["tool.tip", "x, y, z"]),
@@ -124,6 +128,51 @@ def test_a_wrong_teleop_key_is_refused_with_where_and_what(source, change, words
         parse_contract(edited(VX300S, lambda d: change(d["teleop"][source])))
     for word in words:
         assert word in str(error.value)
+
+
+def by_velocity(part):
+    return {**part, "command": "velocity", "controller_timeout_s": 0.1}
+
+
+@pytest.mark.parametrize("source", ["leader", "gamepad", "keyboard", "scripted_human"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_position_targets_of_a_person_never_reach_a_velocity_interface(source, mixed):
+    data = edited(VX300S, lambda d: d.update(teleop={source: d["teleop"][source]}))
+    arm = data["action"]
+    data["action"] = by_velocity(arm)
+    if mixed:
+        joints, units, position = arm["joints"], arm["unit"], arm["position"]
+        common = {**arm, "velocity": 2.0, "acceleration": 60.0, "max_start_jump": 0.25}
+        first = {j: position[j] for j in joints[:6]}
+        data["action"] = [
+            {**common, "joints": joints[:6], "unit": "rad", "position": first},
+            by_velocity(
+                {
+                    **common,
+                    "topic": "hand/commands",
+                    "joints": joints[6:],
+                    "unit": units["gripper"],
+                    "position": {"gripper": position["gripper"]},
+                }
+            ),
+        ]
+    with pytest.raises(ContractError) as error:
+        parse_contract(data)
+    topic = "hand/commands" if mixed else "arm/commands"
+    for word in (f"teleop.{source}:", f"'{topic}' is commanded by velocity", "remove 'teleop'"):
+        assert word in str(error.value)
+    del data["teleop"]
+    assert parse_contract(data).action[-1].command == "velocity"
+
+
+def test_a_reset_pose_whole_turns_off_is_named_as_that():
+    for turns, words in ((1, r"2π less is 0\.100"), (-2, r"2 · 2π more is 0\.100")):
+        pose = 0.1 + turns * 2 * math.pi
+        with pytest.raises(ContractError, match=rf"reset\.pose: waist: .*{words}"):
+            parse_contract(edited(VX300S, lambda d: d["reset"]["pose"].__setitem__(0, pose)))  # noqa: B023
+    with pytest.raises(ContractError) as error:
+        parse_contract(edited(VX300S, lambda d: d["reset"]["pose"].__setitem__(6, 6.5)))
+    assert "gripper" in str(error.value) and "π" not in str(error.value)  # no angle
 
 
 def test_a_source_maps_its_joints_by_name_and_leaves_the_others_alone(vx300s):
@@ -180,6 +229,142 @@ def test_a_file_that_is_no_mapping_is_refused_with_its_path(tmp_path, text):
         load_contract(path)
     with pytest.raises(ContractError, match="absent.yaml"):
         load_contract(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "velocity: {default: 2.5",
+            "velocity: 1.0\n  velocity: {default: 2.5",
+            "line 40: action.vel",
+        ),
+        ("rate_hz: 20 ", "rate_hz: 020 ", "line 3: rate_hz: 020 is octal"),
+        ("  on_stale: hold", "  on_stale: !!str hold", "line 42: action.on_stale: the tag '!!str'"),
+        ("reset:", "reset: *arm\nrest:", "line 44: reset: no anchor '&arm' before"),
+    ],
+)
+def test_a_contract_file_is_read_strictly(tmp_path, old, new, words):
+    path = tmp_path / "robot.yaml"
+    path.write_text(VX300S.read_text().replace(old, new, 1))
+    with pytest.raises(ContractError, match=f"^contract .*robot.yaml: {re.escape(words)}"):
+        load_contract(path)
+
+
+def test_numbers_of_yaml_1_2_and_merged_mappings_are_taken(tmp_path, vx300s):
+    text = VX300S.read_text().replace("default: 60.0", "default: 6e1").replace("20 ", "2e1 ")
+    text = text.replace("front:\n  {topic", "front: &camera\n  {topic")
+    text = text.replace("wrist:\n  {", "wrist:\n  {<<: *camera, ", 1)
+    text = text.replace("wrist/image_raw, type: sensor_msgs/msg/Image, ", "wrist/image_raw, ", 1)
+    path = tmp_path / "robot.yaml"
+    path.write_text(text)
+    assert text.count("*camera") == 1 and "type: sensor_msgs/msg/Image, shape" in text
+    assert load_contract(path) == vx300s
+
+
+LIMITS = ("velocity", "acceleration", "max_start_jump")
+
+
+@pytest.mark.parametrize("key", LIMITS)
+@pytest.mark.parametrize(
+    "value", [1e-310, 5e-324, 9e-7, 1.1e6, 1e300, 0, -1.0, float("nan"), "6e1"]
+)
+def test_a_limit_has_a_size_that_the_gate_can_work_with(key, value):
+    with pytest.raises(ContractError, match=rf"^action\.{key}: expected (a|1e-06)") as error:
+        parse_contract(edited(VX300S, lambda d: d["action"].update({key: value})))
+    assert ("without quotes" in str(error.value)) == (value == "6e1")
+
+
+@pytest.mark.parametrize("key", LIMITS)
+@pytest.mark.parametrize("value", [1e-6, 1e6, 3])
+def test_a_limit_of_a_robot_is_taken(key, value):
+    taken = parse_contract(edited(VX300S, lambda d: d["action"].update({key: value})))
+    assert getattr(taken.action[0], key) == (float(value),) * 7
+
+
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [
+        ([0.0, 1e-310], "expected 0, or 1e-09 to 1e\\+06 with either sign, got 1e-310"),
+        ([-1.1e6, 0], "with either sign, got -1.1e\\+06"),
+        ([0.0, 1.1e6], "with either sign"),
+        ([0.0, 9e-7], "at least 1e-06 between"),
+        ([1.0, 1.0], "low < high"),
+        ([float("-inf"), 1.0], "finite number"),
+        ([True, 2.0], "finite number"),
+        ([0.0], "\\[low, high\\]"),
+        ([0.0, 1.0, 2.0], "\\[low, high\\]"),
+        (1.0, "\\[low, high\\]"),
+    ],
+)
+def test_an_interval_has_a_size_that_the_gate_can_work_with(pair, words):
+    with pytest.raises(ContractError, match=rf"^action\.position\.elbow: .*{words}"):
+        parse_contract(edited(VX300S, lambda d: d["action"]["position"].update(elbow=pair)))
+
+
+@pytest.mark.parametrize("pair", [[-1e6, 1e6], [0.0, 1e-6], [-1e-9, 1], [0, 2]])
+def test_an_interval_of_a_robot_is_taken(pair):
+    # Without the reset pose, which lies elsewhere.
+    data = edited(VX300S, lambda d: [d["action"]["position"].update(elbow=pair), d.pop("reset")])
+    assert parse_contract(data).action[0].position[2] == tuple(pair)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda d, v: d.update(rate_hz=v), "rate_hz"),
+        (lambda d, v: d.update(replan_hz=v), "replan_hz"),
+        (lambda d, v: d["action"].update(command_rate_hz=v), "action.command_rate_hz"),
+    ],
+)
+def test_a_rate_is_one_of_cameras_and_control_loops(change, where):
+    for value in (0.09, 2001, 1e9):
+        with pytest.raises(ContractError, match=f"^{where}: expected 0.1 to 2000, got"):
+            parse_contract(edited(VX300S, lambda d, v=value: change(d, v)))
+
+
+def test_the_slowest_and_the_quickest_rate_are_taken():
+    def slow(d):
+        d.update(rate_hz=0.1, replan_hz=0.1)
+        d["action"]["command_rate_hz"] = 0.1
+
+    assert parse_contract(edited(VX300S, slow)).dt_s == pytest.approx(10)
+
+    def quick(d):
+        d.update(rate_hz=2000, replan_hz=2000)
+        d["action"]["command_rate_hz"] = 2000
+
+    assert parse_contract(edited(VX300S, quick)).command_rate_hz == 2000
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [[96, 96], [96, 96, 3, 1], [96, 96, 1], [0, 96, 3], [96, 16385, 3], [True, 96, 3],
+     [96.0, 96, 3], ["4_8", 96, 3], "96x96x3", None],
+)  # fmt: skip
+def test_a_picture_has_a_size(shape):
+    with pytest.raises(ContractError, match=r"front\.shape: expected \[height, width, 3\] of at"):
+        parse_contract(edited(VX300S, lambda d: d["observation.images.front"].update(shape=shape)))
+
+
+def test_the_smallest_and_the_largest_picture_are_taken():
+    for shape in ([1, 1, 3], [16384, 16384, 3]):
+        data = edited(VX300S, lambda d, s=shape: d["observation.images.front"].update(shape=s))
+        assert parse_contract(data).cameras[0].shape == tuple(shape)
+
+
+def test_an_empty_file_and_an_empty_section_are_told_so(tmp_path):
+    path = tmp_path / "robot.yaml"
+    path.write_text("# nothing yet\n")
+    with pytest.raises(ContractError, match=r"robot.yaml: the file is empty$"):
+        load_contract(path)
+    for key in ("reset", "teleop"):
+        with pytest.raises(
+            ContractError, match=f"^{key}: expected a mapping, got None.*fill it in"
+        ):
+            parse_contract(edited(VX300S, lambda d, k=key: d.update({k: None})))
+    with pytest.raises(ContractError, match=r"top level: expected a mapping, got \[\]"):
+        parse_contract([])
 
 
 def test_the_hash_covers_features_but_not_topics_or_limits(vx300s):

@@ -119,6 +119,23 @@ def test_arming_needs_fresh_joints(robot):
     assert not answer.ok and "joint state" in answer.reason
 
 
+@pytest.mark.parametrize("command", ["position", "velocity"])
+def test_arming_a_joint_that_counts_another_turn_is_refused_by_name(vx300s, command):
+    action = tuple(replace(part, command=command) for part in vx300s.action)
+    robot = Robot(replace(vx300s, action=action))
+    robot.measured[1] += 2 * np.pi
+    robot.run(100)
+    answer = robot.path.arm(robot.now)
+    assert not answer.ok and answer.mode is Mode.DISARMED
+    for words in ("shoulder is at 5.323", "[-1.85, 1.26]", "2π less is -0.960"):
+        assert words in answer.reason
+    robot.run(100)
+    assert all(command is None for command in robot.sent)
+    robot.measured[1] = 1.26 + 0.2  # a little outside is nothing: the arm is held at the limit
+    robot.run(100)
+    assert robot.path.arm(robot.now).ok
+
+
 def test_policy_moves_the_arm_smoothly_to_the_chunk(robot, vx300s):
     robot.moving_under_policy().run(1000)
     sent = np.array([c for c in robot.sent if c is not None])
@@ -180,6 +197,23 @@ def test_a_first_command_far_from_the_measured_joints_is_refused(robot):
     assert "shoulder" in robot.path.modes.reason and "max_start_jump" in robot.path.modes.reason
 
 
+@pytest.mark.parametrize("lease", [Mode.POLICY, Mode.RESET])
+def test_nothing_starts_while_a_joint_counts_another_turn_than_its_command(robot, lease):
+    """The encoder wraps in HOLD: a policy that follows what it sees would turn the joint back."""
+    robot.measured[5] = 3.1
+    robot.run(100)
+    assert robot.path.arm(robot.now).ok
+    robot.run(100)
+    robot.path.joints.take(robot.measured - 2 * np.pi * np.eye(7)[5], robot.now.age_s)
+    robot.joints = False
+    robot.lease, robot.offset = lease, np.array([0, 0, 0, 0, 0, -3.18, 0])
+    robot.path.on_request(lease, "supervisor", 1, robot.now)
+    robot.run(100)
+    assert robot.path.mode is Mode.HOLD and robot.sent[-1][5] == 3.1
+    assert "wrist_rotate commanded to 3.100, measured -3.183" in robot.path.modes.reason
+    assert "2π more is 3.100" in robot.path.modes.reason
+
+
 def test_reset_reaches_the_pose_once_per_request(robot, vx300s):
     robot.measured = HOME + np.array([0.4, 0.2, -0.2, 0, 0, 0, -0.5])
     robot.run(100)
@@ -226,6 +260,20 @@ def test_a_stall_of_hil_itself_is_excused_for_one_tick_only(robot):
     robot.ms += 10
     robot.path.step(robot.now)  # no message was waiting after all
     assert robot.path.mode is Mode.HOLD
+
+
+def test_a_loop_that_is_always_late_is_excused_every_other_tick_only(robot):
+    """A machine that is too slow for every tick must not switch the watchdogs off."""
+    robot.moving_under_policy()
+    late_ms = 100
+    for _ in range(2):
+        robot.ms += late_ms
+        robot.path.joints.take(robot.measured, robot.now.age_s)
+        robot.path.on_chunk(robot.chunk(), robot.now)
+        robot.path.on_request(Mode.POLICY, "supervisor", 1, robot.now)
+        robot.path.step(robot.now)  # the heartbeat stays away
+        late_ms = 150
+    assert robot.path.mode is Mode.HOLD and "heartbeat" in robot.path.modes.reason
 
 
 def test_a_second_supervisor_does_not_get_the_lease(robot):

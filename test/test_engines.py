@@ -18,6 +18,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from rewact_ros.policy import RewACTPolicy, make_rewact_pre_post_processors
 from rewact_ros.policy.checked_engine import REAL_OBSERVATIONS, TOLERANCES, CheckedEngine
 from rewact_ros.policy.checkpoint import load_policy, save_policy
+from rewact_ros.policy.checkpoint_files import open_folder
 from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.policy.engines import load_engine
 from rewact_ros.policy.export import export_file
@@ -269,27 +270,61 @@ def assert_torch_serves(engine, loaded) -> None:
         assert ours.reward == theirs.reward
 
 
-def test_an_export_is_made_once_and_kept_beside_the_checkpoint(policy):
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def file_of(loaded):
+    return export_file(loaded.sha256)
+
+
+def test_an_export_is_made_once_and_kept_apart_from_the_checkpoint(policy, cache):
+    before = open_folder(policy.path).sha256
     serve(policy)
-    made = export_file(policy).stat().st_mtime_ns
-    assert [file.name for file in (policy.path / "export").iterdir()] == [export_file(policy).name]
+    made = file_of(policy).stat().st_mtime_ns
+    assert [file.name for file in file_of(policy).parent.iterdir()] == [file_of(policy).name]
+    assert file_of(policy).is_relative_to(cache)
+    assert open_folder(policy.path).sha256 == before
     serve(policy)
-    assert export_file(policy).stat().st_mtime_ns == made
+    assert file_of(policy).stat().st_mtime_ns == made
+
+
+def test_an_export_that_lies_in_the_checkpoint_is_not_looked_at(policy, tmp_path):
+    other = load_policy(save(tmp_path / "other", seed=1), "cpu")
+    serve(other)
+    (policy.path / "export").mkdir()
+    shutil.copy(file_of(other), policy.path / "export" / file_of(policy).name)
+    engine, reports = serve(policy)
+    assert not engine.fell_back and not reports
+
+
+def test_a_cache_that_others_can_write_is_not_used(policy, cache):
+    serve(policy)
+    made = file_of(policy)
+    made.parent.chmod(0o777)
+    with pytest.raises(PermissionError, match="others can write"):
+        file_of(policy)
+    made.write_bytes(b"planted")
+    engine, reports = serve(policy)
+    assert not engine.fell_back and not reports
 
 
 def test_other_weights_settings_or_statistics_have_exports_of_their_own(policy, tmp_path):
     statistics = "policy_preprocessor_step_3_normalizer_processor.safetensors"
     other = save(tmp_path / "other", seed=1, reward_loss_weight=3.0)
-    names = {export_file(policy).name}
+    names = {file_of(policy).name}
     for file in ("model.safetensors", "config.json", statistics):
         folder = shutil.copytree(policy.path, tmp_path / file)
         shutil.copy(other / file, folder)
-        names.add(export_file(load_policy(folder, "cpu")).name)
+        names.add(file_of(load_policy(folder, "cpu")).name)
     assert len(names) == 4
 
 
-def test_a_folder_that_cannot_be_written_costs_only_time(policy):
-    (policy.path / "export").write_text("not a folder")
+def test_a_cache_that_cannot_be_written_costs_only_time(policy, cache):
+    cache.write_text("not a folder")
     engine, reports = serve(policy)
     assert not engine.fell_back and not reports
 
@@ -298,19 +333,19 @@ def test_an_export_that_disagrees_is_dropped_and_torch_serves(policy, tmp_path):
     other = load_policy(save(tmp_path / "other", seed=1), "cpu")
     serve(other)
     serve(policy)
-    shutil.copy(export_file(other), export_file(policy))
+    shutil.copy(file_of(other), file_of(policy))
     engine, reports = serve(policy)
     assert engine.fell_back and len(reports) == 1
     assert "torch fp32 on cpu (instead of onnxruntime" in reports[0]
     assert "differs from torch by actions" in engine.description
     assert_torch_serves(engine, policy)
-    assert not export_file(policy).exists()
+    assert not file_of(policy).exists()
     assert not serve(policy)[0].fell_back
 
 
 def test_an_export_that_does_not_load_is_dropped_and_torch_serves(policy):
     serve(policy)
-    export_file(policy).write_bytes(b"cut off")
+    file_of(policy).write_bytes(b"cut off")
     engine, reports = serve(policy)
     assert isinstance(engine, TorchEngine)
     assert "instead of onnxruntime fp32: " in reports[0]
@@ -358,7 +393,7 @@ os.kill(os.getpid(), signal.SIGTERM)
     assert done.returncode == 0 and "handled" in done.stdout, done.stderr
 
 
-def test_processors_that_cannot_be_served_are_named_and_torch_serves(tmp_path):
+def test_processors_that_cannot_be_served_are_named_and_torch_serves(tmp_path, cache):
     pytest.importorskip("onnxruntime")
     loaded = load_policy(save(tmp_path / "policy"), "cpu")
     loaded.preprocessor.steps[0].rename_map = {STATE: "observation.posture"}

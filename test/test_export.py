@@ -17,6 +17,7 @@ from rosbags.rosbag2 import StoragePlugin
 from std_msgs.msg import Float64MultiArray
 from test_bags import RATE_HZ, START_NS, contract_of, live_frames, write_bag
 
+from rewact_ros import strict_yaml
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.modes import Mode
 from rewact_ros.data.bags import Bag, BagError
@@ -24,8 +25,9 @@ from rewact_ros.data.episode_file import EpisodeRecord, write_episode
 from rewact_ros.data.export import export
 from rewact_ros.data.export_labels import label_steps
 from rewact_ros.data.export_report import text
-from rewact_ros.data.export_settings import ExportError, ExportSettings
+from rewact_ros.data.export_settings import VIDEO_KINDS, ExportError, ExportSettings
 from rewact_ros.data.export_steps import Pacer, Step, StepReader
+from rewact_ros.data.export_video import VideoWriter, video_settings
 from rewact_ros.data.recordings import Recording, episodes_of
 from rewact_ros.learning.demonstrations import load_demonstrations
 from rewact_ros.msg import ControlStatus, EpisodeEvent, Reward
@@ -116,7 +118,7 @@ def record(folder, messages=None, plugin=StoragePlugin.MCAP, **fields):
     known = {
         "task": "touch",
         "outcome": "success",
-        "contract": yaml.safe_load(contract_file(folder).read_text()),
+        "contract": strict_yaml.load(contract_file(folder)),
         "started_ns": min(times),
         "running_ns": START_NS,
         "ended_ns": max(times),
@@ -257,6 +259,35 @@ def test_labels_follow_the_outcome():
     unjudged = label_steps("unlabelled", stamps_s, 5.0, modes, 20, 0.5)
     assert np.isnan(unjudged.reward).all() and not unjudged.success.any()
     assert (~unjudged.pad).nonzero()[0].tolist() == list(range(40, 60))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+def test_the_last_frame_of_a_success_shows_the_success(count):
+    stamps_s, modes = np.arange(count) / 20, np.full(count, int(Mode.POLICY))
+    labels = label_steps("success", stamps_s, count / 20, modes, 20, 0.5)
+    assert labels.reward[-1] == 1 and labels.success[-1]
+    cut = label_steps("success", stamps_s, count / 20 + 5, modes, 20, 0.5)  # 5 s are missing
+    assert not cut.success.any() and cut.reward[-1] < 1
+    failure = label_steps("failure", stamps_s, count / 20, modes, 20, 0.5)
+    assert not failure.success.any() and failure.reward.max() <= 0.5
+
+
+def test_a_verdict_long_after_the_arm_stood_still_is_reported(tmp_path):
+    def waits(frames: int):
+        for topic, ns, message in session(frames=80):
+            k = (ns - START_NS) // PERIOD
+            if topic == "/joint_states":
+                place = min(k, 80 - frames) / 20
+                message.position = [place] * len(message.position)
+            yield topic, ns, message
+
+    report, dataset = run(record(tmp_path / "late", waits(60)), tmp_path / "late_set")
+    (episode,) = report["recordings"][0]["episodes"]
+    assert episode["still_s"] == pytest.approx(60 / RATE_HZ, abs=0.2)
+    assert "the arm stood still for the last" in text(report) and "judge sooner" in text(report)
+    assert columns(dataset)["next.success"].any()
+    report, _ = run(record(tmp_path / "soon", waits(10)), tmp_path / "soon_set")
+    assert "stood still" not in text(report)
 
 
 def test_progress_stands_still_while_the_episode_is_on_hold():
@@ -433,7 +464,7 @@ def test_an_episode_in_which_nobody_drove_the_arm_is_refused(tmp_path):
 
 def test_recordings_of_different_contracts_are_not_mixed(tmp_path):
     record(tmp_path / "bags" / "one")
-    other = yaml.safe_load(contract_file(tmp_path, rate_hz=10).read_text())
+    other = strict_yaml.load(contract_file(tmp_path, rate_hz=10))
     record(tmp_path / "bags" / "two", contract=other)
     with pytest.raises(ExportError, match="under another contract than .*export them apart"):
         run(tmp_path / "bags", tmp_path / "out")
@@ -506,3 +537,21 @@ def test_settings_out_of_range_are_refused(tmp_path):
     ):
         with pytest.raises(ExportError, match=message):
             replace(good, **change)
+
+
+@pytest.mark.parametrize("kind", VIDEO_KINDS)
+def test_an_encoder_adds_nothing_to_what_we_say(tmp_path, capfd, kind):
+    with VideoWriter(tmp_path / "video.mp4", RATE_HZ, video_settings(kind), threads=1) as video:
+        for value in (0, 100, 200):
+            video.add(np.full((64, 64, 3), value, np.uint8))
+    assert (tmp_path / "video.mp4").stat().st_size
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_export_does_not_work_in_a_folder_that_was_planted_for_it(tmp_path):
+    record(tmp_path / "bags" / "ep")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".out.export").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PermissionError, match="ours alone"):
+        export(ExportSettings((tmp_path / "bags",), tmp_path / "out"), progress=False)
+    assert not [*(tmp_path / "elsewhere").iterdir()]

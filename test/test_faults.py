@@ -7,6 +7,7 @@ import pytest
 import yaml
 from conftest import ROOT, VX300S
 
+from rewact_ros import strict_yaml
 from rewact_ros.contract import Frame, FrameAssembler, Sample, Stale
 
 sys.path.append(str(ROOT / "benchmarks"))
@@ -20,7 +21,7 @@ MS = 1_000_000
 def setup(tmp_path_factory, tiny_policy):
     """Age limits that a busy machine keeps; the published figures use the contract's own."""
     folder = tmp_path_factory.mktemp("faults")
-    data = yaml.safe_load(VX300S.read_text())
+    data = strict_yaml.load(VX300S)
     for key, value in data.items():
         if key.startswith("observation"):
             value["max_age_s"] = 0.5

@@ -106,6 +106,47 @@ def two_cameras(tmp_path_factory):
 HERE = f"{__name__}:TwoCameras"
 
 
+def install_plugin(site, name: str, source: str) -> None:
+    """An installed distribution, as importlib.metadata finds it."""
+    (site / f"{name}.py").write_text(source)
+    info = site / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+
+
+PLUGIN = """
+from dataclasses import dataclass
+import gymnasium
+from lerobot.envs.configs import EnvConfig
+gymnasium.register("lerobot_env_corner/Corner-v0", entry_point="test_gym_rollout:TwoCameras")
+
+@EnvConfig.register_subclass("corner")
+@dataclass
+class Corner(EnvConfig):
+    task: str = "Corner-v0"
+    fps: int = 7
+    package_name = "lerobot_env_corner"
+    gym_kwargs = {}
+"""
+
+
+def test_an_installed_plugin_of_lerobot_is_found_and_a_broken_one_named(tmp_path, monkeypatch):
+    install_plugin(tmp_path, "lerobot_env_corner", PLUGIN)
+    install_plugin(tmp_path, "lerobot_env_broken", "raise RuntimeError('no licence')")
+    install_plugin(tmp_path, "lerobot_robot_other", "raise SystemExit('a robot is not asked for')")
+    monkeypatch.syspath_prepend(tmp_path)
+    named = make_env("lerobot:corner")
+    assert (named.rate_hz, named.env.unwrapped.__class__.__name__) == (7.0, "TwoCameras")
+    words = "expected one of .*corner.*lerobot_env_broken cannot be imported .*no licence"
+    with pytest.raises(EnvError, match=words):
+        make_env("lerobot:nowhere")
+
+
+def test_an_environment_whose_program_lies_on_the_hub_is_not_run():
+    with pytest.raises(EnvError, match="fetches its program from the Hub, which is not run here"):
+        make_env("lerobot:isaaclab_arena")
+
+
 @pytest.mark.parametrize(
     "spec", ["gym_pusht/PushT-v0?obs_type=pixels_agent_pos&render_mode=rgb_array", "lerobot:pusht"]
 )

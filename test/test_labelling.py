@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from rewact_ros.cli.app import app
 from rewact_ros.data import replace_folder
 from rewact_ros.data.annotations import read_subtasks, subtask_shares
+from rewact_ros.data.dataset_info import DatasetError
 from rewact_ros.data.labelling import EpisodeLabels, open_labelled, write_labels
 from rewact_ros.learning.demonstrations import load_demonstrations
 from rewact_ros.reward.keypoints import LabelError
@@ -224,7 +225,7 @@ def test_a_refused_command_leaves_the_dataset_byte_for_byte(root, tmp_path, opti
 
 
 def test_what_is_no_dataset_is_named(tmp_path):
-    with pytest.raises(LabelError, match=r"no readable meta/info\.json"):
+    with pytest.raises(DatasetError, match="no LeRobotDataset here: the folder is empty"):
         open_labelled(tmp_path)
 
 

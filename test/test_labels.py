@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rewact_ros.reward.keypoints import Keypoint, LabelError, keypoint_curve
 from rewact_ros.reward.label_file import read_label_file
-from rewact_ros.reward.labels import FALL_FRAMES, progress_ramp, task_progress
+from rewact_ros.reward.labels import FALL_FRAMES, progress_ramp, still_frames, task_progress
 
 
 def test_ramp_is_zero_then_linear_then_one():
@@ -21,8 +21,31 @@ def test_ramp_is_zero_then_linear_then_one():
     np.testing.assert_allclose(np.diff(labels[5:96]), 1 / 90, atol=1e-6)
 
 
-def test_ramp_of_a_single_frame_is_zero():
-    assert progress_ramp(1).tolist() == [0.0]
+def test_the_only_frame_of_a_success_shows_the_success():
+    assert progress_ramp(1).tolist() == [1.0]
+    assert task_progress(1, nominal_frames=10, success_frame=0).tolist() == [1.0]
+    assert task_progress(3, nominal_frames=10, success_frame=0).tolist() == [1.0] * 3
+
+
+def arm(moving: int, still: int, noise: float = 0.0) -> np.ndarray:
+    """(n, 3) joints: one moves, one moves little, one never."""
+    way = np.concatenate([np.linspace(0, 1, moving), np.ones(still)])
+    state = np.stack([way, 0.02 * way, np.full(len(way), 0.3)], 1)
+    return state + np.random.default_rng(0).normal(0, noise, state.shape)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+@pytest.mark.parametrize(("moving", "still"), [(40, 0), (40, 10), (40, 200), (200, 30)])
+def test_frames_in_which_the_arm_stands_still_are_counted(moving, still, noise):
+    found = still_frames(arm(moving, still, noise))
+    # The last 5 % of the way count as arrived, or five usual steps.
+    assert still <= found <= still + max(0.07 * moving, 5) + 1
+
+
+def test_an_arm_that_never_moves_stands_still_and_a_few_frames_tell_nothing():
+    assert still_frames(np.zeros((50, 2))) == 50
+    assert still_frames(arm(0, 50, noise=1e-4)) == 50
+    assert still_frames(np.zeros((5, 2))) == 0
 
 
 def test_success_reaches_one_exactly_at_the_success_and_stays():
@@ -205,7 +228,7 @@ MILESTONES = "milestones: {pick: 0.5, place: 1.0}\nepisodes: "
         ({"0": {"100": 0.5}}, "expected a frame of 0 to 99.*got 100"),
         ({"0": {"10": 1.5}}, "frame 10: expected a reward of 0 to 1, got 1.5"),
         ({"0": {"10": True}}, "expected a finite number"),
-        ('{"0": {"10": 0.5, "10": 0.6}}', "'10' is given twice"),
+        ('{"0": {"10": 0.5, "10": 0.6}}', "10: given twice"),
         ('{"0": {"10": 0.5}, "00": {"10": 0.5}}', "the episode is given twice"),
         ({"0": {"keypoints": []}}, "at least one keypoint"),
         ({"0": {"keypoints": [{"frame_index": 3}]}}, r"keypoints\[0\].reward: missing"),
@@ -230,6 +253,8 @@ MILESTONES = "milestones: {pick: 0.5, place: 1.0}\nepisodes: "
         ({"0": {"keypoints": [], "fps": 30}}, "fps: expected the dataset's 20, got 30"),
         ("[1, 2]", "expected a mapping"),
         ("{", "not valid JSON"),
+        ("[" * 100_000, "too many levels"),
+        ('{"0": {"10": NaN}}', "NaN is no number"),
     ],
 )
 def test_public_files_that_make_no_curve_are_refused(tmp_path, content, message):
@@ -245,7 +270,7 @@ def test_public_files_that_make_no_curve_are_refused(tmp_path, content, message)
         (MILESTONES + "{0: {pick: 3.2}}", "frame index like 64 or seconds like 3.2s, got 3.2"),
         (MILESTONES + "{0: {pick: 100}}", "expected a frame of 0 to 99, got 100"),
         (MILESTONES + "{0: {pick: 5s}}", "expected 0 to 4.95 s, got 5.0 s"),
-        (MILESTONES + "{0: {pick: 9, pick: 10}}", "line 2: the key 'pick' is given twice"),
+        (MILESTONES + "{0: {pick: 9, pick: 10}}", r"line 2: episodes\.0\.pick: given twice"),
         (MILESTONES + "{0: {pick: 9, place: 9}}", "both at frame 9"),
         (MILESTONES + "{0: {pick: 9, place: 5}}", r"pick \(0.5\) at frame 9 cannot follow place"),
         (MILESTONES + "{0: {pick: [9, 20]}}", "pick .* cannot follow pick"),
@@ -263,7 +288,8 @@ def test_public_files_that_make_no_curve_are_refused(tmp_path, content, message)
         ("subtasks: {a: 0.5, b: 0.3}", "sum to 1"),
         ("interpolation: cubic", "pchip or linear"),
         ("episodes: [", "not valid YAML"),
-        ("!!python/object/apply:os.getcwd []", "not valid YAML"),
+        ("!!python/object/apply:os.getcwd []", "the tag '!!python/object/apply:os.getcwd'"),
+        (MILESTONES + "{0: {pick: 010}}", r"line 2: episodes\.0\.pick: 010 is octal"),
         ("", "expected a mapping"),
         ("subtasks: {a: 0.5, b: 0.5}\nepisodes: {0: {subtasks: {b: [0, 9]}}}", "expected a as"),
         ("subtasks: {a: 1.0}\nepisodes: {0: {subtasks: {b: [0, 9]}}}", "no such subtask"),

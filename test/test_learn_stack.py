@@ -10,6 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT, VX300S
 
+from rewact_ros import strict_yaml
 from rewact_ros.learning.rl.journal import Journal, to_record
 
 QUICK = {
@@ -28,7 +29,7 @@ LEARN = [
 
 @pytest.mark.timeout(600)
 def test_the_stack_learns_from_what_the_robot_executed_and_publishes_versions(tmp_path: Path):
-    patient = yaml.safe_load(VX300S.read_text())  # a busy machine must not trip watchdogs
+    patient = strict_yaml.load(VX300S)  # a busy machine must not trip watchdogs
     for key, value in patient.items():
         if key.startswith("observation"):
             value["max_age_s"] = 1.5

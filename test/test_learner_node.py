@@ -146,7 +146,7 @@ def test_what_it_learns_over_topics_is_what_it_learns_in_process(
         until(lambda: len(robot.updates) > first)
         msg = robot.updates[-1]
         policies = tmp_path / "run" / "policies"
-        running = Candidate(policies, "another")
+        running = Candidate(policies, "another", "")
         judge = PolicyUpdates(str(policies), vx300s.hash, running)
         update = Update(
             to_ns(msg.header.stamp), msg.path, msg.sha256, msg.version, msg.robot, msg.rollback

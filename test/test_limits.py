@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from rewact_ros.contract import ContractError
 from rewact_ros.contract.schema import Limits, OnViolation
-from rewact_ros.control.limits import SafetyGate, VelocityGate, make_gate, start_jump
+from rewact_ros.control.limits import (
+    SafetyGate,
+    VelocityGate,
+    make_gate,
+    outside_limits,
+    start_jump,
+)
 from rewact_ros.control.violations import KINDS, Violation, ViolationCounts, worst
 
 DT = 0.01
@@ -283,6 +289,46 @@ def test_a_robot_gets_the_gate_of_its_command_interface(vx300s):
         make_gate(mixed)
 
 
+positive = st.floats(5e-324, 1.7e308)
+anything = st.floats(-1.7e308, 1.7e308)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    ends=st.lists(anything, min_size=2, max_size=2, unique=True).map(sorted),
+    velocity=positive,
+    acceleration=positive,
+    targets=st.lists(anything, min_size=1, max_size=12),
+    rate_hz=st.floats(1.0, 1000.0),
+)
+def test_limits_of_any_size_never_make_a_gate_send_what_is_no_number(
+    ends, velocity, acceleration, targets, rate_hz
+):
+    one = np.ones(1)
+    limits = Limits(ends[0] * one, ends[1] * one, velocity * one, acceleration * one, one)
+    position, speed = SafetyGate(limits, 1 / rate_hz), VelocityGate(limits, 1 / rate_hz)
+    position.start(targets[0] * one)
+    speed.start(targets[0] * one)
+    for target in targets:
+        for _ in range(3):
+            sent = position.apply(target * one).command
+            assert np.isfinite(sent).all() and np.isfinite(position.velocity).all()
+            assert np.isfinite(speed.apply(target * one, targets[0] * one).command).all()
+        assert np.isfinite(position.brake()).all() and np.isfinite(speed.brake()).all()
+
+
+def test_a_joint_with_limits_too_small_for_arithmetic_stands_and_the_others_move(vx300s):
+    for name in ("velocity", "acceleration"):
+        small = getattr(vx300s.limits, name).copy()
+        small[0] = 1e-310
+        for kind in (SafetyGate, VelocityGate):
+            gate = kind(replace(vx300s.limits, **{name: small}), DT)
+            gate.start(HOME)
+            for _ in range(5):
+                gate.apply(HOME + 0.1, HOME)
+            assert gate.velocity[0] == 0.0 and gate.velocity[1] != 0.0
+
+
 # What follows from a violation ------------------------------------------------------------------
 
 
@@ -307,3 +353,26 @@ def test_a_start_far_from_the_measured_joints_is_named(vx300s):
     text = start_jump(HOME + np.array([0, 0.6, 0, 0, 0, 0, 0]), HOME, vx300s)
     assert text == "shoulder commanded to -0.360, measured -0.960, max_start_jump 0.25"
     assert "elbow" in start_jump(HOME, np.where(np.arange(7) == 2, np.nan, HOME), vx300s)
+
+
+def test_a_first_command_whole_turns_from_the_measured_joint_says_so(vx300s):
+    command, measured = HOME.copy(), HOME.copy()
+    command[0], measured[0] = 3.1, 3.1 - 2 * np.pi
+    assert start_jump(command, measured, vx300s).startswith(
+        "waist commanded to 3.100, measured -3.183, max_start_jump 0.25; 2π more is 3.100"
+    )
+    command[6], measured[6] = 0.0, 2 * np.pi  # a gripper has no turns
+    assert "π" not in start_jump(np.append(HOME[:6], 0.0), measured * (np.arange(7) == 6), vx300s)
+
+
+def test_joints_outside_their_limits_are_named_with_value_and_limit(vx300s):
+    assert outside_limits(HOME, vx300s) == ""
+    just = HOME.copy()
+    just[1], just[2] = 1.26 + 0.24, -1.76 - 0.24  # within max_start_jump of the limits
+    assert outside_limits(just, vx300s) == ""
+    for value, hint in ((1.52, "move it inside"), (1.1 + 2 * np.pi, "2π less is 1.100")):
+        just[1] = value
+        text = outside_limits(just, vx300s)
+        assert text.startswith(f"shoulder is at {value:.3f}, outside")
+        assert "[-1.85, 1.26]" in text and hint in text
+    assert "elbow is at nan" in outside_limits(np.where(np.arange(7) == 2, np.nan, HOME), vx300s)

@@ -239,9 +239,9 @@ def decoded(monkeypatch):
     """Threads in which pictures were decoded, by the real decoder."""
     threads, decode = [], convert.decode_compressed
 
-    def noted(msg, topic):
+    def noted(*given):
         threads.append(threading.current_thread().name)
-        return decode(msg, topic)
+        return decode(*given)
 
     monkeypatch.setattr(convert, "decode_compressed", noted)
     return threads

@@ -59,22 +59,16 @@ def test_a_reset_by_velocity_brings_the_measured_joints_to_the_pose(velocity):
     np.testing.assert_allclose(velocity.measured, goal, atol=0.03)
 
 
-def test_a_person_drives_velocities_and_letting_go_stands_still(velocity):
+def test_position_targets_never_lead_a_velocity_interface(velocity):
+    """A contract with such a pair does not load; this one was made in Python."""
     velocity.run(100)
     velocity.path.arm(velocity.now)
-    velocity.leader = np.zeros(7)
-    velocity.leader[6] = 0.583 / 27.78  # the gripper's offset: zero speed
-    velocity.run(100)
     velocity.pressed = True
-    velocity.run(200)
-    assert velocity.path.source == LEADER
-    velocity.leader[0] = 0.3
-    velocity.run(600)
-    assert velocity.sent[-1][0] == pytest.approx(0.3, abs=1e-3)
-    velocity.pressed = False
-    velocity.run(500)
+    velocity.run(300)
+    answer = velocity.path.take_over(velocity.now, LEADER)
+    assert not answer.ok and "'arm/commands' is commanded by velocity" in answer.reason
     assert velocity.path.mode is Mode.HOLD
-    np.testing.assert_array_equal(velocity.sent[-1], np.zeros(7))
+    assert not np.abs(velocity.wire).any()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """What the policy node says about unusable input, in a ROS graph of this process."""
 
+import json
+import shutil
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -10,6 +13,7 @@ import rclpy
 from conftest import VX300S, write_policy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from safetensors.torch import load_file, save_file
 from sensor_msgs.msg import Image, JointState
 
 from rewact_ros.cli.domain import own_domain
@@ -287,3 +291,43 @@ def test_an_update_that_does_not_fit_the_contract_is_refused_after_loading(
     asking = Asking(update_for(narrow, time.time_ns()))
     run(asking.done)
     assert "observation.state" in asking.answer and "runs on" in asking.answer
+
+
+def test_a_checkpoint_that_names_code_is_refused_and_nothing_of_it_runs(
+    run, other_policy, tiny_policy, tmp_path, monkeypatch
+):
+    (tmp_path / "trap_node.py").write_text("class Step:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    hostile = shutil.copytree(other_policy, tiny_policy.parent / "hostile")
+    pipeline = json.loads((hostile / "policy_postprocessor.json").read_text())
+    pipeline["steps"].append({"class": "trap_node.Step", "config": {}})
+    (hostile / "policy_postprocessor.json").write_text(json.dumps(pipeline))
+    run(lambda s: s.ready)
+    asking = Asking(update_for(hostile, time.time_ns()))
+    run(asking.done)
+    assert "trap_node.Step" in asking.answer and "runs on" in asking.answer
+    assert "trap_node" not in sys.modules
+
+
+def test_an_unnormaliser_times_fifty_is_refused_beside_the_running_policy(
+    run, other_policy, tiny_policy
+):
+    wild = shutil.copytree(other_policy, tiny_policy.parent / "wild")
+    file = wild / "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
+    tensors = load_file(file)
+    save_file({**tensors, "action.std": tensors["action.std"] * 50}, file)
+    run(lambda s: s.ready)
+    asking = Asking(update_for(wild, time.time_ns()))
+    run(asking.done)
+    assert "action: spread of waist: 2.5" in asking.answer and "runs on" in asking.answer
+
+
+def test_a_refusal_leaves_the_status_with_the_next_episode_and_no_text_grows_it(run, other_policy):
+    feeder = run(lambda s: s.ready)
+    long = Update(time.time_ns(), path="p" * 1_000_000, sha256="0" * 64, version="v" * 1_000_000)
+    asking = Asking(long)
+    run(asking.done)
+    assert ": refused: " in asking.answer
+    assert ": refused: " in feeder.status.reason and len(feeder.status.reason) < 2000
+    feeder.event = EpisodeEvent.STARTED
+    run(lambda s: s.ready and not s.reason)

@@ -2,10 +2,15 @@
 
 import hashlib
 import json
+import shutil
+import threading
+import time
 from dataclasses import replace
 
 import pytest
 
+from rewact_ros.policy.checkpoint_files import open_folder
+from rewact_ros.policy.preparation import MAX_TEXT, UpdatePreparation
 from rewact_ros.policy.updates import Candidate, PolicyUpdates, Update, UpdateRefused
 
 ROBOT = "c0ffee"
@@ -16,12 +21,11 @@ def checkpoint(folder, weights, robot=ROBOT):
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(weights)
     (folder / "contract.json").write_text(json.dumps({"hash": robot, "signature": {}}))
-    return Candidate(folder, hashlib.sha256(weights).hexdigest()[:12])
+    return Candidate(folder, hashlib.sha256(weights).hexdigest()[:12], open_folder(folder).sha256)
 
 
 def request(candidate, stamp_ns=1, **changes):
-    digest = hashlib.sha256((candidate.folder / "model.safetensors").read_bytes()).hexdigest()
-    update = Update(stamp_ns, str(candidate.folder), digest, candidate.version, ROBOT)
+    update = Update(stamp_ns, str(candidate.folder), candidate.sha256, candidate.version, ROBOT)
     return replace(update, **changes)
 
 
@@ -84,7 +88,7 @@ def test_another_robots_checkpoint_is_refused_whoever_says_so(updates, allowed, 
     with pytest.raises(UpdateRefused, match=r"contract\.json.*decaf"):
         updates.judge(request(foreign, 2, robot=""))
     (foreign.folder / "contract.json").write_text("{")
-    with pytest.raises(UpdateRefused, match="damaged"):
+    with pytest.raises(UpdateRefused, match="not valid JSON"):
         updates.judge(request(foreign, 3))
 
 
@@ -122,5 +126,117 @@ def test_a_rollback_to_weights_that_have_changed_since_is_refused(updates, first
     with pytest.raises(UpdateRefused, match="now they are"):
         updates.judge(Update(2, rollback=True))
     (first.folder / "model.safetensors").unlink()
-    with pytest.raises(UpdateRefused, match="No such file"):
+    with pytest.raises(UpdateRefused, match="missing model.safetensors"):
         updates.judge(Update(3, rollback=True))
+
+
+@pytest.mark.parametrize("name", ["contract.json", "policy_preprocessor.json", "README.md", "new"])
+def test_a_change_of_any_file_is_refused(updates, second, name):
+    (second.folder / "policy_preprocessor.json").write_text("{}")
+    (second.folder / "README.md").write_text("card")
+    update = request(second, sha256=open_folder(second.folder).sha256)
+    with open(second.folder / name, "a") as file:
+        file.write(" ")
+    with pytest.raises(UpdateRefused, match="sha256.*of all its files"):
+        updates.judge(update)
+
+
+def test_a_file_that_is_a_link_out_of_the_folder_is_refused(updates, second, tmp_path):
+    (second.folder / "policy_preprocessor.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(UpdateRefused, match="a link"):
+        updates.judge(request(second))
+
+
+def test_a_request_of_the_future_does_not_make_all_others_stale(updates, second):
+    with pytest.raises(UpdateRefused, match="ahead of this host's clock"):
+        updates.judge(request(second, stamp_ns=2**62))
+    now_ns = time.time_ns()
+    assert updates.judge(request(second, stamp_ns=now_ns)) == second
+
+
+# -- preparation -----------------------------------------------------------------------------
+
+
+def settled(preparation):
+    """Wait for the preparing thread; what it left."""
+    preparation._thread.join(timeout=20.0)
+    return preparation.text
+
+
+def test_what_is_loaded_is_what_was_judged_though_the_folder_changes_meanwhile(
+    updates, second, allowed
+):
+    judged, changed, seen = threading.Event(), threading.Event(), []
+
+    def load(files):
+        judged.set()
+        assert changed.wait(20.0)
+        seen.append((files.read("model.safetensors"), files.sha256))
+        return None, None
+
+    preparation = UpdatePreparation(updates, load)
+    preparation.request(request(second))
+    assert judged.wait(20.0)
+    shutil.rmtree(second.folder)
+    checkpoint(allowed / "second", b"evil")
+    changed.set()
+    assert "waits for the end of the episode" in settled(preparation)
+    assert seen == [(b"second", second.sha256)]
+
+
+def test_a_folder_that_changes_while_it_is_read_is_refused(updates, second, monkeypatch):
+    from rewact_ros.policy import checkpoint_files
+
+    update, read = request(second), checkpoint_files._read
+
+    def read_late(handle, size, keep):
+        (second.folder / "model.safetensors").write_bytes(b"evil!!")
+        return read(handle, size, keep)
+
+    monkeypatch.setattr(checkpoint_files, "_read", read_late)
+    with pytest.raises(UpdateRefused, match="sha256"):
+        updates.judge(update)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, AssertionError, RecursionError, TypeError])
+def test_whatever_a_checkpoint_makes_of_its_loading_is_a_refusal(updates, second, error):
+    def load(files):
+        raise error("odd\n" + "x" * 100_000)
+
+    preparation = UpdatePreparation(updates, load)
+    preparation.request(request(second))
+    text = settled(preparation)
+    assert ": refused: " in text and "\n" not in text and len(text) < MAX_TEXT + 200
+    assert preparation.ready is None
+
+
+def test_texts_of_a_stranger_are_cut_and_made_printable(updates, second):
+    preparation = UpdatePreparation(updates, lambda files: (None, None))
+    for stamp_ns, changes in enumerate(
+        (
+            {"path": "\x1b[2J" + "p" * 1_000_000, "version": ""},
+            {"version": "v" * 1_000_000},
+            {"sha256": "s" * 1_000_000, "version": "x"},
+            {"robot": "r" * 1_000_000, "version": "x"},
+        )
+    ):
+        preparation.request(request(second, stamp_ns, **changes))
+        text = settled(preparation)
+        assert ": refused: " in text and len(text) < 1500 and text.isprintable(), text[:300]
+
+
+def test_a_refusal_is_forgotten_after_a_while_or_with_the_next_event(updates, second, monkeypatch):
+    preparation = UpdatePreparation(updates, lambda files: (None, None))
+    preparation.request(request(second, sha256=""))
+    assert ": refused: " in settled(preparation)
+    monkeypatch.setattr("rewact_ros.policy.preparation.REFUSED_S", 0.0)
+    assert preparation.text == ""
+    monkeypatch.undo()
+    preparation.request(request(second, 2, sha256=""))
+    assert ": refused: " in settled(preparation)
+    preparation.forget_refusal()
+    assert preparation.text == ""
+    preparation.request(request(second, 3))
+    assert "loaded, waits" in settled(preparation)
+    preparation.forget_refusal()  # that is no refusal
+    assert "loaded, waits" in preparation.text

@@ -31,9 +31,10 @@ from rewact_ros.msg import EpisodeEvent, PolicyStatus, RecorderStatus, Reward, S
 from rewact_ros.nodes.recorder import RecorderNode
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import image_message
-from rewact_ros.ros.params import ParameterError, RecorderParams
+from rewact_ros.ros.parameter_values import ParameterError
+from rewact_ros.ros.params import RecorderParams
 from rewact_ros.ros.process import CONFIGURATION_FAULT
-from rewact_ros.ros.recorder_setup import topic_filter
+from rewact_ros.ros.recorder_setup import git_revision, topic_filter
 
 PICTURE = np.arange(96 * 96 * 3, dtype=np.uint8).reshape(96, 96, 3)
 
@@ -433,3 +434,26 @@ def test_keys_of_a_terminal_record(stage):
     assert b"recording 2" in shown
     (record,) = stage.episodes().values()
     assert (record.outcome, record.by) == ("success", "ada")
+
+
+def test_a_tree_of_which_git_knows_nothing_adds_no_words_to_the_log(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("rewact_ros.ros.recorder_setup.share_dir", lambda: tmp_path)
+    assert git_revision() == ""
+    (tmp_path / ".git").mkdir()  # what is left of a clone, or one of somebody else
+    assert git_revision() == ""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_revision() == ""
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_revision_is_that_of_our_own_tree_and_says_where_it_was_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr("rewact_ros.ros.recorder_setup.share_dir", lambda: tmp_path)
+    name = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "file").write_text("1")
+    for words in (["init", "-q"], ["add", "file"], [*name, "commit", "-qm", "x"], ["tag", "v1"]):
+        subprocess.run(["git", "-C", tmp_path, *words], check=True)
+    monkeypatch.setenv("GIT_DIR", str(ROOT / ".git"))
+    revision = git_revision()
+    assert len(revision) == 40
+    (tmp_path / "file").write_text("2")
+    assert git_revision() == f"{revision}+"

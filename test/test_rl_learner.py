@@ -293,9 +293,9 @@ def test_weights_reach_the_robot_whole_or_not_at_all(
     base = make_base(tiny_policy, vx300s, settings)
     learner = make_learner(base, settings)
     update = write_update(tmp_path, learner.agent, base, 7)
-    robot = PolicyUpdates(str(tmp_path), vx300s.hash, Candidate(tmp_path / "old", "0" * 12))
+    robot = PolicyUpdates(str(tmp_path), vx300s.hash, Candidate(tmp_path / "old", "0" * 12, ""))
     taken = robot.judge(update)
-    assert taken == Candidate(tmp_path / update.version, update.version)
+    assert taken == Candidate(tmp_path / update.version, update.version, update.sha256)
     opened, agent = open_update(taken.folder, vx300s, "cpu")
     assert opened.loaded.version == base.loaded.version
     mine, theirs = agent_tensors(learner.agent), agent_tensors(agent)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from test_rl_agent import make_base
 from test_rl_loop import RL, SHORT, fast, write_demos
 
+from rewact_ros import strict_yaml
 from rewact_ros.bringup import processes
 from rewact_ros.cli.learn import _check_judges
 from rewact_ros.cli.learn_robot import SimulatedRobot, _simulation
@@ -317,7 +317,7 @@ def test_over_topics_the_supervisor_asks_the_same_classifier(
     nodes = {process.name: process for process in processes(arguments)}
     assert nodes["reward_model"].parameters["model"] == yes
     assert nodes["supervisor"].parameters["success_model_required"] is True
-    given = yaml.safe_load((tmp_path / "params.yaml").read_text())["/**/supervisor"]
+    given = strict_yaml.load(tmp_path / "params.yaml")["/**/supervisor"]
     assert given["ros__parameters"]["success_threshold"] == 0.8
     assert given["ros__parameters"]["success_hold"] == 3
 

@@ -15,6 +15,7 @@ from conftest import VX300S
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Float64MultiArray
 
+from rewact_ros import strict_yaml
 from rewact_ros.action import ExecuteTask
 from rewact_ros.bringup import BringUp, processes
 from rewact_ros.cli.domain import own_domain
@@ -54,7 +55,7 @@ class Stack:
 def patient(tmp_path_factory):
     """Contract and parameters with long time limits: a busy machine must not trip watchdogs."""
     folder = tmp_path_factory.mktemp("patient")
-    data = yaml.safe_load(VX300S.read_text())
+    data = strict_yaml.load(VX300S)
     for key, value in data.items():
         if key.startswith("observation"):
             value["max_age_s"] = 1.5

@@ -6,6 +6,7 @@ import yaml
 from conftest import ROOT, VX300S
 from rclpy.signals import SignalHandlerOptions
 
+from rewact_ros import strict_yaml
 from rewact_ros.action import ExecuteTask
 from rewact_ros.bringup import BringUp, processes
 from rewact_ros.cli.domain import own_domain
@@ -32,7 +33,7 @@ PARAMS = """
 
 @pytest.fixture
 def client(tmp_path):
-    data = yaml.safe_load(VX300S.read_text())
+    data = strict_yaml.load(VX300S)
     for key, value in data.items():  # a busy machine must not trip watchdogs
         if key.startswith("observation"):
             value["max_age_s"] = 1.5

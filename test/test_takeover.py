@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_control import MS, Robot, check_limits
+from test_control import HOME, MS, Robot, check_limits
 
 from rewact_ros.control.human import TeleopInput
 from rewact_ros.control.modes import Mode, ModeMachine
@@ -157,7 +157,7 @@ def test_a_lost_device_brakes_to_a_hold_that_needs_resume(cell, vx300s, loss):
     cell.moving_under_policy()
     cell.pressed = True
     cell.run(300)
-    cell.leader = cell.leader + 0.05
+    cell.leader[:6] += 0.05
     cell.run(40)
     change, words = LOSSES[loss]
     change(cell)
@@ -314,3 +314,261 @@ def test_at_random_takeovers_and_releases_the_wire_keeps_every_limit(vx300s, see
 def test_the_documented_state_diagram_is_the_table():
     text = (ROOT / "docs" / "command-path.md").read_text()
     assert ModeMachine.diagram() in text
+
+
+# What a person's input must be ------------------------------------------------------------------
+
+
+def led(contract, align):
+    """A leader in control for a while, and where the arm was then."""
+    cell = Cell(with_source(contract, align=align))
+    cell.leader = np.append(HOME[:6], 0.04)  # so that a ramp has nowhere to go
+    cell.run(100)
+    assert cell.path.arm(cell.now).ok
+    cell.run(100)
+    cell.pressed = True
+    cell.run(1500)
+    assert cell.path.mode is Mode.HUMAN
+    return cell, cell.sent[-1].copy()
+
+
+def turn(cell, rad):
+    cell.leader[5] += rad
+
+
+def restart(cell, ms, rad):
+    """The driver is gone for a moment, shorter than counts as lost, and has another zero then."""
+    cell.leads = False
+    cell.run(ms)
+    cell.leads = True
+    turn(cell, rad)
+
+
+def spread(cell, rad, messages):
+    """As a filter does, or a driver that interpolates."""
+    for _ in range(messages):
+        turn(cell, rad / messages)
+        cell.run(20)
+
+
+STEPS = {
+    "wraps up": lambda c: turn(c, 2 * np.pi),
+    "wraps down": lambda c: turn(c, -2 * np.pi),
+    "half a turn": lambda c: turn(c, np.pi),
+    "another zero": lambda c: turn(c, -0.5),
+    "another zero after 120 ms": lambda c: restart(c, 120, 1.6),
+    "wraps after 180 ms": lambda c: restart(c, 180, 2 * np.pi),
+    "wraps over 5 messages": lambda c: spread(c, 2 * np.pi, 5),
+    "wraps over 20 messages": lambda c: spread(c, 2 * np.pi, 20),
+    "there and back": lambda c: (turn(c, np.pi), c.run(20), turn(c, -np.pi)),
+    "finger": lambda c: c.leader.__setitem__(6, 0.1),
+}
+
+
+@pytest.mark.parametrize("align", ["offset", "ramp"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_device_that_steps_where_no_hand_can_is_lost(vx300s, align, step):
+    cell, before = led(vx300s, align)
+    STEPS[step](cell)
+    cell.run(100)
+    assert cell.path.mode is Mode.HOLD and cell.path.modes.resume_required
+    joint = "gripper" if step == "finger" else "wrist_rotate"
+    assert f"teleop leader: {joint} stepped from" in cell.path.modes.reason
+    cell.run(1500)  # the button is still down, and the device goes on smoothly
+    assert cell.path.mode is Mode.HOLD
+    assert np.abs(cell.sent[-1] - before).max() < 0.3
+    check_limits(vx300s, cell.wire)
+
+
+def test_after_a_step_the_device_leads_again_once_it_went_on_smoothly_and_is_asked_anew(vx300s):
+    cell, before = led(vx300s, "offset")
+    turn(cell, 2 * np.pi)
+    cell.run(100)
+    cell.pressed = False
+    cell.run(100)
+    assert "stepped" in cell.path.take_over(cell.now, LEADER).reason
+    cell.pressed = True
+    cell.run(500)
+    assert cell.path.mode is Mode.HOLD
+    cell.run(500)
+    assert cell.path.mode is Mode.HUMAN
+    np.testing.assert_allclose(cell.sent[-1], before, atol=1e-6)
+
+
+@pytest.mark.parametrize("align", ["offset", "ramp"])
+def test_a_quick_hand_is_a_hand(vx300s, align):
+    """Twice as fast as the arm may, and as fast as messages in a burst look."""
+    cell, _ = led(vx300s, align)
+    for _ in range(10):
+        cell.leader[:6] += 2 * vx300s.limits.velocity[:6] * 0.02
+        cell.run(20)
+    names = cell.device.source.source_joints
+    for k in range(5):  # a stall of 100 ms: what waited comes at once
+        cell.leader[0] += 0.05
+        cell.ms += 90 if k == 0 else 0
+        cell.device.on_values(names, cell.leader.tolist(), cell.now.age_s + 1e-4 * k)
+    cell.run(300)
+    cell.leader[6] -= 0.035  # the finger snaps open
+    cell.run(20)
+    assert cell.path.mode is Mode.HUMAN
+    check_limits(vx300s, cell.wire[:-40])
+
+
+def test_a_step_between_two_ticks_is_not_forgotten_by_the_good_message_after_it(vx300s):
+    cell, _ = led(vx300s, "ramp")
+    names, now_s = cell.device.source.source_joints, cell.now.age_s
+    for k, turned in enumerate((np.pi, np.pi, np.pi)):
+        device = cell.leader + turned * np.eye(7)[5]
+        cell.device.on_values(names, device.tolist(), now_s + 0.002 * (k + 1))
+    cell.leads = False
+    cell.run(10)
+    assert cell.path.mode is Mode.HOLD and "stepped" in cell.path.modes.reason
+
+
+def test_a_late_tick_that_excuses_the_watchdogs_does_not_follow_a_step(vx300s):
+    cell, before = led(vx300s, "ramp")
+    cell.ms += 100
+    turn(cell, np.pi)
+    cell.device.on_values(cell.device.source.source_joints, cell.leader.tolist(), cell.now.age_s)
+    cell.device.on_deadman(True, cell.now.age_s)
+    cell.path.joints.take(cell.measured, cell.now.age_s)
+    np.testing.assert_allclose(cell.path.step(cell.now), before, atol=1e-9)
+    assert cell.path.mode is Mode.HUMAN  # excused
+    cell.ms += 10
+    cell.path.step(cell.now)
+    assert cell.path.mode is Mode.HOLD
+
+
+def test_a_step_is_no_motion_that_takes_over(vx300s):
+    cell = Cell(with_source(vx300s, takeover_motion=0.15, deadman=None)).moving_under_policy()
+    turn(cell, 2 * np.pi)
+    cell.run(1500)
+    assert cell.path.mode is Mode.POLICY
+
+
+def test_a_ramp_to_where_the_arm_cannot_go_is_refused_with_joint_value_and_limit(vx300s):
+    cell = Cell(with_source(vx300s, align="ramp"))
+    cell.leader = np.append(HOME[:6], 0.04)
+    turn(cell, 6.9)
+    cell.run(100)
+    cell.path.arm(cell.now)
+    cell.pressed = True
+    cell.run(200)
+    assert cell.path.mode is Mode.HOLD
+    answer = cell.path.take_over(cell.now)
+    for words in ("teleop leader: wrist_rotate is at 6.900", "[-3.14, 3.14]", "2π less is 0.617"):
+        assert words in answer.reason
+    assert not answer.ok and not cell.path.gate.moving
+
+
+FOREIGN = {
+    "another device": (["wheel"], [0.0]),
+    "nothing": ([], []),
+    "a part of ours": (["waist", "elbow"], [9.0, 9.0]),
+    "not finite": (None, [np.nan] * 7),
+    "ragged": (None, [0.0] * 6),
+    "doubled": (["waist"] * 7, [0.0] * 7),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_message_that_is_not_this_devices_is_ignored_as_on_the_robots_own_topic(vx300s, kind):
+    cell, before = led(vx300s, "ramp")
+    names, values = FOREIGN[kind]
+    names = list(cell.device.source.source_joints) if names is None else names
+    for _ in range(30):
+        cell.run(20)
+        cell.device.on_values(names, values, cell.now.age_s)
+        cell.path.joints.take_fault("joint_states: joint waist is missing; got wheel")
+        cell.path.step(cell.now)
+    assert cell.path.mode is Mode.HUMAN
+    np.testing.assert_allclose(cell.sent[-1], before, atol=1e-6)
+    cell.leads = False  # alone, it says what is wrong
+    for _ in range(15):
+        cell.run(20)
+        cell.device.on_values(names, values, cell.now.age_s)
+    assert cell.path.mode is Mode.HOLD
+    assert cell.path.modes.reason.startswith("teleop leader: leader/joint_states: ")
+
+
+def test_extra_joints_of_the_device_are_no_matter(cell):
+    cell.run(100)
+    names = [*cell.device.source.source_joints, "wheel"]
+    cell.device.on_values(names[::-1], [9.0, *cell.leader[::-1]], cell.now.age_s)
+    assert cell.device.fault(cell.now.age_s) == ""
+
+
+def test_a_deadman_that_is_down_from_the_start_counts_only_after_it_was_seen_up(cell):
+    cell.buttons = False
+    cell.run(100)
+    assert cell.path.arm(cell.now).ok  # a dead gamepad says nothing
+    cell.buttons = cell.pressed = True
+    cell.run(300)
+    assert cell.path.mode is Mode.HOLD
+    before = cell.sent[-1].copy()
+    assert cell.path.take_over(cell.now).ok  # by the service: the stuck button moves nothing
+    cell.leader[0] += 0.2
+    cell.run(300)
+    np.testing.assert_array_equal(cell.sent[-1], before)
+    cell.pressed = False
+    cell.run(40)
+    assert cell.path.mode is Mode.HUMAN
+    cell.pressed = True
+    cell.run(300)
+    cell.leader[0] += 0.1
+    cell.run(500)
+    assert cell.sent[-1][0] == pytest.approx(before[0] + 0.1, abs=1e-3)
+
+
+def test_a_deadman_that_comes_back_pressed_after_a_silence_asks_for_nothing(cell):
+    cell.run(100)
+    cell.path.arm(cell.now)
+    cell.run(100)
+    cell.buttons = False
+    cell.run(300)
+    cell.buttons = cell.pressed = True
+    cell.run(300)
+    assert cell.path.mode is Mode.HOLD
+    cell.pressed = False
+    cell.run(40)
+    cell.pressed = True
+    cell.run(40)
+    assert cell.path.mode is Mode.HUMAN
+
+
+def test_the_deadman_interrupts_a_reset(cell, vx300s):
+    cell.measured = HOME + np.array([0.4, 0.2, -0.2, 0, 0, 0, -0.5])
+    cell.run(100)
+    cell.path.arm(cell.now)
+    cell.lease = Mode.RESET
+    cell.run(600)
+    assert cell.path.mode is Mode.RESET and cell.path.gate.moving
+    epoch = cell.path.epoch
+    cell.pressed = True
+    cell.run(40)
+    assert cell.path.mode is Mode.HUMAN and cell.path.epoch == epoch + 1
+    cell.run(500)
+    assert not cell.path.gate.moving  # aligned by offset, the leader stands
+    check_limits(vx300s, cell.wire)
+
+
+def test_a_joy_message_without_the_deadmans_button_says_nothing_of_it(vx300s):
+    """Of another device on the topic: neither let go of, nor seen up, nor alive."""
+    cell = Cell(release_to(vx300s, "policy")).moving_under_policy()
+    cell.pressed = True
+    cell.run(300)
+    for _ in range(20):
+        cell.run(20)
+        cell.device.on_buttons([], cell.now.age_s)
+        cell.path.step(cell.now)
+    assert cell.path.mode is Mode.HUMAN and cell.device.held
+    cell.device.on_buttons([2], cell.now.age_s)
+    assert not cell.device.pressed
+    cell.device.on_buttons([1], cell.now.age_s)
+    assert cell.device.pressed
+    cell.buttons = False
+    for _ in range(15):
+        cell.run(20)
+        cell.device.on_buttons([], cell.now.age_s)
+    assert cell.path.mode is Mode.HOLD
+    assert "no message with a button 0 for 0.2 s" in cell.path.modes.reason

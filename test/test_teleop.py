@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import yaml
 from conftest import VX300S
 
+from rewact_ros import strict_yaml
 from rewact_ros.contract import parse_contract
 from rewact_ros.control.inverse_kinematics import pose_error, rotation_by, rotation_vector
 from rewact_ros.control.jog import (
@@ -45,7 +45,7 @@ def cartesian(vx300s, arm):
 @pytest.fixture
 def joint_contract():
     """The arm with a gamepad that jogs joints."""
-    data = yaml.safe_load(VX300S.read_text())
+    data = strict_yaml.load(VX300S)
     data["teleop"]["gamepad"]["jog"] = {
         "mode": "joint",
         "axes": {"waist": 0, "shoulder": 1},
@@ -157,16 +157,19 @@ def test_a_joy_message_without_the_axis_or_button_is_refused(vx300s):
 
 
 class Tries:
-    """A `JogSource` on a hand-wound clock."""
+    """A `JogSource` on a hand-wound clock, whose stick was seen at rest unless told otherwise."""
 
-    def __init__(self, contract):
+    def __init__(self, contract, rested=True):
         source = contract.teleop_source("gamepad")
         self.source = JogSource(JogIntegrator(contract, source.jog), source.max_age_s)
         self.now_s = 100.0
+        if rested:
+            self.step(pressed=False, rate=0.0)
 
     def step(self, pressed=True, age_s=0.0, joints=HOME, in_control=True, rate=1.0):
         self.now_s += DT_S
-        given = JogInput(pressed, np.full(7, rate), self.now_s - age_s)
+        rates = np.broadcast_to(rate, 7).astype(float)
+        given = JogInput(pressed, rates, self.now_s - age_s)
         return self.source.step(self.now_s, given, joints, in_control)
 
 
@@ -175,9 +178,54 @@ def test_targets_stand_at_the_robot_until_the_human_is_in_control(joint_contract
     moved = HOME + 0.05
     moved[6] = 0.9
     assert (tries.step(in_control=False) == HOME).all()
+    assert tries.source.reason == "not in control"
     assert (tries.step(pressed=False, joints=moved) == moved).all()
+    assert tries.source.reason == "deadman is not pressed"
     assert (tries.step(joints=HOME) == HOME).all()
     assert tries.step(joints=moved)[0] == pytest.approx(HOME[0] + 0.5 * DT_S)
+    assert tries.source.reason == ""
+
+
+@pytest.mark.parametrize("rate", [1.0, -1.0, 0.06])
+def test_a_direction_counts_only_after_it_was_seen_at_rest(joint_contract, rate):
+    """A stick that lies on its side, a trigger that rests at 1, a button that hangs."""
+    tries = Tries(joint_contract, rested=False)
+    stuck = np.eye(7)[0] * rate
+    for pressed, in_control in ((False, False), (True, False), (True, True)):
+        for _ in range(20):
+            target = tries.step(pressed, in_control=in_control, rate=stuck)
+            assert (target == HOME).all()
+    assert tries.source.reason.startswith("waist: not seen at rest yet")
+    other = stuck + np.eye(7)[6] * -1.0  # the others jog meanwhile
+    moved = [tries.step(rate=other) for _ in range(5)][-1]
+    assert moved[0] == HOME[0] and moved[6] < HOME[6]
+    tries.step(rate=0.0)
+    moved = [tries.step(rate=stuck) for _ in range(5)][-1]
+    assert (moved[0] - HOME[0]) * rate > 0 and tries.source.reason == ""
+
+
+@pytest.mark.parametrize("lost", [{"age_s": 0.3}, None])
+def test_after_a_silence_a_direction_must_be_seen_at_rest_again(joint_contract, lost):
+    tries = Tries(joint_contract)
+    assert (tries.step(rate=0.0), tries.step())[1][0] > HOME[0]
+    if lost is None:
+        assert tries.source.step(tries.now_s, None, HOME, True) is None
+    else:
+        assert tries.step(**lost) is None
+    assert (np.array([tries.step() for _ in range(20)]) == HOME).all()
+
+
+def test_without_joints_for_a_moment_the_stick_is_still_known(joint_contract):
+    tries = Tries(joint_contract)
+    assert tries.step(joints=None) is None
+    tries.step()
+    assert tries.step()[0] > HOME[0]
+
+
+def test_a_deflection_within_the_dead_zone_is_rest(joint_contract):
+    tries = Tries(joint_contract, rested=False)
+    assert (np.array([tries.step(rate=0.05) for _ in range(5)]) == HOME).all()
+    assert tries.step(rate=0.06)[0] > HOME[0]
 
 
 def test_letting_the_deadman_go_stops_at_once_and_a_new_press_begins_from_the_robot(joint_contract):

@@ -20,6 +20,7 @@ from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool
 
+from rewact_ros import strict_yaml
 from rewact_ros.bringup import BringUp, Process, processes
 from rewact_ros.cli.domain import own_domain
 from rewact_ros.cli.runner import Runner
@@ -87,7 +88,7 @@ class Robot:
 @pytest.fixture(scope="module")
 def robot(tmp_path_factory):
     folder = tmp_path_factory.mktemp("teleop")
-    data = yaml.safe_load(VX300S.read_text())
+    data = strict_yaml.load(VX300S)
     for key, value in data.items():  # a busy machine must not trip watchdogs
         if key.startswith("observation"):
             value["max_age_s"] = 1.5

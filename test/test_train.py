@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -12,6 +13,8 @@ import pytest
 import torch
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
+from rewact_ros.control.modes import Mode
+from rewact_ros.data.labelling import EpisodeLabels, open_labelled, write_labels
 from rewact_ros.learning import train as train_module
 from rewact_ros.learning.batches import TrainingBatches, batch_rows
 from rewact_ros.learning.demonstrations import (
@@ -22,6 +25,7 @@ from rewact_ros.learning.demonstrations import (
 )
 from rewact_ros.learning.faults import machine_faults_told
 from rewact_ros.learning.settings import TrainError, TrainSettings
+from rewact_ros.learning.teaching import imitated
 from rewact_ros.learning.train import train
 from rewact_ros.learning.videos import FramesError
 from rewact_ros.policy.checkpoint import load_policy
@@ -178,8 +182,9 @@ def test_a_damaged_video_names_the_file_and_the_cache_is_not_taken_for_whole(tmp
     video = next(root.rglob("*.mp4"))
     whole = video.read_bytes()
     for size in (300, len(whole) - 400):
-        video.write_bytes(whole[:size])
+        video.write_bytes(whole)
         data = load_demonstrations(root)
+        video.write_bytes(whole[:size])  # after the look at the file as it is opened
         for _ in range(2):
             with pytest.raises(FramesError, match=r"file-000\.mp4|missing from the videos"):
                 data.decode(None, [0, 1, 2], cache, progress=False)
@@ -295,8 +300,65 @@ def test_values_that_are_not_finite_name_episode_and_frame(tmp_path):
         load_demonstrations(write_dataset(tmp_path / "data", bad_frame=True))
 
 
+def relabelled(dataset: Path, root: Path, labels: dict[int, list[float]]) -> Path:
+    """A copy of the dataset with other ``next.reward`` in some episodes."""
+    root = Path(shutil.copytree(dataset, root))
+    opened = open_labelled(root)
+    given = {i: np.array(own, np.float32) for i, own in labels.items()}
+    write_labels(opened, {i: EpisodeLabels(own, own >= 1) for i, own in given.items()})
+    return root
+
+
+def test_a_label_out_of_range_is_named_before_the_first_step(dataset, tmp_path, cache):
+    ramp = np.linspace(0, 1, 12)
+    ramp[7] = 1.2
+    root = relabelled(dataset, tmp_path / "odd", {1: ramp.tolist()})
+    words = r"next\.reward: expected 0 to 1, .* got 1\.2 in episode 1 frame 7 .*rewact label"
+    with pytest.raises(DatasetError, match=words):
+        run(settings(root, tmp_path / "run"), cache)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    run(settings(root, tmp_path / "rest", episodes="0,2", val_episodes="2", steps=1), cache)
+
+
+@pytest.mark.parametrize("unknown", [[], [2]])
+def test_a_sign_of_success_is_not_taken_for_progress(dataset, tmp_path, cache, unknown):
+    sparse = {0: [0.0] * 8 + [1.0], 1: [0.0] * 12, 2: [0.0] * 7}
+    sparse |= {index: [np.nan] * 7 for index in unknown}
+    root = relabelled(dataset, tmp_path / "sparse", sparse)
+    words = "expected progress that rises, got 0 and 1 only, the first jump in episode 0 frame 8"
+    with pytest.raises(DatasetError, match=words):
+        run(settings(root, tmp_path / "run"), cache)
+    without = settings(root, tmp_path / "plain", steps=1, policy={**TINY, "reward_head": "none"})
+    run(without, cache)
+
+
+def test_progress_that_ends_in_a_step_is_progress(dataset, tmp_path):
+    steps = {0: [0.0] * 4 + [0.5] * 4 + [1.0], 1: [0.0] * 11 + [1.0]}
+    data = load_demonstrations(relabelled(dataset, tmp_path / "steps", steps))
+    data.require_labels(np.arange(28), 0.0, 1.0)
+
+
+def test_failures_of_an_export_teach_actions_when_asked(tmp_path):
+    """An export marks every action of a failure as none to be imitated, and has modes."""
+    root = write_dataset(
+        tmp_path / "export",
+        columns={"next.success": lambda episode, frame: episode == 1 and frame == 11},
+    )
+    data = load_demonstrations(root)
+    assert data.teaches.sum() == 9 + 12  # by demo_is_pad: all but the last episode
+    data = load_demonstrations(root, imitate_failures=True)
+    assert data.teaches.all()
+    column = {
+        "demo_is_pad": np.array([[True]] * 4),
+        "next.success": np.array([[False]] * 4),
+        "control_mode": np.array([[Mode.POLICY], [Mode.HUMAN], [Mode.HOLD], [Mode.RESET]]),
+    }.get
+    taught = imitated(root, column, np.zeros(4, int), imitate_failures=True)
+    assert taught.tolist() == [True, True, False, False]
+
+
 def test_an_empty_folder_is_no_dataset(tmp_path):
-    with pytest.raises(DatasetError, match=r"meta/info\.json"):
+    with pytest.raises(DatasetError, match="no LeRobotDataset here: the folder is empty"):
         load_demonstrations(tmp_path)
 
 

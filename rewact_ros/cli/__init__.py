@@ -12,18 +12,19 @@ logging.getLogger("lerobot.utils.import_utils").setLevel(logging.ERROR)
 
 
 def main() -> None:
-    """Entry point: faults that the user can mend become one line and exit code 2."""
-    from rewact_ros.cli.app import app
+    """Entry point: whatever goes wrong becomes a line or two and an exit code."""
+    from rewact_ros.cli.faults import exit_code
 
     # Ended by `kill`, a command still stops the processes that it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        app()
-    except (ValueError, FileNotFoundError, FileExistsError, RuntimeError, ImportError) as error:
-        if os.environ.get("REWACT_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(exit_code(_run))
+
+
+def _run() -> None:
+    from rewact_ros.home import expand_home, provide_home
+
+    provide_home()
+    words = [expand_home(word) for word in sys.argv[1:]]
+    from rewact_ros.cli.app import app
+
+    app(words, prog_name="rewact")

@@ -1,5 +1,8 @@
 """The command table of `rewact`."""
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from rewact_ros.cli.bag import bag
@@ -25,11 +28,28 @@ from rewact_ros.cli.up import up
 from rewact_ros.cli.visualise import visualise
 
 app = typer.Typer(
-    help="RewACT on ROS 2: a policy that acts and says how far the task has come.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    rich_markup_mode=None,  # its tables cut the names of options at 80 columns
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"rewact_ros {version('rewact_ros')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """RewACT on ROS 2: a policy that acts and says how far the task has come."""
+
+
 for command in (up, demo, teleop, replay, demos, label, train, convert, bench, params, visualise):
     app.command()(command)
 app.command("eval")(evaluate)

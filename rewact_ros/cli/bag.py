@@ -1,15 +1,22 @@
 """`rewact bag …`: recordings on disk."""
 
-from contextlib import AbstractContextManager, closing, nullcontext
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rewact_ros.cli.bag_from_dataset import from_dataset
 
+if TYPE_CHECKING:
+    from rewact_ros.data.bag_recovery import Recovered, RecoveryError
+    from rewact_ros.data.episode_file import EpisodeRecord
+
 bag = typer.Typer(help="Look at recordings, judge them anew, mend and delete them.",
-                  no_args_is_help=True)  # fmt: skip
+                  no_args_is_help=True, rich_markup_mode=None)  # fmt: skip
 bag.command()(from_dataset)
 Folders = Annotated[
     list[Path], typer.Argument(help="Folders of episodes, or folders that hold them.")
@@ -21,22 +28,25 @@ def info(folders: Folders) -> None:
     """List episodes: outcome, duration, size, messages, drops."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    from rewact_ros.data.episode_file import read_episode
+    from rewact_ros.data.bag_time import step_back
+    from rewact_ros.text import printable
 
     table = Table()
     for name in ("episode", "outcome", "ended by", "judged by", "s", "MB", "messages", "dropped"):
         table.add_column(name, justify="right" if name in ("s", "MB", "messages") else "left")
-    for folder in _episodes(folders):
-        record = read_episode(folder)
+    episodes = _Episodes(folders)
+    for folder, record in episodes:
         counts = record.topics.values()
         marks = [record.outcome]
         marks += ["discarded"] if record.discarded else []
         marks += ["recovered"] if record.recovered else []
+        marks += ["time ran backwards"] if step_back(folder) else []
         dropped = {name: n["dropped"] for name, n in record.topics.items() if n["dropped"]}
         seconds = ((record.ended_ns or 0) - (record.started_ns or 0)) / 1e9
         size = sum(path.stat().st_size for path in folder.glob("*.mcap")) / 1e6
-        table.add_row(
+        row = (
             record.episode_id,
             ", ".join(marks),
             record.termination_reason,
@@ -46,7 +56,9 @@ def info(folders: Folders) -> None:
             str(sum(n["received"] for n in counts)),
             ", ".join(f"{name} {n}" for name, n in dropped.items()) or "0",
         )
+        table.add_row(*(Text(printable(cell)) for cell in row))  # no markup, no escapes
     Console(width=120).print(table)
+    episodes.end()
 
 
 @bag.command()
@@ -61,34 +73,52 @@ def label(
 ) -> None:
     """Judge recorded episodes anew; the messages stay as they are."""
     from rewact_ros.data.episode_file import label_episode
+    from rewact_ros.text import printable
 
     if not outcome and discard is None:
         raise ValueError("bag label: give --outcome, --discard or --keep")
-    for folder in _episodes(folders):
-        record = label_episode(folder, outcome or None, by, discard)
-        mark = ", discarded" if record.discarded else ""
-        typer.echo(f"{record.episode_id}: {record.outcome}{mark}")
+    episodes = _Episodes(folders)
+    for folder, _ in episodes:
+        with episodes.next_even_if_refused():
+            record = label_episode(folder, outcome or None, by, discard)
+            mark = ", discarded" if record.discarded else ""
+            typer.echo(f"{printable(record.episode_id)}: {record.outcome}{mark}")
+    episodes.end()
 
 
 @bag.command()
 def recover(folders: Folders) -> None:
-    """Make recordings whole whose recorder was killed; also done when a recorder starts."""
-    from rewact_ros.data.bag_recovery import RecoveryError, recover_all
+    """Make recordings whole that were cut off or damaged; also done when a recorder starts.
+
+    A folder or .mcap file that is a recording itself is read to its end; of the recordings in a
+    folder, those that do not look whole are mended.
+    """
+    from rewact_ros.data.bag_recovery import RecoveryError, recover_all, recover_file
 
     failed = 0
     for folder in folders:
         with _locked(folder):
-            for found in recover_all(folder):
+            if folder.is_file():
+                results: list[Recovered | RecoveryError] = [recover_file(folder)]
+            else:
+                results = recover_all(folder, thorough=True)
+            for found in results:
                 if isinstance(found, RecoveryError):
                     failed += 1
                     typer.echo(f"error: {found}", err=True)
-                    continue
-                empty = f"; nothing was in {', '.join(found.empty)}" if found.empty else ""
-                typer.echo(
-                    f"{found.folder}: {found.messages} messages, {found.duration_s:.1f} s{empty}"
-                )
+                else:
+                    typer.echo(_recovered(found))
+            if not results:
+                typer.echo(f"{folder}: every recording is whole")
     if failed:
         raise typer.Exit(2)
+
+
+def _recovered(found: Recovered) -> str:
+    text = f"{found.folder}: {found.messages} messages, {found.duration_s:.1f} s"
+    text += f"; nothing was in {', '.join(found.empty)}" if found.empty else ""
+    text += f"; went on without {', '.join(found.absent)}" if found.absent else ""
+    return "\n  taken out: ".join([text, *found.lost])
 
 
 @bag.command()
@@ -99,37 +129,63 @@ def prune(
     """Delete the episodes that are marked discarded, after asking."""
     import shutil
 
-    from rewact_ros.data.episode_file import read_episode
-
-    records = {folder: read_episode(folder) for folder in _episodes(folders)}
-    marked = [f for f, r in records.items() if r.discarded and r.ended_ns is not None]
+    episodes = _Episodes(folders)
+    marked = [f for f, record in episodes if record.discarded and record.ended_ns is not None]
     if not marked:
         typer.echo("nothing is marked discarded")
-        return
     for folder in marked:
         size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
         typer.echo(f"{folder}: {size:.1f} MB")
-    if yes or typer.confirm(f"delete these {len(marked)} recordings for good?"):
+    if marked and (yes or typer.confirm(f"delete these {len(marked)} recordings for good?")):
         for folder in marked:
             shutil.rmtree(folder)
+    episodes.end()
 
 
-def _episodes(folders: list[Path]) -> list[Path]:
-    from rewact_ros.data.episode_file import EPISODE_FILE, episode_folders
+class _Episodes:
+    """The episodes in some folders; what cannot be read is told and keeps nothing else back."""
 
-    found = []
-    for folder in folders:
-        inside = episode_folders(folder)
-        if not inside:
-            raise ValueError(f"{folder}: no {EPISODE_FILE} in it or in a folder directly below")
-        found += inside
-    return found
+    def __init__(self, folders: list[Path]) -> None:
+        from rewact_ros.data.episode_file import EPISODE_FILE, episode_folders
+
+        self._failed = False
+        self._found: list[Path] = []
+        for folder in folders:
+            inside = episode_folders(folder)
+            if not inside:
+                raise ValueError(f"{folder}: no {EPISODE_FILE} in it or in a folder directly below")
+            self._found += inside
+
+    def __iter__(self) -> Iterator[tuple[Path, EpisodeRecord]]:
+        from rewact_ros.data.episode_file import read_episode
+
+        for folder in self._found:
+            with self.next_even_if_refused():
+                yield folder, read_episode(folder)
+
+    @contextmanager
+    def next_even_if_refused(self) -> Iterator[None]:
+        """Tell what cannot be read or written, and go on."""
+        from rewact_ros.data.episode_file import EpisodeFileError
+
+        try:
+            yield
+        except (EpisodeFileError, OSError) as error:
+            self._failed = True
+            typer.echo(f"error: {error}", err=True)
+
+    def end(self) -> None:
+        """End the command with an error if anything was told."""
+        if self._failed:
+            raise typer.Exit(2)
 
 
 def _locked(folder: Path) -> AbstractContextManager[object]:
     """Keep a recorder away from the folder; one recording is locked by the folder around it."""
     from rewact_ros.data.bags_lock import LOCK_FILE, BagsLock
 
+    if folder.is_file():
+        folder = folder.absolute().parent
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     for place in (folder, folder.absolute().parent):

@@ -25,17 +25,13 @@ def from_dataset(
     namespace: Annotated[str, typer.Option(help="Of the robot.")] = "",
 ) -> None:
     """Write the episodes of a dataset as bags: cameras, joints and commands at its rate."""
-    from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
-
-    from rewact_ros.data.dataset_to_bag import BagsError, BagsSettings, write_bags
+    from rewact_ros.data.dataset_info import read_info
+    from rewact_ros.data.dataset_to_bag import BagsSettings, write_bags
     from rewact_ros.learning.demonstrations import parse_episodes
 
     chosen = None
     if episodes is not None:
-        if not (dataset / "meta" / "info.json").is_file():
-            raise BagsError(f"{dataset}: no LeRobotDataset here (meta/info.json is missing)")
-        total = LeRobotDatasetMetadata(dataset.name, root=dataset).total_episodes
-        chosen = tuple(parse_episodes(episodes, total))
+        chosen = tuple(parse_episodes(episodes, read_info(dataset)["total_episodes"]))
     bags = write_bags(BagsSettings(dataset, contract, out, chosen, outcome, jpeg, zstd, namespace))
     size = sum(file.stat().st_size for bag in bags for file in bag.iterdir())
     typer.echo(f"{out}: {len(bags)} bags, {size / 1e6:.0f} MB")

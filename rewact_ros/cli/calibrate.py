@@ -48,12 +48,15 @@ def calibrate(
         signal_settings,
     )
     from rewact_ros.policy.checkpoint import CALIBRATION, load_policy
+    from rewact_ros.runs import require_writable
     from rewact_ros.supervision.calibration import CalibrationSettings
     from rewact_ros.supervision.conformal import calibrate as choose
     from rewact_ros.supervision.conformal import check_counts, recognised
 
     settings = CalibrationSettings(beta, alpha, verdict, fit_fraction, seed)
     loaded = load_policy(policy, device)
+    file = out or policy / CALIBRATION
+    require_writable(file.absolute().parent)
     source = RolloutSource(dataset, episodes, timeout, driver)
     signals = signal_settings(loaded, filter_s=filter_s, dwell=dwell, window=window)
     basis = rollout_basis(loaded, source)
@@ -61,7 +64,6 @@ def calibrate(
     check_counts(*rollouts.count(basis.timeout_s), settings)
     measured = rollouts.measure(loaded, signals)
     calibration = choose(measured, signals, basis, settings)
-    file = out or policy / CALIBRATION
     calibration.save(file)
     _echo(calibration, *recognised(measured, calibration))
     if basis.policy_version != loaded.version:

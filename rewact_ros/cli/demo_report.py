@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rewact_ros.bringup import BringUp
 from rewact_ros.cli.task_client import EpisodeLog
 from rewact_ros.msg import Timing
 from rewact_ros.runs import machine
+from rewact_ros.text import printable
 
 OUTCOMES = {0: "unlabelled", 1: "success", 2: "failure"}
 STRIP_FRAMES = 8
@@ -75,7 +77,7 @@ class DemoReport:
         self._console.print(
             f"{mark} seed {row.seed}: verdict {row.verdict}, truth {row.truth}, "
             f"{row.duration_s:.1f} s"
-            f" — {row.reason}"
+            f" — {escape(printable(row.reason))}"
         )
 
     def timings(self, timings: dict[str, Timing]) -> None:

@@ -72,8 +72,9 @@ def evaluate(
         raise ValueError("--record: only the simulation's episodes can be recorded")
     from rewact_ros.learning.rollout import RolloutSettings
     from rewact_ros.policy.checkpoint import load_policy
-    from rewact_ros.runs import new_run
+    from rewact_ros.runs import new_run, require_writable
 
+    require_writable(out, *([record] if record is not None else []))
     settings = RolloutSettings(
         replan_steps, combine, latency_s, limit_s, hold_s, action_noise, push
     )

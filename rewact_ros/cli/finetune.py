@@ -71,12 +71,13 @@ def finetune(
     """Train on from a checkpoint on demonstrations and interventions, and compare the two."""
     from rewact_ros.bringup import default_contract
     from rewact_ros.learning.settings import TrainError, TrainSettings
-    from rewact_ros.runs import new_run
+    from rewact_ros.runs import new_run, require_writable
 
     if resume and out is None:
         raise TrainError("--resume needs --out, the folder of the run to go on with")
     if not rounds and not interventions:
         raise TrainError("give --interventions, or --rounds to collect some in simulation")
+    require_writable(out, *([export] if export is not None else []))
     settings = TrainSettings(
         dataset=str(demos),
         out=str(out or new_run("finetune")),

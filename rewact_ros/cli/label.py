@@ -41,7 +41,7 @@ def label(
     ] = None,
 ) -> None:
     """Write next.reward, next.success and next.done of a LeRobotDataset in one step."""
-    from rewact_ros.cli.label_report import plot_labels, present_labels, print_changes
+    from rewact_ros.cli.label_report import plot_labels, present_labels, print_changes, print_still
     from rewact_ros.data.label_plan import (
         LabelSettings,
         PlannedLabels,
@@ -87,6 +87,7 @@ def label(
         if not plan.labels.same_as(present_labels(source, index))
     }
     print_changes(source, planned)
+    print_still(source, planned)
     summary = f"{len(changed)} of {total} episodes change"
     removes = clear and episodes is None and source.labels is not None
     if dry_run:

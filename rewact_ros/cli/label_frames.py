@@ -115,10 +115,9 @@ def _mark(
     """Go through the chosen episodes; what is marked is written after each."""
     import sys
 
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
     from rewact_ros.cli.teleop_terminal import NoTerminalError, raw_keys
     from rewact_ros.data.frame_labels import write_frame_labels
+    from rewact_ros.data.open_dataset import open_dataset
     from rewact_ros.learning.videos import decode_episodes
 
     if not sys.stdin.isatty():
@@ -126,10 +125,12 @@ def _mark(
             "label-frames --keys: standard input is not a terminal; run it in one (no pipe, and "
             "`-it` in a container), or leave --keys out to label by outcomes"
         )
-    source = LeRobotDataset(f"local/{dataset.name}", root=dataset, video_backend="pyav")
-    camera = camera or source.meta.camera_keys[0]
+    source = open_dataset(dataset)
+    camera = camera or next(iter(source.meta.camera_keys), "")
     if camera not in source.meta.camera_keys:
-        raise ValueError(f"--camera {camera}: the dataset has {', '.join(source.meta.camera_keys)}")
+        raise ValueError(
+            f"--camera {camera}: the dataset has {', '.join(source.meta.camera_keys) or 'none'}"
+        )
     print(KEYS_HELP)
     with raw_keys(sys.stdin.fileno()):
         for index in chosen:

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rewact_ros.data.label_plan import PlannedLabels
-from rewact_ros.data.labelling import EpisodeLabels, LabelledDataset
+from rewact_ros.data.labelling import EpisodeLabels, LabelledDataset, still_at_end_s
+from rewact_ros.reward.labels import LONG_STILL_S
 
 ROWS, COLUMNS = 6, 5  # curves in one picture
 
@@ -28,6 +29,20 @@ def print_changes(dataset: LabelledDataset, planned: Mapping[int, PlannedLabels]
         frames = str(dataset.lengths[index])
         table.add_row(str(index), frames, plan.source, moments, describe(before), new, when)
     console.print(table)
+
+
+def print_still(dataset: LabelledDataset, planned: Mapping[int, PlannedLabels]) -> None:
+    """Warn of successes labelled by time whose arm had arrived long before they end."""
+    timed = [index for index, plan in planned.items() if plan.source == "ramp"]
+    still_s = still_at_end_s(dataset) if timed else {}
+    late = {i: still_s[i] for i in timed if still_s.get(i, 0.0) > LONG_STILL_S}
+    if late:
+        longest = max(late, key=late.__getitem__)
+        print(
+            f"warning: {len(late)} episodes end with the arm standing still, the longest is "
+            f"{longest} with {late[longest]:.1f} s: --ramp labels that as progress and success; "
+            "say when they were done by --keypoints"
+        )
 
 
 def describe(labels: EpisodeLabels) -> str:

@@ -85,8 +85,9 @@ def learn(
     if not (sim or contract):
         raise ValueError("give --contract of the robot that runs, or --sim for the simulated one")
     from rewact_ros.bringup import default_contract, default_policy
-    from rewact_ros.runs import new_run
+    from rewact_ros.runs import new_run, require_writable
 
+    require_writable(out)
     shared = {
         "out": str(out or new_run("learn")),
         "policy": str(policy or default_policy()),

@@ -40,8 +40,10 @@ def panel(figures: Mapping[str, float], text: str = "") -> "Table":
         text: one line above them.
     """
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("figure", "now", title="rewact learn", caption=text or None)
+    caption = Text(text) if text else None  # no markup: others wrote some of it
+    table = Table("figure", "now", title="rewact learn", caption=caption)
     for name, (label, form) in SHOWN.items():
         if name in figures:
             value = figures[name]

@@ -12,6 +12,7 @@ from rich.live import Live
 from rewact_ros.cli.learn_panel import panel
 from rewact_ros.msg import LearnerStatus
 from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.door import Guarded
 
 if TYPE_CHECKING:
     from rewact_ros.cli.runner import Runner
@@ -24,7 +25,7 @@ class LearningStopped(RuntimeError):
     """The learner learns no more; the message is its own."""
 
 
-class LearnerWatch(Node):
+class LearnerWatch(Guarded, Node):
     """Context manager around the panel; `poll` drives it and looks after the processes.
 
     Attributes:

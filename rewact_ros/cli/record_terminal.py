@@ -19,9 +19,12 @@ from rewact_ros.bringup import ParameterValue, Process, transport_environment
 from rewact_ros.cli.runner import Runner, print_line
 from rewact_ros.cli.stop_request import StopRequest
 from rewact_ros.cli.teleop_terminal import NoTerminalError, raw_keys
+from rewact_ros.contract.names import check_namespace
 from rewact_ros.msg import RecorderStatus
 from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.recorder_setup import ACTIONS
+from rewact_ros.text import printable
 
 KEYS = dict(zip("seynrd", ("start", "stop", *ACTIONS[2:]), strict=True))
 KEYS_HELP = (
@@ -32,7 +35,7 @@ QUIT = ("q", "\x03", "\x04")  # Ctrl-C and Ctrl-D, which a raw terminal gives as
 PERIOD_S, STATUS_FRESH_S = 0.1, 2.0
 
 
-class RecorderRemote(Node):
+class RecorderRemote(Guarded, Node):
     """Calls a recorder's services and knows its last status."""
 
     def __init__(self, namespace: str) -> None:
@@ -83,6 +86,7 @@ def run(
         BringUpError: the recorder refuses its configuration, or another one is at work.
         NoTerminalError: `attach` without a terminal, which would do nothing.
     """
+    check_namespace("--namespace", namespace)
     terminal = sys.stdin.isatty()
     if attach and not terminal:
         raise NoTerminalError(
@@ -115,7 +119,7 @@ def run(
             else:
                 executor.spin_once(timeout_sec=PERIOD_S)
                 width = shutil.get_terminal_size().columns - 1
-                print(f"\r{remote.line()[:width]}\x1b[K", end="", flush=True)
+                print(f"\r{printable(remote.line(), width)}\x1b[K", end="", flush=True)
 
 
 def _serve_keys(remote: RecorderRemote) -> bool:

@@ -25,6 +25,7 @@ from rewact_ros.msg import ActionChunk, ControlStatus, ModeRequest, PolicyStatus
 from rewact_ros.reward.metrics import spearman
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import camera_type, image_message, joint_state_message, to_ns, to_stamp
+from rewact_ros.ros.door import Guarded
 
 PREFETCH_FRAMES = 60
 READY_TIMEOUT_S = 60.0
@@ -46,7 +47,7 @@ class Playback:
     late_frames: int
 
 
-class ReplayRobot(Node):
+class ReplayRobot(Guarded, Node):
     """Publishes recorded frames with their recorded spacing and listens to chunks and rewards."""
 
     def __init__(self, contract: Contract, look_after: Callable[[], None]) -> None:
@@ -235,7 +236,8 @@ class ReplayReport:
         self._curves.append((row.episode, playback.recorded.times[frames], progress))
         self._console.print(
             f"episode {row.episode}: {row.answered}/{row.frames} frames answered, action L1 "
-            f"{row.l1_chunk:.4f}, Spearman {row.spearman:.3f}, hil: {playback.hil_reason}"
+            f"{row.l1_chunk:.4f}, Spearman {row.spearman:.3f}, hil: {playback.hil_reason}",
+            markup=False,
         )
 
     def finish(self) -> None:

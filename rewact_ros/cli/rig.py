@@ -17,6 +17,7 @@ import rclpy
 from numpy.typing import NDArray
 from rclpy.action import ActionClient
 from rclpy.context import Context
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -220,7 +221,10 @@ class Rig:
         message.trajectory = JointTrajectory(
             joint_names=list(self.contract.action_names),
             points=[
-                JointTrajectoryPoint(positions=self.motion(now_ns + k * step_ns).tolist())
+                JointTrajectoryPoint(
+                    positions=self.motion(now_ns + k * step_ns).tolist(),
+                    time_from_start=Duration(nanoseconds=k * step_ns).to_msg(),
+                )
                 for k in range(CHUNK_STEPS)
             ],
         )

@@ -23,10 +23,12 @@ def swap(
     """Ask the running policy to take another checkpoint at the next episode boundary."""
     import rclpy
 
+    from rewact_ros.contract.names import check_namespace
     from rewact_ros.ros.swap_client import SwapClient, update_for
 
     if (policy is None) == (not rollback):
         raise ValueError("give --policy with a checkpoint folder, or --rollback; one of the two")
+    namespace = check_namespace("--namespace", namespace)
     update = update_for(policy, time.time_ns())
     rclpy.init()
     client = SwapClient(namespace)

@@ -1,6 +1,7 @@
 """A client of the running stack: arms it, runs tasks through the action, keeps what it saw."""
 
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from rewact_ros.msg import (
 )
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import NANO, camera_sample, camera_type, to_ns
+from rewact_ros.ros.door import Guarded
 
 FRAME_PERIOD_S = 0.5
 STATUS_LAG_S = 0.2
@@ -63,7 +65,7 @@ class EpisodeLog:
     policy_version: str = ""
 
 
-class TaskClient(Node):
+class TaskClient(Guarded, Node):
     """Runs tasks one after another; `spin(until)` drives everything in the caller's thread."""
 
     def __init__(self, contract: Contract, look_after: Callable[[], None]) -> None:
@@ -191,7 +193,9 @@ class TaskClient(Node):
             )
         if self.control is None or self.control.mode == ControlStatus.DISARMED:
             self._arm_when_fed()
-        elif self.control.resume_required:
+            armed = (ControlStatus.HOLD, ControlStatus.HUMAN)
+            self.spin(lambda: self.control and self.control.mode in armed, 10.0, "hil armed")
+        if self.control.resume_required:
             self.trigger("hil/resume")
         self.spin(
             lambda: self.control.mode == ControlStatus.HOLD and not self.control.resume_required,
@@ -209,7 +213,7 @@ class TaskClient(Node):
                 self.trigger("hil/arm")
                 return
             except StackError as error:
-                if "received yet" not in str(error) or time.monotonic() > end_s:
+                if not re.search("(received|has come) yet", str(error)) or time.monotonic() > end_s:
                     raise
                 self._linger(STATUS_LAG_S)
 

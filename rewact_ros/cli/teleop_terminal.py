@@ -20,12 +20,15 @@ from std_srvs.srv import Trigger
 from rewact_ros.bringup import default_contract
 from rewact_ros.cli.stop_request import StopRequest
 from rewact_ros.contract import Contract, ContractError, load_contract
+from rewact_ros.contract.names import check_namespace
 from rewact_ros.contract.schema import TeleopSource
 from rewact_ros.control.jog import JogSource
 from rewact_ros.control.keyboard import KEYS_HELP, Call, KeyboardJog, split_keys
 from rewact_ros.control.modes import Mode
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.teleop import RobotState, TargetPublisher
 from rewact_ros.sim.arm_model import make_integrator
+from rewact_ros.text import printable
 
 PERIOD_S = 0.02
 SHOW_S = 0.1
@@ -35,7 +38,7 @@ class NoTerminalError(RuntimeError):
     """Standard input is not a terminal, so there are no keys to read."""
 
 
-class KeyboardTeleop(Node):
+class KeyboardTeleop(Guarded, Node):
     """The robot's side of the terminal: targets, deadman and service calls."""
 
     def __init__(self, contract: Contract, source: TeleopSource, namespace: str) -> None:
@@ -117,7 +120,8 @@ def run(contract_path: str, source_name: str, namespace: str) -> None:
             "teleop: standard input is not a terminal; run it in one (no pipe, and `-it` in a "
             "container), or use a gamepad with the node `teleop`"
         )
-    contract = load_contract(contract_path or default_contract())
+    namespace = check_namespace("--namespace", namespace)
+    contract = load_contract(contract_path or default_contract(), namespace)
     source = contract.teleop_source(source_name)
     # A terminal that is closed ends it like Ctrl-C, also before the loop.
     signal.signal(signal.SIGHUP, signal.default_int_handler)
@@ -158,7 +162,7 @@ def _loop(
         if time.monotonic() - shown_s >= SHOW_S:
             shown_s = time.monotonic()
             width = shutil.get_terminal_size().columns - 1
-            print(f"\r{node.line()[:width]}\x1b[K", end="", flush=True)
+            print(f"\r{printable(node.line(), width)}\x1b[K", end="", flush=True)
         next_s = max(next_s + PERIOD_S, time.monotonic())
         while (wait_s := next_s - time.monotonic()) > 0:
             executor.spin_once(timeout_sec=wait_s)

@@ -55,7 +55,7 @@ def train(
         bool,
         typer.Option(
             "--imitate-failures",
-            help="Let episodes without success teach actions (where no demo_is_pad says).",
+            help="Let episodes without success teach actions.",
         ),
     ] = False,
     rewind: Annotated[
@@ -107,7 +107,7 @@ def train(
     from rewact_ros.learning.settings import TrainError, TrainSettings
     from rewact_ros.learning.train import train as run
     from rewact_ros.policy.checkpoint import export_policy
-    from rewact_ros.runs import new_run
+    from rewact_ros.runs import new_run, require_writable
 
     if resume and out is None:
         raise TrainError("--resume needs --out, the folder of the run to go on with")
@@ -116,6 +116,7 @@ def train(
     rank = int(os.environ.get("RANK", "0"))  # of several processes under `accelerate launch`
     if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise TrainError("--out: several processes share a run; name its folder")
+    require_writable(out, *([export] if export is not None else []))
     out = out or new_run("train")
     settings = TrainSettings(
         dataset=str(dataset),

@@ -65,10 +65,11 @@ def train_classifier(
     from rewact_ros.learning.classifier_settings import ClassifierSettings
     from rewact_ros.learning.classifier_training import train_classifier as run
     from rewact_ros.learning.settings import TrainError
-    from rewact_ros.runs import new_run
+    from rewact_ros.runs import new_run, require_writable
 
     if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise TrainError("--out: several processes share a run; name its folder")
+    require_writable(out)
     out = out or new_run("classifier") / "classifier"
     settings = ClassifierSettings(
         datasets=tuple(map(str, dataset)),

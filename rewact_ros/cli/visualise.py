@@ -34,8 +34,9 @@ def visualise(
         raise ValueError("--sim: expected --policy, the checkpoint that drives, got none")
     from rewact_ros.learning.film import Film
     from rewact_ros.policy.checkpoint import load_policy
-    from rewact_ros.runs import new_run
+    from rewact_ros.runs import new_run, require_writable
 
+    require_writable(out)
     loaded = load_policy(policy, device) if policy else None
     out = out or new_run("visualise")
 
@@ -44,8 +45,9 @@ def visualise(
         typer.echo(f"written: {film.path} ({film.frames} frames) and {picture}")
 
     if dataset is not None:
+        from rewact_ros.data.open_dataset import open_dataset
         from rewact_ros.learning.demonstrations import parse_episodes
-        from rewact_ros.learning.film import film_dataset, open_dataset
+        from rewact_ros.learning.film import film_dataset
 
         opened = open_dataset(dataset)
         chosen = parse_episodes(episodes, opened.meta.total_episodes)

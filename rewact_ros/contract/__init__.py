@@ -13,7 +13,7 @@ from rewact_ros.contract.frames import (
 )
 from rewact_ros.contract.load import load_contract, parse_contract
 from rewact_ros.contract.schema import ActionPart, Camera, Contract, ContractError, Reset, StatePart
-from rewact_ros.contract.signature import check_signature, signature_of_dataset
+from rewact_ros.contract.signature import check_signature, image_shape, signature_of_dataset
 
 __all__ = [
     "ActionPart",
@@ -29,6 +29,7 @@ __all__ = [
     "StatePart",
     "check_signature",
     "image_sample",
+    "image_shape",
     "joint_sample",
     "load_contract",
     "parse_contract",

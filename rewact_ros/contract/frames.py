@@ -9,16 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros.contract.schema import STATE_KEY, Camera, Contract, StatePart
+from rewact_ros.stamps import NANO as NANO
+from rewact_ros.stamps import Stamps, ran_back
 
-NANO = 1_000_000_000
 # Samples are kept until the reference camera passes them, and this long where it is silent.
 KEEP_NS = NANO
 # A camera is frozen when it repeats itself although some joint moved by more than FROZEN_MOTION
 # (rad, m or normalized) within FROZEN_WINDOW_S: far more than a joint at rest trembles, and enough
 # to see in any picture. Motion counts once it is older than max_age_s, for pictures lag.
 FROZEN_MOTION, FROZEN_WINDOW_S = 0.05, 1.0
+# So many samples tell a rate.
+RATE_SAMPLES = 8
 # Pictures are compared on every n-th row (or byte) first, and in full only where those agree.
 COMPARE_STRIDE = 8
+# Of one joint state: more are no robot's, and more names than that are no help.
+MOST_JOINTS, MOST_NAMED = 1000, 30
 
 
 class SampleError(ValueError):
@@ -87,11 +92,25 @@ class Stale:
 
 @dataclass
 class _Stream:
-    """`poses`: where the joints were, and when, for each camera sample that repeats the last."""
+    """`poses`: where the joints were, and when, for each camera sample that repeats the last.
 
+    `newest_ns`: stamps of the last few samples, which tell the rate.
+    """
+
+    topic: str
+    type: str
     max_age_s: float
     samples: deque[Sample] = field(default_factory=deque)
     poses: deque[tuple[float, NDArray[np.float64]]] = field(default_factory=deque)
+    stamps: Stamps = field(default_factory=Stamps)
+    newest_ns: deque[int] = field(default_factory=lambda: deque(maxlen=RATE_SAMPLES))
+
+    def too_slow(self, period_s: float) -> str:
+        """The rate, where samples come further apart than `period_s`; else an empty string."""
+        if len(self.newest_ns) < RATE_SAMPLES:
+            return ""
+        mean_s = (self.newest_ns[-1] - self.newest_ns[0]) / NANO / (RATE_SAMPLES - 1)
+        return f"{self.topic} comes at {1 / mean_s:.1f} Hz" if mean_s > period_s else ""
 
 
 def select_joints(
@@ -109,13 +128,16 @@ def select_joints(
         raise SampleError(
             f"{topic}: expected {len(names)} values for as many names, got {len(values)}"
         )
+    if len(names) > MOST_JOINTS:
+        raise SampleError(f"{topic}: expected at most {MOST_JOINTS} joints, got {len(names)}")
     index = {name: i for i, name in enumerate(names)}
     if len(index) != len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
         raise SampleError(f"{topic}: joint {twice} is listed twice")
     missing = [name for name in wanted if name not in index]
     if missing:
-        raise SampleError(f"{topic}: joint {missing[0]} is missing; got {', '.join(names)}")
+        some = ", ".join([*names[:MOST_NAMED], "…"] if len(names) > MOST_NAMED else names)
+        raise SampleError(f"{topic}: joint {missing[0]} is missing; got {some}")
     picked = np.array([values[index[name]] for name in wanted], dtype=np.float64)
     if not np.isfinite(picked).all():
         bad = int(np.flatnonzero(~np.isfinite(picked))[0])
@@ -135,27 +157,58 @@ class FrameAssembler:
         self.contract = contract
         self._max_skew_ns = round(contract.max_skew_s * NANO)
         self._reference = contract.cameras[0].key
-        self._streams = {camera.key: _Stream(camera.max_age_s) for camera in contract.cameras}
+        self._streams = {
+            camera.key: _Stream(camera.topic, camera.type, camera.max_age_s)
+            for camera in contract.cameras
+        }
         for i, part in enumerate(contract.state):
-            self._streams[state_stream(i)] = _Stream(part.max_age_s)
+            self._streams[state_stream(i)] = _Stream(part.topic, part.type, part.max_age_s)
         self._cameras = frozenset(camera.key for camera in contract.cameras)
         self._parts = [self._streams[state_stream(i)] for i in range(len(contract.state))]
         self._last_stamp_ns: int | None = None
+        self._now_ns = 0
 
-    def put(self, stream: str, sample: Sample) -> None:
-        """Store a sample. A stamp that runs backwards (clock jump, restart) flushes the stream."""
-        samples = self._streams[stream].samples
+    def put(self, stream: str, sample: Sample, now_ns: int | None = None) -> None:
+        """Store a sample. Time that runs backwards (clock jump, restart) flushes all streams.
+
+        Args:
+            stream: that it is of.
+            sample: with the stamp that its publisher gave it.
+            now_ns: when it was received, on the clock of the stamps; None: not known, and only the
+                stamps themselves tell that time ran backwards.
+
+        Raises:
+            SampleError: the stamp cannot be (see `stamps.py`); nothing is stored.
+        """
+        into = self._streams[stream]
+        if now_ns is not None:
+            if ran_back(now_ns, self._now_ns):
+                self._flush()
+            self._now_ns = now_ns
+            if fault := into.stamps.fault(sample.stamp_ns, now_ns):
+                raise SampleError(f"{into.topic}: {fault}")
+        samples = into.samples
         if stream in self._cameras:
-            self._watch_picture(self._streams[stream], sample)
+            self._watch_picture(into, sample)
         if samples and sample.stamp_ns < samples[-1].stamp_ns:
+            if ran_back(sample.stamp_ns, samples[-1].stamp_ns):
+                self._flush()
             samples.clear()
             if stream == self._reference:
                 self._last_stamp_ns = None
         samples.append(sample)
+        into.newest_ns.append(sample.stamp_ns)
         if stream == self._reference:
             for each in self._streams.values():
                 _forget(each.samples, sample.stamp_ns)
         _forget(samples, sample.stamp_ns - KEEP_NS)
+
+    def _flush(self) -> None:
+        """Samples of before and of after are of different passes: they never meet."""
+        self._last_stamp_ns = None
+        for each in self._streams.values():
+            each.samples.clear()
+            each.newest_ns.clear()
 
     def _watch_picture(self, stream: _Stream, sample: Sample) -> None:
         """Remember the pose of every picture that is the same as the one before."""
@@ -172,10 +225,13 @@ class FrameAssembler:
         """Name the first stream that is silent or old; see `assemble` for the arguments."""
         for key, stream in self._streams.items():
             if not stream.samples:
-                return Stale(key, "no message received yet")
+                return Stale(key, f"no message received yet on {stream.topic} ({stream.type})")
             age = None if now_s is None else now_s - stream.samples[-1].received_s
             if age is not None and age > stream.max_age_s:
-                return Stale(key, f"last message {age:.2f} s ago, limit {stream.max_age_s:g} s")
+                slow = stream.too_slow(stream.max_age_s)
+                why = f"; {slow}: raise its rate, or max_age_s" if slow else ""
+                limit_text = f"limit {stream.max_age_s:g} s"
+                return Stale(key, f"last message {age:.2f} s ago, {limit_text}{why}")
             if now_s is not None and (joint := self._unseen_motion(stream, now_s)):
                 return Stale(key, f"the picture does not change although {joint} moved", True)
         newest = self._streams[self._reference].samples[-1]
@@ -256,10 +312,12 @@ class FrameAssembler:
             sample = next((s for s in reversed(stream.samples) if s.stamp_ns <= stamp_ns), None)
             if sample is None or stamp_ns - sample.stamp_ns > self._max_skew_ns:
                 gap = (stamp_ns - (sample or stream.samples[0]).stamp_ns) / NANO
+                slow = stream.too_slow(self.contract.max_skew_s)
+                why = f"; {slow}: raise its rate, or max_skew_s" if slow else ""
                 return Stale(
                     key,
                     f"nearest stamp is {gap:+.3f} s before {self._reference}, "
-                    f"allowed 0 to {self.contract.max_skew_s:g} s",
+                    f"allowed 0 to {self.contract.max_skew_s:g} s{why}",
                 )
             picked[key] = sample
         return picked

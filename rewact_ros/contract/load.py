@@ -3,9 +3,9 @@
 from dataclasses import fields
 from pathlib import Path
 
-import yaml
-
-from rewact_ros.contract.load_teleop import check_topics, teleop_source
+from rewact_ros import strict_yaml
+from rewact_ros.contract.load_teleop import check_sources, teleop_source
+from rewact_ros.contract.names import check_feature, check_text_name, check_topics
 from rewact_ros.contract.schema import (
     ACTION_KEY,
     IMAGE_PREFIX,
@@ -19,6 +19,7 @@ from rewact_ros.contract.schema import (
     StatePart,
 )
 from rewact_ros.contract.sections import Section, interval, number, positive, short
+from rewact_ros.contract.turns import turns_hint
 
 STATE_TYPES = ("sensor_msgs/msg/JointState",)
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -28,33 +29,39 @@ COMMAND_TYPES = (
     "sensor_msgs/msg/JointState",
 )
 UNITS = ("rad", "m", "normalized")
+# Observations and commands per second; more is no camera and no control loop of a robot's.
+LOWEST_RATE, HIGHEST_RATE = 0.1, 2000.0
+LARGEST_SIDE_PX = 16_384
 
 
-def load_contract(path: str | Path) -> Contract:
-    """Read a contract file.
+def load_contract(path: str | Path, namespace: str = "/") -> Contract:
+    """Read a contract file, for a robot in a namespace as ROS writes it, such as `/left`.
 
     Raises:
-        ContractError: the file is missing, not YAML, or any key is unknown, missing or wrong.
+        ContractError: the file is missing, not strict YAML, any key is unknown, missing or wrong,
+            or two streams have one topic, in that namespace or in none.
     """
     path = Path(path)
     try:
-        data = yaml.safe_load(path.read_text())
+        data = strict_yaml.load(path)
     except OSError as error:
         raise ContractError(
             f"contract {path}: {error.strerror}; give a file like config/robots/vx300s.yaml"
         ) from None
-    except yaml.YAMLError as error:
-        raise ContractError(
-            f"contract {path}: not valid YAML: {' '.join(str(error).split())}"
-        ) from None
+    except strict_yaml.YamlError as error:
+        raise ContractError(f"contract {error}") from None
+    if data is None:
+        raise ContractError(f"contract {path}: the file is empty")
     try:
-        return parse_contract(data, path.parent)
+        contract = parse_contract(data, path.parent)
+        check_topics(contract, namespace)
+        return contract
     except ContractError as error:
         raise ContractError(f"contract {path}: {error}") from None
 
 
 def parse_contract(data: object, folder: Path | None = None) -> Contract:
-    """Build a contract from what `yaml.safe_load` returned; see `load_contract` for the errors.
+    """Build a contract from what `strict_yaml.load` returned; see `load_contract` for the errors.
 
     `folder` is what the paths of robot models in it are relative to (default: where we are).
     """
@@ -66,15 +73,17 @@ def parse_contract(data: object, folder: Path | None = None) -> Contract:
         raise ContractError("no camera: expected at least one key 'observation.images.NAME'")
     state = tuple(_state_part(part) for part in top.parts(STATE_KEY))
     action = tuple(_action_part(part) for part in top.parts(ACTION_KEY))
-    rate_hz = top.positive("rate_hz")
+    rate_hz = top.positive("rate_hz", ..., LOWEST_RATE, HIGHEST_RATE)
     sources = top.section("teleop", {})
     joints = tuple(joint for part in action for joint in part.joints)
     teleop = tuple(
-        teleop_source(str(name), sources.section(name), joints, folder or Path())
+        teleop_source(
+            check_feature("teleop", str(name)), sources.section(name), joints, folder or Path()
+        )
         for name in list(sources.data)
     )
     contract = Contract(
-        robot=top.text("robot"),
+        robot=_robot(top),
         rate_hz=rate_hz,
         max_skew_s=top.positive("max_skew_s"),
         state=state,
@@ -82,7 +91,7 @@ def parse_contract(data: object, folder: Path | None = None) -> Contract:
         action=action,
         teleop=teleop,
         reset=_reset(top.section("reset"), action) if "reset" in top.data else None,
-        replan_hz=top.positive("replan_hz", rate_hz),
+        replan_hz=top.positive("replan_hz", rate_hz, LOWEST_RATE, HIGHEST_RATE),
         max_chunk_age_s=top.positive("max_chunk_age_s", 0.5),
         heartbeat_timeout_s=top.positive("heartbeat_timeout_s", 0.15),
         handover_s=top.positive("handover_s", 0.5),
@@ -91,6 +100,15 @@ def parse_contract(data: object, folder: Path | None = None) -> Contract:
     top.finish()
     _check_whole(contract)
     return contract
+
+
+def _robot(top: Section) -> str:
+    name = check_text_name("robot", top.text("robot"))
+    if "/" in name:
+        raise ContractError(
+            f"robot: expected a name without '/', which file names get, got '{name}'"
+        )
+    return name
 
 
 def _units(section: Section, joints: tuple[str, ...]) -> tuple[str, ...]:
@@ -104,7 +122,7 @@ def _units(section: Section, joints: tuple[str, ...]) -> tuple[str, ...]:
 def _state_part(section: Section) -> StatePart:
     joints = section.joints()
     part = StatePart(
-        topic=section.text("topic"),
+        topic=section.topic(),
         type=section.choice("type", STATE_TYPES),
         joints=joints,
         field=section.choice("field", ("position", "velocity", "effort"), "position"),
@@ -120,13 +138,16 @@ def _camera(key: str, section: Section) -> Camera:
     if (
         not isinstance(shape, list)
         or len(shape) != 3
-        or not all(isinstance(n, int) and n > 0 for n in shape)
+        or not all(type(n) is int and 0 < n <= LARGEST_SIDE_PX for n in shape)
         or shape[2] != 3
     ):
-        raise ContractError(f"{key}.shape: expected [height, width, 3], got {short(shape)}")
+        raise ContractError(
+            f"{key}.shape: expected [height, width, 3] of at most {LARGEST_SIDE_PX} px, "
+            f"got {short(shape)}"
+        )
     camera = Camera(
-        name=key.removeprefix(IMAGE_PREFIX),
-        topic=section.text("topic"),
+        name=check_feature(key, key.removeprefix(IMAGE_PREFIX)),
+        topic=section.topic(),
         type=section.choice("type", CAMERA_TYPES),
         shape=(shape[0], shape[1], shape[2]),
         max_age_s=section.positive("max_age_s"),
@@ -148,12 +169,12 @@ def _action_part(section: Section) -> ActionPart:
         return tuple(positive(where, value) for where, value in section.per_joint(key, joints))
 
     part = ActionPart(
-        topic=section.text("topic"),
+        topic=section.topic(),
         type=section.choice("type", COMMAND_TYPES),
         joints=joints,
         command=section.choice("command", ("position", "velocity")),
         units=_units(section, joints),
-        command_rate_hz=section.positive("command_rate_hz"),
+        command_rate_hz=section.positive("command_rate_hz", ..., LOWEST_RATE, HIGHEST_RATE),
         position=tuple(interval(where, v) for where, v in section.per_joint("position", joints)),
         velocity=values("velocity"),
         acceleration=values("acceleration"),
@@ -199,10 +220,12 @@ def _reset(section: Section, action: tuple[ActionPart, ...]) -> Reset:
         )
     limits = [limit for part in action for limit in part.position]
     numbers = tuple(number(f"reset.pose[{i}]", v) for i, v in enumerate(pose))
-    for joint, value, (low, high) in zip(joints, numbers, limits, strict=True):
+    units = [unit for part in action for unit in part.units]
+    for joint, unit, value, (low, high) in zip(joints, units, numbers, limits, strict=True):
         if not low <= value <= high:
             raise ContractError(
                 f"reset.pose: {joint}: expected within [{low}, {high}], got {value}"
+                f"{turns_hint(unit, value, low, high)}"
             )
     reset = Reset(
         pose=numbers,
@@ -235,7 +258,7 @@ def _check_whole(contract: Contract) -> None:
         raise ContractError(
             f"{ACTION_KEY}.on_violation: expected the same for all parts: one gate guards them all"
         )
-    check_topics(contract)
+    check_sources(contract)
     if contract.command_rate_hz < contract.rate_hz:
         raise ContractError(
             f"{ACTION_KEY}.command_rate_hz: expected at least rate_hz ({contract.rate_hz}), "

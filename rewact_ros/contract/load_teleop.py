@@ -32,7 +32,7 @@ def teleop_source(
 
     source = TeleopSource(
         name=name,
-        topic=section.text("topic"),
+        topic=section.topic(),
         type=section.choice("type", TELEOP_TYPES, JOINT_STATE),
         max_age_s=section.positive("max_age_s", 0.2),
         joints=robot_joints,
@@ -50,22 +50,29 @@ def teleop_source(
     return source
 
 
-def check_topics(contract: Contract) -> None:
-    """Refuse a source that would feed on another stream of the robot.
+def mixes_kinds(contract: Contract) -> str:
+    """Why the sources' position targets fit no action of this robot, or an empty string."""
+    for part in contract.action:
+        if part.command != "position":
+            return (
+                f"sends position targets, but '{part.topic}' is commanded by {part.command}, so "
+                "that 1.5 rad would become 1.5 rad/s"
+            )
+    return ""
+
+
+def check_sources(contract: Contract) -> None:
+    """Refuse sources that speak another language than the robot.
 
     Raises:
-        ContractError: a source's topic is another source's, an action's or a measured one.
+        ContractError: some action is not commanded by position.
     """
-    taken = {part.topic: "action" for part in contract.action}
-    taken |= {part.topic: "observation.state" for part in contract.state}
-    for source in contract.teleop:
-        where = f"teleop.{source.name}"
-        if source.topic in taken:
-            raise ContractError(
-                f"{where}.topic: '{source.topic}' is already the topic of {taken[source.topic]}; "
-                "give each stream its own"
-            )
-        taken[source.topic] = where
+    mixed = mixes_kinds(contract)
+    if contract.teleop and mixed:
+        raise ContractError(
+            f"teleop.{contract.teleop[0].name}: {mixed}; remove 'teleop', or give the robot a "
+            "position interface"
+        )
 
 
 def _joint_map(
@@ -89,7 +96,7 @@ def _joint_map(
 
 def _deadman(section: Section) -> Deadman:
     deadman = Deadman(
-        topic=section.text("topic"),
+        topic=section.topic(),
         button=section.index("button"),
         max_age_s=section.positive("max_age_s", 0.2),
     )
@@ -185,6 +192,12 @@ def _check_jog_source(source: TeleopSource, section: Section, joints: tuple[str,
             f"{section.path('type')}: expected {JOINT_STATE}, got {source.type}: that is what "
             "'jog' makes"
         )
+    for direction, *pair in source.jog.buttons if source.jog else ():
+        if source.deadman.button in pair:
+            raise ContractError(
+                f"{section.path('jog')}.buttons.{direction}: expected other buttons than the "
+                f"deadman's, {source.deadman.button}: holding it down would move the robot"
+            )
     for key in ("joints", "scale", "offset"):
         if key in section.data:
             raise ContractError(

@@ -246,6 +246,11 @@ class Contract:
         """Joint names of `action`, in order."""
         return tuple(joint for part in self.action for joint in part.joints)
 
+    @property
+    def action_units(self) -> tuple[str, ...]:
+        """Units of `action`, in order."""
+        return tuple(unit for part in self.action for unit in part.units)
+
     @cached_property
     def action_in_state(self) -> NDArray[np.intp]:
         """(A,) indices of the commanded joints in the state vector."""
@@ -280,7 +285,7 @@ class Contract:
             ACTION_KEY: {
                 "shape": [len(self.action_names)],
                 "names": list(self.action_names),
-                "units": [unit for part in self.action for unit in part.units],
+                "units": list(self.action_units),
                 "command": [part.command for part in self.action for _ in part.joints],
             },
         }

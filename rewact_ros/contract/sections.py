@@ -5,7 +5,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from rewact_ros.contract.names import check_text_name, check_topic
 from rewact_ros.contract.schema import ContractError
+
+# What a robot can mean: beyond these a limit is no limit, or the gate's arithmetic has no digits.
+SMALLEST, LARGEST = 1e-6, 1e6
+NEGLIGIBLE = 1e-9
+LARGEST_INDEX = 1023
 
 
 class Section:
@@ -13,7 +19,9 @@ class Section:
 
     def __init__(self, where: str, data: object) -> None:
         if not isinstance(data, Mapping):
-            raise ContractError(f"{where or 'top level'}: expected a mapping, got {short(data)}")
+            hint = "; fill it in, or remove the key" if data is None else ""
+            where = where or "top level"
+            raise ContractError(f"{where}: expected a mapping, got {short(data)}{hint}")
         self.where, self.data = where, dict(data)
         self._known: set[str] = set()
 
@@ -61,6 +69,10 @@ class Section:
             raise ContractError(f"{self.path(key)}: expected text, got {short(value)}")
         return value
 
+    def topic(self, key: str = "topic") -> str:
+        """A ROS name that every node takes for the same topic."""
+        return check_topic(self.path(key), self.text(key))
+
     def choice(self, key: str, allowed: tuple[str, ...], default: Any = ...) -> str:
         value = self.get(key, default)
         if value not in allowed:
@@ -70,8 +82,10 @@ class Section:
             )
         return str(value)
 
-    def positive(self, key: str, default: Any = ...) -> float:
-        return positive(self.path(key), self.get(key, default))
+    def positive(
+        self, key: str, default: Any = ..., low: float = SMALLEST, high: float = LARGEST
+    ) -> float:
+        return positive(self.path(key), self.get(key, default), low, high)
 
     def flag(self, key: str, default: Any = ...) -> bool:
         value = self.get(key, default)
@@ -85,8 +99,15 @@ class Section:
     def joints(self) -> tuple[str, ...]:
         value = self.get("joints")
         where = self.path("joints")
-        if not isinstance(value, list) or not value or not all(isinstance(j, str) for j in value):
+        if not isinstance(value, list) or not value:
             raise ContractError(f"{where}: expected a list of joint names, got {short(value)}")
+        for i, joint in enumerate(value):
+            if not isinstance(joint, str):
+                raise ContractError(
+                    f"{where}[{i}]: expected a joint name, got {short(joint)}; quote a name"
+                )
+            if check_text_name(f"{where}[{i}]", joint) == "default":
+                raise ContractError(f"{where}[{i}]: 'default' stands for all other joints; rename")
         repeated = sorted({name for name in value if value.count(name) > 1})
         if repeated:
             raise ContractError(f"{where}: expected each joint once, got {repeated[0]} twice")
@@ -123,24 +144,41 @@ def nearest(name: str, known: tuple[str, ...]) -> str:
 
 
 def number(where: str, value: object) -> float:
-    """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ContractError(f"{where}: expected a finite number, got {short(value)}")
-    return float(value)
-
-
-def positive(where: str, value: object) -> float:
-    """A finite number above 0."""
-    got = number(where, value)
-    if got <= 0:
-        raise ContractError(f"{where}: expected a number above 0, got {got}")
+    """A finite number of a size that a robot can mean."""
+    got = _finite(where, value)
+    if abs(got) > LARGEST or 0 < abs(got) < NEGLIGIBLE:
+        raise ContractError(
+            f"{where}: expected 0, or {NEGLIGIBLE:g} to {LARGEST:g} with either sign, got {got:g}"
+        )
     return got
+
+
+def positive(where: str, value: object, low: float = SMALLEST, high: float = LARGEST) -> float:
+    """A finite number above 0, within bounds beyond which none makes sense."""
+    got = _finite(where, value)
+    if got <= 0:
+        raise ContractError(f"{where}: expected a number above 0, got {got:g}")
+    if not low <= got <= high:
+        raise ContractError(f"{where}: expected {low:g} to {high:g}, got {got:g}")
+    return got
+
+
+def _finite(where: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        hint = "; numbers are written like 10, 0.5 or 6e1, without quotes"
+        raise ContractError(
+            f"{where}: expected a finite number, got {short(value)}"
+            f"{hint if isinstance(value, str) else ''}"
+        )
+    return float(value)
 
 
 def index(where: str, value: object) -> int:
     """An index of `Joy.buttons` or `Joy.axes`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ContractError(f"{where}: expected an index from 0 on, got {short(value)}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_INDEX:
+        raise ContractError(
+            f"{where}: expected an index of 0 to {LARGEST_INDEX}, got {short(value)}"
+        )
     return value
 
 
@@ -151,4 +189,6 @@ def interval(where: str, value: object) -> tuple[float, float]:
     low, high = (number(where, v) for v in value)
     if low >= high:
         raise ContractError(f"{where}: expected low < high, got [{low}, {high}]")
+    if high - low < SMALLEST:
+        raise ContractError(f"{where}: expected at least {SMALLEST:g} between low and high")
     return low, high

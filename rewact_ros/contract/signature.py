@@ -10,6 +10,13 @@ from rewact_ros.contract.schema import (
     ContractError,
 )
 
+_ORDER = ("height", "width", "channels")
+_AXES = {
+    **{axis: axis for axis in _ORDER},
+    "channel": "channels",
+    **{axis[0]: axis for axis in _ORDER},
+}
+
 
 def signature_of_dataset(info: dict[str, Any]) -> dict[str, Any]:
     """Read the signature of a LeRobotDataset without a contract hash from its `meta/info.json`.
@@ -17,7 +24,8 @@ def signature_of_dataset(info: dict[str, Any]) -> dict[str, Any]:
     Units are not in that file, so they are absent here and are not compared.
 
     Raises:
-        ContractError: a feature that every robot data set has is absent.
+        ContractError: a feature that every robot data set has is absent, or a camera's axes have
+            no names.
     """
     features: dict[str, Any] = {}
     for key, feature in info["features"].items():
@@ -27,16 +35,35 @@ def signature_of_dataset(info: dict[str, Any]) -> dict[str, Any]:
                 names = next(iter(names.values()))
             features[key] = {"shape": list(feature["shape"]), "names": list(names or [])}
         elif key.startswith(IMAGE_PREFIX):
-            shape = list(feature["shape"])
-            if (feature.get("names") or [""])[0].startswith("channel"):
-                shape = [shape[1], shape[2], shape[0]]
-            features[key] = {"shape": shape}
+            features[key] = {"shape": list(image_shape(key, feature))}
     for key in (STATE_KEY, ACTION_KEY):
         if key not in features:
             raise ContractError(
                 f"data set: no feature '{key}' in meta/info.json; got {list(features)}"
             )
     return {"rate_hz": float(info["fps"]), "features": features}
+
+
+def image_shape(key: str, feature: dict[str, Any]) -> tuple[int, int, int]:
+    """Give (height, width, channels) of a dataset's camera, whose axes have names.
+
+    LeRobot has both orders; a size does not tell which one it is.
+
+    Raises:
+        ContractError: not three axes, or without the names that tell them apart.
+    """
+    names, shape = feature.get("names"), list(feature.get("shape") or ())
+    if isinstance(names, dict) and len(names) == 1:  # as LeRobot v2 wrote names
+        names = next(iter(names.values()))
+    axes = names if isinstance(names, list | tuple) else ()
+    axes = [_AXES.get(name) if isinstance(name, str) else None for name in axes]
+    if sorted(map(str, axes)) != sorted(_ORDER) or len(shape) != len(_ORDER):
+        raise ContractError(
+            f"{key}: names: expected height, width and channels in the order of its shape {shape}, "
+            f"got {names!r}; write into meta/info.json which axis is which"
+        )
+    height, width, channels = (int(shape[axes.index(axis)]) for axis in _ORDER)
+    return height, width, channels
 
 
 def check_signature(

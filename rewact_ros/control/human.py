@@ -7,27 +7,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros.contract.frames import SampleError, select_joints
+from rewact_ros.contract.load_teleop import mixes_kinds
 from rewact_ros.contract.schema import Contract, TeleopSource
+from rewact_ros.control.limits import outside_limits
+from rewact_ros.control.watch import Freshness
 
 FloatArray = NDArray[np.float64]
 MOTION_WINDOW_S = 1.0  # a leader that drifts more slowly than its threshold per window is at rest
 LONGEST_SMOOTHING_S = 0.1
+# No hand outruns the arm's own velocity limit by more than this: an encoder that wraps does, and a
+# driver that comes back with another zero. Messages also come in bursts, hence the shortest time;
+# no hand keeps such a speed up, hence the longest. Fingers, triggers and buttons do at once what
+# the contract's `max_start_jump` allows.
+OUTRUN = 5.0
+SHORTEST_STEP_S, LONGEST_STEP_S = 0.02, 0.1
+# A device that stepped must go on without another step for this long before it leads.
+DISTRUST_S = 1.0
 
 
 class TeleopInput:
-    """One device: its newest target, and whether its deadman is held down.
+    """One device: its newest target, whether it can be believed, and whether its deadman is held.
 
     Args:
         source: the device in the contract.
-        action_names: joints of the command, in order.
+        contract: for the order and the limits of the joints.
     """
 
-    def __init__(self, source: TeleopSource, action_names: Sequence[str]) -> None:
+    def __init__(self, source: TeleopSource, contract: Contract) -> None:
         self.source = source
-        self.joints = np.array([list(action_names).index(j) for j in source.joints], dtype=np.intp)
+        limits, names = contract.limits, contract.action_names
+        self.joints = np.array([names.index(joint) for joint in source.joints], dtype=np.intp)
         self._scale, self._offset = np.array(source.scale), np.array(source.offset)
-        self._fault = "no message received yet"
-        self._received_s = self._deadman_s = -np.inf
+        self._speed = OUTRUN * limits.velocity[self.joints]
+        self._at_once = limits.start_jump[self.joints]
+        nothing = f"no message received yet on {source.topic} ({source.type})"
+        self._fresh = Freshness(source.topic, source.max_age_s, nothing)
+        self._step, self._stepped_s = "", -np.inf
+        self._deadman_s = -np.inf
         self._pressed = self._was_released = False
         self._newest: FloatArray | None = None
         self._before: FloatArray | None = None
@@ -37,26 +53,64 @@ class TeleopInput:
     # Messages ---------------------------------------------------------------------------------
 
     def on_values(self, names: Sequence[str], values: Sequence[float], received_s: float) -> None:
-        """Take a message of positions by joint name; an unusable one makes the device faulty."""
+        """Take a message of positions by joint name; see `Freshness` for an unusable one."""
         try:
             picked = select_joints(names, values, self.source.source_joints, self.source.topic)
         except SampleError as error:
-            self._fault = str(error)
+            self._fresh.take_fault(str(error))
             return
         target = self._scale * picked + self._offset
-        gap_s = received_s - self._received_s
+        gap_s = received_s - self._fresh.received_s
+        step = self._judge_step(target, received_s)
+        if step:
+            self._step, self._stepped_s = step, received_s
+            self._recent.clear()
         # Between two messages the command glides, or a 50 Hz device would jerk a 100 Hz stream.
         self._before = self.at(received_s)
         self._interval_s = gap_s if gap_s <= LONGEST_SMOOTHING_S else 0.0
-        self._newest, self._received_s, self._fault = target, received_s, ""
+        self._newest = target
+        self._fresh.take(received_s)
         self._recent.append((received_s, target))
         while received_s - self._recent[0][0] > MOTION_WINDOW_S:
             self._recent.popleft()
 
+    def _judge_step(self, target: FloatArray, received_s: float) -> str:
+        """Why no hand moved the device to this target (M,), or an empty string.
+
+        Against the last message, for a jump; and against a tenth of a second ago, for a jump that
+        a filter or a short ramp spreads over several messages.
+        """
+        if self._newest is None:
+            return ""
+        compared = [(self._fresh.received_s, self._newest)]
+        for earlier in reversed(self._recent):
+            if received_s - earlier[0] > LONGEST_STEP_S:
+                break
+            compared[1:] = [earlier]
+        for then_s, before in compared:
+            elapsed_s = min(max(received_s - then_s, SHORTEST_STEP_S), LONGEST_STEP_S)
+            allowed = np.maximum(self._at_once, self._speed * elapsed_s)
+            moved = np.abs(target - before)
+            j = int(np.argmax(moved - allowed))
+            if moved[j] > allowed[j]:
+                return (
+                    f"{self.source.joints[j]} stepped from {before[j]:.3f} to {target[j]:.3f}, and "
+                    f"no hand moves it by more than {allowed[j]:.3f} at once: an encoder that "
+                    "wraps, a driver that restarted, or a second publisher"
+                )
+        return ""
+
+    def on_buttons(self, buttons: Sequence[int], received_s: float) -> None:
+        """Take a Joy message; without the deadman's button it is another device's."""
+        deadman = self.source.deadman
+        if deadman is not None and deadman.button < len(buttons):
+            self.on_deadman(buttons[deadman.button] == 1, received_s)
+
     def on_deadman(self, pressed: bool, received_s: float) -> None:
-        """Take the state of the deadman button."""
+        """Take the state of the deadman button; after a silence it must be seen up again."""
+        heard = not self.deadman_silence(received_s)
+        self._was_released = not pressed or (self._was_released and heard)
         self._pressed, self._deadman_s = pressed, received_s
-        self._was_released |= not pressed
 
     def forget_motion(self) -> None:
         """Where the leader is now is its rest, and a button that is down asks for nothing new."""
@@ -67,16 +121,13 @@ class TeleopInput:
 
     def fault(self, now_s: float) -> str:
         """Why the device cannot lead, or an empty string."""
-        source = self.source
-        age_s = now_s - self._received_s
-        if self._fault:
-            return f"teleop {source.name}: {self._fault}"
-        if age_s > source.max_age_s:
-            return (
-                f"teleop {source.name}: {source.topic} is {age_s:.2f} s old, "
-                f"limit {source.max_age_s:g} s"
-            )
-        return self.deadman_silence(now_s)
+        fault = self._fresh.fault(now_s)
+        if not fault and self._distrusted(now_s):
+            fault = self._step
+        return f"teleop {self.source.name}: {fault}" if fault else self.deadman_silence(now_s)
+
+    def _distrusted(self, now_s: float) -> bool:
+        return now_s - self._stepped_s < DISTRUST_S
 
     def deadman_silence(self, now_s: float) -> str:
         """Why the deadman says nothing about the person, or an empty string."""
@@ -84,8 +135,8 @@ class TeleopInput:
         if deadman is None or now_s - self._deadman_s <= deadman.max_age_s:
             return ""
         return (
-            f"teleop {self.source.name}: deadman on {deadman.topic} is silent, "
-            f"limit {deadman.max_age_s:g} s"
+            f"teleop {self.source.name}: deadman on {deadman.topic} is silent, no message with a "
+            f"button {deadman.button} for {deadman.max_age_s:g} s"
         )
 
     @property
@@ -93,15 +144,20 @@ class TeleopInput:
         """Whether the deadman was down in its last message."""
         return self._pressed
 
+    @property
+    def held(self) -> bool:
+        """Whether a person holds the deadman down: it was seen up before."""
+        return self._pressed and self._was_released
+
     def may_move(self) -> bool:
-        """Whether the person lets the arm follow: no deadman, or it is down."""
-        return self.source.deadman is None or self._pressed
+        """Whether the person lets the arm follow: no deadman, or it is held."""
+        return self.source.deadman is None or self.held
 
     def asks(self, now_s: float) -> str:
         """Why the device asks to take over, or an empty string."""
         if self.fault(now_s):
             return ""
-        if self.source.deadman and self._pressed and self._was_released:
+        if self.source.deadman and self.held:
             return "deadman pressed"
         limit = self.source.takeover_motion
         if limit is not None and self.may_move() and self._recent:
@@ -111,10 +167,15 @@ class TeleopInput:
         return ""
 
     def at(self, now_s: float) -> FloatArray | None:
-        """Target (M,) of the device's joints, gliding from the last message to the newest."""
+        """Target (M,) of the device's joints, gliding from the last message to the newest.
+
+        None before the first, and while a step leaves open where the device is.
+        """
+        if self._distrusted(now_s):
+            return None
         if self._newest is None or self._before is None or self._interval_s <= 0.0:
             return self._newest
-        share = min(max((now_s - self._received_s) / self._interval_s, 0.0), 1.0)
+        share = min(max((now_s - self._fresh.received_s) / self._interval_s, 0.0), 1.0)
         return np.asarray(self._before + share * (self._newest - self._before))
 
 
@@ -127,11 +188,9 @@ class HumanControl:
     """
 
     def __init__(self, contract: Contract) -> None:
-        self.inputs = {
-            source.name: TeleopInput(source, contract.action_names) for source in contract.teleop
-        }
-        # A velocity interface has no place to keep: what is not asked to move stands still.
-        self._by_velocity = contract.action[0].command == "velocity"
+        self._contract = contract
+        self._mixed = mixes_kinds(contract)
+        self.inputs = {source.name: TeleopInput(source, contract) for source in contract.teleop}
         self.active: TeleopInput | None = None
         self.by_deadman = False
         self._held: FloatArray | None = None
@@ -159,17 +218,31 @@ class HumanControl:
         if name and name not in self.inputs:
             return f"teleop {name}: no such source; the contract has {', '.join(self.inputs)}"
         devices = [self.inputs[name]] if name else list(self.inputs.values())
-        faults = [device.fault(now_s) for device in devices]
-        return "" if "" in faults else faults[0]
+        unfit = [self._unfit(device, now_s) for device in devices]
+        return "" if "" in unfit else unfit[0]
+
+    def _unfit(self, device: TeleopInput, now_s: float) -> str:
+        """Why a device cannot take over: lost, of another kind, or it would lead out of limits."""
+        name = f"teleop {device.source.name}"
+        if self._mixed:
+            return f"{name}: {self._mixed}"
+        fault, target = device.fault(now_s), device.at(now_s)
+        if fault or target is None or device.source.align == "offset":
+            return fault
+        limits = self._contract.limits
+        reached = (limits.low + limits.high) / 2
+        reached[device.joints] = target
+        outside = outside_limits(reached, self._contract)
+        return f"{name}: {outside}" if outside else ""
 
     def engage(self, name: str, position: FloatArray, now_s: float) -> str:
         """Let a device (empty: the first that can) lead from `position` (A,); returns its name."""
         self.active = next(
             device
             for key, device in self.inputs.items()
-            if name in ("", key) and not device.fault(now_s)
+            if name in ("", key) and not self._unfit(device, now_s)
         )
-        self.by_deadman = bool(self.active.source.deadman and self.active.pressed)
+        self.by_deadman = bool(self.active.source.deadman and self.active.held)
         self._hold(position)
         return self.active.source.name
 
@@ -207,7 +280,7 @@ class HumanControl:
         joints, begins = self.active.joints, self._difference is None
         if begins:
             self._hold(position)
-            keeps = self.active.source.align == "offset" and not self._by_velocity
+            keeps = self.active.source.align == "offset"
             self._difference = position[joints] - values if keeps else np.zeros_like(values)
         assert self._difference is not None
         target = self._held.copy()
@@ -215,5 +288,5 @@ class HumanControl:
         return target, begins
 
     def _hold(self, position: FloatArray) -> None:
-        self._held = np.zeros_like(position) if self._by_velocity else position.copy()
+        self._held = position.copy()
         self._difference = None

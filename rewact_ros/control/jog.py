@@ -19,6 +19,8 @@ from rewact_ros.control.inverse_kinematics import (
 FloatArray = NDArray[np.float64]
 # A stall of the process must not become a jump: no tick moves for longer than this.
 LONGEST_TICK_S = 0.05
+# A deflection below this is rest, and moves nothing; joy_node's own dead zone is as wide.
+AT_REST = 0.05
 # Of the contract's velocity limits; the rest is for hil, which blends and catches up.
 SPEED_SHARE = 0.5
 # How far the wanted tool pose may run ahead of what the arm reaches.
@@ -72,6 +74,7 @@ class JogIntegrator:
         if (jog.tool is None) != (arm is None):
             raise ValueError("JogIntegrator: expected the arm's kinematics iff the jog has a tool")
         names, limits = contract.action_names, contract.limits
+        self.directions = jog.directions
         self._arm = arm
         self._low, self._high = limits.low, limits.high
         self._speed = np.array(jog.speed)
@@ -146,6 +149,9 @@ class JogInput:
 class JogSource:
     """Decides, tick by tick, whether there is a target and which.
 
+    A direction counts once it was seen at rest, and anew after every silence: a stick that lies on
+    its side, a trigger that rests at 1 and a key that hangs ask for nothing.
+
     The target stands at the robot's joints until the human is in control with the deadman down;
     then it moves. A standing target tells hil that the device is alive, and moves nothing. Without
     fresh input or joints there is no target.
@@ -159,6 +165,7 @@ class JogSource:
         self._jog = jog
         self._max_age_s = max_age_s
         self._last_s: float | None = None
+        self._rested = np.zeros(len(jog.directions), dtype=bool)
         self.reason = "no input yet"
 
     def step(
@@ -178,7 +185,10 @@ class JogSource:
         last_s, self._last_s = self._last_s, None
         self.reason = self._fault(now_s, given)
         if self.reason or given is None:
+            self._rested[:] = False
             return None
+        deflected = np.abs(given.rates) > AT_REST
+        self._rested |= ~deflected
         if joints is None:
             self.reason = "joint positions are not known"
             return None
@@ -188,7 +198,14 @@ class JogSource:
         self._last_s = now_s
         if last_s is None:
             return self._jog.start(joints)
-        return self._jog.step(given.rates, now_s - last_s)
+        if not self._rested.all():
+            names = [
+                d
+                for d, rested in zip(self._jog.directions, self._rested, strict=True)
+                if not rested
+            ]
+            self.reason = f"{', '.join(names)}: not seen at rest yet; let go of stick and trigger"
+        return self._jog.step(np.where(self._rested & deflected, given.rates, 0.0), now_s - last_s)
 
     def _fault(self, now_s: float, given: JogInput | None) -> str:
         if given is None:

@@ -1,17 +1,20 @@
 """The safety gates: the last thing between any command source and the robot."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros.contract.schema import Contract, ContractError, Limits
+from rewact_ros.contract.turns import turns_hint
 from rewact_ros.control.violations import Violation, beyond, non_finite
 
 FloatArray = NDArray[np.float64]
 # Below this a joint is at rest.
 TOLERANCE = 1e-9
+# Limits between which no product or quotient here overflows, far wider than any robot's.
+SMALLEST, LARGEST = 1e-9, 1e9
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,30 @@ def start_jump(command: FloatArray, measured: FloatArray, contract: Contract) ->
     if (excess <= 0).all():  # False for NaN
         return ""
     i = int(np.argmax(excess))
+    near = (command[i] - limit[i], command[i] + limit[i])
     return (
         f"{contract.action_names[i]} commanded to {command[i]:.3f}, measured "
         f"{measured[i]:.3f}, max_start_jump {limit[i]:g}"
+        f"{turns_hint(contract.action_units[i], measured[i], *near)}"
+    )
+
+
+def outside_limits(values: FloatArray, contract: Contract) -> str:
+    """Which joint is further outside its position limits than `max_start_jump`, or ''.
+
+    Args:
+        values: (A,) in action order and joint units.
+    """
+    limits = contract.limits
+    excess = np.maximum(limits.low - values, values - limits.high) - limits.start_jump
+    if (excess <= 0).all():  # False for NaN
+        return ""
+    i = int(np.argmax(excess))
+    value, low, high = float(values[i]), float(limits.low[i]), float(limits.high[i])
+    hint = turns_hint(contract.action_units[i], value, low, high)
+    return (
+        f"{contract.action_names[i]} is at {value:.3f}, outside the contract's position limits "
+        f"[{low:g}, {high:g}]{hint or '; move it inside, or correct the limits'}"
     )
 
 
@@ -70,7 +94,19 @@ def braking_speed(distance: FloatArray, step: FloatArray, period_s: float) -> Fl
     return np.asarray(reach / (k + 1) + step * k / 2)
 
 
-def _clip(values: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+def _workable(limits: Limits) -> Limits:
+    """The limits, or narrower ones where arithmetic would not hold them: such a joint stands."""
+    stands = np.minimum(limits.velocity, limits.acceleration) < SMALLEST
+    return replace(
+        limits,
+        low=_clip(limits.low, -LARGEST, LARGEST),
+        high=_clip(limits.high, -LARGEST, LARGEST),
+        velocity=np.where(stands, 0.0, np.minimum(limits.velocity, LARGEST)),
+        acceleration=np.where(stands, 1.0, np.minimum(limits.acceleration, LARGEST)),
+    )
+
+
+def _clip(values: FloatArray, low: FloatArray | float, high: FloatArray | float) -> FloatArray:
     """As `np.clip`, at a third of its cost for a few joints."""
     return np.asarray(np.minimum(np.maximum(values, low), high))
 
@@ -88,9 +124,9 @@ class SafetyGate:
     """
 
     def __init__(self, limits: Limits, period_s: float) -> None:
-        self._limits = limits
+        self._limits = _workable(limits)
         self._dt = period_s
-        self._step = limits.acceleration * period_s
+        self._step = self._limits.acceleration * period_s
         self._position: FloatArray | None = None
         self._velocity = np.zeros_like(limits.low)
         # What the source asked last, within position and velocity limits.
@@ -199,9 +235,9 @@ class VelocityGate:
     """
 
     def __init__(self, limits: Limits, period_s: float, delay_s: float = 0.05) -> None:
-        self._limits = limits
+        self._limits = _workable(limits)
         self._dt = period_s
-        self._step = limits.acceleration * period_s
+        self._step = self._limits.acceleration * period_s
         self._velocity = np.zeros_like(limits.low)
         self._asked = self._velocity
         self._started = False
@@ -277,6 +313,7 @@ class VelocityGate:
 
     def _towards_limits(self, measured: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Largest speeds down and up (A,) that still end within the position limits."""
+        measured = _clip(measured, -2 * LARGEST, 2 * LARGEST)
         unseen = np.array(self._unseen).reshape(-1, len(measured)) * self._dt
         room_up = self._limits.high - measured - np.maximum(unseen, 0).sum(axis=0)
         room_down = measured - self._limits.low + np.minimum(unseen, 0).sum(axis=0)

@@ -51,12 +51,14 @@ class ModeMachine:
     """Current mode with its reason; a STOP latches until `resume`.
 
     `resume_required` is part of the state: a HOLD that a watchdog entered is left only by a
-    person, so a policy that comes back never moves the arm by itself. A person who takes over
-    meanwhile does not lift it: the policy stays stopped after the release.
+    person, so a policy that comes back never moves the arm by itself. Nothing but `resume` lifts
+    it: neither a takeover and its release, nor disarming, nor a fault that is cleared. `cause` is
+    what brought the present mode; None: nothing yet, or a resume since.
     """
 
     def __init__(self) -> None:
         self.mode = Mode.DISARMED
+        self.cause: Event | None = None
         self.reason = "started"
         self.remedy = "arm when the workspace is clear"
         self.resume_required = False
@@ -74,9 +76,7 @@ class ModeMachine:
             return False
         if event is Event.STOP or latch:
             self.resume_required = True
-        elif target in (Mode.DISARMED, Mode.FAULT):
-            self.resume_required = False
-        self.mode, self.reason, self.remedy = target, reason, remedy
+        self.mode, self.cause, self.reason, self.remedy = target, event, reason, remedy
         return True
 
     @staticmethod
@@ -93,5 +93,5 @@ class ModeMachine:
     def resume(self) -> None:
         """Lift the latch of a watchdog stop."""
         if self.resume_required:
-            self.resume_required = False
+            self.resume_required, self.cause = False, None
             self.reason, self.remedy = "resumed", ""

@@ -9,8 +9,15 @@ from numpy.typing import NDArray
 from rewact_ros.contract.schema import Contract
 from rewact_ros.control.chunks import Chunk, ChunkError, ChunkQueue, OldEpochError
 from rewact_ros.control.human import HumanControl
+from rewact_ros.control.joint_sources import joint_sources
 from rewact_ros.control.leads import PolicyLead, ResetLead
-from rewact_ros.control.limits import SafetyGate, VelocityGate, make_gate, start_jump
+from rewact_ros.control.limits import (
+    SafetyGate,
+    VelocityGate,
+    make_gate,
+    outside_limits,
+    start_jump,
+)
 from rewact_ros.control.modes import MOVING, SENDING, Event, Mode, ModeMachine
 from rewact_ros.control.motion import Handover
 from rewact_ros.control.profile import PEAK_SPEED
@@ -20,6 +27,7 @@ from rewact_ros.control.watch import Heartbeat, Joints, Lease, Now
 FloatArray = NDArray[np.float64]
 OVERRUN_PERIODS = 3.0
 OVERRUN_STOP_S = 0.5
+LEASE_EXPIRED = "the supervisor's lease expired"
 RESUME = "check the robot, then call ~/resume"
 CONFIRM = "look at the workspace, then call ~/confirm_reset"
 
@@ -71,6 +79,7 @@ class CommandPath:
         self.reset = ResetLead(contract, self.by_velocity)
         self.human = HumanControl(contract)
         self.joints = Joints(contract)
+        self.sources = joint_sources(contract)
         self.heartbeat = Heartbeat(contract.heartbeat_timeout_s)
         self.lease = Lease(self.settings.lease_timeout_s)
         # The first epoch is unique per process, so chunks made for an earlier hil are never taken.
@@ -78,7 +87,8 @@ class CommandPath:
         self.commands = self.clipped = self.rejected = 0
         self.violations = ViolationCounts()
         self.violation = ""
-        self.rogue = ""
+        self.rogue = self.twin = ""
+        self._fault_of = ""
         self._handover: Handover | None = None
         self._finished: tuple[str, int] | None = None
         self._confirmed: tuple[str, int] | None = None
@@ -117,9 +127,15 @@ class CommandPath:
             return str(error)
         return ""
 
-    def on_request(self, mode: Mode, holder: str, request: int, now: Now) -> str:
+    def on_request(
+        self, mode: Mode, holder: str, request: int, now: Now, proof: str = "", promised: str = ""
+    ) -> str:
         """Take or renew the supervisor's lease on motion; returns why it was refused, or ''."""
-        refusal = self.lease.take(mode, holder, request, now)
+        refusal = self.lease.take(mode, holder, request, now, proof, promised)
+        if self.lease.changed_hands and self.mode is not Mode.HUMAN:
+            self.stop(
+                LEASE_EXPIRED
+            )  # between two ticks: what moves was asked for by the one before
         if not refusal and mode is Mode.HOLD and self.mode is not Mode.HUMAN:
             self.modes.fire(Event.RELEASE, "released by the supervisor")
         return refusal
@@ -128,11 +144,26 @@ class CommandPath:
         """Take who else publishes on a command topic: node names, or an empty string for nobody."""
         self.rogue = strangers
         if strangers:
-            self.modes.fire(
-                Event.FAULT,
+            self._fault(
+                "commands",
                 f"{strangers} also publishes robot commands",
                 "stop that node, then call ~/clear_fault",
             )
+
+    def _fault(self, of: str, reason: str, remedy: str) -> None:
+        """Brake and fall silent until `clear_fault`; a fault that goes on may get a better reason.
+
+        The graph knows the names of a new node only after a while.
+        """
+        if self.modes.fire(Event.FAULT, reason, remedy):
+            self.human.disengage()
+            self._fault_of = of
+        elif self.mode is Mode.FAULT and self._fault_of == of:
+            self.modes.reason = reason
+
+    def fail(self, reason: str) -> None:
+        """An error of our own: nothing here is to be relied on until a person clears it."""
+        self._fault("internal", reason, "report it, then call ~/clear_fault")
 
     def stop(self, reason: str) -> None:
         """Brake and hold until `resume`; without effect where nothing moves."""
@@ -148,23 +179,28 @@ class CommandPath:
             return self._answer(self.mode is not Mode.FAULT, f"already {self.mode.name}")
         if self.gate.moving:
             return self._answer(False, "still braking; arm again in a moment")
+        if self.twin:
+            return self._answer(False, f"{self.twin}; stop it first")
         if self.rogue:
             return self._answer(False, f"{self.rogue} also publishes robot commands; stop it first")
         pressed = self.human.pressed(now.age_s)
         if pressed:
             return self._answer(False, f"teleop {pressed}: the deadman is down; let it go first")
-        fault = self.joints.fault(now)
+        refusals = [source.refusal(now) for source in self.sources]
+        fault = next(filter(None, refusals), "") or self.joints.fault(now)
         if fault:
             return self._answer(False, fault)
         assert self.joints.measured is not None
+        outside = outside_limits(self.joints.measured, self.contract)
+        if outside:
+            return self._answer(False, outside)
         self.gate.start(self.joints.measured)
-        if self._outside_limits():
-            self.gate.stop_stream()
-            return self._answer(False, "measured joints are outside the contract's position limits")
         self.policy.observation_to_command.clear()
         self.human.disengage()
-        self.modes.fire(Event.ARM, "armed")
-        return self._answer(True, "armed")
+        latched = self.modes.resume_required
+        self.modes.fire(Event.ARM, "armed, still stopped" if latched else "armed")
+        self.modes.remedy = RESUME if latched else ""
+        return self._answer(True, self.modes.reason)
 
     def disarm(self) -> Answer:
         """Brake, then fall silent."""
@@ -173,7 +209,9 @@ class CommandPath:
         return self._answer(self.mode is Mode.DISARMED, self.modes.reason)
 
     def resume(self) -> Answer:
-        """Allow motion again after a watchdog stopped it."""
+        """Allow motion again after a watchdog stopped it; without effect before `arm`."""
+        if self.mode not in SENDING:
+            return self._answer(False, f"{self.mode.name}: arm first, then resume")
         self.modes.resume()
         return self._answer(self.mode in SENDING, self.modes.reason)
 
@@ -236,14 +274,18 @@ class CommandPath:
         self._follow_human(now)
         self._follow_lease(now)
         if self.mode not in SENDING:
-            if self.gate.moving:
-                return self._count(self.gate.brake())
-            self.gate.stop_stream()
-            return None
+            return self.rest()
         target = self._target(now) if self.mode in MOVING else None
         if target is None:
             return self._count(self.gate.brake())
         return self._count(self._gated(target))
+
+    def rest(self) -> FloatArray | None:
+        """Brake (A,), then fall silent (None)."""
+        if self.gate.moving:
+            return self._count(self.gate.brake())
+        self.gate.stop_stream()
+        return None
 
     def _gated(self, target: FloatArray) -> FloatArray:
         measured = self.joints.measured
@@ -267,8 +309,7 @@ class CommandPath:
         if verdict == "hold":
             self.stop(self.violation)
         elif verdict == "fault":
-            self.human.disengage()
-            self.modes.fire(Event.FAULT, self.violation, "mend the source, then call ~/clear_fault")
+            self._fault("violation", self.violation, "mend the source, then call ~/clear_fault")
 
     def _excuse_overrun(self, now: Now) -> bool:
         """Whether this tick came so late that ages say nothing about the others.
@@ -290,7 +331,12 @@ class CommandPath:
         return command
 
     def _watch(self, now: Now) -> None:
-        """Stop motion that has lost its grounds; each reason names the stream."""
+        """End what has lost its grounds; each reason names the stream."""
+        if self.mode in SENDING or self._fault_of == "joint states":
+            untrue = next(filter(None, (source.fault(now) for source in self.sources)), "")
+            if untrue:
+                remedy = "stop the other publisher or mend its stamps, then call ~/clear_fault"
+                self._fault("joint states", untrue, remedy)
         if self.mode not in MOVING:
             return
         fault = self.joints.fault(now)
@@ -300,7 +346,7 @@ class CommandPath:
             if self.mode is Mode.POLICY:
                 fault = self.heartbeat.silence(now) or self.policy.fault(now.ros_ns)
             if not fault and self.lease.expired(now):
-                fault = "the supervisor's lease expired"
+                fault = LEASE_EXPIRED
         if fault:
             self.stop(fault)
 
@@ -324,6 +370,7 @@ class CommandPath:
         if self.mode is not Mode.HOLD or self.gate.moving:
             return
         fault = self.joints.fault(now)
+        fault = fault or self._jump(self.sent)
         if lease.mode is Mode.POLICY:
             self._start_policy(now, fault or self.heartbeat.silence(now))
         elif self._finished != (lease.holder, lease.request):
@@ -339,8 +386,6 @@ class CommandPath:
         reset, remedy = self.contract.reset, ""
         if reset is None:
             fault = "the contract has no 'reset' pose"
-        elif not fault:
-            fault = self._jump(self.sent)
         confirmed = self._confirmed == (self.lease.holder, self.lease.request)
         if not fault and reset and reset.confirm and not confirmed:
             fault, remedy = "a reset motion needs a confirmation", CONFIRM
@@ -381,7 +426,7 @@ class CommandPath:
         command, begins = self.human.target(self.sent, now.age_s)
         if begins:
             # A leader far away is met at half the arm's speed, however long that takes.
-            distance = 0.0 if self.by_velocity else np.abs(command - self.sent)
+            distance = np.abs(command - self.sent)
             slowest_s = float((2 * PEAK_SPEED * distance / self.contract.limits.velocity).max())
             self._handover = self._begin_handover(max(self.contract.handover_s, slowest_s))
         if self._handover is None:
@@ -407,13 +452,6 @@ class CommandPath:
             return self.sent
         assert self.joints.measured is not None
         return self.joints.measured
-
-    def _outside_limits(self) -> bool:
-        """Whether a stream that begins here would have to jump into the position limits."""
-        assert self.joints.measured is not None
-        if self.by_velocity or np.abs(self.sent - self.joints.measured).max() <= 1e-3:
-            return False
-        return bool(self._jump(self.sent))
 
     def _jump(self, command: FloatArray) -> str:
         """Why a first command is too far from the measured joints, or an empty string."""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from rewact_ros.contract.schema import Contract
 from rewact_ros.control.modes import Mode
+from rewact_ros.tokens import TokenReceiver
 
 FloatArray = NDArray[np.float64]
 
@@ -20,31 +21,59 @@ class Now:
     ros_ns: int
 
 
+class Freshness:
+    """Whether the newest usable message of a topic is young enough to rely on.
+
+    An unusable message (a joint missing, NaN) only tells why, once the usable ones stay away: it
+    may be another device's on the same topic, and a joint state names what it is about.
+
+    Args:
+        what: the stream, for people.
+        max_age_s: how old the newest usable message may be.
+        nothing: what is wrong before the first.
+    """
+
+    def __init__(self, what: str, max_age_s: float, nothing: str) -> None:
+        self._what, self._max_age_s, self._unusable = what, max_age_s, nothing
+        self.received_s = -np.inf
+
+    def take(self, received_s: float) -> None:
+        """Take note of a usable message."""
+        self.received_s, self._unusable = received_s, ""
+
+    def take_fault(self, reason: str) -> None:
+        """Take note of an unusable message."""
+        self._unusable = reason
+
+    def fault(self, now_s: float) -> str:
+        """Why the stream cannot be relied on, or an empty string."""
+        age_s = now_s - self.received_s
+        if age_s <= self._max_age_s:
+            return ""
+        old = f"{self._what} is {age_s:.2f} s old, limit {self._max_age_s:g} s"
+        return self._unusable or old
+
+
 class Joints:
     """Measured positions of the commanded joints, and whether they can be relied on."""
 
     def __init__(self, contract: Contract) -> None:
-        self._limit_s = min(part.max_age_s for part in contract.state)
-        self._received_s = -np.inf
-        self._fault = "no joint state received yet"
+        limit_s = min(part.max_age_s for part in contract.state)
+        self._fresh = Freshness("joint state", limit_s, "no joint state received yet")
         self.measured: FloatArray | None = None
 
     def take(self, positions: FloatArray, received_s: float) -> None:
         """Take positions (A,) in action order; `received_s` is when the oldest of them came in."""
-        self.measured, self._received_s, self._fault = positions, received_s, ""
+        self.measured = positions
+        self._fresh.take(received_s)
 
     def take_fault(self, reason: str) -> None:
         """Take note of an unusable joint state (joint missing, NaN)."""
-        self._fault = reason
+        self._fresh.take_fault(reason)
 
     def fault(self, now: Now) -> str:
         """Why the joints cannot be relied on, or an empty string."""
-        age_s = now.age_s - self._received_s
-        if self._fault and (self.measured is None or age_s > self._limit_s):
-            return self._fault
-        if age_s > self._limit_s:
-            return f"joint state is {age_s:.2f} s old, limit {self._limit_s:g} s"
-        return ""
+        return self._fresh.fault(now.age_s)
 
 
 class Heartbeat:
@@ -70,18 +99,35 @@ class Heartbeat:
 
 
 class Lease:
-    """The supervisor's wish for motion, which expires unless it is renewed."""
+    """The supervisor's wish for motion, which expires unless it is renewed.
+
+    Its holder's name is public. Where the holder promises a token, only the next token renews the
+    lease, so that nobody goes on for a supervisor that has died. `changed_hands` says that the last
+    message began a lease of another, after the one before had expired.
+    """
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._renewed_s = -np.inf
+        self._sender = TokenReceiver()
+        self.changed_hands = False
         self.mode = Mode.HOLD
         self.holder, self.request = "", 0
 
-    def take(self, mode: Mode, holder: str, request: int, now: Now) -> str:
-        """Take or renew it; returns why it was refused, or an empty string."""
-        if self.holder and self.holder != holder and not self.expired(now):
-            return f"lease is held by {self.holder}"
+    def take(
+        self, mode: Mode, holder: str, request: int, now: Now, proof: str = "", promised: str = ""
+    ) -> str:
+        """Take or renew it; returns why it was refused, or an empty string.
+
+        Args:
+            proof, promised: `proof` and `next` of the message, see `rewact_ros.tokens`.
+        """
+        self.changed_hands = False
+        if not (self.holder == holder and self._sender.take(proof, promised)):
+            if not self.expired(now):
+                other = f"lease is held by {self.holder}"
+                return f"{other}; another uses its name" if self.holder == holder else other
+            self._sender, self.changed_hands = TokenReceiver(promised), True
         self.mode, self.holder, self.request = mode, holder, request
         self._renewed_s = now.steady_s
         return ""

@@ -26,8 +26,9 @@ class BagFrames:
     Args:
         bag: open recording.
         contract: which topics make an observation.
-        ages: also check, as live, how old every stream is, by the time of recording; else a
-            picture that is frozen or late goes unnoticed. Needs stamps on the recorder's clock.
+        ages: also check, as live, what stamps may be and how old every stream is, by the time of
+            recording; else a picture that is frozen or late goes unnoticed. Needs stamps on the
+            recorder's clock.
 
     Attributes:
         topics: full names of the topics that it takes.
@@ -64,9 +65,11 @@ class BagFrames:
 
     def put(self, message: Message) -> Iterator[Frame | Stale]:
         """Take one message of `topics`; yields an observation, or why there is none."""
+        received_ns = message.logged_ns if self._ages else None
         for stream, read in self._readers[message.topic]:
             try:
-                self._assembler.put(stream, read(message.body, message.logged_ns / NANO))
+                sample = read(message.body, message.logged_ns / NANO)
+                self._assembler.put(stream, sample, received_ns)
             except SampleError as error:
                 self.refused[message.topic] += 1
                 self._unusable[stream] = str(error)
@@ -142,10 +145,13 @@ def _state_reader(part: StatePart) -> Reader:
 
 def _camera_reader(camera: Camera) -> Reader:
     is_raw = camera.type.endswith("/Image")
-    decode = decode_image if is_raw else decode_compressed
 
     def read(body: Any, received_s: float) -> Sample:
-        image = decode(body, camera.topic).copy()  # writable, and lets go of the raw message
+        if is_raw:
+            image = decode_image(body, camera.topic)
+        else:
+            image = decode_compressed(body, camera.topic, camera.shape)
+        image = image.copy()  # writable, and lets go of the raw message
         sample = image_sample(camera, image, to_ns(body.header.stamp), received_s)
         if is_raw:
             return sample

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
+from rewact_ros.data.bag_folder import METADATA_FILE
 from rewact_ros.data.episode_file import replace_file
 from rewact_ros.data.message_types import MessageType
 
-METADATA_FILE = "metadata.yaml"
 VERSION = 9
 DISTRO = "jazzy"
 
@@ -43,8 +43,10 @@ class FileSummary:
     counts: Counter[str] = field(default_factory=Counter)
 
 
-def bag_information(topics: Iterable[BagTopic], files: Iterable[FileSummary]) -> dict[str, Any]:
-    """Content of `rosbag2_bagfile_information`."""
+def bag_information(
+    topics: Iterable[BagTopic], files: Iterable[FileSummary], storage: str = "mcap"
+) -> dict[str, Any]:
+    """Content of `rosbag2_bagfile_information`; `storage` is mcap or sqlite3."""
     files = list(files)
     total: Counter[str] = Counter()
     for file in files:
@@ -54,7 +56,7 @@ def bag_information(topics: Iterable[BagTopic], files: Iterable[FileSummary]) ->
     end_ns = max((file.end_ns for file in filled), default=0)
     return {
         "version": VERSION,
-        "storage_identifier": "mcap",
+        "storage_identifier": storage,
         "duration": {"nanoseconds": end_ns - start_ns},
         "starting_time": {"nanoseconds_since_epoch": start_ns},
         "message_count": total.total(),
@@ -88,13 +90,18 @@ def bag_information(topics: Iterable[BagTopic], files: Iterable[FileSummary]) ->
     }
 
 
-def write_metadata(folder: Path, topics: Iterable[BagTopic], files: Iterable[FileSummary]) -> None:
+def write_metadata(
+    folder: Path,
+    topics: Iterable[BagTopic],
+    files: Iterable[FileSummary],
+    storage: str = "mcap",
+) -> None:
     """Write `metadata.yaml`, whole or not at all.
 
     Raises:
         OSError: no room, or not writable.
     """
-    document = {"rosbag2_bagfile_information": bag_information(topics, files)}
+    document = {"rosbag2_bagfile_information": bag_information(topics, files, storage)}
     replace_file(folder / METADATA_FILE, _dump(document))
 
 

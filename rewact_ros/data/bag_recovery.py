@@ -4,45 +4,52 @@ Nothing is copied and no whole chunk is lost: what was cut off mid-way is cut aw
 that a reader needs is written behind the rest.
 """
 
-import errno
-import json
-import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-import yaml
-from mcap.data_stream import ReadDataStream, RecordBuilder
-from mcap.records import Metadata
-
-from rewact_ros.data.bag_metadata import METADATA_FILE, BagTopic, FileSummary, write_metadata
+from rewact_ros import strict_yaml
+from rewact_ros.data.bag_folder import (
+    METADATA_FILE,
+    FolderError,
+    bag_names,
+    looks_listed,
+    read_listed,
+    recording_files,
+)
+from rewact_ros.data.bag_metadata import BagTopic, FileSummary, write_metadata
+from rewact_ros.data.bag_storage import SqliteStorage, StorageError
+from rewact_ros.data.decompress import ZSTD
 from rewact_ros.data.episode_file import (
     EPISODE_FILE,
-    FORMAT,
+    EpisodeDamagedError,
     EpisodeFileError,
     EpisodeRecord,
+    parse_episode,
     read_episode,
     write_episode,
 )
+from rewact_ros.data.mcap_records import HEADER, MAGIC, RecordError, metadata_of
+from rewact_ros.data.mcap_repair import repaired
 from rewact_ros.data.mcap_scan import (
-    HEADER,
-    MAGIC,
+    EVERYTHING,
+    VERIFIED_BYTES,
+    ChunkError,
     Scan,
     ScanError,
     content,
-    drop_from,
-    index_of,
-    scan,
-    summary,
+    is_closed,
+    messages_in,
 )
 from rewact_ros.data.message_types import MessageType
 
 # Name of our own metadata record in an MCAP file.
 RECORD_NAME = "rewact"
-# The disk, the quota or the largest allowed file is full.
-NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 class RecoveryError(ValueError):
@@ -51,123 +58,244 @@ class RecoveryError(ValueError):
 
 @dataclass(frozen=True)
 class Recovered:
-    """What `recover_bag` found: messages and seconds in the recording, and files without any."""
+    """What `recover_bag` found.
+
+    Attributes:
+        folder: of the recording, or its only file.
+        messages, duration_s: that it holds now.
+        empty: files without any record, now named *.damaged.
+        lost: what was damaged and taken out.
+        absent: files that `metadata.yaml` listed and that are not there.
+    """
 
     folder: Path
     messages: int
     duration_s: float
-    empty: tuple[str, ...]
+    empty: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
 
 def repair_file(path: Path) -> FileSummary:
     """Give a file that was cut off its index and footer; a whole one is left alone.
 
-    Where there is no room for them, they take that of the last chunks.
-
     Raises:
-        ScanError: not an MCAP file in chunks.
+        ScanError: not an MCAP file, or one that cannot be mended in place.
         OSError: not writable, or no room at all.
     """
-    return _file_summary(_repaired(path))
+    return _file_summary(repaired(path)[0])
 
 
 def needs_recovery(folder: Path) -> bool:
-    """Whether a folder is a recording that never was finished."""
-    if not (folder / METADATA_FILE).is_file():
-        return any(folder.glob("*.mcap"))
+    """Whether a folder is a recording that never was finished, or is no longer whole.
+
+    Files are looked at by their ends; what is damaged within them only reading tells.
+
+    Raises:
+        OSError: not readable.
+    """
+    has_episode = (folder / EPISODE_FILE).is_file()
+    if not (has_episode or bag_names(folder) or (folder / METADATA_FILE).is_file()):
+        return False
     try:
-        return read_episode(folder).ended_ns is None
+        if has_episode and read_episode(folder).ended_ns is None:
+            return True
+        is_listed = looks_listed(folder)
+        files = [folder / n for n in bag_names(folder)] if is_listed else recording_files(folder)
+    except (EpisodeDamagedError, FolderError):
+        return True
     except EpisodeFileError:
-        return False  # a stock recording, which is whole
+        return False  # of another version, which knows better
+    return any(path.suffix == ".mcap" and not is_closed(path) for path in files)
 
 
-def recover_bag(folder: Path) -> Recovered:
+def recover_bag(folder: Path, verify_bytes: int = VERIFIED_BYTES) -> Recovered:
     """Make one recording whole: its files, `metadata.yaml` and `episode.json`.
 
     The episode becomes unlabelled, `interrupted`, unless it had ended. Files of less than a header
     are renamed to *.damaged. Stock recordings without an `episode.json` get none.
 
+    Args:
+        folder: the recording.
+        verify_bytes: so much of the end of each file is verified by content.
+
     Raises:
-        RecoveryError: no recording there, or none of its files is an MCAP file.
+        RecoveryError: no recording there, or it cannot be mended in place.
         OSError: not writable, or no room.
     """
-    paths = sorted(folder.glob("*.mcap"), key=_number)
-    if not paths:
+    names = bag_names(folder)
+    if not names and not (folder / EPISODE_FILE).is_file():
         raise RecoveryError(
-            f"{folder}: holds no .mcap file; give the folder of a recording, or the folder that "
-            "holds recordings"
+            f"{folder}: holds no .mcap or .db3 file; give the folder of a recording, or the folder "
+            "that holds recordings"
         )
-    scans, empty = [], []
-    for path in paths:
-        try:
-            scans.append(_repaired(path))
-        except ScanError as error:
-            with open(path, "rb") as file:
-                started = file.read(len(MAGIC)) == MAGIC
-            if started:
-                raise RecoveryError(str(error)) from error
-            path.rename(path.with_name(f"{path.name}.damaged"))
-            empty.append(path.name)
+    was_whole = not needs_recovery(folder)
+    absent: tuple[str, ...] = ()
+    with suppress(FolderError):
+        absent = tuple(n for n in read_listed(folder).names if not (folder / n).is_file())
+    kinds = {Path(name).suffix for name in names}
+    if ".zstd" in kinds:
+        raise RecoveryError(
+            f"{folder}: its files are compressed as a whole; decompress them (`zstd -d --rm "
+            f"{names[0]}`) and recover it then"
+        )
+    if len(kinds) > 1:
+        raise RecoveryError(
+            f"{folder}: holds MCAP and sqlite3 files, which are not one recording; move those of "
+            "one kind away"
+        )
+    paths = sorted((folder / name for name in names), key=_number)
+    if kinds == {".db3"}:
+        return _recover_sqlite(folder, paths, absent)
+    scans, empty, lost = _repair_all(folder, paths, verify_bytes)
     files = [_file_summary(found) for found in scans]
+    if was_whole and not lost:
+        return _recovered(folder, files)
+    _require_different(folder, files)
     write_metadata(folder, _topics(scans), files)
     _end_episode(folder, scans, files)
-    filled = [file for file in files if file.counts]
-    return Recovered(
-        folder,
-        messages=sum(file.counts.total() for file in files),
-        duration_s=_span_ns(filled) / 1e9,
-        empty=tuple(empty),
-    )
+    return _recovered(folder, files, empty=empty, lost=lost, absent=absent)
 
 
-def recover_all(bags_dir: Path) -> list[Recovered | RecoveryError]:
-    """Recover every unfinished recording directly in a folder, or that folder if it is one."""
+def recover_file(path: Path) -> Recovered:
+    """Make one .mcap file whole, all of it verified.
+
+    Raises:
+        RecoveryError: it cannot be mended in place.
+        OSError: not writable, or no room.
+    """
+    try:
+        found, lost = repaired(path, EVERYTHING)
+    except ScanError as error:
+        raise RecoveryError(f"{path}: {error}") from error
+    return _recovered(path, [_file_summary(found)], lost=tuple(lost))
+
+
+def recover_all(bags_dir: Path, thorough: bool = False) -> list[Recovered | RecoveryError]:
+    """Recover every unfinished recording directly in a folder, or that folder if it is one.
+
+    Args:
+        bags_dir: the folder.
+        thorough: if it is a recording itself, all of it is verified, finished or not.
+
+    Returns:
+        one entry per recording that needed it; no recording keeps another from being mended.
+    """
     found: list[Recovered | RecoveryError] = []
     folders = [bags_dir, *sorted(p for p in bags_dir.iterdir() if p.is_dir())]
     for folder in folders:
-        if needs_recovery(folder):
-            try:
-                found.append(recover_bag(folder))
-            except (RecoveryError, OSError) as error:
-                found.append(RecoveryError(f"{folder}: not recovered: {error}"))
-    return found
-
-
-def _repaired(path: Path) -> Scan:
-    found = scan(path)
-    while not found.complete:
         try:
-            _complete(found)
+            itself = thorough and folder == bags_dir and bool(bag_names(folder))
+            if itself or needs_recovery(folder):
+                found.append(recover_bag(folder, EVERYTHING if itself else VERIFIED_BYTES))
+        except RecoveryError as error:
+            found.append(error)
         except OSError as error:
-            if error.errno not in NO_ROOM or not found.chunks:
-                raise
-            drop_from(found, len(found.chunks) - 1)
+            found.append(RecoveryError(f"{folder}: not recovered: {error}"))
+        except Exception as error:  # a damaged recording must not end the recorder
+            found.append(RecoveryError(f"{folder}: not recovered: {error!r:.200}; move it away"))
     return found
 
 
-def _complete(found: Scan) -> None:
-    """Cut the file at its last whole chunk and write what it lacks."""
-    with open(found.path, "r+b", buffering=0) as file:
-        file.truncate(found.end)
-        tail = RecordBuilder()
-        if found.chunks and not found.chunks[-1].offsets:
-            last = found.chunks[-1]
-            for channel, index in index_of(content(file, last) or b"").items():
-                last.offsets[channel] = found.end + tail.count
-                index.write(tail)
-            last.index_end = found.end + tail.count
-        start, data = found.end, tail.end()
-        data += summary(found, start + len(data))
-        file.seek(start)
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) or 0 :]
-        os.fsync(file.fileno())
-    found.complete = True
+def _repair_all(
+    folder: Path, paths: Sequence[Path], verify_bytes: int
+) -> tuple[list[Scan], tuple[str, ...], tuple[str, ...]]:
+    """Mend the files one by one: what is in them, which were empty, what was taken out."""
+    scans, empty, lost = [], [], []
+    for path in paths:
+        try:
+            found, taken_out = repaired(path, verify_bytes)
+        except ScanError as error:
+            with open(path, "rb") as file:
+                started = file.read(len(MAGIC)) == MAGIC
+            if started or path.is_symlink():
+                raise RecoveryError(f"{folder}: {error}") from error
+            _set_aside(path)
+            empty.append(path.name)
+            continue
+        if _is_compressed_by_message(found):
+            raise RecoveryError(
+                f"{folder}: {path.name}: its messages are compressed one by one, which only its "
+                f"own {METADATA_FILE} can tell other readers; read {path} by itself"
+            )
+        scans.append(found)
+        lost += [f"{path.name}: {what}" for what in taken_out]
+    return scans, tuple(empty), tuple(lost)
+
+
+def _recover_sqlite(folder: Path, paths: Sequence[Path], absent: tuple[str, ...]) -> Recovered:
+    """Write the `metadata.yaml` of sqlite3 files; sqlite mends itself when it can."""
+    files, topics = [], {}
+    for path in paths:
+        try:
+            storage = SqliteStorage(path)
+        except StorageError as error:
+            raise RecoveryError(
+                f"{folder}: {error}; sqlite3 files are not mended here: try `sqlite3 {path} "
+                "'.recover'`, or copy it again"
+            ) from error
+        storage.close()
+        counts: Counter[str] = Counter()
+        for topic in storage.topics:
+            counts[topic.name] += topic.count
+            type_ = MessageType(topic.type, topic.definition, topic.type_hash)
+            topics[topic.name] = BagTopic(topic.name, type_, _qos(topic.qos))
+        files.append(FileSummary(path.name, storage.start_ns, storage.end_ns, counts))
+    if not needs_recovery(folder):
+        return _recovered(folder, files)
+    _require_different(folder, files)
+    write_metadata(folder, topics.values(), files, "sqlite3")
+    _end_episode(folder, [], files, topics.values())
+    return _recovered(folder, files, absent=absent)
+
+
+def _set_aside(path: Path) -> None:
+    """Give a file that is of no use another name, over no other."""
+    name, number = f"{path.name}.damaged", 1
+    while path.with_name(name).exists():
+        number += 1
+        name = f"{path.name}.damaged-{number}"
+    path.rename(path.with_name(name))
+
+
+def _require_different(folder: Path, files: Sequence[FileSummary]) -> None:
+    """Refuse a copy of a file among the files of a recording."""
+    seen: dict[Any, str] = {}
+    for file in files:
+        key = (file.start_ns, file.end_ns, frozenset(file.counts.items()))
+        if file.counts.total() and key in seen:
+            raise RecoveryError(
+                f"{folder}: {seen[key]} and {file.path} hold the same messages; move one of them "
+                "away and recover it then"
+            )
+        seen[key] = file.path
+
+
+def _recovered(place: Path, files: Sequence[FileSummary], **further: Any) -> Recovered:
+    filled = [file for file in files if file.counts.total()]
+    return Recovered(
+        place,
+        messages=sum(file.counts.total() for file in files),
+        duration_s=_span_ns(filled) / 1e9,
+        **further,
+    )
+
+
+def _is_compressed_by_message(found: Scan) -> bool:
+    chunk = next((chunk for chunk in found.chunks if chunk.messages.total()), None)
+    if chunk is None:
+        return False
+    try:
+        with open(found.path, "rb") as file:
+            data = content(file, chunk)
+        first = next(messages_in(data, chunk), None)
+    except ChunkError:
+        return False
+    return first is not None and data[first[3] : first[4]].startswith(ZSTD)
 
 
 def _file_summary(found: Scan) -> FileSummary:
-    filled = [chunk for chunk in found.chunks if chunk.messages]
+    filled = [chunk for chunk in found.chunks if chunk.messages.total()]
     return FileSummary(
         found.path.name,
         min((chunk.start_ns for chunk in filled), default=0),
@@ -176,22 +304,45 @@ def _file_summary(found: Scan) -> FileSummary:
     )
 
 
-def _topics(scans: Sequence[Scan]) -> list[BagTopic]:
+def _topics(scans: Iterable[Scan]) -> list[BagTopic]:
     topics: dict[str, BagTopic] = {}
     for found in scans:
         for channel in found.channels.values():
-            schema = found.schemas[channel.schema_id]
-            qos = yaml.safe_load(channel.metadata.get("offered_qos_profiles", "")) or []
+            schema = found.schemas.get(channel.schema_id)
+            if schema is None:
+                continue
             type_hash = channel.metadata.get("topic_type_hash", "")
-            type_ = MessageType(schema.name, schema.data.decode(), type_hash)
-            topics[channel.topic] = BagTopic(channel.topic, type_, tuple(qos))
+            type_ = MessageType(schema.name, schema.data.decode(errors="replace"), type_hash)
+            qos = _qos(channel.metadata.get("offered_qos_profiles", ""))
+            topics[channel.topic] = BagTopic(channel.topic, type_, qos)
     return list(topics.values())
 
 
-def _end_episode(folder: Path, scans: Sequence[Scan], files: Sequence[FileSummary]) -> None:
+@cache  # the same for most topics
+def _qos(text: str) -> tuple[dict[str, Any], ...]:
+    """QoS of a topic; none where the recording's is not readable."""
+    try:
+        found = strict_yaml.parse(text)
+    except strict_yaml.YamlError:
+        return ()
+    if not isinstance(found, list):
+        return ()
+    return tuple(profile for profile in found if isinstance(profile, dict))
+
+
+def _end_episode(
+    folder: Path,
+    scans: Sequence[Scan],
+    files: Sequence[FileSummary],
+    bag_topics: Iterable[BagTopic] | None = None,
+) -> None:
     try:
         record = read_episode(folder)
-    except EpisodeFileError:
+    except EpisodeFileError as error:
+        if isinstance(error, EpisodeDamagedError):
+            _set_aside(folder / EPISODE_FILE)
+        elif (folder / EPISODE_FILE).is_file():
+            return
         stored = _stored_episode(scans)
         if stored is None:
             return
@@ -208,7 +359,7 @@ def _end_episode(folder: Path, scans: Sequence[Scan], files: Sequence[FileSummar
             "received": counts[topic.name],
             "dropped": record.topics.get(topic.name, {}).get("dropped", 0),
         }
-        for topic in _topics(scans)
+        for topic in (_topics(scans) if bag_topics is None else bag_topics)
     }
     write_episode(folder, replace(record, topics=topics, recovered=True))
 
@@ -221,10 +372,9 @@ def _stored_episode(scans: Sequence[Scan]) -> EpisodeRecord | None:
                 continue
             with open(found.path, "rb") as file:
                 file.seek(index.offset + HEADER.size)
-                text = Metadata.read(ReadDataStream(file)).metadata.get(EPISODE_FILE, "{}")
-            document = json.loads(text)
-            if document.pop("format", None) == FORMAT:
-                return EpisodeRecord(**document)
+                body = file.read(index.length - HEADER.size)
+            with suppress(RecordError, EpisodeFileError):
+                return parse_episode(metadata_of(body)[1].get(EPISODE_FILE, ""))
     return None
 
 
@@ -236,5 +386,5 @@ def _span_ns(files: Sequence[FileSummary]) -> int:
 
 def _number(path: Path) -> tuple[int, str]:
     """Order of a recording's files: `_9` before `_10`."""
-    number = re.search(r"_(\d+)$", path.stem)
+    number = re.search(r"_(\d{1,9})$", path.stem)
     return int(number[1]) if number else -1, path.name

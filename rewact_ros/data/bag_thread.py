@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rewact_ros.data.bag_metadata import BagTopic
-from rewact_ros.data.bag_recovery import NO_ROOM
 from rewact_ros.data.bag_writer import BagWriter, WriterSettings
 from rewact_ros.data.episode_file import (
     EpisodeFileError,
@@ -16,6 +15,7 @@ from rewact_ros.data.episode_file import (
     label_episode,
     write_episode,
 )
+from rewact_ros.data.mcap_repair import NO_ROOM
 
 WRITER_FAULT = "writer_fault"
 # How often it looks up when nothing comes, and how long its end may take.

@@ -1,41 +1,36 @@
 """Recordings (rosbag2, MCAP or sqlite3) read back as the live node saw them. No running ROS."""
 
 import difflib
-import sqlite3
-import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.interfaces import Connection
-from rosbags.rosbag2 import ReaderError
-from rosbags.serde import SerdeError
-from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
-from rewact_ros.contract import Contract, Frame, Stale
+from rewact_ros.contract import Contract, Frame, Stale, names
 from rewact_ros.contract.frames import NANO
+from rewact_ros.data.bag_folder import FolderError, recording_files, recover
 from rewact_ros.data.bag_frames import BagFrames
+from rewact_ros.data.bag_messages import MessageError, decoder_of, typestore
+from rewact_ros.data.bag_storage import (
+    Storage,
+    StorageError,
+    StoredTopic,
+    in_time,
+    open_storage,
+)
+from rewact_ros.data.bag_time import step_back
 from rewact_ros.ros.convert import to_ns
-from rewact_ros.share import share_dir
+
+__all__ = ["REWARD_TOPIC", "Bag", "BagError", "Message", "RecordedReward", "typestore"]
 
 REWARD_TOPIC = "rewact/reward"
 _REWARD_TYPE = "rewact_ros/msg/Reward"
-# What the library and its storages raise on files that are not whole.
-_DAMAGE = (
-    AnyReaderError,
-    ReaderError,
-    SerdeError,
-    TypesysError,
-    sqlite3.Error,
-    struct.error,
-    UnicodeDecodeError,
-    EOFError,
-)
+_END_NS = 1 << 64
 
 
 class BagError(ValueError):
@@ -77,7 +72,8 @@ class Bag:
         incomplete: images of the reference camera that never became an observation.
 
     Raises:
-        BagError: no recording there, empty, damaged, or its message types are unknown.
+        BagError: no recording there, empty, damaged, its message types are unknown, or time ran
+            backwards in it.
     """
 
     def __init__(self, path: str | Path, namespace: str = "") -> None:
@@ -85,46 +81,62 @@ class Bag:
         self.refused: Counter[str] = Counter()
         self.incomplete = 0
         self._namespace = namespace.strip("/")
-        if not self.path.exists():
-            raise BagError(f"bag {self.path}: no such recording; give its folder or .mcap file")
-        if self.path.is_dir() and not (self.path / "metadata.yaml").is_file():
-            raise BagError(
-                f"bag {self.path}: no metadata.yaml; give the recording's own folder, or one of "
-                "its .mcap files if the recorder was killed"
-            )
+        self._stack = ExitStack()
+        self._files: list[Storage] = []
+        self._topics: dict[str, list[StoredTopic]] = {}
         try:
-            self._reader = AnyReader([self.path], default_typestore=typestore())
-        except _DAMAGE as error:
-            raise self._damaged(error) from error
+            self._paths = recording_files(self.path)
+        except FolderError as error:
+            raise BagError(f"bag {self.path}: {error}") from error
+        except OSError as error:
+            raise BagError(f"bag {self.path}: {error.strerror}; mend its permissions") from error
 
     def __enter__(self) -> "Bag":
-        try:
-            self._reader.open()
-        except (*_DAMAGE, AssertionError) as error:  # asserts on foreign definitions
-            raise self._damaged(error) from error
-        if self._reader.message_count == 0:
-            self._reader.close()
-            raise BagError(f"bag {self.path}: holds no message; record again")
+        with ExitStack() as stack:
+            scratch = self._scratch(stack)
+            try:
+                for path in self._paths:
+                    self._files.append(open_storage(path, scratch))
+                    stack.callback(self._files[-1].close)
+            except StorageError as error:
+                raise self._damaged(error) from error
+            for topic in (topic for file in self._files for topic in file.topics):
+                self._topics.setdefault(topic.name, []).append(topic)
+            if not self._counts.total():
+                raise BagError(f"bag {self.path}: holds no message; record again")
+            if back := step_back(self.path):
+                raise BagError(
+                    f"bag {back}: images of one pass would meet joints of the other; record the "
+                    "passes apart"
+                )
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._reader.close()
+        self._stack.close()
+        self._files, self._topics = [], {}
 
     @property
     def topics(self) -> dict[str, str]:
         """Recorded topics and their message types, such as `/front/image_raw`."""
-        return {connection.topic: connection.msgtype for connection in self._reader.connections}
+        return {name: found[0].type for name, found in self._topics.items()}
 
     @property
     def duration_s(self) -> float:
         """Seconds from the first to the last message."""
-        return self._reader.duration / NANO
+        start_ns, end_ns = self.span_ns
+        return (end_ns - start_ns) / NANO
+
+    @property
+    def _counts(self) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for name, found in self._topics.items():
+            counts[name] = sum(topic.count for topic in found)
+        return counts
 
     def resolve(self, topic: str) -> str:
         """Full name of a contract's topic in the robot's namespace."""
-        if topic.startswith("/"):
-            return topic
-        return f"/{self._namespace}/{topic}" if self._namespace else f"/{topic}"
+        return names.resolve(topic, self._namespace)
 
     def require(self, topic: str, type_: str) -> str:
         """Full name of a topic that the bag must hold with that type and at least one message.
@@ -133,27 +145,27 @@ class Bag:
             BagError: the topic is not there, is empty or has another type.
         """
         name = self.resolve(topic)
-        found = [c for c in self._reader.connections if c.topic == name]
-        if not found:
+        if name not in self._topics:
             near = difflib.get_close_matches(name, self.topics, n=1, cutoff=0.5)
             meant = f" (did you mean {near[0]}?)" if near else ""
             raise BagError(
                 f"bag {self.path}: topic {name} was not recorded{meant}; it holds "
                 f"{', '.join(sorted(self.topics))}; give another contract or namespace"
             )
-        if found[0].msgtype != type_:
+        if wrong := [found for found in self._topics[name] if found.type != type_]:
             raise BagError(
-                f"bag {self.path}: topic {name}: expected {type_}, got {found[0].msgtype}; correct "
+                f"bag {self.path}: topic {name}: expected {type_}, got {wrong[0].type}; correct "
                 "'type' in the contract"
             )
-        if not sum(connection.msgcount for connection in found):
+        if not self._counts[name]:
             raise BagError(f"bag {self.path}: topic {name}: no message was recorded")
         return name
 
     @property
     def span_ns(self) -> tuple[int, int]:
-        """Times of recording of the first and the last message."""
-        return self._reader.start_time, self._reader.end_time
+        """Time of recording of the first message, and the nanosecond after the last one's."""
+        filled = [file for file in self._files if any(topic.count for topic in file.topics)]
+        return min(file.start_ns for file in filled), max(file.end_ns for file in filled) + 1
 
     def messages(
         self, topics: Iterable[str], start_ns: int | None = None, end_ns: int | None = None
@@ -167,14 +179,24 @@ class Bag:
         Raises:
             BagError: the file ends early or a message does not decode.
         """
-        wanted = set(topics)
-        connections = [c for c in self._reader.connections if c.topic in wanted]
-        if not connections:  # none would mean all to the library
-            return
+        wanted = {name for name in topics if name in self._topics}
+        decoders = {name: self._decoder(name) for name in sorted(wanted)}
+        first, end = start_ns or 0, _END_NS if end_ns is None else end_ns
+        sources: list[tuple[int, Callable[[], Any]]] = [
+            (file.start_ns, lambda file=file: file.messages(wanted, first, end))
+            for file in self._files
+        ]
         try:
-            for connection, logged_ns, raw in self._reader.messages(connections, start_ns, end_ns):
-                yield Message(connection.topic, logged_ns, self._decode(connection, raw))
-        except _DAMAGE as error:
+            for message in in_time(sources):
+                try:
+                    body = decoders[message.topic](message.data)
+                except MessageError as error:
+                    raise BagError(
+                        f"bag {self.path}: a message of {message.topic} {error}; the file is "
+                        "damaged, copy it again"
+                    ) from error
+                yield Message(message.topic, message.log_ns, body)
+        except StorageError as error:
             raise self._damaged(error) from error
 
     def observations(self, contract: Contract) -> Iterator[Frame]:
@@ -214,38 +236,27 @@ class Bag:
         rewards = [_reward(message.body) for message in self.messages([name])]
         return sorted(rewards, key=lambda reward: reward.stamp_ns)
 
-    def _decode(self, connection: Connection, raw: bytes | memoryview) -> Any:
-        """Decode CDR as ROS does: bytes after the last field are padding, however many.
-
-        The library's own call refuses more than three of them, but rclpy's `serialize_message`
-        leaves eight behind a JointState without velocity and effort.
-        """
-        store = self._reader.typestore
-        try:
-            definition = store.get_msgdef(connection.msgtype)
-            decode = definition.deserialize_cdr_le if raw[1] else definition.deserialize_cdr_be
-            return decode(raw[4:], 0, definition.cls, store)[0]
-        except (*_DAMAGE, IndexError, ValueError) as error:
+    def _decoder(self, name: str) -> Callable[[bytes], Any]:
+        """What reads the messages of a topic, which its files must agree on."""
+        found = self._topics[name]
+        if len({(topic.type, topic.definition) for topic in found if topic.count}) > 1:
             raise BagError(
-                f"bag {self.path}: a message of {connection.topic} does not decode as "
-                f"{connection.msgtype} ({error}); the file is damaged, copy it again"
-            ) from error
+                f"bag {self.path}: topic {name}: its files define {found[0].type} differently; "
+                "they are of several recordings, read them one by one"
+            )
+        try:
+            return decoder_of(next((topic for topic in found if topic.count), found[0]))
+        except MessageError as error:
+            raise BagError(f"bag {self.path}: topic {name}: {error}") from error
 
-    def _damaged(self, error: BaseException) -> BagError:
-        return BagError(
-            f"bag {self.path}: cannot be read: {' '.join(str(error).split())}; copy it again, or "
-            "re-index it (`ros2 bag reindex`, `mcap recover`) if the recorder was killed"
-        )
+    def _scratch(self, stack: ExitStack) -> Callable[[], Path]:
+        return lambda: Path(stack.enter_context(TemporaryDirectory(prefix="rewact-bag-")))
 
-
-def typestore() -> Typestore:
-    """ROS 2 Jazzy's message types and this package's own, for bags that store no definitions."""
-    store = get_typestore(Stores.ROS2_JAZZY)
-    own: dict[str, Any] = {}
-    for file in sorted((share_dir() / "msg").glob("*.msg")):
-        own |= get_types_from_msg(file.read_text(), f"rewact_ros/msg/{file.stem}")
-    store.register(own)
-    return store
+    def _damaged(self, error: StorageError) -> BagError:
+        why = f"bag {self.path}: cannot be read: {' '.join(str(error).split())}"
+        if not error.is_damage:
+            return BagError(why)
+        return BagError(f"{why}; copy it again, or keep what is whole: {recover(self.path)}")
 
 
 def _reward(body: Any) -> RecordedReward:

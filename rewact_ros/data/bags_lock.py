@@ -1,8 +1,8 @@
 """One recorder per folder of recordings, on this machine."""
 
-import fcntl
-import os
 from pathlib import Path
+
+from rewact_ros.files import FileLock, LockedError
 
 LOCK_FILE = ".recorder.lock"
 
@@ -16,26 +16,19 @@ class BagsLock:
 
     Raises:
         BagsLockedError: another process holds it.
-        OSError: the folder is not writable.
+        OSError: the folder is not writable, or the lock is a planted link.
     """
 
     def __init__(self, bags_dir: Path) -> None:
-        path = bags_dir / LOCK_FILE
-        self._file = open(path, "a+")  # noqa: SIM115 - held until close
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "another process"
-            self._file.close()
+            self._lock = FileLock(bags_dir / LOCK_FILE)
+        except LockedError as error:
             raise BagsLockedError(
-                f"bags folder {bags_dir}: a recorder is at work in it ({holder}); stop that one, "
-                "or give this one another folder (bags_dir)"
+                f"bags folder {bags_dir}: a recorder is at work in it "
+                f"({error.holder or 'another process'}); stop that one, or give this one another "
+                "folder (bags_dir)"
             ) from None
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()}")
-        self._file.flush()
 
     def close(self) -> None:
         """Let others in."""
-        self._file.close()
+        self._lock.release()

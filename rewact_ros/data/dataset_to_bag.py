@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from builtin_interfaces.msg import Time
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from numpy.typing import NDArray
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from sensor_msgs.msg import CompressedImage, JointState
 from tqdm import tqdm
 
-from rewact_ros.contract import Camera, Contract, load_contract
+from rewact_ros import strict_yaml
+from rewact_ros.contract import Camera, Contract, load_contract, names
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.modes import Mode
 from rewact_ros.data.bags import REWARD_TOPIC, typestore
@@ -88,6 +87,7 @@ def write_bags(settings: BagsSettings, progress: bool = True) -> list[Path]:
     Raises:
         BagsError: no such episode, or a recording of it exists already.
         ContractError: the contract cannot be read, or the dataset does not fit it.
+        DatasetError: no dataset, or a damaged one.
     """
     contract = load_contract(settings.contract)
     source = RecordedEpisodes(settings.dataset, contract)
@@ -101,9 +101,10 @@ def write_bags(settings: BagsSettings, progress: bool = True) -> list[Path]:
     for folder in folders:
         if folder.exists():
             raise BagsError(f"{folder} exists: choose another folder, or remove it first")
-    further = _Further(settings.dataset, source)
+    further = _Further(source)
     start_ns = EPOCH_NS
-    partial = settings.out / f".partial-{os.getpid()}"
+    settings.out.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=settings.out))
     try:
         for index, folder in zip(
             tqdm(chosen, "bags", unit="episode", disable=not progress), folders, strict=True
@@ -120,11 +121,10 @@ def write_bags(settings: BagsSettings, progress: bool = True) -> list[Path]:
 class _Further:
     """Columns beside state and action that say how an episode went, where there are any."""
 
-    def __init__(self, root: Path, source: RecordedEpisodes) -> None:
+    def __init__(self, source: RecordedEpisodes) -> None:
         self._meta = source.meta
         keys = [key for key in _FURTHER if key in source.meta.features]
-        table = LeRobotDataset(repo_id=root.name, root=root).hf_dataset.with_format(None)
-        self._table = table.select_columns(keys) if keys else None
+        self._table = source.table.select_columns(keys) if keys else None
 
     def of(self, index: int) -> dict[str, NDArray[Any]]:
         """Column → (n,) of an episode."""
@@ -184,7 +184,7 @@ class _Episode:
             outcome=OUTCOMES[self._outcome()],
             termination_reason="dataset",
             by="dataset",
-            contract=yaml.safe_load(self._settings.contract.read_text()),
+            contract=strict_yaml.load(self._settings.contract),
             contract_hash=self._contract.hash,
             started_ns=self.start_ns,
             running_ns=self.start_ns,
@@ -228,8 +228,7 @@ class _Episode:
         yield self._event(name, EpisodeEvent.VERDICT, self.end_ns + _REWARDS)
 
     def _topic(self, name: str) -> str:
-        space = self._settings.namespace.strip("/")
-        return name if name.startswith("/") else f"/{space}/{name}" if space else f"/{name}"
+        return names.resolve(name, self._settings.namespace)
 
     def _event(self, name: str, event: int, at_ns: int) -> tuple[str, int, Any]:
         verdict = event == EpisodeEvent.VERDICT

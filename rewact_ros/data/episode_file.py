@@ -5,10 +5,13 @@ The recording itself never changes; labels do, here, by replacing the file in on
 
 import json
 import os
+import secrets
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from rewact_ros import strict_yaml
 
 EPISODE_FILE = "episode.json"
 FORMAT = 1
@@ -17,6 +20,10 @@ OUTCOMES = ("unlabelled", "success", "failure")  # by the numbers of rewact_ros/
 
 class EpisodeFileError(ValueError):
     """A recording's `episode.json` is missing, damaged, or must not be changed now."""
+
+
+class EpisodeDamagedError(EpisodeFileError):
+    """A recording's `episode.json` is no longer what was written; recovery writes it anew."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,19 @@ class EpisodeRecord:
 
     def __post_init__(self) -> None:
         if self.outcome not in OUTCOMES:
-            raise EpisodeFileError(f"outcome: expected one of {OUTCOMES}, got '{self.outcome}'")
+            raise EpisodeFileError(f"outcome: expected one of {OUTCOMES}, got {self.outcome!r:.60}")
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                raise EpisodeFileError(f"{name}: expected {_words(kind)}, got {value!r:.60}")
+        for topic, counts in self.topics.items():
+            if not isinstance(counts, dict) or not {
+                type(counts.get(key)) for key in ("received", "dropped")
+            } <= {int}:
+                raise EpisodeFileError(
+                    f"topics: {topic!r:.60}: expected counts 'received' and 'dropped', got "
+                    f"{counts!r:.60}"
+                )
 
     def text(self) -> str:
         """The JSON document."""
@@ -85,6 +104,55 @@ class EpisodeRecord:
         )
 
 
+class _VersionError(EpisodeFileError):
+    """Written by another version, and whole as far as we know."""
+
+
+def _words(kind: Any) -> str:
+    """A kind of value for people."""
+    words = {str: "a text", bool: "true or false", dict: "a mapping"}
+    return words.get(kind, "a whole number or nothing" if int in _parts(kind) else "a mapping")
+
+
+def _parts(kind: Any) -> tuple[Any, ...]:
+    return getattr(kind, "__args__", (kind,))
+
+
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(
+        ("episode_id", "task", "termination_reason", "detail", "by", "operator", "labelled_at"), str
+    ),
+    **dict.fromkeys(("contract_hash", "policy_version", "git_revision", "namespace"), str),
+    **dict.fromkeys(("discarded", "recovered"), bool),
+    **dict.fromkeys(("contract", "calibration"), dict | None),
+    **dict.fromkeys(("started_ns", "running_ns", "ended_ns"), int | None),
+    "topics": dict,
+}
+
+
+def parse_episode(text: str) -> EpisodeRecord:
+    """The episode that the text of an `episode.json` describes.
+
+    Raises:
+        EpisodeFileError: it is no such text, or of another format.
+    """
+    try:
+        document = strict_yaml.parse_json(text)
+    except ValueError as error:
+        raise EpisodeFileError(str(error)) from error
+    if not isinstance(document, dict):
+        raise EpisodeFileError(f"expected a mapping, got {document!r:.60}")
+    if document.get("format") != FORMAT:
+        raise _VersionError(
+            f"format: expected {FORMAT}, got {document.get('format')!r:.60}; read it with the "
+            "version of rewact_ros that wrote it"
+        )
+    known = {f.name for f in fields(EpisodeRecord)}
+    if "episode_id" not in document:
+        raise EpisodeFileError("episode_id: missing")
+    return EpisodeRecord(**{key: value for key, value in document.items() if key in known})
+
+
 def read_episode(folder: Path) -> EpisodeRecord:
     """Read the `episode.json` of a recording's folder.
 
@@ -93,19 +161,20 @@ def read_episode(folder: Path) -> EpisodeRecord:
     """
     path = folder / EPISODE_FILE
     try:
-        document = json.loads(path.read_text())
-        if document.get("format") != FORMAT:
-            raise EpisodeFileError(
-                f"{path}: format: expected {FORMAT}, got {document.get('format')}"
-            )
-        known = {f.name for f in fields(EpisodeRecord)}
-        return EpisodeRecord(**{key: value for key, value in document.items() if key in known})
+        return parse_episode(strict_yaml.read_text(path, strict_yaml.MAX_JSON_BYTES))
     except FileNotFoundError:
         raise EpisodeFileError(
             f"{path}: missing; expected the folder of one recorded episode"
         ) from None
-    except (OSError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise EpisodeFileError(f"{path}: not readable: {error}") from error
+    except OSError as error:
+        raise EpisodeFileError(f"{path}: not readable: {error.strerror}") from error
+    except (strict_yaml.YamlError, EpisodeFileError) as error:
+        if isinstance(error, _VersionError):
+            raise EpisodeFileError(f"{path}: {error}") from None
+        raise EpisodeDamagedError(
+            f"{path}: not readable: {error}; `rewact bag recover {folder}` writes it anew from the "
+            "recording"
+        ) from error
 
 
 def write_episode(folder: Path, record: EpisodeRecord) -> None:
@@ -147,13 +216,14 @@ def episode_folders(bags_dir: Path) -> list[Path]:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a file, durably, by temporary file, fsync and rename."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a file, durably, by temporary file, fsync and rename; no planted link is followed."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        with open(partial, "w") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        with open(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from rewact_ros.data.export_report import text, totals
 from rewact_ros.data.export_settings import ExportError, ExportSettings
 from rewact_ros.data.recordings import Recording, open_recording, recording_folders
 from rewact_ros.data.replace_folder import replacing
+from rewact_ros.files import own_folder
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]{postfix}"
 
@@ -194,19 +195,16 @@ def _add(
     elif outcome == "unlabelled" and settings.outcome:
         outcome = settings.outcome
     segments, why = _chosen(settings, episode)
-    indices: list[int] = []
-    human = 0
+    added = dict(dataset_episodes=[], human_frames=0, success_frames=0, still_s=0.0)
     if segments:
-        exported = ExportedEpisode(episode, segments, job.folder, outcome, task)
-        indices, human = dataset.add(exported)
+        added = dataset.add(ExportedEpisode(episode, segments, job.folder, outcome, task))
     return {
         "episode_id": span.episode_id,
         "task": task,
         "outcome": outcome,
         "termination_reason": record.termination_reason if record else span.termination_reason,
-        "dataset_episodes": indices,
         "frames": sum(segment.frames for segment in segments),
-        "human_frames": human,
+        **added,
         "spans_s": [
             [round((at_ns - span.start_ns) / NANO, 3) for at_ns in (part.start_ns, part.end_ns)]
             for part in segments
@@ -265,7 +263,8 @@ def _put_in_place(folder: Path, out: Path, replace: bool) -> None:
 @contextmanager
 def _locked(work: Path) -> Iterator[None]:
     """Keep a second export off the same work folder."""
-    work.mkdir(parents=True, exist_ok=True)
+    work.parent.mkdir(parents=True, exist_ok=True)
+    own_folder(work)  # its name can be guessed
     handle = os.open(work, os.O_RDONLY)
     try:
         try:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import datasets
 import numpy as np
 from lerobot.datasets.compute_stats import get_feature_stats
@@ -22,9 +21,11 @@ from lerobot.datasets.io_utils import write_stats
 from rewact_ros.contract import Contract
 from rewact_ros.contract.frames import NANO
 from rewact_ros.contract.schema import ACTION_KEY, STATE_KEY
+from rewact_ros.data.encoder_log import quiet_encoders
 from rewact_ros.data.export_bag import EncodedEpisode, Segment
-from rewact_ros.data.export_labels import StepLabels, label_steps
+from rewact_ros.data.export_labels import DRIVEN, StepLabels, label_steps
 from rewact_ros.data.export_video import video_settings
+from rewact_ros.reward.labels import still_frames
 
 REWARD, PREDICTED = "next.reward", "predicted_reward"
 _MAY_BE_UNKNOWN = (REWARD, PREDICTED)
@@ -69,7 +70,7 @@ class DatasetAssembler:
         self, folder: Path, contract: Contract, video: str, failed_cap: float, attempt_s: float
     ) -> None:
         datasets.disable_progress_bars()  # one bar for the export, not one per episode
-        av.logging.set_libav_level(av.logging.ERROR)
+        quiet_encoders()
         self._folder, self._contract = folder, contract
         self._failed_cap, self._attempt_s = failed_cap, attempt_s
         self._meta = LeRobotDatasetMetadata.create(
@@ -91,16 +92,16 @@ class DatasetAssembler:
         )
         self._known: dict[str, list[np.ndarray]] = {key: [] for key in _MAY_BE_UNKNOWN}
 
-    def add(self, exported: ExportedEpisode) -> tuple[list[int], int]:
-        """Append an episode; returns the indices of its segments in the dataset, and how many
-        frames a human was in control of."""
+    def add(self, exported: ExportedEpisode) -> dict[str, Any]:
+        """Append an episode; returns its part of the report."""
         columns = [
             dict(np.load(exported.folder / segment.folder / "columns.npz"))
             for segment in exported.segments
         ]
         span = exported.episode.span
         joined = {
-            key: np.concatenate([part[key] for part in columns]) for key in ("stamp_ns", "mode")
+            key: np.concatenate([part[key] for part in columns])
+            for key in ("stamp_ns", "mode", "state")
         }
         labels = label_steps(
             exported.outcome,
@@ -111,13 +112,19 @@ class DatasetAssembler:
             self._failed_cap,
             self._attempt_s,
         )
+        driven = np.isin(joined["mode"], DRIVEN)
         first, indices = 0, []
         for segment, part in zip(exported.segments, columns, strict=True):
             rows = slice(first, first + segment.frames)
             first += segment.frames
             indices.append(self._meta.total_episodes)
             self._save(exported, segment, part, labels, rows)
-        return indices, int(labels.intervention.sum())
+        return {
+            "dataset_episodes": indices,
+            "human_frames": int(labels.intervention.sum()),
+            "success_frames": int(labels.success.sum()),
+            "still_s": round(still_frames(joined["state"][driven]) / self._contract.rate_hz, 3),
+        }
 
     def close(self) -> None:
         """Finish the dataset's files."""

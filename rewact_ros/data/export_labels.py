@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros.control.modes import Mode
-from rewact_ros.data.export_steps import UNKNOWN_MODE
 from rewact_ros.reward.labels import progress_ramp
 
+UNKNOWN_MODE = -1  # nobody published ControlStatus
 # Modes in which somebody pursues the task; in the others the arm waits or is being reset.
 DRIVEN = (Mode.POLICY, Mode.HUMAN, UNKNOWN_MODE)
+_LAST_PERIODS = 2.0  # from an episode's last frame to its end, where nothing is missing
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ def label_steps(
     """Label the frames of one episode by how it ended, as `rewact label --ramp --failed` does.
 
     A success climbs from 0 at 5 % to 1 at 95 % of the time in which the arm was driven (it stands
-    still while the episode is on hold), a failure up to `failed_cap`; an episode that nobody
-    judged has no label. A success teaches the actions of policy and human, a failure none, an
-    episode that nobody judged the human's.
+    still while the episode is on hold) and is at 1 with its last frame, a failure climbs up to
+    `failed_cap`; an episode that nobody judged has no label. A success teaches the actions of
+    policy and human, a failure none, an episode that nobody judged the human's.
 
     Of a success in which a human took over from the policy, what the policy did before the last
     takeover was no way to the goal: it teaches nothing, and how far the task had come then is
@@ -69,6 +70,9 @@ def label_steps(
         reward[:takeover] = np.nan
         teaches[:takeover] &= human[:takeover]
         reward[takeover:] = _rescue(stamps_s, length_s, driven, takeover, attempt_s)
+    # Between the last frame and the verdict there may be time, but no frame to carry it.
+    if outcome == "success" and length_s - stamps_s[-1] <= _LAST_PERIODS / rate_hz:
+        reward[-1] = 1.0
     success = (reward >= 1.0) if outcome == "success" else np.zeros(len(modes), bool)
     return StepLabels(reward, success, ~teaches, human)
 

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from rewact_ros.reward.labels import LONG_STILL_S
+
 
 def totals(recordings: list[dict[str, Any]]) -> dict[str, Any]:
     """Sums over the recordings of a report."""
@@ -50,6 +52,15 @@ def _faults(episode: dict[str, Any]) -> Iterator[str]:
         yield f"refused: {episode['refused']}"
     elif len(episode["dataset_episodes"]) > 1:
         yield f"cut into {len(episode['dataset_episodes'])} episodes"
+    if episode["outcome"] == "success" and episode["dataset_episodes"]:
+        if not episode["success_frames"]:
+            yield "a success, but the frames that show it are missing: none is labelled so"
+        if episode["still_s"] > LONG_STILL_S:
+            yield (
+                f"the arm stood still for the last {episode['still_s']:.1f} s of "
+                f"{episode['seconds']:.1f} s, labelled as progress and success: judge sooner, or "
+                "say when it was done (rewact label --keypoints)"
+            )
     if left := episode["steps"] - episode["frames"]:
         yield f"{left} frames left out"
     for gap in episode["gaps"][:5]:

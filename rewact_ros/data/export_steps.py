@@ -17,6 +17,7 @@ from rewact_ros.contract import Contract, Frame
 from rewact_ros.contract.frames import NANO
 from rewact_ros.data.bag_frames import BagFrames
 from rewact_ros.data.bags import REWARD_TOPIC, Bag, BagError
+from rewact_ros.data.export_labels import UNKNOWN_MODE
 from rewact_ros.data.recorded_commands import CommandError, command_reader
 from rewact_ros.ros.convert import to_ns
 
@@ -25,7 +26,6 @@ CONTROL_TOPIC = "rewact/control_status"
 # joints that go with the first one, within this time before it.
 SETTLE_S = LEAD_S = 1.0
 PHASE_GAIN = 0.1  # how fast the contract's grid follows a camera whose clock runs a little off
-UNKNOWN_MODE = -1  # nobody published ControlStatus
 _REASONS_S = 10.0
 
 

@@ -11,6 +11,8 @@ from lerobot.configs.video import RGBEncoderConfig
 from lerobot.datasets.compute_stats import RunningQuantileStats, auto_downsample_height_width
 from numpy.typing import NDArray
 
+from rewact_ros.data.encoder_log import quiet_encoders
+
 # Neighbouring images are nearly the same: every n-th is enough for mean, spread and quantiles.
 STATISTICS_EVERY = 5
 
@@ -100,7 +102,7 @@ class VideoWriter:
             self._container = None
 
     def _open(self, height: int, width: int) -> None:
-        av.logging.set_libav_level(av.logging.ERROR)  # or x264 prints a page per video
+        quiet_encoders()
         self._container = av.open(str(self.path), "w")
         self._stream = self._container.add_stream(
             self._settings.codec, self._rate_hz, options=self._settings.options(self._threads)

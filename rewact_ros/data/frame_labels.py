@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from rewact_ros.reward.keypoints import LabelError
 
+from .dataset_info import read_info
 from .labelling import SUCCESS as SUCCESS_KEY
 from .labelling import EpisodeLabels, open_labelled
 
@@ -58,11 +59,11 @@ def label_by_outcomes(root: Path, margin: int) -> dict[int, Frames]:
     """Label every episode's frames by `next.success`.
 
     Raises:
-        LabelError: not a dataset, or without `next.success`.
+        LabelError: without `next.success`.
+        DatasetError: not a dataset, or a damaged one.
     """
     dataset = open_labelled(root)
-    features = json.loads((root / "meta" / "info.json").read_text())["features"]
-    if dataset.labels is None or SUCCESS_KEY not in features:
+    if dataset.labels is None or SUCCESS_KEY not in read_info(root)["features"]:
         raise LabelError(
             f"{root}: has no {SUCCESS_KEY} with next.reward, so no outcomes are known; write them "
             "with `rewact label`, or mark frames with `rewact label-frames --keys`"

@@ -12,8 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from rewact_ros.contract.schema import STATE_KEY
 from rewact_ros.reward.keypoints import LabelError
+from rewact_ros.reward.labels import still_frames
 
+from .dataset_files import check_tables, tables
+from .dataset_info import read_info
 from .label_tables import column_numbers, drop_columns, rewrite_frames, rewrite_table, set_column
 from .replace_folder import recover_folder, replacing
 
@@ -65,40 +69,37 @@ def open_labelled(root: Path) -> LabelledDataset:
     """Read lengths and present labels, after tidying up what a killed run left.
 
     Raises:
-        LabelError: no LeRobotDataset v3, or its tables do not fit together.
+        DatasetError: no LeRobotDataset v3, or its tables do not fit together.
+        LabelError: a label column that cannot be read.
     """
     with _mended(root):
         recover_folder(root)
+    info = read_info(root)
+    episodes = check_tables(root, info)
     try:
-        info = json.loads((root / "meta" / "info.json").read_text())
-        fps, version = float(info["fps"]), str(info["codebase_version"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise LabelError(
-            f"{root}: no readable meta/info.json; give the folder of a LeRobotDataset v3"
-        ) from None
-    if not version.startswith("v3"):
-        raise LabelError(f"{root}: is a LeRobotDataset {version}; convert it to v3.0 with LeRobot")
-    try:
-        lengths: dict[int, int] = {}
-        for path in _tables(root, "meta/episodes"):
-            table = pq.read_table(path, columns=["episode_index", "length"])
-            lengths |= dict(
-                zip(table["episode_index"].to_pylist(), table["length"].to_pylist(), strict=True)
-            )
+        lengths = dict(enumerate(episodes["length"].to_pylist()))
         labels = {index: EpisodeLabels.unknown(length) for index, length in lengths.items()}
         labelled = REWARD in info["features"]
-        counted = dict.fromkeys(lengths, 0)
-        for path in _tables(root, "data"):
-            _read_labels(path, labelled, labels, counted)
+        for path in tables(root, "data"):
+            _read_labels(path, labelled, labels)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise LabelError(f"{root}: its tables cannot be read: {error}") from error
-    for index, length in lengths.items():
-        if counted[index] != length:
-            raise LabelError(
-                f"{root}: episode {index}: meta/episodes says {length} frames, data has "
-                f"{counted[index]}"
-            )
-    return LabelledDataset(root, fps, lengths, labels if labelled else None)
+    return LabelledDataset(root, float(info["fps"]), lengths, labels if labelled else None)
+
+
+def still_at_end_s(dataset: LabelledDataset) -> dict[int, float]:
+    """How long, in s, no joint moves at the end of each episode; empty without joints."""
+    still: dict[int, float] = {}
+    for path in tables(dataset.root, "data"):
+        if STATE_KEY not in pq.read_schema(path).names:
+            return {}
+        table = pq.read_table(path, columns=["episode_index", STATE_KEY])
+        episode, rows = column_numbers(table, "episode_index"), table[STATE_KEY]
+        for index in np.unique(episode):
+            own = rows.filter(pa.array(episode == index)).to_pylist()
+            state = np.array(own, float).reshape(len(own), -1)
+            still[int(index)] = still_frames(state) / dataset.fps
+    return still
 
 
 def write_labels(dataset: LabelledDataset, changed: Mapping[int, EpisodeLabels]) -> None:
@@ -132,9 +133,9 @@ def write_labels(dataset: LabelledDataset, changed: Mapping[int, EpisodeLabels])
                 stats[key] = {name: value.tolist() for name, value in own.total.items()}
 
     with _mended(dataset.root), replacing(dataset.root) as copy:
-        for path in _tables(copy, "data"):
+        for path in tables(copy, "data"):
             rewrite_frames(path, _with_labels(pq.read_table(path), columns))
-        for path in _tables(copy, "meta/episodes"):
+        for path in tables(copy, "meta/episodes"):
             table = pq.read_table(path)
             for own in statistics.values():
                 table = own.add_to(table)
@@ -151,9 +152,9 @@ def remove_labels(dataset: LabelledDataset) -> None:
             data.get("features", data).pop(key, None)
 
     with _mended(dataset.root), replacing(dataset.root) as copy:
-        for path in _tables(copy, "data"):
+        for path in tables(copy, "data"):
             rewrite_frames(path, drop_columns(pq.read_table(path), LABEL_KEYS))
-        for path in _tables(copy, "meta/episodes"):
+        for path in tables(copy, "meta/episodes"):
             table = pq.read_table(path)
             prefixes = tuple(f"stats/{key}/" for key in LABEL_KEYS)
             names = [name for name in table.column_names if name.startswith(prefixes)]
@@ -162,9 +163,7 @@ def remove_labels(dataset: LabelledDataset) -> None:
             _edit_json(copy / "meta" / name, drop)
 
 
-def _read_labels(
-    path: Path, labelled: bool, labels: dict[int, EpisodeLabels], counted: dict[int, int]
-) -> None:
+def _read_labels(path: Path, labelled: bool, labels: dict[int, EpisodeLabels]) -> None:
     have = pq.read_schema(path).names
     keys = [key for key in (REWARD, SUCCESS) if labelled and key in have]
     table = pq.read_table(path, columns=["episode_index", "frame_index", *keys])
@@ -174,7 +173,6 @@ def _read_labels(
         own = labels[int(index)]
         if frame[rows].min() < 0 or frame[rows].max() >= len(own.reward):
             raise ValueError(f"{path}: frame_index of episode {index} leaves its length")
-        counted[int(index)] += len(rows)
         for key, target in ((REWARD, own.reward), (SUCCESS, own.success)):
             if key in keys:
                 target[frame[rows]] = column_numbers(table, key)[rows]
@@ -199,13 +197,6 @@ def _edit_json(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(data, indent=4, ensure_ascii=False))
     partial.replace(path)
-
-
-def _tables(root: Path, folder: str) -> list[Path]:
-    paths = sorted((root / folder).glob("*/*.parquet"))
-    if not paths:
-        raise LabelError(f"{root}: no tables in {folder}; give the folder of a LeRobotDataset v3")
-    return paths
 
 
 @contextmanager

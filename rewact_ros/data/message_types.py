@@ -10,9 +10,12 @@ from pathlib import Path
 
 from rewact_ros.share import share_dir
 
+_SUFFIXES = {"msg": (".msg", ".idl"), "srv": (".srv", ".idl"), "action": (".action", ".idl")}
 # What stands between the definitions of a concatenated `ros2msg` schema.
 SEPARATOR = "=" * 80
 PRIMITIVES = re.compile(r"(bool|byte|char|float32|float64|u?int(8|16|32|64)|w?string)$")
+# REP-144 and the interface definition language: what a package and a type of it may be called.
+NAME = re.compile(r"[a-z][a-z0-9_]{0,127}/(msg|srv|action)/[A-Za-z][A-Za-z0-9_]{0,127}")
 _FIELD = re.compile(r"^\s*([A-Za-z][\w/]*)(?:<=\d+)?(?:\[[^\]]*\])?\s+[A-Za-z]\w*")
 
 
@@ -55,6 +58,23 @@ def message_type(name: str) -> MessageType:
     )
 
 
+def is_installed(name: str) -> bool:
+    """Whether an interface package that defines this type is installed here.
+
+    Names come from the graph and from recordings. Only that of an installed interface may be
+    imported: `subprocess/msg/X` or `antigravity/msg/X` is a Python module's name, too.
+    """
+    if not NAME.fullmatch(name):
+        return False
+    package, folder, short = name.split("/")
+    # A part of a service or an action (X_Request, X_FeedbackMessage) is defined with it.
+    for stem in (short, short.rpartition("_")[0]):
+        for share in _shares(package):
+            if stem and any((share / folder / f"{stem}{s}").is_file() for s in _SUFFIXES[folder]):
+                return True
+    return False
+
+
 def _parts_of(name: str, text: str) -> list[str]:
     """Names of the message types that a definition contains directly."""
     package = name.split("/")[0]
@@ -78,7 +98,8 @@ def _type_hash(name: str) -> str:
 
 def _read(name: str, suffix: str) -> str | None:
     words = name.split("/")
-    if len(words) != 3 or words[1] != "msg":  # actions' and services' own messages have no file
+    # Actions' and services' own messages have no file; a name with dots would lead elsewhere.
+    if not NAME.fullmatch(name) or words[1] != "msg":
         return None
     for share in _shares(words[0]):
         try:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import av
 import numpy as np
-from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from numpy.typing import NDArray
 
 from rewact_ros.contract import Contract, ContractError, check_signature, signature_of_dataset
 from rewact_ros.contract.schema import ACTION_KEY, STATE_KEY
+from rewact_ros.data.dataset_info import read_info
+from rewact_ros.data.open_dataset import open_dataset, stored_pictures
 
 FloatArray = NDArray[np.float64]
 
@@ -32,20 +32,21 @@ class RecordedEpisode:
 class RecordedEpisodes:
     """Reads a LeRobotDataset as a robot would have sent it.
 
+    Attributes:
+        meta: its description.
+        table: all its frames, row by row.
+
     Raises:
-        ContractError: the data set does not fit the contract, or is not one.
+        ContractError: the data set does not fit the contract.
+        DatasetError: it is none, or damaged.
     """
 
     def __init__(self, root: str | Path, contract: Contract) -> None:
         root = Path(root)
-        if not (root / "meta" / "info.json").is_file():
-            raise ContractError(
-                f"data set {root}: no meta/info.json; give the folder of a LeRobotDataset v3"
-            )
-        self.meta = LeRobotDatasetMetadata(repo_id=root.name, root=root)
-        check_signature(contract, signature_of_dataset(self.meta.info), f"data set {root}")
-        self._contract = contract
-        self._table = LeRobotDataset(repo_id=root.name, root=root).hf_dataset.with_format(None)
+        check_signature(contract, signature_of_dataset(read_info(root)), f"data set {root}")
+        self._source = open_dataset(root)
+        self.meta, self._contract = self._source.meta, contract
+        self.table = self._source.hf_dataset.with_format(None)
 
     @property
     def total(self) -> int:
@@ -55,7 +56,7 @@ class RecordedEpisodes:
     def episode(self, index: int) -> RecordedEpisode:
         """Read the numbers of one episode."""
         row = self.meta.episodes[index]
-        span = self._table.select(range(row["dataset_from_index"], row["dataset_to_index"]))
+        span = self.table.select(range(row["dataset_from_index"], row["dataset_to_index"]))
         return RecordedEpisode(
             index=index,
             times=np.array(span["timestamp"], dtype=float).reshape(-1),
@@ -72,8 +73,8 @@ class RecordedEpisodes:
     def _camera(self, index: int, key: str) -> Iterator[NDArray[np.uint8]]:
         row = self.meta.episodes[index]
         if self.meta.features[key]["dtype"] != "video":
-            for i in range(row["dataset_from_index"], row["dataset_to_index"]):
-                yield np.asarray(self._table[i][key].convert("RGB"))
+            read = stored_pictures(self._source, key)
+            yield from map(read, range(row["dataset_from_index"], row["dataset_to_index"]))
             return
         path = self.meta.root / self.meta.get_video_file_path(index, key)
         first_s = row[f"videos/{key}/from_timestamp"]

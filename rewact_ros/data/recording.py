@@ -187,13 +187,17 @@ class Recording:
         for topic in self.topics.values():
             self._thread.put(topic)
         preroll = [*self._preroll]
-        self._preroll.clear()
-        self._preroll_bytes = 0
+        self.forget_preroll()
         first_ns = preroll[0].log_ns if preroll else record.started_ns or 0
         for message in [*self._latched_before(preroll, first_ns), *preroll]:
             self.received[message.topic] += 1
             self._thread.put(message)
         return folder
+
+    def forget_preroll(self) -> None:
+        """Time ran backwards: what was kept would lie ahead of what comes."""
+        self._preroll.clear()
+        self._preroll_bytes = 0
 
     def end(self, record: EpisodeRecord) -> None:
         """Close the open recording, after all that was taken, with its final `episode.json`."""
@@ -249,9 +253,12 @@ class Recording:
 
     def _fill_reserve(self) -> None:
         with suppress(OSError):  # without it, the last chunks of a full disk make room
-            if not self._reserve.is_file() or self._reserve.stat().st_size < RESERVE_BYTES:
-                with open(self._reserve, "wb") as file:
-                    os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+            if self._reserve.is_file() and self._reserve.stat().st_size >= RESERVE_BYTES:
+                return
+            self._reserve.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open(self._reserve, flags, 0o644), "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
 
 
 def _note(found: Recovered | RecoveryError) -> Note:

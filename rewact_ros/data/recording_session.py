@@ -11,6 +11,8 @@ from rewact_ros.data.bag_thread import Note
 from rewact_ros.data.episode_file import OUTCOMES, EpisodeRecord
 from rewact_ros.data.recording import Recording, RecordingError
 from rewact_ros.msg import EpisodeEvent
+from rewact_ros.stamps import ran_back
+from rewact_ros.tokens import EpisodeOwners
 
 OPERATOR, SUPERVISOR = "operator", "supervisor"
 # An episode's name becomes a folder's, and anybody on the network can publish one.
@@ -55,6 +57,8 @@ class RecordingSession:
     Attributes:
         record: of the open episode, or the last; None before the first.
         owner: of the open episode: `operator` or `supervisor`; empty: none is open.
+        called: the name that the open episode, or the last, began with. Where time ran backwards
+            in it, recording goes on in a folder of another name.
         trouble: why nothing is recorded though it should be; empty: all is well.
     """
 
@@ -68,12 +72,15 @@ class RecordingSession:
     ) -> None:
         self.recording = recording
         self.record: EpisodeRecord | None = None
-        self.owner = ""
+        self.owner = self.called = ""
         self.trouble = ""
         self._template, self._contract, self._settings = template, contract, settings
         self._policy_version = policy_version
         self._ends_ns: int | None = None  # of the post-roll
         self._heard_s: float | None = None
+        self._now_ns = self._back_from_ns = 0
+        self._piece = 1  # of an episode in which time ran backwards
+        self._owners = EpisodeOwners()
 
     # People ------------------------------------------------------------------------------------
 
@@ -150,16 +157,58 @@ class RecordingSession:
         if not _EPISODE_ID.fullmatch(name):
             self._warn(f"episode event: '{name}' cannot be the name of a folder; not recorded")
             return
-        mine = bool(self.owner) and self._open.episode_id == name
-        if event.event in _BEGINNINGS and not mine:
+        mine = bool(self.owner) and self.called == name
+        begins = event.event in _BEGINNINGS
+        from_owner = self._owners.take(name, begins, event.proof, event.next)
+        if begins and not mine:
             self._follow(name, event, log_ns)
         elif event.event == EpisodeEvent.VERDICT and mine and self._ends_ns is None:
-            self.record = replace(_judged(self._open, event), ended_ns=log_ns)
+            judged = _judged(self._open, event) if from_owner else self._unjudged(event)
+            self.record = replace(judged, ended_ns=log_ns)
             self._ends_ns = log_ns + round(self._settings.postroll_s * 1e9)
         elif event.event == EpisodeEvent.RELABELLED:
-            self._relabel(name, mine, event)
-        if event.event == EpisodeEvent.RUNNING and self.owner and self._open.running_ns is None:
+            self._relabel(name, mine, event, from_owner)
+        running = event.event == EpisodeEvent.RUNNING and from_owner
+        if running and self.owner and self._open.running_ns is None:
             self.record = replace(self._open, running_ns=log_ns)
+
+    def ran_back(self, now_ns: int) -> bool:
+        """Whether time has run backwards since the last call; then call `begin_anew`."""
+        last_ns, self._now_ns = self._now_ns, now_ns
+        if not ran_back(now_ns, last_ns):
+            return False
+        self._back_from_ns = last_ns
+        return True
+
+    def begin_anew(self, now_ns: int) -> None:
+        """End the open recording, for time ran backwards, and go on in another one."""
+        self.recording.forget_preroll()
+        if not self.owner:
+            return
+        if self._ends_ns is not None:  # the verdict has come; only the post-roll is cut
+            self._finish()
+            return
+        before, owner, called, piece = self._open, self.owner, self.called, self._piece
+        detail = f"time ran backwards by {(self._back_from_ns - now_ns) / 1e9:.2f} s"
+        self._warn(f"episode {before.episode_id} ended: {detail}; recording goes on in another")
+        record = before.labelled("unlabelled", "", "interrupted", detail)
+        self._end(record, self._back_from_ns)
+        name = f"{called}-{piece + 1}"
+        try:
+            self._begin(name, before.task, owner, now_ns)
+        except RecordingError as error:
+            self._warn(f"episode {name} is NOT recorded: {error}")
+            return
+        self.called, self._piece = called, piece + 1
+        if before.running_ns is not None:
+            self.record = replace(self._open, running_ns=now_ns)
+
+    def _unjudged(self, event: EpisodeEvent) -> EpisodeRecord:
+        """The open episode, ended by somebody who did not begin it: nobody judged it."""
+        name = self._open.episode_id
+        self._warn(f"episode {name}: verdict of another supervisor than began it; unlabelled")
+        detail = "verdict of another supervisor than began it"
+        return self._open.labelled("unlabelled", "", "interrupted", detail)
 
     def step(self, now_ns: int, now_s: float) -> None:
         """End what is over: post-roll, a full disk, a silent supervisor."""
@@ -210,6 +259,7 @@ class RecordingSession:
             self.trouble = str(error)
             raise
         self.record, self.owner, self.trouble = record, owner, ""
+        self.called, self._piece = name, 1
         self._ends_ns = self._heard_s = None
 
     def _follow(self, name: str, event: EpisodeEvent, log_ns: int) -> None:
@@ -223,15 +273,23 @@ class RecordingSession:
         except RecordingError as error:
             self._warn(f"episode {name} is NOT recorded: {error}")
 
-    def _relabel(self, name: str, mine: bool, event: EpisodeEvent) -> None:
+    def _relabel(self, name: str, mine: bool, event: EpisodeEvent, from_owner: bool) -> None:
+        if not from_owner:
+            self._warn(
+                f"episode {name}: a new verdict ({_outcome(event)}) was refused, expected it from "
+                "the supervisor that ran the episode, before the next but one begins; "
+                "to change a label by hand: `rewact bag label`"
+            )
+            return
         if mine:
             self.record = _judged(self._open, event)
             return
-        folder = self.recording.settings.bags_dir / name
+        last = self.record if self.called == name else None
+        folder = self.recording.settings.bags_dir / (last.episode_id if last is not None else name)
         if folder.is_dir():
             self.recording.label(folder, _outcome(event), event.by)
-            if self.record is not None and self.record.episode_id == name:
-                self.record = _judged(self.record, event)
+            if last is not None:
+                self.record = _judged(last, event)
 
     def _break_off(self, reason: str, detail: str, now_ns: int) -> None:
         record, self.trouble = self._open, detail

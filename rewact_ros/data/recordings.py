@@ -13,6 +13,7 @@ from rewact_ros.data.episode_file import (
     read_episode,
 )
 from rewact_ros.ros.convert import to_ns
+from rewact_ros.tokens import EpisodeOwners
 
 EVENT_TOPIC = "rewact/episode_event"
 _RUNNING, _VERDICT, _RELABELLED = 2, 4, 7  # rewact_ros/msg/EpisodeEvent
@@ -125,18 +126,26 @@ def _whole(recording: Recording, bag: Bag) -> Span:
 
 
 def _told(bag: Bag) -> list[Span]:
-    """Episodes by the events RUNNING to VERDICT; a later event may change the outcome."""
+    """Episodes by the events RUNNING to VERDICT; a later event may change the outcome.
+
+    Only who began an episode judges it: anybody can publish an event.
+    """
     spans: dict[str, Span] = {}
+    owners = EpisodeOwners()
     _, last_ns = bag.span_ns
     for message in bag.messages([bag.resolve(EVENT_TOPIC)]):
         body = message.body
         name = body.episode_id
+        tokens = getattr(body, "proof", ""), getattr(body, "next", "")  # older events have none
+        from_owner = owners.take(name, body.event <= _RUNNING, *tokens)
         if body.event == _RUNNING and name not in spans:
             span = Span(name, body.task, "unlabelled", "", message.logged_ns, last_ns)
             spans[name] = span
         elif body.event in (_VERDICT, _RELABELLED) and name in spans:
-            outcome = OUTCOMES[body.outcome]
-            spans[name] = replace(spans[name], outcome=outcome)
+            known = body.outcome < len(OUTCOMES)
+            if from_owner:
+                outcome = OUTCOMES[body.outcome if known else 0]
+                spans[name] = replace(spans[name], outcome=outcome)
             if body.event == _VERDICT:
                 spans[name] = replace(
                     spans[name],

@@ -86,14 +86,15 @@ def new_dataset(
         folder: of the dataset.
         further: features beside the contract's and the labels.
     """
-    import av  # these take seconds to import
-    import datasets
+    import datasets  # these take seconds to import
     from lerobot.configs.video import RGBEncoderConfig
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
+    from rewact_ros.data.encoder_log import quiet_encoders
+
     # Full colour resolution: in 96 px images a cube is a few pixels wide.
     encoder = RGBEncoderConfig(vcodec="h264", pix_fmt="yuv444p", crf=14, preset="veryfast")
-    av.logging.set_libav_level(av.logging.ERROR)  # or x264 prints a page per episode
+    quiet_encoders()
     datasets.disable_progress_bars()  # one bar for the set, not one per episode
     dataset = LeRobotDataset.create(
         repo_id=f"local/{folder.stem}",

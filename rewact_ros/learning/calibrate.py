@@ -1,6 +1,5 @@
 """`rewact calibrate`: recorded roll-outs -> the monitor's signals per episode -> thresholds."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 from lerobot.utils.constants import OBS_STATE
 from tqdm import tqdm
 
-from rewact_ros.contract import signature_of_dataset
+from rewact_ros.data.dataset_info import DatasetError, read_json, recorded_signature
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.supervision.calibration import Basis, CalibrationError
 from rewact_ros.supervision.conformal import CalibrationEpisode
@@ -58,17 +57,18 @@ def rollout_basis(loaded: LoadedPolicy, source: RolloutSource) -> Basis:
     """What a calibration of this policy on these roll-outs rests on.
 
     Raises:
-        CalibrationError: the policy has no contract, the dataset is none or does not fit it, or
-            the time-out is not known.
+        CalibrationError: the policy has no contract, the dataset does not fit it, or the time-out
+            is not known.
+        DatasetError: no dataset.
     """
     if loaded.contract is None:
         raise CalibrationError(
             f"{loaded.path}: expected contract.json, found none; train with --contract"
         )
     signature = loaded.contract["signature"]
-    _check_fit(signature, _signature(source.dataset), source.dataset)
-    report = _read(source.dataset, "rollouts.json")
-    timeout_s = source.timeout_s or float(report.get("settings", {}).get("limit_s", 0))
+    _check_fit(signature, recorded_signature(source.dataset), source.dataset)
+    limit_s, driver = _as_recorded(source.dataset)
+    timeout_s = source.timeout_s or limit_s
     if not timeout_s > 0:
         raise CalibrationError(
             f"{source.dataset}: the roll-outs' time-out is not known (no meta/rollouts.json); "
@@ -76,7 +76,7 @@ def rollout_basis(loaded: LoadedPolicy, source: RolloutSource) -> Basis:
         )
     return Basis(
         reward_hash=loaded.reward_hash,
-        policy_version=source.driver or report.get("policy", {}).get("version", ""),
+        policy_version=source.driver or driver,
         contract_hash=loaded.contract["hash"],
         cameras=tuple(loaded.config.image_features),
         rate_hz=float(signature["rate_hz"]),
@@ -159,6 +159,21 @@ def _samples(
             )
 
 
+def _as_recorded(dataset: Path) -> tuple[float, str]:
+    """Time-out in s and driver's version, as `meta/rollouts.json` says; 0 and "" without one."""
+    file = dataset / "meta" / "rollouts.json"
+    if not file.is_file():
+        return 0.0, ""
+    report = read_json(file, dataset)
+    try:
+        limit_s = float(report.get("settings", {}).get("limit_s", 0))
+        return limit_s, str(report.get("policy", {}).get("version", ""))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DatasetError(
+            f"{file}: expected settings.limit_s in s and policy.version, got neither; record anew"
+        ) from error
+
+
 def _check_fit(own: dict[str, Any], other: dict[str, Any], dataset: Path) -> None:
     """Refuse a dataset of another robot; what it does not tell, such as units, is not compared."""
     pairs = [("rate_hz", own["rate_hz"], other["rate_hz"])]
@@ -171,23 +186,3 @@ def _check_fit(own: dict[str, Any], other: dict[str, Any], dataset: Path) -> Non
                 f"{dataset}: {name}: expected {expected} as in the checkpoint's contract, got "
                 f"{got}; choose roll-outs of this robot"
             )
-
-
-def _signature(dataset: Path) -> dict[str, Any]:
-    """Of the contract that the dataset was recorded under, else of its features."""
-    contract, info = _read(dataset, "contract.json"), _read(dataset, "info.json")
-    if not info:
-        raise CalibrationError(f"{dataset}: no LeRobotDataset here (meta/info.json)")
-    return contract["signature"] if contract else signature_of_dataset(info)
-
-
-def _read(dataset: Path, name: str) -> dict[str, Any]:
-    """A JSON object in the dataset's `meta` folder; empty where there is no such file."""
-    file = dataset / "meta" / name
-    try:
-        content = json.loads(file.read_text()) if file.is_file() else {}
-    except ValueError as error:
-        raise CalibrationError(f"{file}: not valid JSON ({error}); record anew") from error
-    if not isinstance(content, dict):
-        raise CalibrationError(f"{file}: expected a JSON object, got {type(content).__name__}")
-    return content

@@ -10,7 +10,9 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rewact_ros.contract import image_shape
 from rewact_ros.data.frame_labels import SUCCESS, UNUSED, read_frame_labels
+from rewact_ros.data.open_dataset import open_dataset
 
 from .frames import open_frames
 from .settings import TrainError
@@ -55,6 +57,7 @@ class LabelledFrames:
     Raises:
         TrainError: a camera that a dataset lacks, or a class that a split lacks.
         LabelError: no labels.
+        DatasetError: no dataset, or a damaged one.
     """
 
     def __init__(
@@ -68,9 +71,7 @@ class LabelledFrames:
     ) -> None:
         self._roots = list(roots)
         self.labels = [read_frame_labels(root, margin) for root in roots]
-        self._sources = [
-            LeRobotDataset(f"local/{root.name}", root=root, video_backend="pyav") for root in roots
-        ]
+        self._sources = [open_dataset(root) for root in roots]
         self.cameras = cameras or _common_cameras(self._sources)
         for source in self._sources:
             for camera in self.cameras:
@@ -88,7 +89,8 @@ class LabelledFrames:
 
     def own_size(self) -> tuple[int, int]:
         """(height, width) px of the first camera of the first dataset."""
-        height, width, _ = self._sources[0].meta.features[self.cameras[0]]["shape"]
+        camera = self.cameras[0]
+        height, width, _ = image_shape(camera, self._sources[0].meta.features[camera])
         return height, width
 
     def decode(self, image_size: tuple[int, int], cache: Path | None, progress: bool) -> None:

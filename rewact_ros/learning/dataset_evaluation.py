@@ -74,6 +74,10 @@ def evaluate_dataset(loaded: LoadedPolicy, settings: EvaluationSettings) -> Eval
     _check_fit(loaded, data, settings.dataset)
     chosen = _choose(data, settings.episodes)
     train_data, train = _training(data, chosen, settings)
+    config = loaded.config
+    for own, episodes in ((data, chosen), (train_data, train)):
+        if config.reward_head != "none":
+            own.require_labels(own.rows(episodes), config.value_min, config.value_max)
     data.decode(loaded.config.image_size, chosen, settings.cache)
     truth, reward = labelled_episodes(data, chosen), {}
     if loaded.config.reward_head != "none":

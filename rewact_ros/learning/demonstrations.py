@@ -11,7 +11,9 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION, OBS_STATE, REWARD
 from torch import Tensor
 
-from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD, DEMO_IS_PAD
+from rewact_ros.contract import image_shape
+from rewact_ros.data.open_dataset import open_dataset
+from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD, DEMO_IS_PAD, LABEL_SLACK
 
 from .frames import dataset_fingerprint, open_frames
 from .teaching import (
@@ -23,6 +25,8 @@ from .teaching import (
     succeeding,
 )
 from .videos import VideoFrames
+
+_FEW_FRAMES = 5  # a shorter episode may rise in one step
 
 
 @dataclass
@@ -110,6 +114,35 @@ class Demonstrations:
             for key, table in ((OBS_STATE, self.state[rows]), (ACTION, self.action[taught]))
         }
 
+    def require_labels(self, rows: np.ndarray, low: float, high: float) -> None:
+        """Look at all labels of ``rows`` before anything is learned or judged by them.
+
+        Raises:
+            DatasetError: a label outside ``low`` to ``high``, or none between them: a sign of
+                success, which is no progress.
+        """
+        labels = self.reward[rows]
+        outside = rows[(labels < low - LABEL_SLACK) | (labels > high + LABEL_SLACK)]
+        if len(outside):
+            raise DatasetError(
+                f"{self.source.root}: {REWARD}: expected {low:g} to {high:g}, or NaN where unknown,"
+                f" got {self.reward[outside[0]]:g} in {self._place(outside[0])} (and in "
+                f"{len(outside) - 1} further frames); label it anew (`rewact label`)"
+            )
+        jumps = rows[:-1][(labels[:-1] == low) & (labels[1:] == high) & (np.diff(rows) == 1)]
+        jumps = jumps[self.episode[jumps] == self.episode[jumps + 1]]
+        long = self.end[jumps] - self.start[jumps] >= _FEW_FRAMES
+        if long.any() and np.isin(labels[~np.isnan(labels)], (low, high)).all():
+            raise DatasetError(
+                f"{self.source.root}: {REWARD}: expected progress that rises, got {low:g} and "
+                f"{high:g} only, the first jump in {self._place(jumps[0] + 1)}: a sign of success; "
+                "write progress by `rewact label` (--ramp by time, --failed, or --keypoints), or "
+                "train without (--policy reward_head=none)"
+            )
+
+    def _place(self, row: int) -> str:
+        return f"episode {self.episode[row]} frame {row - self.start[row]}"
+
     def batch(
         self,
         rows: np.ndarray,
@@ -169,16 +202,13 @@ def load_demonstrations(
             (``next.success`` anywhere in the episode; without that column, all) by a time ramp.
         action_frames: whose frames teach actions: ``all``, ``human`` (a human in control, column
             ``intervention``) or ``autonomous``; all of them teach the reward.
-        imitate_failures: where the dataset has no ``demo_is_pad``, let episodes without any
-            ``next.success`` teach actions too.
+        imitate_failures: let episodes without any ``next.success`` teach actions too.
         labels_needed: whether a dataset without labels is an error.
 
     Raises:
         DatasetError: not a dataset; a column missing; no labels; values not finite.
     """
-    if not (root / "meta" / "info.json").exists():
-        raise DatasetError(f"{root}: no LeRobotDataset here (meta/info.json is missing)")
-    source = LeRobotDataset(f"local/{root.name}", root=root, video_backend="pyav")
+    source = open_dataset(root)
     meta = source.meta
     table = source.hf_dataset.with_format("numpy")
     for key in (OBS_STATE, ACTION):
@@ -209,7 +239,7 @@ def load_demonstrations(
         start=start,
         end=end,
         frames={},
-        camera_shapes={k: _channels_first(meta.features[k]["shape"]) for k in meta.camera_keys},
+        camera_shapes={k: _camera_shape(root, k, meta.features[k]) for k in meta.camera_keys},
     )
     for key, values in ((OBS_STATE, data.state), (ACTION, data.action)):
         bad = np.flatnonzero(~np.isfinite(values).all(1))
@@ -217,8 +247,8 @@ def load_demonstrations(
             row = bad[0]
             raise DatasetError(
                 f"{root}: {key} is not finite in {len(bad)} frames, the first is "
-                f"episode {episode[row]} frame {row - start[row]}; "
-                "leave that episode out or mend the dataset"
+                f"episode {episode[row]} frame {row - start[row]}; mend the dataset, or remove "
+                "the episode (lerobot-edit-dataset --operation.type=delete_episodes)"
             )
     return data
 
@@ -269,6 +299,11 @@ def _stats(values: np.ndarray, min_std: float) -> dict[str, Tensor]:
     }
 
 
-def _channels_first(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    height, width, channels = shape if shape[-1] in (1, 3) else (shape[1], shape[2], shape[0])
+def _camera_shape(root: Path, key: str, feature: dict) -> tuple[int, int, int]:
+    height, width, channels = image_shape(key, feature)
+    if channels != 3:
+        raise DatasetError(
+            f"{root}: {key}: expected 3 channels (RGB), got {channels}; remove that feature "
+            "(lerobot-edit-dataset --operation.type=remove_feature)"
+        )
     return (channels, height, width)

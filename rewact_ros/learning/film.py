@@ -36,17 +36,6 @@ class Film:
     frames: int
 
 
-def open_dataset(root: Path) -> LeRobotDataset:
-    """Open a LeRobotDataset v3.
-
-    Raises:
-        FilmError: there is none.
-    """
-    if not (root / "meta" / "info.json").is_file():
-        raise FilmError(f"data set {root}: no meta/info.json; give the folder of a LeRobotDataset")
-    return LeRobotDataset(repo_id=f"local/{root.name}", root=root, video_backend="pyav")
-
-
 def film_dataset(
     dataset: LeRobotDataset, index: int, loaded: LoadedPolicy | None, path: Path
 ) -> Film:

@@ -13,6 +13,7 @@ from rewact_ros.contract import (
     load_contract,
     signature_of_dataset,
 )
+from rewact_ros.data.dataset_info import read_info
 from rewact_ros.data.sim_dataset import DemosError, check_contract
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.compatibility import check_contract as check_policy
@@ -20,7 +21,6 @@ from rewact_ros.policy.compatibility import check_contract as check_policy
 from .rollout import RolloutSettings
 from .rollout_dataset import roll_outs
 from .settings import TrainError, TrainSettings
-from .teaching import DatasetError
 from .train import train
 from .training_state import POLICY, TrainingState
 
@@ -92,10 +92,7 @@ def check_dataset(contract: Contract, folder: Path) -> None:
         ContractError: names the first key that differs.
         DatasetError: no dataset.
     """
-    file = folder / "meta" / "info.json"
-    if not file.is_file():
-        raise DatasetError(f"{folder}: no LeRobotDataset here (meta/info.json is missing)")
-    info = json.loads(file.read_text())
+    info = read_info(folder)
     check_signature(contract, signature_of_dataset(info), f"data set {folder}")
 
 

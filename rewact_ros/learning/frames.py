@@ -11,9 +11,12 @@ from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from tqdm import tqdm
 
+from rewact_ros.contract import image_shape
+from rewact_ros.home import cache_home
+
 from .videos import FramesError, decode_episodes, resize_frames
 
-DEFAULT_CACHE = Path.home() / ".cache" / "rewact_ros" / "frames"
+DEFAULT_CACHE = cache_home() / "rewact_ros" / "frames"
 _LAYOUT = 2  # raise when the cached bytes change meaning
 _DONE = "episodes.json"
 
@@ -90,7 +93,7 @@ def _open_camera(
     file, done = folder / "frames.npy", _cached_episodes(folder)
     missing = sorted(set(episodes) - done)
     if missing:
-        size = image_size or tuple(dataset.meta.features[camera]["shape"][:2])
+        size = image_size or image_shape(camera, dataset.meta.features[camera])[:2]
         shape = (dataset.meta.total_frames, *size, 3)
         frames = _writable(file, shape)
         _reserve(file, frames, [dataset.meta.episodes[index] for index in missing])

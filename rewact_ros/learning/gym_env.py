@@ -1,6 +1,7 @@
 """Gymnasium environments by name, and their observations as a policy's inputs."""
 
 import importlib
+import importlib.metadata
 import json
 import os
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from rewact_ros.policy.configuration_rewact import RewACTConfig
 
 LEROBOT = "lerobot:"
+_PLUGINS = "lerobot_env_"
 Observation = dict[str, NDArray[np.generic]]
 _DEFAULT_RATE_HZ = 30.0
 # What environments call these inputs, in order of preference.
@@ -46,7 +48,8 @@ def make_env(spec: str) -> NamedEnv:
     """Make an environment.
 
     Args:
-        spec: `lerobot:NAME`, an environment configuration of LeRobot such as `lerobot:pusht`;
+        spec: `lerobot:NAME`, an environment configuration of LeRobot such as `lerobot:pusht`, or
+            of an installed plug-in of its (`lerobot_env_…`);
             `module:factory`, a callable that returns a `gymnasium.Env`; or a registered id such as
             `gym_pusht/PushT-v0`, whose package is imported. `?key=value&…` passes arguments on,
             the values as JSON or plain text.
@@ -203,22 +206,55 @@ def _value(text: str) -> Any:
 
 
 def _from_lerobot(name: str, arguments: dict[str, Any]) -> NamedEnv:
-    from lerobot.envs.configs import EnvConfig
+    from lerobot.envs.configs import EnvConfig, HubEnvConfig
     from lerobot.envs.factory import make_env_config
 
     kind = name.removeprefix(LEROBOT)
+    failed = {} if kind in EnvConfig.get_known_choices() else _import_plugins()
     known = sorted(EnvConfig.get_known_choices())
     if kind not in known:
-        raise EnvError(f"environment {name}: expected one of {', '.join(known)} after {LEROBOT}")
+        broken = "".join(f"; {plugin} cannot be imported ({why})" for plugin, why in failed.items())
+        raise EnvError(
+            f"environment {name}: expected one of {', '.join(known)} after {LEROBOT}{broken}; "
+            f"install the package that brings it ({_PLUGINS}…)"
+        )
     config = make_env_config(kind, **arguments)
+    if isinstance(config, HubEnvConfig):
+        raise EnvError(
+            f"environment {name}: LeRobot fetches its program from the Hub, which is not run here; "
+            "install it as a package and name its Gymnasium id"
+        )
     if any(pipeline.steps for pipeline in config.get_env_processors()):
         raise EnvError(
             f"environment {name}: LeRobot converts its observations itself; use lerobot-eval"
         )
-    importlib.import_module(config.package_name)
-    (suite,) = config.create_envs(n_envs=1).values()
-    env = next(iter(suite.values())).envs[0]
+    if type(config).create_envs is EnvConfig.create_envs:
+        importlib.import_module(config.package_name)  # LeRobot would print that it does
+    suites = config.create_envs(n_envs=1, use_async_envs=False)
+    if len(suites) != 1:
+        raise EnvError(
+            f"environment {name}: expected one suite, got {', '.join(suites) or 'none'}; choose "
+            "one by its arguments (?task=…)"
+        )
+    env = next(iter(next(iter(suites.values())).values())).envs[0]
     return NamedEnv(name, env, float(config.fps), _max_steps(env))
+
+
+def _import_plugins() -> dict[str, str]:
+    """Import what is installed as an environment for LeRobot, as LeRobot's own commands do.
+
+    Returns:
+        plug-in → why it could not be imported.
+    """
+    failed = {}
+    for distribution in importlib.metadata.distributions():
+        module = (distribution.metadata["Name"] or "").replace("-", "_").lower()
+        if module.startswith(_PLUGINS):
+            try:
+                importlib.import_module(module)
+            except Exception as error:  # a plug-in may raise anything, and is not the one asked for
+                failed[module] = " ".join(f"{type(error).__name__}: {error}".split())
+    return failed
 
 
 def _from_factory(name: str, arguments: dict[str, Any]) -> gymnasium.Env:

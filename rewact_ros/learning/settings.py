@@ -27,8 +27,8 @@ class TrainSettings:
         mixed_precision: ``no``, ``bf16`` or ``fp16`` (accelerate's).
         progress_ramp: label a dataset without ``next.reward`` by time.
         action_frames: whose frames teach actions: ``all``, ``human`` or ``autonomous``.
-        imitate_failures: let episodes that never succeed teach actions, where no ``demo_is_pad``
-            column says what to imitate.
+        imitate_failures: let episodes that never succeed teach actions, whatever ``demo_is_pad``
+            says of them.
         rewind: probability that a sample shows its episode played backwards (n_obs_steps > 1).
         policy: settings of ``RewACTConfig`` as ``name -> text``.
         start: checkpoint whose weights, configuration and normalisation the run begins with; None:

@@ -6,17 +6,16 @@ from pathlib import Path
 import numpy as np
 from lerobot.utils.constants import REWARD
 
+from rewact_ros.data.dataset_info import DatasetError
+from rewact_ros.data.export_labels import DRIVEN
 from rewact_ros.policy.modeling_rewact import DEMO_IS_PAD
 from rewact_ros.reward.labels import progress_ramp as time_ramp
 
 SUCCESS = "next.success"
 INTERVENTION = "intervention"
+CONTROL_MODE = "control_mode"
 
 Column = Callable[[str], np.ndarray | None]  # name -> (N, width), None where there is no such one
-
-
-class DatasetError(ValueError):
-    """A dataset or a choice of its episodes that cannot be trained on."""
 
 
 def succeeding(column: Column, episode: np.ndarray) -> np.ndarray:
@@ -64,17 +63,19 @@ def imitated(
 
     ``demo_is_pad`` decides where there is such a column (its name ends in ``_is_pad`` because
     LeRobot's stock processors keep such keys only); without it, episodes that never succeed do not
-    teach, unless ``imitate_failures``. ``action_frames`` then leaves out human or autonomous ones.
+    teach. With ``imitate_failures`` those do, all of their frames in which somebody drove the arm
+    (column ``control_mode``, as an export writes it). ``action_frames`` then leaves out human or
+    autonomous ones.
 
     Raises:
         DatasetError: ``action_frames`` needs a column ``intervention``.
     """
-    teaches = np.ones(len(episode), bool)
     is_pad, human = column(DEMO_IS_PAD), column(INTERVENTION)
-    if is_pad is not None:
-        teaches = ~is_pad[:, 0].astype(bool)
-    elif not imitate_failures:
-        teaches = succeeding(column, episode)
+    succeeds, mode = succeeding(column, episode), column(CONTROL_MODE)
+    teaches = succeeds if is_pad is None else ~is_pad[:, 0].astype(bool)
+    if imitate_failures:
+        driven = True if mode is None else np.isin(mode[:, 0], DRIVEN)
+        teaches = teaches | (~succeeds & driven)
     if action_frames != "all":
         if human is None:
             raise DatasetError(

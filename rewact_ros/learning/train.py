@@ -85,6 +85,12 @@ class _Training:
         self.train_rows, self.val_rows, self.split = _split(settings, self.data)
         self._check_sizes()
         interventions = load_interventions(settings, self.data)
+        if config.reward_head != "none":
+            rows = np.sort(np.concatenate([self.train_rows, self.val_rows]))
+            self.data.require_labels(rows, config.value_min, config.value_max)
+            for data in interventions:
+                own = np.arange(len(data.episode))
+                data.require_labels(own, config.value_min, config.value_max)
         self._open_frames(config.image_size, cache, interventions)
         if start is None:
             self.preprocessor, self.postprocessor = make_rewact_pre_post_processors(

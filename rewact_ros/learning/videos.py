@@ -10,6 +10,8 @@ from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.datasets.video_utils import decode_video_frames
 
+from rewact_ros.contract import image_shape
+from rewact_ros.data.open_dataset import stored_pictures
 from rewact_ros.policy.images import resize_images
 
 
@@ -33,7 +35,7 @@ class VideoFrames:
         self._is_video = dataset.meta.features[camera]["dtype"] == "video"
         self._images = None
         if not self._is_video:
-            self._images = dataset.hf_dataset.with_format(None).select_columns([camera])
+            self._images = stored_pictures(dataset, camera)
         self._ends = np.array([e["dataset_to_index"] for e in dataset.meta.episodes])
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
@@ -54,8 +56,7 @@ class VideoFrames:
 
     def _decode(self, episode: int, rows: np.ndarray) -> np.ndarray:
         if self._images is not None:
-            pictures = self._images[rows.tolist()][self._camera]
-            return np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+            return np.stack([self._images(row) for row in rows.tolist()])
         meta, entry = self._meta, self._meta.episodes[episode]
         file = meta.root / meta.get_video_file_path(episode, self._camera)
         start_s = entry[f"videos/{self._camera}/from_timestamp"]
@@ -90,13 +91,14 @@ def decode_episodes(
     """
     spans = [dataset.meta.episodes[index] for index in episodes]
     if dataset.meta.features[camera]["dtype"] == "video":
+        size = image_shape(camera, dataset.meta.features[camera])[:2]
         for file, rows in _rows_of_files(dataset.meta, camera, spans).items():
-            yield from _decode_file(file, rows, dataset.meta.fps)
+            yield from _decode_file(file, rows, dataset.meta.fps, size)
         return
-    column = dataset.hf_dataset.with_format(None).select_columns([camera])
+    read = stored_pictures(dataset, camera)
     for span in spans:
         for row in range(span["dataset_from_index"], span["dataset_to_index"]):
-            yield row, np.asarray(column[row][camera].convert("RGB"))
+            yield row, read(row)
 
 
 def _rows_of_files(
@@ -112,12 +114,19 @@ def _rows_of_files(
     return files
 
 
-def _decode_file(file: Path, rows: dict[int, int], fps: float) -> Iterator[tuple[int, np.ndarray]]:
+def _decode_file(
+    file: Path, rows: dict[int, int], fps: float, size: tuple[int, int]
+) -> Iterator[tuple[int, np.ndarray]]:
     """Decode one file from the first wanted frame's key frame to the last wanted frame."""
     last = max(rows)
     try:
         with av.open(str(file)) as container:
             stream = container.streams.video[0]
+            if (stream.height, stream.width) != size:
+                raise FramesError(
+                    f"{file}: expected {size[0]}x{size[1]} px (height, width) as meta/info.json "
+                    f"says, got {stream.height}x{stream.width}; copy the dataset anew"
+                )
             container.seek(int(min(rows) / fps / stream.time_base), stream=stream)
             for frame in container.decode(stream):
                 number = round(frame.time * fps)

@@ -29,6 +29,7 @@ from rewact_ros.policy.updates import Update
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import steady_clock
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.params import LearnerParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.ros.swap_client import to_message
@@ -39,7 +40,7 @@ STOP_S = 20.0  # a broken-off update ends within it
 _FOLLOWED = "robot.json"
 
 
-class LearnerNode(Node):
+class LearnerNode(Guarded, Node):
     """Callbacks store; one thread learns."""
 
     def __init__(self, **node_arguments: Any) -> None:

@@ -24,30 +24,33 @@ from rewact_ros.msg import (
     RewardFeatures,
 )
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
+from rewact_ros.policy.checkpoint_files import CheckpointFiles, open_folder
 from rewact_ros.policy.compatibility import check_contract
 from rewact_ros.policy.engine import Engine, Prediction
 from rewact_ros.policy.engines import load_engine
 from rewact_ros.policy.export import export_apart
-from rewact_ros.policy.preparation import ReadyPolicy
-from rewact_ros.policy.updates import Candidate, PolicyUpdates
+from rewact_ros.policy.preparation import MAX_TEXT, ReadyPolicy
+from rewact_ros.policy.scaling import check_alike
+from rewact_ros.policy.updates import Candidate, PolicyUpdates, one_line
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.convert import NANO, to_stamp
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.observations import Observation, Observations
 from rewact_ros.ros.params import PolicyParams, declare
 from rewact_ros.ros.path_times import PathTimes
 from rewact_ros.ros.policy_swap import PolicySwap
 from rewact_ros.ros.prediction_messages import ChunkMessages, features_message, reward_message
 from rewact_ros.ros.process import run_node
-from rewact_ros.runs import is_version
+from rewact_ros.runs import LEARNED
 
 
 class ConfigurationError(ValueError):
     """The node could not be configured; the cause was logged."""
 
 
-class PolicyNode(LifecycleNode):
+class PolicyNode(Guarded, LifecycleNode):
     """Loads and checks in configure, infers in a worker thread, newest observation wins."""
 
     def __init__(self, **node_arguments: Any) -> None:
@@ -86,14 +89,14 @@ class PolicyNode(LifecycleNode):
         started_s = time.monotonic()
         try:
             self.contract = load_contract(self.params.contract)
-            folder = Path(self.params.policy).resolve()  # of a link that may move on
-            loaded, self._engine = self._load(folder)
+            folder = Path(self.params.policy).expanduser().resolve()  # of a link that may move on
+            self._loaded, self._engine = self._load(open_folder(folder))
         except (ValueError, RuntimeError, OSError) as error:
             self.configuration_fault = str(error)
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
-        self.configuration_fault, self.version = "", loaded.version
-        running = Candidate(folder, self.version)
+        self.configuration_fault, self.version = "", self._loaded.version
+        running = Candidate(folder, self.version, self._loaded.sha256)
         updates = PolicyUpdates(self.params.policy_dir, self.contract.hash, running)
         self._swap.begin(updates, self._load_beside)
         self._chunk_messages = ChunkMessages(self.contract)
@@ -103,7 +106,7 @@ class PolicyNode(LifecycleNode):
             ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED
         )
         elapsed_s = time.monotonic() - started_s
-        self.get_logger().info(f"policy {self.version} ready in {elapsed_s:.1f} s")
+        self.get_logger().info(f"policy {self.version} loaded and warm in {elapsed_s:.1f} s")
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -148,24 +151,27 @@ class PolicyNode(LifecycleNode):
             self._worker.join(timeout=5.0)
             self._worker = None
 
-    def _load(self, folder: Path) -> tuple[LoadedPolicy, Engine]:
+    def _load(self, files: CheckpointFiles) -> tuple[LoadedPolicy, Engine]:
         """Open a checkpoint, check it against the contract, warm it up; in any thread."""
         device = self.params.device
-        if is_version(folder):
+        if LEARNED in files:
             explore = self.params.explore
-            loaded, engine = open_learned(folder, self.contract, device, explore, self._engine_for)
+            loaded, engine = open_learned(files, self.contract, device, explore, self._engine_for)
         else:
-            loaded = load_policy(folder, device)
+            loaded = load_policy(files, device)
             check_contract(loaded, self.contract, self.params.reward_only)
             engine = self._engine_for(loaded)
         engine.warm_up()
         return loaded, engine
 
-    def _load_beside(self, folder: Path) -> tuple[LoadedPolicy, Engine]:
+    def _load_beside(self, files: CheckpointFiles) -> tuple[LoadedPolicy, Engine]:
         """As `_load`, while another policy moves the robot: nothing may hold the interpreter."""
-        if self.params.engine not in ("torch", "torch_cuda_graph") and not is_version(folder):
-            export_apart(folder)
-        return self._load(folder)
+        if self.params.engine not in ("torch", "torch_cuda_graph") and LEARNED not in files:
+            export_apart(files)
+        loaded, engine = self._load(files)
+        if not self.params.reward_only:
+            check_alike(loaded, self._loaded, self.contract)
+        return loaded, engine
 
     def _engine_for(self, loaded: LoadedPolicy) -> Engine:
         return load_engine(
@@ -184,7 +190,7 @@ class PolicyNode(LifecycleNode):
             self.trigger_deactivate()
             if not self.params.reward_only:
                 self._beat()
-        self._engine, self.version = ready.engine, ready.loaded.version
+        self._loaded, self._engine, self.version = ready.loaded, ready.engine, ready.loaded.version
         self._worker_fault = ""
         if active:
             self.trigger_activate()
@@ -214,7 +220,7 @@ class PolicyNode(LifecycleNode):
                 self._times.add(queue_s, elapsed_s, published_s - seen.complete_s)
                 self._worker_fault = ""
         except Exception as error:
-            self._worker_fault = f"inference failed: {error}"
+            self._worker_fault = one_line(f"inference failed: {error}", MAX_TEXT)
             self.get_logger().error(self._worker_fault)
 
     def _publish(
@@ -277,7 +283,7 @@ class PolicyNode(LifecycleNode):
         msg = PolicyStatus(
             ready=not reason,
             stale_stream=stream,
-            reason="; ".join(filter(None, (fault, self._swap.text))),
+            reason=one_line("; ".join(filter(None, (fault, self._swap.text))), 2 * MAX_TEXT),
             epoch=self._observations.epoch if self._observations is not None else 0,
             policy_version=self.version,
         )

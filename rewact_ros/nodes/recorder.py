@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Joy
 from std_srvs.srv import Trigger
 
+from rewact_ros import strict_yaml
 from rewact_ros.contract import load_contract
 from rewact_ros.data.bag_thread import RawMessage
 from rewact_ros.data.bags_lock import BagsLockedError
@@ -19,6 +18,7 @@ from rewact_ros.msg import EpisodeEvent, PolicyStatus, RecorderStatus
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded, MalformedError, read_message
 from rewact_ros.ros.params import RecorderParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.ros.raw_topics import RawTopics
@@ -35,7 +35,7 @@ POLL_S, STATUS_S, DISCOVER_S = 0.02, 0.5, 0.5
 POLICY_FRESH_S = 1.0
 
 
-class RecorderNode(Node):
+class RecorderNode(Guarded, Node):
     """Feeds `RecordingSession` with messages, services, buttons and events, and shows its state."""
 
     def __init__(self, **node_arguments: Any) -> None:
@@ -43,7 +43,7 @@ class RecorderNode(Node):
         self.params = p = declare(self, RecorderParams)
         self.clock = NodeClock(self)
         contract = load_contract(p.contract) if p.contract else None
-        text = Path(p.contract).read_text() if p.contract else ""
+        text = strict_yaml.read_text(p.contract) if p.contract else ""
         self._buttons = parse_buttons(p.joy_buttons)
         self._pressed: set[str] = set()
         self._policy: tuple[RawMessage, float] | None = None
@@ -93,28 +93,40 @@ class RecorderNode(Node):
 
     def _poll(self) -> None:
         messages = self.topics.poll()
+        now_ns = self._now_ns()
+        if self.session.ran_back(now_ns):
+            self._take([m for m in messages if m.log_ns > now_ns])
+            messages = [m for m in messages if m.log_ns <= now_ns]
+            self.session.begin_anew(now_ns)
         for topic, n in self.topics.lost.items():
             if n:
                 self.recording.lost(topic, n)
         self.topics.lost.clear()
-        watched = [i for i, message in enumerate(messages) if message.topic in self._watched]
-        done = 0
-        for i in watched:  # what came before an event is recorded before it acts
-            self.recording.take(messages[done : i + 1])
-            self._watched[messages[i].topic](messages[i])
-            done = i + 1
-        self.recording.take(messages[done:])
-        self.session.step(self._now_ns(), time.monotonic())
+        self._take(messages)
+        self.session.step(now_ns, time.monotonic())
         self._show_notes()
         state = (self.session.owner, self.session.record, self.session.trouble)
         if state != self._shown:
             self._shown = state
             self._publish()
 
+    def _take(self, messages: list[RawMessage]) -> None:
+        watched = [i for i, message in enumerate(messages) if message.topic in self._watched]
+        done = 0
+        for i in watched:  # what came before an event is recorded before it acts
+            self.recording.take(messages[done : i + 1])
+            try:
+                self._watched[messages[i].topic](messages[i])
+            except Exception as error:  # it is recorded as it came, and not acted on
+                self.refuse(messages[i].topic, error)
+            done = i + 1
+        self.recording.take(messages[done:])
+
     def _on_event(self, message: RawMessage) -> None:
-        self.session.on_event(deserialize_message(message.data, EpisodeEvent), message.log_ns)
+        self.session.on_event(read_message(message.data, EpisodeEvent), message.log_ns)
 
     def _on_policy(self, message: RawMessage) -> None:
+        # Kept as it came: it is asked for once in an episode and comes 20 times a second.
         self._policy = (message, time.monotonic())
 
     def _on_supervisor(self, message: RawMessage) -> None:
@@ -123,7 +135,11 @@ class RecorderNode(Node):
     def _policy_version(self) -> str:
         if self._policy is None or time.monotonic() - self._policy[1] > POLICY_FRESH_S:
             return ""
-        return str(deserialize_message(self._policy[0].data, PolicyStatus).policy_version)
+        try:
+            return str(read_message(self._policy[0].data, PolicyStatus).policy_version)
+        except MalformedError as error:
+            self.refuse(self._policy[0].topic, error)
+            return ""
 
     def _now_ns(self) -> int:
         return self.clock.now().ros_ns

@@ -21,6 +21,7 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock
 from rewact_ros.ros.convert import to_stamp
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.observations import Observations
 from rewact_ros.ros.params import RewardModelParams, declare
 from rewact_ros.ros.path_times import PathTimes
@@ -29,7 +30,7 @@ from rewact_ros.ros.process import run_node
 DEBUG_VARIABLE = "DEBUG_IMAGE_SAVE_DIR"
 
 
-class RewardModelNode(Node):
+class RewardModelNode(Guarded, Node):
     """Judges the newest complete observation in a worker thread; what it misses, it skips."""
 
     def __init__(self, **node_arguments: Any) -> None:

@@ -13,6 +13,7 @@ from rewact_ros.msg import EpisodeEvent, SimTruth
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.diagnostics import OK, publish_diagnostics
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.params import ScriptedHumanParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.ros.teleop import RobotState, TargetPublisher
@@ -24,7 +25,7 @@ RATE_HZ = 50.0
 SCENE_FRESH_S = 0.5
 
 
-class ScriptedHumanNode(Node):
+class ScriptedHumanNode(Guarded, Node):
     """Feeds `ScriptedHuman` with what the simulation shows and publishes targets and deadman.
 
     Only this node, which stands for a person with eyes, may read the simulation's truth.

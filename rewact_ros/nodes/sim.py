@@ -19,6 +19,7 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import steady_clock
 from rewact_ros.ros.convert import image_message, joint_state_message, to_stamp
 from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.params import SimParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.sim.pick_place import PickPlaceSim
@@ -30,7 +31,7 @@ MAX_TICKS_PER_CALL = 5
 COMMAND_FRESH_S = 0.2
 
 
-class SimNode(Node):
+class SimNode(Guarded, Node):
     """Advances MuJoCo in step with the wall clock and publishes what a robot would."""
 
     def __init__(self) -> None:

@@ -20,8 +20,9 @@ from rewact_ros.contract import load_contract
 from rewact_ros.msg import ActionChunk, ControlStatus, RecorderStatus, Reward, RewardFeatures
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
-from rewact_ros.ros.convert import NANO, to_ns
+from rewact_ros.ros.convert import NANO
 from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.episode_interface import EpisodeInterface, JointFeed, SampleReader
 from rewact_ros.ros.episode_settings import judging_of, parts_of
 from rewact_ros.ros.params import SupervisorParams, declare
@@ -30,8 +31,9 @@ from rewact_ros.supervision.batch import Batch, Plan
 from rewact_ros.supervision.episodes import Control, Episode, Phase
 from rewact_ros.supervision.journal import Journal, state_file
 from rewact_ros.supervision.status import phase_name
-from rewact_ros.supervision.supervisor import RefusedError, Supervisor
+from rewact_ros.supervision.supervisor import TASK_LIMIT, RefusedError, Supervisor
 from rewact_ros.supervision.verdict import GoalState, Outcome, Termination
+from rewact_ros.text import printable
 
 STEP_HZ = 20.0
 FEEDBACK_STEPS = 4  # one in so many ticks
@@ -54,7 +56,7 @@ class Job:
     executor: Executor  # whoever spins may be done with it before this node is
 
 
-class SupervisorNode(Node):
+class SupervisorNode(Guarded, Node):
     """Feeds `Supervisor` and does what it wants: leases, reset service, events, action result."""
 
     def __init__(self, **node_arguments: Any) -> None:
@@ -124,12 +126,14 @@ class SupervisorNode(Node):
     # Inputs -----------------------------------------------------------------------------------
 
     def _on_reward(self, msg: Reward) -> None:
+        stamp_ns = self.samples.stamp_ns(msg, names.REWARD, self.clock.now().ros_ns)
         self.supervisor.hear(self.samples.source(msg))
         if self.supervisor.episode is not None:
-            self.supervisor.add(self.samples.sample(msg))
+            self.supervisor.add(self.samples.sample(msg, stamp_ns))
 
     def _on_success(self, msg: Reward) -> None:
-        self.supervisor.add_success(msg.value, to_ns(msg.header.stamp) / NANO)
+        stamp_ns = self.samples.stamp_ns(msg, names.SUCCESS, self.clock.now().ros_ns)
+        self.supervisor.add_success(msg.value, stamp_ns / NANO)
 
     def _on_control(self, msg: ControlStatus) -> None:
         heard = self._control.heard + 1 if self._control else 1
@@ -292,7 +296,8 @@ class SupervisorNode(Node):
 
 
 def _plan(goal: ExecuteTask.Goal) -> Plan:
-    return Plan(goal.task, goal.timeout, max(int(goal.episodes), 1))
+    task = printable(goal.task, TASK_LIMIT + 1)  # a longer one is refused
+    return Plan(task, goal.timeout, max(int(goal.episodes), 1))
 
 
 def _answer(call: Callable[[], str], response: Trigger.Response) -> Trigger.Response:

@@ -16,13 +16,14 @@ from rewact_ros.control.jog import (
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import steady_clock
 from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.params import TeleopParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.ros.teleop import RobotState, TargetPublisher
 from rewact_ros.sim.arm_model import make_integrator
 
 
-class TeleopNode(Node):
+class TeleopNode(Guarded, Node):
     """Feeds `JogSource` and publishes what it decides."""
 
     def __init__(self) -> None:
@@ -50,8 +51,7 @@ class TeleopNode(Node):
         try:
             rates = joy_rates(self._jog, msg.axes, msg.buttons)
             pressed = is_pressed(msg.buttons, self._button)
-        except JoyError as error:
-            self._given = None
+        except JoyError as error:  # another device's, or ours is broken: then `_given` gets old
             self.get_logger().warning(str(error), throttle_duration_sec=2.0)
             return
         self._given = JogInput(pressed, rates, time.monotonic())

@@ -1,6 +1,7 @@
 """Node `transitions`: what the robot executed, on disk first, then to the learner that asks."""
 
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,20 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.convert import command_type, to_ns, to_stamp
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded, MalformedError
 from rewact_ros.ros.params import TransitionsParams, declare
 from rewact_ros.ros.process import run_node
+from rewact_ros.stamps import Stamps, stamp_fault
 from rewact_ros.supervision.verdict import Change, Outcome
+from rewact_ros.text import printable
+from rewact_ros.tokens import EpisodeOwners
 
 STEP_HZ = 20.0
 SILENCE_S = 2.0  # a policy that decides is heard more often
 LOG_S = 10.0
 
 
-class TransitionsNode(Node):
+class TransitionsNode(Guarded, Node):
     """Callbacks only store; the tick makes transitions, and a request is answered at once."""
 
     def __init__(self, **node_arguments: Any) -> None:
@@ -45,6 +50,8 @@ class TransitionsNode(Node):
         self.outbox = Outbox(self.journal)
         self.fault = ""  # why transitions are not kept
         self._parts: list[np.ndarray | None] = [None] * len(self.contract.action)
+        self._stamps: dict[type, Stamps] = defaultdict(Stamps)
+        self._owners = EpisodeOwners()
         self._decided_s = float("-inf")
         self._refusals = 0  # told so far
         self._make_interfaces()
@@ -84,24 +91,43 @@ class TransitionsNode(Node):
             return
         if all(part is not None for part in self._parts):
             # On the clock of the stamps, and where possible from the moment it was sent.
-            sent_ns = self._now_ns() if self.clock.uses_sim_time else info["source_timestamp"]
+            now_ns = self._now_ns()
+            sent_ns = now_ns if self.clock.uses_sim_time else info["source_timestamp"]
+            if fault := stamp_fault(sent_ns, now_ns):
+                raise MalformedError(f"time of sending: {fault}")
             self.steps.command(sent_ns, np.concatenate(self._parts))
 
+    def _stamp_ns(self, msg: ControlStatus | EpisodeEvent | Decision) -> int:
+        """Stamp of a message; one that cannot be would hide all right ones after it."""
+        stamp_ns = to_ns(msg.header.stamp)
+        if fault := self._stamps[type(msg)].fault(stamp_ns, self._now_ns()):
+            raise MalformedError(fault)
+        return stamp_ns
+
     def _on_control(self, msg: ControlStatus) -> None:
-        self.steps.control(to_ns(msg.header.stamp), Mode(msg.mode), msg.epoch)
+        mode = Mode(msg.mode)
+        self.steps.control(self._stamp_ns(msg), mode, msg.epoch)
 
     def _on_event(self, msg: EpisodeEvent) -> None:
         change, outcome = Change(msg.event), Outcome(msg.outcome)
-        self.steps.event(Happened(to_ns(msg.header.stamp), msg.episode_id, change, outcome))
+        begins = change in (Change.STARTED, Change.RESETTING, Change.RUNNING)
+        if not self._owners.take(msg.episode_id, begins, msg.proof, msg.next):
+            name = printable(msg.episode_id, 128)
+            self.get_logger().warning(
+                f"episode {name}: event ignored, it is not from the supervisor that began it",
+                throttle_duration_sec=LOG_S,
+            )
+            return
+        self.steps.event(Happened(self._stamp_ns(msg), msg.episode_id, change, outcome))
 
     def _on_decision(self, msg: Decision) -> None:
+        stamp_ns = self._stamp_ns(msg)
         self._decided_s = time.monotonic()
         try:
             observation = unpack_observation(msg.observation.tobytes())
         except TransitionError as error:
             self.steps.refuse(str(error))
             return
-        stamp_ns = to_ns(msg.header.stamp)
         self.steps.decision(
             Decided(stamp_ns, msg.epoch, msg.policy_version, observation, msg.value, msg.decided)
         )

@@ -10,6 +10,8 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from .configuration_rewact import SMALL_CNN, RewACTConfig
 
+# A checkpoint or a setting names one of these; no other name is looked up anywhere.
+BACKBONES = (SMALL_CNN, "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 SMALL_CNN_CHANNELS = (32, 64, 96, 128, 128)
 SMALL_CNN_STRIDES = (2, 2, 2, 2, 1)
 
@@ -54,12 +56,12 @@ def build_backbone(config: RewACTConfig) -> tuple[nn.Module, int]:
     """
     if config.vision_backbone == SMALL_CNN:
         return SmallCNN(), SmallCNN.out_channels
-    build = getattr(torchvision.models, config.vision_backbone, None)
-    if build is None:
+    if config.vision_backbone not in BACKBONES:
         raise ValueError(
-            f"vision_backbone: unknown name {config.vision_backbone!r}; expected {SMALL_CNN} or a "
-            "torchvision ResNet such as resnet18"
+            f"vision_backbone: expected one of {', '.join(BACKBONES)}, got "
+            f"{config.vision_backbone!r}"
         )
+    build = getattr(torchvision.models, config.vision_backbone)
     _require_cached(config.pretrained_backbone_weights)
     resnet = build(
         replace_stride_with_dilation=[

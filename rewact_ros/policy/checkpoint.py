@@ -13,30 +13,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import draccus
 import torch
-from lerobot.configs import PreTrainedConfig
-from lerobot.policies.factory import make_pre_post_processors
 from lerobot.processor import PolicyProcessorPipeline
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
+from .checkpoint_config import read_config
+from .checkpoint_files import (
+    CONFIG,
+    CONTRACT,
+    WEIGHTS,
+    CheckpointError,
+    CheckpointFiles,
+)
 from .configuration_rewact import RewACTConfig
 from .modeling_rewact import Estimate, RewACTPolicy
 from .processor_rewact import make_rewact_pre_post_processors
+from .processors import POSTPROCESSOR, PREPROCESSOR, check_statistics, load_processors
 from .reward_hash import reward_hash
-from .upstream import Layout, convert, layout_of
+from .upstream import Layout, Stats, convert, layout_of
+from .weights import check_weights, load_tensors
 
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-PREPROCESSOR = "policy_preprocessor.json"
-POSTPROCESSOR = "policy_postprocessor.json"
-CONTRACT = "contract.json"
 CALIBRATION = "calibration.json"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message says what, where, expected, got, mend."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +47,7 @@ class LoadedPolicy:
         contract: ``{"hash", "signature"}`` it was trained under, None where it is not known.
         version: first 12 hexadecimal digits of the SHA-256 of the weights file.
         path: the checkpoint's folder.
+        sha256: of that whole folder, as in ``CheckpointFiles``; empty for a policy in memory.
     """
 
     policy: RewACTPolicy
@@ -60,6 +57,7 @@ class LoadedPolicy:
     contract: dict[str, Any] | None
     version: str
     path: Path
+    sha256: str = ""
 
     def predict(self, batch: dict[str, Any], normalised: bool = False) -> Estimate:
         """Predict from a batch of observations.
@@ -91,52 +89,46 @@ class LoadedPolicy:
         return file if file.is_file() else None
 
 
-def load_policy(path: str | Path, device: str = "auto") -> LoadedPolicy:
+def load_policy(source: str | Path | CheckpointFiles, device: str = "auto") -> LoadedPolicy:
     """Open a checkpoint folder, checking files, shapes and values before anything runs on it.
 
     Args:
-        path: folder written by ``save_policy``, by LeRobot's ``save_pretrained``, or by the public
-            packages ``lerobot_policy_rewact`` or ``rewact`` 0.1.
+        source: folder written by ``save_policy``, by LeRobot's ``save_pretrained``, or by the
+            public packages ``lerobot_policy_rewact`` or ``rewact`` 0.1; or its files, already read.
         device: ``auto`` (a GPU if there is one), or a torch device; the one saved in the
             checkpoint is ignored.
 
     Raises:
-        CheckpointError: files missing, truncated or of another policy type; tensors missing,
+        CheckpointError: files missing, truncated or of another policy type; settings out of
+            bounds; processors that are not LeRobot's own; tensors or statistics missing,
             unexpected, of other dimensions or not finite.
     """
-    path = Path(path)
-    weights = _load_weights(path)
+    files = CheckpointFiles.of(source)
+    weights = load_tensors(files, WEIGHTS)
     layout = layout_of(weights)
-    _require_files(path, layout)
+    _require_files(files, layout)
     device = _resolve_device(device)
-    raw = _load_json(path / CONFIG)
+    raw, stats = files.json(CONFIG), {}
     if layout is not Layout.OURS:
         try:
             raw, weights, stats = convert(layout, raw, weights)
-        except ValueError as error:
-            raise CheckpointError(f"{path}: {error}") from error
-    config = _load_config(path / CONFIG, raw, device)
-    try:
-        policy = RewACTPolicy(config)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path / CONFIG}: no policy can be built from it: {error}"
-        ) from error
-    _check_weights(path / WEIGHTS, policy.state_dict(), weights)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{files.path}: {error}") from error
+    config, contract = read_config(raw, str(files.path / CONFIG), device), _contract(files)
+    with torch.device("meta"):  # first without memory, to see that the weights fit
+        shapes = _new_policy(config, files.path / CONFIG).state_dict()
+    check_weights(str(files.path / WEIGHTS), shapes, weights)
+    processors = _processors(files, layout, config, stats, device)
+    policy = _new_policy(config, files.path / CONFIG)
     policy.load_state_dict(weights)
-    policy.to(device).eval()
-    if layout is Layout.BUFFERS:
-        preprocessor, postprocessor = make_rewact_pre_post_processors(config, stats)
-    else:
-        preprocessor, postprocessor = _load_processors(path, config, device)
     return LoadedPolicy(
-        policy=policy,
-        preprocessor=preprocessor,
-        postprocessor=postprocessor,
+        policy.to(device).eval(),
+        *processors,
         config=config,
-        contract=_load_json(path / CONTRACT) if (path / CONTRACT).exists() else None,
-        version=weights_version(path / WEIGHTS),
-        path=path,
+        contract=contract,
+        version=files.version,
+        sha256=files.sha256,
+        path=files.path,
     )
 
 
@@ -203,13 +195,13 @@ def weights_version(file: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()[:12]
 
 
-def _require_files(path: Path, layout: Layout) -> None:
+def _require_files(files: CheckpointFiles, layout: Layout) -> None:
     names = [CONFIG] if layout is Layout.BUFFERS else [CONFIG, PREPROCESSOR, POSTPROCESSOR]
-    missing = [name for name in names if not (path / name).exists()]
+    missing = [name for name in names if name not in files]
     if missing:
         raise CheckpointError(
-            f"{path}: missing {', '.join(missing)}; expected a folder written by `rewact train` or "
-            "LeRobot's save_pretrained (with both processors)"
+            f"{files.path}: missing {', '.join(missing)}; expected a folder written by "
+            "`rewact train` or LeRobot's save_pretrained (with both processors)"
         )
 
 
@@ -221,87 +213,38 @@ def _resolve_device(device: str) -> str:
     return device
 
 
-def _load_json(file: Path) -> dict[str, Any]:
+def _new_policy(config: RewACTConfig, where: Path) -> RewACTPolicy:
     try:
-        content = json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return RewACTPolicy(config)
+    except Exception as error:  # LeRobot's and torch's constructors raise several families
         raise CheckpointError(
-            f"{file}: not valid JSON ({error}); copy the checkpoint again"
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: expected a JSON object, got {type(content).__name__}")
-    return content
-
-
-def _load_config(file: Path, raw: dict[str, Any], device: str) -> RewACTConfig:
-    kind = raw.get("type")
-    if kind != RewACTConfig.get_choice_name(RewACTConfig):
-        raise CheckpointError(
-            f"{file}: type: expected rewact, got {kind}; give a RewACT checkpoint"
-        )
-    try:
-        # Not PreTrainedConfig.from_pretrained: it leaves a temporary file behind at every load.
-        config = draccus.decode(PreTrainedConfig, {**raw, "device": device})
-    except Exception as error:  # draccus raises its own families of errors
-        raise CheckpointError(f"{file}: {' '.join(str(error).split())}") from error
-    config.pretrained_backbone_weights = None
-    return config
-
-
-def _load_weights(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_dir():
-        raise CheckpointError(
-            f"{path}: no such checkpoint folder; give the folder that holds {WEIGHTS}"
-        )
-    file = path / WEIGHTS
-    if not file.exists():
-        raise CheckpointError(
-            f"{path}: missing {WEIGHTS}; expected a folder written by `rewact train` or LeRobot's "
-            "save_pretrained (with both processors)"
-        )
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        size = file.stat().st_size
-        raise CheckpointError(
-            f"{file}: not a whole safetensors file ({error}; {size} bytes); "
-            "copy the checkpoint again"
+            f"{where}: no policy can be built from it: "
+            f"{' '.join(str(error).split())[:300] or type(error).__name__}; use the file of the "
+            "run that trained it"
         ) from error
 
 
-def _check_weights(
-    file: Path, expected: dict[str, torch.Tensor], got: dict[str, torch.Tensor]
-) -> None:
-    """Raise on the first difference in names or shapes, or on a value that is not finite."""
-    missing, unexpected = sorted(expected.keys() - got.keys()), sorted(got.keys() - expected.keys())
-    if missing or unexpected:
-        raise CheckpointError(
-            f"{file}: tensors do not fit {CONFIG}: {len(missing)} missing {missing[:2]}, "
-            f"{len(unexpected)} unexpected {unexpected[:2]}; "
-            "use weights and configuration of one run"
-        )
-    for name, tensor in got.items():
-        if tensor.shape != expected[name].shape:
-            raise CheckpointError(
-                f"{file}: {name}: expected shape {tuple(expected[name].shape)} as in {CONFIG}, "
-                f"got {tuple(tensor.shape)}; use weights and configuration of one run"
-            )
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(
-                f"{file}: {name}: NaN or infinite weights; take an earlier checkpoint"
-            )
+def _processors(
+    files: CheckpointFiles, layout: Layout, config: RewACTConfig, stats: Stats, device: str
+) -> tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]:
+    if layout is not Layout.BUFFERS:
+        return load_processors(files, config, device)
+    features = {**config.input_features, **config.output_features}
+    check_statistics(str(files.path / WEIGHTS), features, config.normalization_mapping, stats)
+    return make_rewact_pre_post_processors(config, stats)
 
 
-def _load_processors(path: Path, config: RewACTConfig, device: str):
-    moved = {"device_processor": {"device": device}, "normalizer_processor": {"device": device}}
-    try:
-        return make_pre_post_processors(
-            config, pretrained_path=str(path), preprocessor_overrides=moved
-        )
-    except Exception as error:  # LeRobot raises several families here
+def _contract(files: CheckpointFiles) -> dict[str, Any] | None:
+    """The contract that the policy was trained under; None where the folder does not say."""
+    if CONTRACT not in files:
+        return None
+    contract = files.json(CONTRACT)
+    if not isinstance(contract.get("hash"), str) or not isinstance(contract.get("signature"), dict):
         raise CheckpointError(
-            f"{path}: its processors do not load: {' '.join(str(error).split())[:300]}"
-        ) from error
+            f"{files.path / CONTRACT}: expected hash and signature of a robot's contract; copy the "
+            "file again from the run that wrote it"
+        )
+    return contract
 
 
 def export_policy(source: Path, destination: Path) -> None:

@@ -1,6 +1,7 @@
-"""A checkpoint as ONNX, made once and kept beside it.
+"""A checkpoint as ONNX, made once and kept in the user's own cache.
 
-The file's name holds a hash of all that the outputs depend on and of what made it, so that another
+Not in the checkpoint's folder: who may write there could put another network in its place. The
+file's name is a hash of all files of the checkpoint and of what made it, so that another
 checkpoint, another version of the exporter or another torch makes a file of its own. It is float32
 for every runtime; those that can compute in less convert it when they load it.
 
@@ -11,6 +12,7 @@ import contextlib
 import hashlib
 import io
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -19,55 +21,69 @@ from pathlib import Path
 
 import torch
 
-from .checkpoint import CONFIG, WEIGHTS, LoadedPolicy, load_policy, weights_version
+from .checkpoint import LoadedPolicy, load_policy
+from .checkpoint_files import CheckpointFiles
 from .serving import ServingNetwork
 
 EXPORTER_VERSION = 2  # raise it whenever the exported graph changes
 _OPSET = 17
-_FOLDER = "export"
+_CACHE = Path("rewact_ros", "exports")
+_KEPT = 16  # the newest; each is about as large as the weights
 _APART_TIMEOUT_S = 300.0
 _APART_NICENESS = 10
 
 
-def export_file(loaded: LoadedPolicy) -> Path:
-    """Where the export of a checkpoint is kept."""
-    return _file(loaded.path, loaded.version)
+def export_file(sha256: str) -> Path:
+    """Where the export of a checkpoint with this SHA-256 (of its folder) is kept.
+
+    Raises:
+        OSError: there is no place for it that this user alone can write.
+    """
+    if not sha256:
+        raise FileNotFoundError("a policy that is in no folder has no export")
+    digest = hashlib.sha256(f"{sha256} {EXPORTER_VERSION} {torch.__version__}".encode())
+    return _cache() / f"{digest.hexdigest()[:32]}.onnx"
 
 
-def _file(folder: Path, version: str) -> Path:
-    digest = hashlib.sha256(f"{version} {EXPORTER_VERSION} {torch.__version__}".encode())
-    for file in [folder / CONFIG, *sorted(folder.glob("policy_*processor*"))]:
-        digest.update(file.read_bytes())
-    return folder / _FOLDER / f"{digest.hexdigest()[:16]}.onnx"
+def _cache() -> Path:
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:  # a user without a home
+        raise FileNotFoundError(str(error)) from error
+    folder = Path(home) / _CACHE
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"{folder}: others can write it")
+    return folder
 
 
 def exported(loaded: LoadedPolicy) -> bytes:
-    """The checkpoint's ONNX, from the file beside it or made anew and, where possible, kept there.
+    """The checkpoint's ONNX, from the cache or made anew and, where possible, kept there.
 
     Raises:
         ValueError: the policy cannot be served in this form.
         RuntimeError: torch cannot export it.
     """
-    file = export_file(loaded)
     with contextlib.suppress(OSError):
-        return file.read_bytes()
+        return export_file(loaded.sha256).read_bytes()
     content = to_onnx(ServingNetwork(loaded))
     with contextlib.suppress(OSError):  # a folder that cannot be written costs time, no more
-        _keep(file, content)
+        _keep(export_file(loaded.sha256), content)
     return content
 
 
-def export_apart(folder: Path) -> None:
+def export_apart(files: CheckpointFiles) -> None:
     """Make a checkpoint's export where it has none, in a process of its own.
 
     Exporting holds the interpreter for a second or so: beside a policy that moves a robot it must
     not happen in the same one. What cannot be made or kept is left to `exported`, which says why.
     """
     try:
-        if _file(folder, weights_version(folder / WEIGHTS)).is_file():
+        if export_file(files.sha256).is_file():
             return
         subprocess.run(
-            [sys.executable, "-m", __name__, str(folder)],
+            [sys.executable, "-m", __name__, str(files.path)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -98,25 +114,23 @@ def to_onnx(network: ServingNetwork) -> bytes:
 def discard(loaded: LoadedPolicy) -> None:
     """Forget a kept export that turned out to be of no use."""
     with contextlib.suppress(OSError):
-        export_file(loaded).unlink(missing_ok=True)
+        export_file(loaded.sha256).unlink(missing_ok=True)
 
 
 def _keep(file: Path, content: bytes) -> None:
-    """Write whole or not at all, and drop exports of other versions."""
-    file.parent.mkdir(exist_ok=True)
+    """Write whole or not at all, and drop what has long not been made anew."""
     descriptor, partial = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:
         with open(descriptor, "wb") as handle:
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
-        os.chmod(partial, 0o644)
         os.replace(partial, file)
     finally:
         Path(partial).unlink(missing_ok=True)
-    for other in file.parent.glob("*.onnx"):
-        if other != file:
-            other.unlink(missing_ok=True)
+    kept = sorted(file.parent.glob("*.onnx"), key=lambda other: other.stat().st_mtime_ns)
+    for other in kept[:-_KEPT]:
+        other.unlink(missing_ok=True)
 
 
 def main() -> None:

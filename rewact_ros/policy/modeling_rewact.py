@@ -18,6 +18,7 @@ from .reward_head import RewardEstimate, build_reward
 
 ACTION_IS_PAD = "action_is_pad"
 DEMO_IS_PAD = "demo_is_pad"
+LABEL_SLACK = 1e-4  # of rounding, beyond the range of labels
 
 
 @dataclass(frozen=True)
@@ -240,9 +241,9 @@ class RewACTPolicy(ACTPolicy):
                 f"{REWARD}: expected a label per frame, shape ({size},) or ({size}, 1), got {got}; "
                 "label the dataset with `rewact label`, or train with reward_head=none"
             )
-        label, slack = label.reshape(size).float(), 1e-4
+        label = label.reshape(size).float()
         low, high = self.config.value_min, self.config.value_max
-        outside = (label < low - slack) | (label > high + slack)
+        outside = (label < low - LABEL_SLACK) | (label > high + LABEL_SLACK)
         if outside.any():
             raise ValueError(
                 f"{REWARD}: expected labels from {low} to {high} (value_min, value_max) or NaN, "

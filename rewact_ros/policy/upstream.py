@@ -72,8 +72,9 @@ def convert(
             "DINOv3, V-JEPA 2 or SAM 3 cannot be run here, train one on a ResNet"
         )
     known = {field.name for field in dataclasses.fields(RewACTConfig)} | {"type"}
-    # The older package writes no type.
-    ours = {"type": "rewact"} | {k: v for k, v in config.items() if k in known or k not in _DROPPED}
+    # The older package writes no type, and not what it left at ACT's defaults.
+    usual = {"type": "rewact", "pre_norm": False, "feedforward_activation": "relu"}
+    ours = usual | {k: v for k, v in config.items() if k in known or k not in _DROPPED}
     if layout is Layout.DISTRIBUTIONAL:
         ours["reward_head"] = "distributional"
     else:

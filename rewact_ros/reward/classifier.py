@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from rewact_ros.policy.backbone import SmallCNN
 from rewact_ros.policy.images import resize_images
 
+MAX_CAMERAS, MAX_PX, MAX_HIDDEN_DIM = 16, 4096, 16_384
 ARCHITECTURES = ("small_cnn", "resnet18", "resnet34")
 
 
@@ -51,20 +52,26 @@ class RewardModelConfig:
         """Check the ranges; lists, as JSON has them, become tuples."""
         object.__setattr__(self, "cameras", tuple(self.cameras))
         object.__setattr__(self, "image_size", tuple(self.image_size))
-        if not self.cameras or len(set(self.cameras)) != len(self.cameras):
+        named = all(isinstance(camera, str) for camera in self.cameras)
+        if not named or not 1 <= len(set(self.cameras)) == len(self.cameras) <= MAX_CAMERAS:
             raise ClassifierError(
-                f"cameras: expected one or more, each once, got {list(self.cameras)}"
+                f"cameras: expected 1 to {MAX_CAMERAS} names, each once, got "
+                f"{str(list(self.cameras))[:120]}"
             )
         if self.arch not in ARCHITECTURES:
             raise ClassifierError(
                 f"arch: expected one of {', '.join(ARCHITECTURES)}, got {self.arch!r}"
             )
-        if len(self.image_size) != 2 or min(self.image_size) < 16:
+        sides = [side for side in self.image_size if type(side) is int and 16 <= side <= MAX_PX]
+        if len(self.image_size) != 2 or len(sides) != 2:
             raise ClassifierError(
-                f"image_size: expected (height, width) of at least 16 px, got {self.image_size}"
+                f"image_size: expected (height, width) of 16 to {MAX_PX} px, got "
+                f"{str(self.image_size)[:80]}"
             )
-        if self.hidden_dim < 1:
-            raise ClassifierError(f"hidden_dim: expected at least 1, got {self.hidden_dim}")
+        if type(self.hidden_dim) is not int or not 1 <= self.hidden_dim <= MAX_HIDDEN_DIM:
+            raise ClassifierError(
+                f"hidden_dim: expected 1 to {MAX_HIDDEN_DIM}, got {str(self.hidden_dim)[:40]}"
+            )
         if not 0 <= self.dropout < 1:
             raise ClassifierError(f"dropout: expected 0 <= x < 1, got {self.dropout}")
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
-from rewact_ros.policy.checkpoint import CONFIG, WEIGHTS, replace_folder, weights_version
+from rewact_ros.policy.checkpoint import replace_folder, weights_version
+from rewact_ros.policy.checkpoint_files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles
+from rewact_ros.policy.weights import check_weights, load_tensors
+from rewact_ros.strict_json import JsonError, parse_json
 
 from .classifier import ClassifierError, LoadedClassifier, ResNetRewardModel, RewardModelConfig
 
@@ -69,80 +70,62 @@ def load_classifier(
         ClassifierError: files missing, truncated or of another kind; a setting that is not the one
             expected or not the one of the weights; weights missing, of another shape, not finite.
     """
-    path = Path(path)
-    config = _read_config(path)
-    for name, value in (expected or {}).items():
-        if getattr(config, name) != value:
-            raise ClassifierError(
-                f"{path / CONFIG}: {name}: expected {value}, got {getattr(config, name)}; give the "
-                f"checkpoint's own {name}, or train one with {name} {value}"
-            )
-    weights = _read_weights(path / WEIGHTS, config)
+    try:
+        files = CheckpointFiles.of(path)
+        config = _read_config(files)
+        for name, value in (expected or {}).items():
+            if getattr(config, name) != value:
+                raise ClassifierError(
+                    f"{files.path / CONFIG}: {name}: expected {value}, got {getattr(config, name)};"
+                    f" give the checkpoint's own {name}, or train one with {name} {value}"
+                )
+        _check_copy(files, config)
+        weights = load_tensors(files, WEIGHTS)
+        with torch.device("meta"):  # without memory, to see that the weights fit
+            shapes = ResNetRewardModel(config).state_dict()
+        check_weights(str(files.path / WEIGHTS), shapes, weights)
+    except CheckpointError as error:
+        raise ClassifierError(str(error)) from error
     model = ResNetRewardModel(config)
-    _check_weights(path / WEIGHTS, model.state_dict(), weights)
     model.load_state_dict(weights)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ClassifierError(f"device {device}: no CUDA device is available here; use auto or cpu")
-    return LoadedClassifier(model.to(device).eval(), weights_version(path / WEIGHTS), path)
+    return LoadedClassifier(model.to(device).eval(), files.version, files.path)
 
 
-def _read_config(path: Path) -> RewardModelConfig:
-    file = path / CONFIG
-    missing = [name for name in (CONFIG, WEIGHTS) if not (path / name).is_file()]
-    if missing:
+def _read_config(files: CheckpointFiles) -> RewardModelConfig:
+    where = files.path / CONFIG
+    if CONFIG not in files:
         raise ClassifierError(
-            f"{path}: missing {', '.join(missing)}; give a folder written by "
-            "`rewact train-classifier`"
+            f"{files.path}: missing {CONFIG}; give a folder written by `rewact train-classifier`"
         )
-    try:
-        raw = json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ClassifierError(f"{file}: not valid JSON ({error}); copy it again") from error
-    kind = raw.pop("type", None) if isinstance(raw, dict) else None
+    raw = files.json(CONFIG)
+    kind = raw.pop("type", None)
     if kind != TYPE:
         raise ClassifierError(
-            f"{file}: type: expected {TYPE}, got {kind}; give a folder written by "
+            f"{where}: type: expected {TYPE}, got {str(kind)[:80]}; give a folder written by "
             "`rewact train-classifier`"
         )
     try:
         return RewardModelConfig(**raw)
     except (TypeError, ClassifierError) as error:
-        raise ClassifierError(f"{file}: {error}") from error
-
-
-def _read_weights(file: Path, config: RewardModelConfig) -> dict[str, Tensor]:
-    try:
-        with safe_open(file, "pt") as handle:
-            metadata = handle.metadata() or {}
-        written = json.loads(metadata.get("config", "{}"))
-        weights = load_file(file)
-    except (SafetensorError, ValueError) as error:
         raise ClassifierError(
-            f"{file}: not a whole safetensors file ({error}); copy the checkpoint again"
+            f"{where}: {error}; take the file of the run that trained it"
         ) from error
+
+
+def _check_copy(files: CheckpointFiles, config: RewardModelConfig) -> None:
+    """Compare with the configuration that the weights file itself carries."""
+    text = files.metadata(WEIGHTS).get("config", "{}")
+    try:
+        written = parse_json(str(text).encode(), f"{files.path / WEIGHTS}: config")
+    except JsonError as error:
+        raise ClassifierError(str(error)) from error
     for name, value in json.loads(json.dumps(asdict(config))).items():
         if name in written and written[name] != value:
             raise ClassifierError(
-                f"{file.parent / CONFIG}: {name}: expected {written[name]}, which {WEIGHTS} was "
-                f"trained with, got {value}; use weights and configuration of one run"
+                f"{files.path / CONFIG}: {name}: expected {str(written[name])[:80]}, which "
+                f"{WEIGHTS} was trained with, got {value}; use weights and configuration of one run"
             )
-    return weights
-
-
-def _check_weights(file: Path, expected: dict[str, Tensor], got: dict[str, Tensor]) -> None:
-    differing = sorted(expected.keys() ^ got.keys())
-    if differing:
-        raise ClassifierError(
-            f"{file}: {differing[0]} is missing or unexpected for {CONFIG}; use weights and "
-            "configuration of one run"
-        )
-    for name, tensor in got.items():
-        if tensor.shape != expected[name].shape:
-            raise ClassifierError(
-                f"{file}: {name}: expected shape {tuple(expected[name].shape)} as in {CONFIG}, got "
-                f"{tuple(tensor.shape)}; use weights and configuration of one run"
-            )
-        if not torch.isfinite(tensor).all():
-            raise ClassifierError(f"{file}: {name}: NaN or infinite; take another checkpoint")

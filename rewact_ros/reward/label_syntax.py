@@ -1,16 +1,17 @@
 """Strict reading of label files: plain YAML or JSON, no key twice, no unknown key, real numbers."""
 
 import difflib
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from rewact_ros import strict_yaml
 
 from .keypoints import LabelError
+
+MAX_BYTES = 4_194_304  # some ten thousand episodes
 
 
 def load(path: Path) -> object:
@@ -20,57 +21,18 @@ def load(path: Path) -> object:
         LabelError: not readable, not valid, or a key given twice in one mapping.
     """
     try:
-        text = path.read_text()
         if path.suffix == ".json":
-            return json.loads(text, object_pairs_hook=_unique)
-        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader))
-        return yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
-        raise LabelError(f"{path}: {reason}; give a label file in YAML or JSON") from None
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
-        kind = "JSON" if path.suffix == ".json" else "YAML"
-        raise LabelError(f"{path}: not valid {kind}: {' '.join(str(error).split())}") from None
-    except LabelError as error:
-        raise LabelError(f"{path}: {error}") from None
+            return strict_yaml.load_json(path)
+        return strict_yaml.load(path, MAX_BYTES)
+    except OSError as error:
+        raise LabelError(f"{path}: {error.strerror}; give a label file in YAML or JSON") from None
+    except strict_yaml.YamlError as error:
+        raise LabelError(str(error)) from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build a JSON object, whose parser would otherwise keep the last of two equal keys."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise LabelError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} is given twice")
-    return made
-
-
-def _refuse_repeated_keys(root: yaml.Node | None) -> None:
-    """As `_unique`, for YAML."""
-    waiting, visited = [root], set()  # an alias may lead to one node many times, or to itself
-    while waiting:
-        node = waiting.pop()
-        if not isinstance(node, yaml.CollectionNode) or id(node) in visited:
-            continue
-        visited.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            waiting.extend(node.value)
-            continue
-        keys = set()
-        for key, value in node.value:
-            if str(key.value) in keys:
-                line = key.start_mark.line + 1
-                raise LabelError(f"line {line}: the key {key.value!r} is given twice")
-            keys.add(str(key.value))
-            waiting.append(value)
-
-
-def is_index(key: object) -> bool:
-    """Tell whether a key is a whole number, as JSON (text) or YAML gives it."""
-    if isinstance(key, bool):
-        return False
-    return isinstance(key, int) or (
-        isinstance(key, str) and re.fullmatch(r"-?\d+", key) is not None
-    )
+def is_index(key: str) -> bool:
+    """Tell whether a key is a whole number."""
+    return re.fullmatch(r"-?[0-9]{1,18}", key) is not None
 
 
 def numbers(where: str, data: object) -> dict[str, float]:

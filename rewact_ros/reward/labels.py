@@ -7,6 +7,10 @@ import math
 import numpy as np
 
 FALL_FRAMES = 5
+# A joint has moved when it went further than this many of its usual steps, which noise does not.
+_MOVED_STEPS, _MOVED = 10, 1e-3  # rad or m
+_ARRIVED = 0.05  # of a joint's way: nearer to where it ends, it has arrived
+LONG_STILL_S = 2.0  # longer than a person takes to judge
 
 
 def progress_ramp(n_frames: int, start: float = 0.05, end: float = 0.95) -> np.ndarray:
@@ -18,14 +22,16 @@ def progress_ramp(n_frames: int, start: float = 0.05, end: float = 0.95) -> np.n
         end: share of the episode from which on the label is 1.
 
     Returns:
-        (n_frames,) float32; frame k lies at share k / (n_frames - 1).
+        (n_frames,) float32; frame k lies at share k / (n_frames - 1), a lone frame at the end.
 
     Raises:
         ValueError: `n_frames` below 1, or not 0 <= start < end <= 1.
     """
     _require_count("n_frames", n_frames, 1)
     _require_shares(start, end)
-    return _ramp(np.arange(n_frames), float(max(n_frames - 1, 1)), start, end)
+    if n_frames == 1:
+        return np.ones(1, np.float32)
+    return _ramp(np.arange(n_frames), float(n_frames - 1), start, end)
 
 
 def task_progress(
@@ -80,9 +86,26 @@ def task_progress(
     return labels
 
 
+def still_frames(state: np.ndarray) -> int:
+    """Count the frames at the end of an episode in which no joint moves any more.
+
+    Args:
+        state: (n, S) joints, whatever their units; their noise does not count as motion.
+    """
+    if len(state) <= _MOVED_STEPS + 1:
+        return 0  # too short to tell noise from motion
+    way, noise = np.ptp(state, axis=0), np.median(np.abs(np.diff(state, axis=0)), axis=0)
+    moved = way > np.maximum(_MOVED_STEPS * noise, _MOVED)
+    near = np.maximum(_ARRIVED * way, _MOVED_STEPS / 2 * noise)[moved]
+    under_way = (np.abs(state[:, moved] - np.median(state[-3:, moved], axis=0)) > near).any(axis=1)
+    return len(state) - 1 - int(np.flatnonzero(under_way)[-1]) if under_way.any() else len(state)
+
+
 def _climb(n_frames: int, done_frame: int, start: float, end: float) -> np.ndarray:
     """Ramp of `n_frames` that reaches 1 at `done_frame` and stays there."""
-    return _ramp(np.arange(n_frames), max(done_frame, 1) / end, start, end)
+    if done_frame == 0:
+        return np.ones(n_frames, np.float32)
+    return _ramp(np.arange(n_frames), done_frame / end, start, end)
 
 
 def _ramp(frames: np.ndarray, last: float, start: float, end: float) -> np.ndarray:

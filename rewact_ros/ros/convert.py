@@ -13,6 +13,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from rewact_ros.contract import ActionPart, Camera, SampleError, StatePart
 from rewact_ros.contract.frames import NANO, Sample, check_image, joint_sample
+from rewact_ros.ros.pictures import jpeg_end, picture_header, require_whole
 
 # Encoding → (channels, OpenCV's conversion to RGB; empty: it is that).
 ENCODINGS: dict[str, tuple[int, str]] = {
@@ -22,6 +23,14 @@ ENCODINGS: dict[str, tuple[int, str]] = {
     "bgra8": (4, "COLOR_BGRA2RGB"),
     "mono8": (1, "COLOR_GRAY2RGB"),
 }
+
+UNSUPPORTED = 2**64 - 1  # what rmw says instead of a sequence number
+
+
+def publication_sequence(info: dict[str, int | None]) -> int | None:
+    """Number of a message among those of its publisher, from 1; None: the rmw does not say."""
+    number = info.get("publication_sequence_number")
+    return None if number == UNSUPPORTED else number
 
 
 def to_ns(stamp: Time) -> int:
@@ -71,39 +80,73 @@ def _to_rgb(pixels: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(pixels, getattr(cv2, conversion)), dtype=np.uint8)
 
 
-def decode_compressed(msg: CompressedImage, topic: str) -> NDArray[np.uint8]:
-    """JPEG or PNG as (H, W, 3) uint8 RGB.
+def decode_compressed(
+    msg: CompressedImage, topic: str, shape: tuple[int, ...] | None = None
+) -> NDArray[np.uint8]:
+    """JPEG or PNG as (H, W, 3) uint8 RGB, in the pixel grid of the sensor (EXIF turns nothing).
+
+    Args:
+        msg: the message.
+        topic: for the message of an error.
+        shape: that the contract promises; a picture of another size is not decoded.
 
     Raises:
-        SampleError: the picture does not decode.
+        SampleError: as `picture_header`, or it is cut off or damaged.
     """
     import cv2
 
-    try:
-        picture = cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # empty, or absurdly large
-        picture = None
-    if picture is None:
-        raise SampleError(f"{topic}: a {msg.format or 'compressed'} picture does not decode")
+    data = bytes(memoryview(msg.data))
+    header = picture_header(data, msg.format, topic, shape)
+    require_whole(header, data, topic)
+    picture = _decode(data)
+    if picture is None or picture.shape[:2] != header.size:
+        raise SampleError(f"{topic}: a {header.codec} picture does not decode; it is damaged")
+    if header.codec == "JPEG" and _ends_grey(picture) and _takes_more(data, picture):
+        raise SampleError(f"{topic}: a JPEG picture does not decode: its data ends too early")
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _decode(data: bytes) -> NDArray[np.uint8] | None:
+    """As (H, W, 3) BGR; None: it does not."""
+    import cv2
+
+    kind = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), kind)
+    except cv2.error:
+        return None
+    return None if picture is None else np.asarray(picture, dtype=np.uint8)
+
+
+def _ends_grey(picture: NDArray[np.uint8]) -> bool:
+    """Whether the last block is what a decoder paints where a JPEG's data has run out."""
+    return bool((picture[-8:, -8:] == 128).all())
+
+
+def _takes_more(data: bytes, picture: NDArray[np.uint8]) -> bool:
+    """Whether more data before its end changes a JPEG: then it did not have all of it."""
+    end = jpeg_end(data)
+    longer = _decode(data[:end] + b"\x5a\xa5" * 64 + data[end:])
+    return longer is None or not np.array_equal(longer, picture)
 
 
 def camera_sample(camera: Camera, msg: Image | CompressedImage, received_s: float) -> Sample:
     """A reference to one camera message, which is decoded when its value is asked for.
 
     Raises:
-        SampleError: a raw image of another size or encoding. Of a compressed one only the decoder
-            can tell, so that its value raises.
+        SampleError: an image of another size or encoding. That a compressed one is whole only the
+            decoder can tell, so that its value raises too.
     """
     stamp_ns = to_ns(msg.header.stamp)
     if isinstance(msg, CompressedImage):
-
-        def decode(raw: NDArray[np.generic]) -> NDArray[np.generic]:
-            image = decode_compressed(msg, camera.topic)
-            check_image(camera, image.shape, image.dtype)
-            return image
-
-        return Sample(stamp_ns, received_s, np.frombuffer(msg.data, np.uint8), decode)
+        data = np.frombuffer(msg.data, np.uint8)
+        picture_header(data.tobytes(), msg.format, camera.topic, camera.shape)
+        return Sample(
+            stamp_ns,
+            received_s,
+            data,
+            lambda raw: decode_compressed(msg, camera.topic, camera.shape),
+        )
     pixels, encoding = _pixels(msg, camera.topic), msg.encoding
     check_image(camera, (*pixels.shape[:2], 3), pixels.dtype)
     return Sample(stamp_ns, received_s, pixels, lambda raw: _to_rgb(raw, encoding))

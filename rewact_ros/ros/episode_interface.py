@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
@@ -20,6 +21,8 @@ from rewact_ros.msg import (
 )
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import NANO, state_sample, to_ns
+from rewact_ros.ros.door import MalformedError
+from rewact_ros.stamps import Stamps
 from rewact_ros.supervision.batch import Happening
 from rewact_ros.supervision.episodes import Want
 from rewact_ros.supervision.judging import RewardSource
@@ -27,6 +30,7 @@ from rewact_ros.supervision.signals import PolicySample, Signals
 from rewact_ros.supervision.status import phase_name
 from rewact_ros.supervision.supervisor import Supervisor
 from rewact_ros.supervision.verdict import Outcome
+from rewact_ros.tokens import TokenSender
 
 LEASE_HZ, STATUS_HZ = 10.0, 2.0
 
@@ -46,6 +50,8 @@ class EpisodeInterface:
         self._status = node.create_publisher(
             SupervisorStatus, names.SUPERVISOR_STATUS, names.LATCHED
         )
+        # Their names are public; that only this process goes on for itself, these see to.
+        self._lease_tokens, self._event_tokens = TokenSender(), TokenSender()
         self._request = 0
         self._want = Want.HOLD
         self._leased_s = self._status_s = -math.inf
@@ -66,6 +72,7 @@ class EpisodeInterface:
             self._request += 1
         self._want, self._leased_s = want, now_s
         msg = ModeRequest(mode=int(want), holder=self._holder, request=self._request)
+        msg.proof, msg.next = self._lease_tokens.link()
         msg.header.stamp = self._node.get_clock().now().to_msg()
         self._requests.publish(msg)
 
@@ -81,6 +88,7 @@ class EpisodeInterface:
             detail=happening.detail,
             by=verdict.by if verdict else "",
         )
+        msg.proof, msg.next = self._event_tokens.link()
         msg.header.stamp = self._node.get_clock().now().to_msg()
         self._events.publish(msg)
 
@@ -115,16 +123,35 @@ class EpisodeInterface:
 
 
 class SampleReader:
-    """Makes one sample of a reward and of the chunk and features of the same observation."""
+    """Makes one sample of a reward and of the chunk and features of the same observation.
+
+    What cannot be is refused with a MalformedError, as the door has it.
+    """
 
     def __init__(self, contract: Contract) -> None:
-        self._step_s = contract.dt_s
-        self._chunk: ActionChunk | None = None
+        self._step_s, self._width = contract.dt_s, len(contract.action_names)
+        self._chunk: tuple[int, np.ndarray] | None = None  # stamp and actions
         self._features: RewardFeatures | None = None
+        self._stamps: dict[str, Stamps] = defaultdict(Stamps)
 
     def on_chunk(self, msg: ActionChunk) -> None:
         """Keep the newest chunk; `policy` publishes it before the reward."""
-        self._chunk = msg
+        points = [point.positions for point in msg.trajectory.points]
+        widths = {len(positions) for positions in points}
+        if widths != {self._width}:
+            raise MalformedError(
+                f"expected points of {self._width} positions, got {sorted(widths) or 'no point'}"
+            )
+        self._chunk = to_ns(msg.header.stamp), np.array(points)
+
+    def stamp_ns(self, msg: Reward, topic: str, now_ns: int) -> int:
+        """Stamp of a reward or success, which is in [0, 1] (or NaN) and of now."""
+        if not (0.0 <= msg.value <= 1.0 or math.isnan(msg.value)):
+            raise MalformedError(f"value: expected 0 to 1, got {msg.value:g}")
+        stamp_ns = to_ns(msg.header.stamp)
+        if fault := self._stamps[topic].fault(stamp_ns, now_ns):
+            raise MalformedError(fault)
+        return stamp_ns
 
     def on_features(self, msg: RewardFeatures) -> None:
         """Keep the newest features; `policy` publishes them before the reward."""
@@ -135,24 +162,22 @@ class SampleReader:
         """Whose reward this is."""
         return RewardSource(msg.reward_hash, msg.policy_version, not math.isnan(msg.q10))
 
-    def sample(self, msg: Reward) -> PolicySample:
+    def sample(self, msg: Reward, stamp_ns: int) -> PolicySample:
         """What the policy said at one observation."""
-        chunk, actions = self._chunk, None
-        if chunk is not None and chunk.header.stamp == msg.header.stamp:
-            actions = np.array([point.positions for point in chunk.trajectory.points])
-        seen, features = self._features, None
+        chunk, features = self._chunk, None
+        seen = self._features
         if seen is not None and (seen.header.stamp, seen.reward_hash) == (
             msg.header.stamp,
             msg.reward_hash,
         ):
             features = np.asarray(seen.features, np.float32)
         return PolicySample(
-            stamp_s=to_ns(msg.header.stamp) / NANO,
+            stamp_s=stamp_ns / NANO,
             mean=msg.value,
             q10=msg.q10,
             entropy=msg.entropy,
             features=features,
-            actions=actions,
+            actions=chunk[1] if chunk is not None and chunk[0] == stamp_ns else None,
             step_s=self._step_s,
         )
 

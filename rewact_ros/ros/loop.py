@@ -18,6 +18,7 @@ from rclpy.node import Node
 
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.timing import DurationHistogram
+from rewact_ros.ros.door import takes_info
 
 # Inputs are polled this long before the deadline: longer than polling takes, even when it has to
 # share a core.
@@ -56,8 +57,8 @@ class ControlLoop:
     stood still on the steady clock (0 without sim time); past `CLOCK_SILENCE_S` ticks go on by the
     steady clock.
 
-    Served are subscriptions (callbacks of one argument, bounded history), services and timers that
-    exist when `run` is called; service clients and actions are not.
+    Served are subscriptions (of bounded history), services and timers that exist when `run` is
+    called; service clients and actions are not.
 
     Args:
         node: whose loop it is.
@@ -84,9 +85,13 @@ class ControlLoop:
         self._upkeep_s = time.monotonic()
 
     def run(self, should_stop: Callable[[], bool]) -> None:
-        """Serve the node until `should_stop()`; exceptions of callbacks and ticks pass through."""
+        """Serve the node until `should_stop()`.
+
+        Exceptions pass through: those of the tick are its owner's, and a `Guarded` node has none
+        of callbacks.
+        """
         node = self._node
-        self._subscriptions = list(node.subscriptions)
+        self._subscriptions = [(s, takes_info(s.callback)) for s in node.subscriptions]
         self._services = list(node.services)
         self._timers = list(node.timers)
         self._executor = SingleThreadedExecutor(context=node.context)
@@ -146,7 +151,7 @@ class ControlLoop:
 
     def _wait_for_clock(self) -> None:
         """Sleep until `/clock` has a message, at most `CLOCK_WAIT_S`."""
-        clocks = [s for s in self._subscriptions if s.topic_name == "/clock"]
+        clocks = [s for s, _ in self._subscriptions if s.topic_name == "/clock"]
         wait_set = rclpy_implementation.WaitSet(
             len(clocks), 0, 0, 0, 0, 0, self._node.context.handle
         )
@@ -157,12 +162,12 @@ class ControlLoop:
 
     def _serve(self) -> None:
         """Handle what has come in; each queue once, so nothing can keep the tick from its time."""
-        for subscription in self._subscriptions:
+        for subscription, with_info in self._subscriptions:
             for _ in range(max(subscription.qos_profile.depth, 1)):
                 taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
                 if taken is None:
                     break
-                subscription.callback(taken[0])
+                subscription.callback(*(taken if with_info else taken[:1]))
         for service in self._services:
             request, header = service.handle.service_take_request(service.srv_type.Request)
             if header is not None:

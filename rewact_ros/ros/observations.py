@@ -1,6 +1,7 @@
 """A robot's camera and joint topics as complete observations, for the nodes that judge images."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from rewact_ros.contract.frames import DecodeError, Sample, Selection, state_str
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock
 from rewact_ros.ros.convert import camera_sample, camera_type, state_sample
+from rewact_ros.text import printable
+
+ASK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,10 @@ class Observations:
         self._waiting: tuple[Selection, int, float] | None = None
         self._stale: Stale | None = None
         self._complete_s = -np.inf  # on the age clock
+        self._asked: dict[str, tuple[float, str]] = {}
+        self._topics = {camera.key: (camera.topic, camera.type) for camera in contract.cameras} | {
+            state_stream(i): (part.topic, part.type) for i, part in enumerate(contract.state)
+        }
         self._unusable: dict[str, str] = {}
         # Of what only the decoder can judge: when the newest picture known to be sound came.
         self._decoded_s = {
@@ -110,8 +118,9 @@ class Observations:
             if not self._open:
                 return
             self.received[stream] += 1
+            now = self._clock.now()
             try:
-                self._assembler.put(stream, read(self._clock.now().age_s))
+                self._assembler.put(stream, read(now.age_s), now.ros_ns)
             except SampleError as error:
                 # The stream goes stale by its own age limit; the reason is kept for the status.
                 self._refuse(stream, error)
@@ -190,4 +199,26 @@ class Observations:
             for stream in (stale.stream, *self._unusable):
                 if stream in self._unusable:
                     return stream, self._unusable[stream]
+            if not self.received[stale.stream]:
+                return stale.stream, f"{stale.reason}: {self._publishers(stale.stream)}"
             return stale.stream, stale.reason
+
+    def _publishers(self, stream: str) -> str:
+        """Who publishes what a stream never got a message of; asked once a second at most."""
+        asked_s, text = self._asked.get(stream, (-np.inf, ""))
+        if time.monotonic() - asked_s > ASK_S:
+            topic, type_ = self._topics[stream]
+            text = _who_publishes(self._node, topic, type_)
+            self._asked[stream] = (time.monotonic(), text)
+        return text
+
+
+def _who_publishes(node: Node, topic: str, type_: str) -> str:
+    infos = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
+    others = sorted({info.topic_type for info in infos} - {type_})
+    if not infos:
+        return "nobody publishes it; start the driver, or correct 'topic' in the contract"
+    if others:
+        return printable(f"it is published as {', '.join(others)}; correct 'type' in the contract")
+    publisher = f"{infos[0].node_namespace.rstrip('/')}/{infos[0].node_name}"
+    return printable(f"{publisher} publishes it, but sends nothing")

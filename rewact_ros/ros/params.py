@@ -6,12 +6,11 @@ ROS descriptors, command-line flags and `config/params.yaml` all come from these
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from rewact_ros.ros.parameter_values import check_value, describe
+
 if TYPE_CHECKING:
     from rclpy.node import Node
-
-
-class ParameterError(ValueError):
-    """A parameter is missing or out of bounds; the message names node and parameter."""
+    from rclpy.parameter import Parameter
 
 
 def _param(
@@ -21,8 +20,16 @@ def _param(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    topic: bool = False,
 ) -> Any:
-    metadata = {"doc": doc, "unit": unit, "low": low, "high": high, "choices": choices}
+    metadata = {
+        "doc": doc,
+        "unit": unit,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "topic": topic,
+    }
     return field(default=default, metadata=metadata)
 
 
@@ -133,7 +140,9 @@ class SupervisorParams:
     reset_motion: bool = _param(
         True, "move to the contract's reset pose, where it has one, before an episode"
     )
-    reset_service: str = _param("", "std_srvs/Trigger called after the reset motion; empty: none")
+    reset_service: str = _param(
+        "", "std_srvs/Trigger called after the reset motion; empty: none", topic=True
+    )
     reset_timeout_s: float = _param(15.0, "longest reset", "s", 0.1, 3600.0)
     reset_tolerance: float = _param(
         0.1, "largest distance of a joint from the reset pose, in its unit", low=0.001, high=100.0
@@ -237,7 +246,7 @@ class RecorderParams:
     min_free_gb: float = _param(
         2.0, "free room without which nothing is recorded; a tenth ends an episode", "GB", 0.0
     )
-    joy_topic: str = _param("joy", "gamepad whose buttons act on the recorder")
+    joy_topic: str = _param("joy", "gamepad whose buttons act on the recorder", topic=True)
     joy_buttons: str = _param(
         "", "buttons, such as start=9, success=1, failure=2, rerecord=3; empty: none"
     )
@@ -289,19 +298,6 @@ NODE_PARAMS: dict[str, type] = {
 }
 
 
-def validate(node: str, name: str, value: Any, metadata: Any) -> None:
-    """Refuse a value outside its bounds or choices.
-
-    Raises:
-        ParameterError: names node, parameter, what was expected and what came.
-    """
-    choices, low, high = metadata["choices"], metadata["low"], metadata["high"]
-    if choices and value not in choices:
-        raise ParameterError(f"{node}: parameter {name}: expected one of {choices}, got '{value}'")
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise ParameterError(f"{node}: parameter {name}: expected {low} to {high}, got {value}")
-
-
 def declare[T](node: "Node", params: type[T]) -> T:
     """Declare all parameters of a dataclass on a node and read them.
 
@@ -309,19 +305,32 @@ def declare[T](node: "Node", params: type[T]) -> T:
         ParameterError: a value has the wrong type or is out of bounds.
     """
     from rcl_interfaces.msg import ParameterDescriptor
-    from rclpy.exceptions import InvalidParameterTypeException
 
     values = {}
     for f in fields(params):  # type: ignore[arg-type]
-        unit = f" [{f.metadata['unit']}]" if f.metadata["unit"] else ""
-        descriptor = ParameterDescriptor(description=f.metadata["doc"] + unit, read_only=True)
-        try:
-            value = node.declare_parameter(f.name, f.default, descriptor).value
-        except InvalidParameterTypeException as error:
-            raise ParameterError(f"{node.get_name()}: parameter {f.name}: {error}") from None
-        validate(node.get_name(), f.name, value, f.metadata)
-        values[f.name] = value
+        # First in any type: rclpy would refuse 1 for 1.0, in words that name no node.
+        anything = ParameterDescriptor(dynamic_typing=True)
+        given = node.declare_parameter(f.name, f.default, anything).value
+        values[f.name] = check_value(node.get_name(), f, given)
+        node.undeclare_parameter(f.name)
+        node.declare_parameter(f.name, values[f.name], describe(f), ignore_override=True)
+    keep_the_clock(node)
     return params(**values)
+
+
+def keep_the_clock(node: "Node") -> None:
+    """Refuse another clock at run time: every stamp, age and lease would jump with it."""
+    from rcl_interfaces.msg import SetParametersResult
+
+    uses_sim_time = node.get_parameter("use_sim_time").value
+
+    def judge(changes: "list[Parameter]") -> SetParametersResult:
+        if any(p.name == "use_sim_time" and p.value != uses_sim_time for p in changes):
+            reason = "use_sim_time: a running node keeps its clock; start it anew with the other"
+            return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(judge)
 
 
 def params_yaml() -> str:
@@ -331,7 +340,9 @@ def params_yaml() -> str:
         "# contract, policy, device, dry_run and use_sim_time are set by the launch arguments.",
     ]
     for name, params in NODE_PARAMS.items():
-        lines += ["", f"/**/{name}:", "  ros__parameters:"]
+        # ROS refuses a file with an empty section.
+        mark = "" if any(f.default != "" for f in fields(params)) else "# "
+        lines += ["", f"{mark}/**/{name}:", f"{mark}  ros__parameters:"]
         for f in fields(params):
             m = f.metadata
             bounds = f", {m['low']} to {m['high']}" if None not in (m["low"], m["high"]) else ""

@@ -49,14 +49,12 @@ class PolicySwap:
         self._preparation = UpdatePreparation(updates, load)
 
     def end(self) -> None:
-        """The node is not configured any more."""
-        if self._preparation is not None:
-            self._preparation.close()
-            self._preparation = None
+        """The node is not configured any more; what is being prepared comes to nothing."""
+        self._preparation = None
 
     @property
     def text(self) -> str:
-        """What became of the last update, one line; empty once it is taken, or without any."""
+        """What became of the last update, one short line; empty once that is settled."""
         return self._preparation.text if self._preparation is not None else ""
 
     def _on_update(self, msg: PolicyUpdate) -> None:
@@ -69,6 +67,8 @@ class PolicySwap:
         )
 
     def _on_event(self, msg: EpisodeEvent) -> None:
+        if self._preparation is not None and msg.event == EpisodeEvent.STARTED:
+            self._preparation.forget_refusal()
         self._in_episode = RUNNING.get(msg.event, self._in_episode)
 
     def _on_control(self, msg: ControlStatus) -> None:

@@ -1,22 +1,38 @@
-"""Start, spin and end of a node process, with configuration faults as one line and exit code 2."""
+"""Start, spin and end of a node process, with configuration faults as one line and exit code 2.
+
+A configuration fault is one of making the node. What goes wrong later is a message's fault or our
+own: the node's doors deal with that, and the process goes on (`ros/door.py`).
+"""
 
 import ctypes
+import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import rclpy
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from rewact_ros.home import provide_home
 from rewact_ros.restarts import CONFIGURATION_FAULT
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.loop import ControlLoop
+from rewact_ros.ros.parameter_values import ParameterError
+from rewact_ros.ros.params_file import check_params_file
+from rewact_ros.text import printable_lines
 
 PR_SET_NAME, MAX_NAME_BYTES = 15, 15
 # Longest time until a node notices that it should end.
 WAKE_S = 0.2
+# So many errors of the executor without anything between them: it works no more.
+GIVE_UP_AFTER = 100
+FAREWELL_S = 0.2
 # A thread that has something to do waits so long for the interpreter, not the usual 5 ms: the
 # inference thread must not wait for a callback, nor a callback for it.
 SWITCH_S = 0.0005
@@ -31,6 +47,7 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
         faults: exceptions of `make` that mean a wrong configuration: printed without a traceback,
             and the process exits with 2, so that bring-up does not start it again.
     """
+    provide_home()
     sys.setswitchinterval(SWITCH_S)
     _init()
     stopping = False
@@ -39,24 +56,22 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
         nonlocal stopping
         stopping = True  # shutting the executor down in here would pull it from under its own spin
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    # Until there is a node nothing is to be tidied up, and loading a model can take long.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_DFL)
     code = 0
     node: Node | None = None
     try:
-        node = make()
-        _name_process(node.get_name())
-        loop = getattr(node, "loop", None)
-        if isinstance(loop, ControlLoop):
-            loop.run(lambda: stopping)
+        try:
+            node = make()
+            _name_process(node.get_name())
+        except (*faults, ParameterException, NameValidationException) as error:
+            print(f"error: {printable_lines(error)}", file=sys.stderr, flush=True)
+            code = CONFIGURATION_FAULT
         else:
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            while not stopping:
-                executor.spin_once(timeout_sec=WAKE_S)
-    except faults as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        code = CONFIGURATION_FAULT
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(signum, stop)
+            _spin(node, lambda: stopping)
     except (ExternalShutdownException, KeyboardInterrupt):
         pass
     finally:
@@ -64,19 +79,55 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
             getattr(node, "close", lambda: None)()
             node.destroy_node()
         rclpy.try_shutdown()
-    sys.exit(code)
+    _end(code)
 
 
 def _init() -> None:
-    """Initialise ROS from the command line; what it cannot read is a configuration fault."""
+    """Read ROS arguments and parameter files; what is wrong with them is a configuration fault."""
     try:
+        for option, value in pairwise(sys.argv):
+            if option == "--params-file":
+                check_params_file(value)
         rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # of rcl: a parameter file, a remapping rule, a log level
+    except (ParameterError, RuntimeError) as error:  # RCLError: a remapping rule, a log level
         text = re.sub(r",? at /\S+?:\d+", "", str(error)).removeprefix("failed to initialize rcl: ")
-        print(f"error: {' '.join(text.split())}", file=sys.stderr, flush=True)
+        print(f"error: {printable_lines(' '.join(text.split()))}", file=sys.stderr, flush=True)
         sys.exit(CONFIGURATION_FAULT)
+
+
+def _spin(node: Node, should_stop: Callable[[], bool]) -> None:
+    loop = getattr(node, "loop", None)
+    if isinstance(loop, ControlLoop):
+        loop.run(should_stop)
+        return
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    in_a_row = 0
+    while not should_stop():
+        try:
+            executor.spin_once(timeout_sec=WAKE_S)
+            in_a_row = 0
+        except ExternalShutdownException:
+            raise
+        except Exception as error:  # of a future's callback, an action's, or the middleware
+            in_a_row += 1
+            if in_a_row >= GIVE_UP_AFTER or not isinstance(node, Guarded):
+                raise
+            node.internal_fault("executor", error)
 
 
 def _name_process(name: str) -> None:
     """Let `ps` and `top` show the node's name instead of `python`."""
     ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:MAX_NAME_BYTES], 0, 0, 0)
+
+
+def _end(code: int) -> None:
+    """End soon, when all that must be closed is: tearing torch down takes seconds of a core.
+
+    The middleware's farewell lies in memory that goes with this process: others must read it first,
+    or they see the node for its lease of 20 s.
+    """
+    time.sleep(FAREWELL_S)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -17,14 +17,15 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from rewact_ros.data.bag_metadata import BagTopic
 from rewact_ros.data.bag_thread import RawMessage
-from rewact_ros.data.message_types import MessageType, message_type
+from rewact_ros.data.message_types import MessageType, is_installed, message_type
 from rewact_ros.data.sequence_gaps import SequenceGaps
+from rewact_ros.ros.convert import publication_sequence
+from rewact_ros.text import printable
 
 # Messages that may wait in the middleware between two polls; also the most taken at once.
 DEPTH = 100
 # State of this many latched publishers is kept at most.
 MAX_LATCHED = 100
-UNSUPPORTED = 2**64 - 1  # what rmw says instead of a sequence number
 NANO = 1_000_000_000
 
 
@@ -112,8 +113,8 @@ class RawTopics:
     def _message(
         self, name: str, joined: _Joined, data: bytes, info: dict[str, int | None], sim_ns: int
     ) -> RawMessage:
-        sequence = info.get("publication_sequence_number")
-        if sequence is None or sequence == UNSUPPORTED:
+        sequence = publication_sequence(info)
+        if sequence is None:
             sequence = 0
         else:
             self.lost[name] += joined.gaps.lost(sequence)
@@ -129,8 +130,8 @@ class RawTopics:
         if class_ is None:
             self._refused.add(name)
             self._warn(
-                f"{name} is NOT recorded: messages of type {type_name} are not installed here; "
-                "install the package that defines them, or leave the topic out"
+                f"{printable(name)} is NOT recorded: messages of type {printable(type_name)} are "
+                "not installed here; install the package that defines them, or leave the topic out"
             )
             return False
         old = self._joined.pop(name, None)
@@ -152,13 +153,18 @@ class RawTopics:
 
 
 def message_class(type_name: str) -> type | None:
-    """Python class of a message type such as `sensor_msgs/msg/Joy`; None: not installed."""
-    package, _, rest = type_name.partition("/")
-    folder, _, name = rest.partition("/")
+    """Python class of a message type such as `sensor_msgs/msg/Joy`; None: not installed.
+
+    Anybody in the graph names types: nothing is imported but an installed interface package.
+    """
+    if not is_installed(type_name):
+        return None
+    package, folder, name = type_name.split("/")
     try:
-        return getattr(importlib.import_module(f"{package}.{folder}"), name, None)
+        found = getattr(importlib.import_module(f"{package}.{folder}"), name, None)
     except ImportError:
         return None
+    return found if hasattr(found, "get_fields_and_field_types") else None
 
 
 def _is_hidden(name: str) -> bool:

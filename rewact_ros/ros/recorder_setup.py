@@ -1,19 +1,20 @@
 """From the recorder's parameters to what it is made of; every refusal names the parameter."""
 
-import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
+from rewact_ros import strict_yaml
 from rewact_ros.contract import Contract
+from rewact_ros.contract.names import resolve
 from rewact_ros.data.bag_writer import WriterSettings
 from rewact_ros.data.episode_file import EpisodeRecord
 from rewact_ros.data.recording import GIGA, RecordingSettings
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.params import ParameterError, RecorderParams
+from rewact_ros.ros.parameter_values import ParameterError
+from rewact_ros.ros.params import RecorderParams
 from rewact_ros.share import share_dir
 
 # The recorder's services, keys and buttons.
@@ -31,13 +32,12 @@ def topic_filter(
     Raises:
         ParameterError: a pattern is no regular expression.
     """
-    prefix = f"/{namespace.strip('/')}/" if namespace.strip("/") else "/"
     chosen = {"/clock"} if sim_time else set()
     if contract is not None:
         parts = (*contract.state, *contract.cameras, *contract.action, *contract.teleop)
         topics = [part.topic for part in parts]
         topics += [s.deadman.topic for s in contract.teleop if s.deadman is not None]
-        chosen |= {topic if topic.startswith("/") else prefix + topic for topic in topics}
+        chosen |= {resolve(topic, namespace) for topic in topics}
     patterns = {}
     for name in ("topics", "exclude"):
         try:
@@ -47,8 +47,8 @@ def topic_filter(
                 f"recorder: parameter {name}: expected a regular expression of full topic names, "
                 f"such as /tf|/camera/.*, got '{getattr(params, name)}': {error}"
             ) from None
-    own = f"{prefix}rewact/"
-    learners = {prefix + names.DECISION, prefix + names.TRANSITIONS}
+    own = resolve("rewact/", namespace)
+    learners = {resolve(names.DECISION, namespace), resolve(names.TRANSITIONS, namespace)}
 
     def wanted(name: str) -> bool:
         if name.startswith(own) and name not in learners:
@@ -105,14 +105,14 @@ def episode_template(
     calibration = None
     if params.calibration:
         try:
-            calibration = json.loads(Path(params.calibration).read_text())
+            calibration = strict_yaml.load_json(params.calibration)
         except (OSError, ValueError) as error:
             raise ParameterError(
                 f"recorder: parameter calibration: {params.calibration}: {error}"
             ) from None
     return EpisodeRecord(
         episode_id="",
-        contract=yaml.safe_load(text) if text else None,
+        contract=strict_yaml.parse(text) if text else None,
         contract_hash=contract.hash if contract else "",
         calibration=calibration,
         git_revision=git_revision(),
@@ -125,10 +125,13 @@ def git_revision() -> str:
     tree = share_dir()
     if not (tree / ".git").exists():
         return ""
+    command = ["git", "-C", str(tree), "describe", "--always", "--exclude=*", "--abbrev=40"]
+    # The tree's own repository, not one that the environment names.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     try:
-        git = ["git", "-C", str(tree)]
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, timeout=5)
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], timeout=5).returncode
+        done = subprocess.run(
+            [*command, "--dirty=+"], capture_output=True, timeout=5, env=environment
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return commit.stdout.decode().strip() + ("+" if changed else "")
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""

@@ -1,7 +1,5 @@
 """Asks the running policy for another checkpoint and watches what becomes of it."""
 
-import hashlib
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +8,11 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from rewact_ros.msg import PolicyStatus, PolicyUpdate
-from rewact_ros.policy.updates import CONTRACT, WEIGHTS, Update
+from rewact_ros.policy.checkpoint_files import CheckpointError, open_folder
+from rewact_ros.policy.updates import Update, robot_of
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import to_stamp
+from rewact_ros.ros.door import Guarded
 
 REPEAT_S = 1.0
 
@@ -25,18 +25,16 @@ def update_for(folder: Path | None, stamp_ns: int) -> Update:
     """Request for a checkpoint folder, or for a rollback where there is none.
 
     Raises:
-        SwapError: no checkpoint there.
+        SwapError: no checkpoint there, or one that no policy would take.
     """
     if folder is None:
         return Update(stamp_ns, rollback=True)
-    folder = folder.resolve()
-    if not (folder / WEIGHTS).is_file():
-        raise SwapError(f"{folder}: no checkpoint here ({WEIGHTS} is missing)")
-    with open(folder / WEIGHTS, "rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    file = folder / CONTRACT
-    robot = str(json.loads(file.read_text()).get("hash", "")) if file.is_file() else ""
-    return Update(stamp_ns, str(folder), digest, digest[:12], robot)
+    try:
+        files = open_folder(folder.expanduser().resolve())
+        robot = robot_of(files)
+    except CheckpointError as error:
+        raise SwapError(str(error)) from error
+    return Update(stamp_ns, str(files.path), files.sha256, files.version, robot)
 
 
 def to_message(update: Update) -> PolicyUpdate:
@@ -52,7 +50,7 @@ def to_message(update: Update) -> PolicyUpdate:
     return msg
 
 
-class SwapClient(Node):
+class SwapClient(Guarded, Node):
     """One request at a time; spins itself."""
 
     def __init__(self, namespace: str = "") -> None:

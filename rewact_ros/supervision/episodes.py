@@ -130,6 +130,7 @@ class Episode:
         self._stepped_s = math.nan
         self._phase_since_s = math.nan
         self._held_since_s = math.nan
+        self._leads_since_s = -math.inf  # on the clock of the stamps
         self._after_human = self._seen_reset = self._scene_ready = False
         self._warned: set[str] = set()
 
@@ -169,6 +170,8 @@ class Episode:
     def add(self, sample: PolicySample) -> None:
         """Take one inference; before the policy leads it only serves the check of the reset."""
         if self.monitor is not None:
+            if sample.stamp_s < self._leads_since_s:
+                return  # what was seen before the policy led says nothing about what it does
             self.monitor.add(sample)
             self.peak = _larger(self.peak, self.signals.progress)
         elif self.phase is Phase.SCENE and sample.mean is not None:
@@ -176,7 +179,7 @@ class Episode:
 
     def add_success(self, probability: float, stamp_s: float) -> None:
         """Take one judgement of the classifier."""
-        if self._gate is not None and self.monitor is not None:
+        if self._gate is not None and self.monitor is not None and stamp_s >= self._leads_since_s:
             self._gate.add(probability, stamp_s)
 
     def scene_ready(self, ok: bool, message: str) -> None:
@@ -262,15 +265,15 @@ class Episode:
 
     def _step_running(self, now_s: float, stamp_s: float, gone_s: float, control: Control) -> None:
         if self.monitor is None:
-            self._await_policy(now_s, control)
+            self._await_policy(now_s, stamp_s, control)
         elif not self._given_up(now_s, stamp_s, gone_s, control):
             self._judge(stamp_s)
 
-    def _await_policy(self, now_s: float, control: Control) -> None:
+    def _await_policy(self, now_s: float, stamp_s: float, control: Control) -> None:
         if control.mode == Control.HUMAN:
             self._phase_since_s = now_s  # the policy cannot start meanwhile
         elif control.mode == Control.POLICY:
-            self.monitor = self._make_monitor()
+            self.monitor, self._leads_since_s = self._make_monitor(), stamp_s
             if self._gate is not None:
                 self._gate.reset()
             self.changes.append((Change.RUNNING, ""))

@@ -15,6 +15,7 @@ from rewact_ros.supervision.status import NEVER_CLAIMED, claimed, idle_text, run
 from rewact_ros.supervision.verdict import Change, Outcome, Termination, Verdict
 
 LONGEST_S, MOST_EPISODES = 86_400.0, 100_000
+TASK_LIMIT = 1000  # characters: a sentence, which goes into every event, status and label
 # hil, which answers within a tick, gets this long to hold the arm before a goal ends without that.
 RELEASE_S = 1.0
 
@@ -123,6 +124,8 @@ class Supervisor:
             raise RefusedError(self.refused)
 
     def _refusal(self, plan: Plan, preempt: bool, control: Control | None) -> str:
+        if len(plan.task) > TASK_LIMIT:
+            return f"task: expected at most {TASK_LIMIT} characters, got more"
         if not 0 <= plan.timeout_s < LONGEST_S:
             return f"timeout: expected 0 to {LONGEST_S:g} s, got {plan.timeout_s:g}"
         if not 1 <= plan.episodes <= MOST_EPISODES:

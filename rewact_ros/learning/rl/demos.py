@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from rewact_ros.contract import check_signature, signature_of_dataset
+from rewact_ros.contract import check_signature
+from rewact_ros.data.dataset_info import recorded_signature
 from rewact_ros.learning.demonstrations import Demonstrations, load_demonstrations
 from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds
 from rewact_ros.supervision.signals import SignalSettings
@@ -128,9 +129,4 @@ def _successes(data: Demonstrations, dataset: Path, episodes: int) -> list[int]:
 
 
 def _check(base: Base, dataset: Path) -> None:
-    file = dataset / "meta" / "contract.json"
-    if file.is_file():
-        signature = json.loads(file.read_text())["signature"]
-    else:
-        signature = signature_of_dataset(json.loads((dataset / "meta" / "info.json").read_text()))
-    check_signature(base.contract, signature, str(dataset))
+    check_signature(base.contract, recorded_signature(dataset), str(dataset))

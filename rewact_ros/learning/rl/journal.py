@@ -5,7 +5,6 @@ a safetensors document whose metadata holds what is no array. A process that die
 ``append`` returned from; a power cut loses at most what came after the last ``sync``.
 """
 
-import fcntl
 import io
 import json
 import os
@@ -19,6 +18,8 @@ from typing import BinaryIO
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
+
+from rewact_ros.files import FileLock, LockedError
 
 from .transitions import Transition
 
@@ -122,7 +123,7 @@ class Journal:
             self.sync()
             os.close(self._output)
             self._output = None
-        os.close(self._lock)
+        self._lock.release()
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("journal-*.bin"))
@@ -180,17 +181,14 @@ def _write(output: int, record: bytes) -> None:
         rest = rest[os.write(output, rest) :]
 
 
-def _lock(folder: Path) -> int:
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+def _lock(folder: Path) -> FileLock:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
+        return FileLock(folder / ".lock")
+    except LockedError as error:
         raise JournalError(
-            f"{folder}: another learner holds this journal; a robot has one learner at a time: "
-            "stop the other, or give another --out"
+            f"{folder}: another learner holds this journal ({error.holder}); a robot has one "
+            "learner at a time: stop the other, or give another --out"
         ) from error
-    return lock
 
 
 def _scan(file: Path, last: bool) -> int:

@@ -84,7 +84,7 @@ def load_learner(
                 "settings, or give another --out"
             )
     try:
-        load_agent(agent, folder / AGENT)
+        load_agent(agent, load_file(folder / AGENT))
         _load_optimizers(optimizers, load_file(folder / OPTIMIZERS))
         return json.loads((folder / STATE).read_text())
     except (OSError, SafetensorError, KeyError, ValueError) as error:
@@ -96,23 +96,19 @@ def agent_tensors(agent: nn.Module) -> dict[str, Tensor]:
     return {name: t.detach().cpu().contiguous().clone() for name, t in agent.state_dict().items()}
 
 
-def load_agent(agent: nn.Module, file: Path) -> None:
-    """Read weights; they must fit and be finite.
+def load_agent(agent: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put weights in; they must fit and be finite.
 
     Raises:
         ValueError: they do not.
     """
-    try:
-        tensors = load_file(file)
-    except SafetensorError as error:
-        raise ValueError(f"{file}: not a whole safetensors file ({error})") from error
     expected = agent.state_dict()
     different = sorted(expected.keys() ^ tensors.keys())
     if different:
-        raise ValueError(f"{file}: {len(different)} tensors differ, the first is {different[0]}")
+        raise ValueError(f"{len(different)} tensors differ, the first is {different[0]}")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape or not torch.isfinite(tensor).all():
-            raise ValueError(f"{file}: {name}: another shape, or not finite")
+            raise ValueError(f"{name}: another shape, or not finite")
     agent.load_state_dict(tensors)
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from rewact_ros.contract import Contract
-from rewact_ros.policy.checkpoint import LoadedPolicy, weights_version
+from rewact_ros.policy.checkpoint import LoadedPolicy
+from rewact_ros.policy.checkpoint_files import CheckpointFiles
 from rewact_ros.policy.engine import Engine, Prediction
 from rewact_ros.policy.engine import Observation as RawObservation
 from rewact_ros.policy.modeling_rewact import Estimate
-from rewact_ros.policy.updates import WEIGHTS
 
 from .agent import Agent
 from .base import Base
@@ -125,7 +125,7 @@ class LearnedEngine(Engine):
 
 
 def open_learned(
-    folder: Path,
+    source: Path | CheckpointFiles,
     contract: Contract,
     device: str,
     explore: bool,
@@ -134,7 +134,7 @@ def open_learned(
     """Open what ``write_update`` wrote, to run on the robot.
 
     Args:
-        folder: of a version.
+        source: folder of a version, or its files, already read.
         contract: of the robot.
         device: as for ``load_policy``.
         explore: as for ``LearnedEngine``.
@@ -146,6 +146,8 @@ def open_learned(
     Raises:
         LearnError, CheckpointError, ContractError: as ``open_update``.
     """
-    base, agent = open_update(folder, contract, device)
-    engine = LearnedEngine(base, agent, updates_seen(folder), explore, make_engine(base.loaded))
-    return replace(base.loaded, version=weights_version(folder / WEIGHTS), path=folder), engine
+    files = CheckpointFiles.of(source)
+    base, agent = open_update(files, contract, device)
+    engine = LearnedEngine(base, agent, updates_seen(files), explore, make_engine(base.loaded))
+    named = replace(base.loaded, version=files.version, sha256=files.sha256, path=files.path)
+    return named, engine

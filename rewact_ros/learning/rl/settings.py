@@ -5,6 +5,8 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from rewact_ros.strict_json import JsonError, parse_json
+
 ALGORITHMS = ("residual", "act_sac", "q_chunking")
 
 
@@ -234,6 +236,15 @@ class RLSettings:
         return self.act_chunk_size if self.enable_q_chunking else 1
 
     @property
+    def least_parameters(self) -> int:
+        """Parameters that the agent's networks have at least: the matrices that only grow."""
+        critics = self.num_critics * self.hidden_dim**2
+        if not self.use_act_actor:
+            return critics
+        layer = 4 * self.act_dim_model**2 + 2 * self.act_dim_model * self.act_dim_feedforward
+        return critics + (self.act_n_encoder_layers + self.act_n_decoder_layers) * layer
+
+    @property
     def history(self) -> int:
         """Observations that the actor sees."""
         return self.obs_history_length if self.use_sequence_act_actor else 1
@@ -386,11 +397,22 @@ def load_settings(file: Path, usual: dict[str, object] | None = None) -> RLSetti
         LearnError: no such file, no JSON object, or a setting that is wrong.
     """
     try:
-        content = json.loads(file.read_text())
-        return preset(content.pop("algorithm"), **{**(usual or {}), **content})
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        content = parse_json(file.read_bytes(), str(file))
+    except (OSError, JsonError) as error:
+        raise LearnError(f"{file}: expected a JSON object of settings: {error}") from error
+    return settings_from(content, str(file), usual)
+
+
+def settings_from(
+    content: dict[str, object], where: str, usual: dict[str, object] | None = None
+) -> RLSettings:
+    """As ``load_settings``, from what stands in the file ``where``."""
+    given = dict(content)
+    try:
+        return preset(str(given.pop("algorithm")), **{**(usual or {}), **given})
+    except (KeyError, TypeError, AttributeError) as error:
         what = f"no key {error}" if isinstance(error, KeyError) else error
-        raise LearnError(f"{file}: expected a JSON object of settings: {what}") from error
+        raise LearnError(f"{where}: expected a JSON object of settings: {what}") from error
 
 
 def settings_text(settings: RLSettings) -> str:

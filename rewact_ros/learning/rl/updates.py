@@ -1,11 +1,10 @@
 """Learned weights on their way to the robot: one folder per version, whole or not at all.
 
 ``policy.updates.PolicyUpdates`` judges such a folder as it judges any checkpoint: it lies below the
-configured directory, its ``model.safetensors`` has the announced SHA-256, its ``contract.json`` is
-the robot's. The base policy lies in it too, since the agent is nothing without it.
+configured directory, its files have the announced SHA-256, its ``contract.json`` is the robot's.
+The base policy lies in it too, since the agent is nothing without it.
 """
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -15,14 +14,16 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from rewact_ros.contract import Contract
-from rewact_ros.policy.checkpoint import CALIBRATION, CONTRACT, load_policy, replace_folder
-from rewact_ros.policy.updates import WEIGHTS, Update
+from rewact_ros.policy.checkpoint import CALIBRATION, load_policy, replace_folder
+from rewact_ros.policy.checkpoint_files import CONTRACT, WEIGHTS, CheckpointFiles, open_folder
+from rewact_ros.policy.updates import Update
+from rewact_ros.policy.weights import load_tensors
 from rewact_ros.runs import LEARNED
 
 from .agent import Agent
 from .base import Base, open_base
 from .learner_state import agent_tensors, load_agent
-from .settings import LearnError, load_settings, settings_text
+from .settings import LearnError, settings_from, settings_text
 
 BASE, SETTINGS = "base", "settings.json"
 
@@ -40,8 +41,6 @@ def write_update(directory: Path, agent: Agent, base: Base, updates: int) -> Upd
     partial = Path(tempfile.mkdtemp(prefix=".update.", dir=directory))
     try:
         save_file(agent_tensors(agent), partial / WEIGHTS)
-        with (partial / WEIGHTS).open("rb") as handle:
-            digest = hashlib.file_digest(handle, "sha256").hexdigest()
         robot = {"hash": base.contract.hash, "signature": base.contract.signature()}
         about = {"base": base.loaded.version, "updates": updates}
         (partial / CONTRACT).write_text(json.dumps(robot, indent=2) + "\n")
@@ -52,23 +51,26 @@ def write_update(directory: Path, agent: Agent, base: Base, updates: int) -> Upd
             shutil.copy(partial / BASE / CALIBRATION, partial / CALIBRATION)
         partial.chmod(0o755)
         (partial / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
-        replace_folder(partial, directory / digest[:12])
+        files = open_folder(partial)
+        replace_folder(partial, directory / files.version)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Update(
         stamp_ns=time.time_ns(),
-        path=digest[:12],
-        sha256=digest,
-        version=digest[:12],
+        path=files.version,
+        sha256=files.sha256,
+        version=files.version,
         robot=base.contract.hash,
     )
 
 
-def open_update(folder: Path, contract: Contract, device: str = "auto") -> tuple[Base, Agent]:
+def open_update(
+    source: Path | CheckpointFiles, contract: Contract, device: str = "auto"
+) -> tuple[Base, Agent]:
     """Open what ``write_update`` wrote.
 
     Args:
-        folder: of a version.
+        source: folder of a version, or its files, already read.
         contract: of the robot.
         device: as for ``load_policy``.
 
@@ -76,28 +78,42 @@ def open_update(folder: Path, contract: Contract, device: str = "auto") -> tuple
         LearnError: files are missing or damaged.
         CheckpointError, ContractError: the base is damaged, or another robot's.
     """
-    settings = load_settings(folder / SETTINGS)
-    loaded = load_policy(folder / BASE, device)
+    files = CheckpointFiles.of(source)
+    settings = settings_from(files.json(SETTINGS), str(files.path / SETTINGS))
+    loaded = load_policy(files.below(BASE), device)
     base = open_base(loaded, contract, settings)
+    try:
+        tensors = load_tensors(files, WEIGHTS)
+    except ValueError as error:
+        raise LearnError(f"{files.path}: damaged ({error}); copy the update again") from error
+    held = sum(tensor.numel() for tensor in tensors.values())
+    if settings.least_parameters > held:
+        raise LearnError(
+            f"{files.path / SETTINGS}: describes a network of more than "
+            f"{settings.least_parameters:.2g} parameters, {WEIGHTS} holds {held:.2g}; copy the "
+            "update again"
+        )
     agent = Agent(settings, base)
     try:
-        about = json.loads((folder / LEARNED).read_text())
+        about = files.json(LEARNED)
         if about["base"] != loaded.version:
             raise ValueError(f"base: expected {about['base']}, got {loaded.version}")
-        load_agent(agent, folder / WEIGHTS)
-    except (OSError, ValueError, KeyError) as error:
-        raise LearnError(f"{folder}: damaged ({error}); copy the update again") from error
+        load_agent(agent, tensors)
+    except (ValueError, KeyError) as error:
+        raise LearnError(f"{files.path}: damaged ({error}); copy the update again") from error
     return base, agent.to(loaded.config.device).eval()
 
 
-def updates_seen(folder: Path) -> int:
+def updates_seen(files: CheckpointFiles) -> int:
     """Updates that the agent of a version has seen.
 
     Raises:
         LearnError: the folder does not say.
     """
-    file = folder / LEARNED
-    try:
-        return int(json.loads(file.read_text())["updates"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LearnError(f"{file}: damaged ({error}); copy the update again") from error
+    seen = files.json(LEARNED).get("updates")
+    if type(seen) is not int or seen < 0:
+        raise LearnError(
+            f"{files.path / LEARNED}: damaged (updates: expected a count, got {str(seen)[:40]}); "
+            "copy the update again"
+        )
+    return seen

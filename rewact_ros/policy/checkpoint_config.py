@@ -1,0 +1,215 @@
+"""The configuration in a checkpoint: known fields of sane sizes, before anything is built from it.
+
+Nothing in it names code or an address that would be followed: the type is ours alone, the backbone
+one of a list, weights and hub addresses are dropped.
+"""
+
+import dataclasses
+import difflib
+import importlib.metadata
+import math
+from typing import Any
+
+import draccus
+from lerobot.configs import FeatureType, NormalizationMode
+
+from .backbone import BACKBONES, SMALL_CNN
+from .checkpoint_files import CheckpointError
+from .configuration_rewact import RewACTConfig
+
+# Fields that decide the output but no tensor's shape, or that say what the network is: an absent
+# one would be filled with a default that may not be what was trained.
+_NEEDED = (
+    *("input_features", "output_features", "normalization_mapping", "vision_backbone"),
+    *("chunk_size", "n_action_steps", "dim_model", "n_heads", "dim_feedforward"),
+    *("feedforward_activation", "pre_norm", "n_encoder_layers", "n_decoder_layers", "use_vae"),
+)
+_BOUNDS = {
+    "n_obs_steps": (1, 16),
+    "chunk_size": (1, 1000),
+    "n_action_steps": (1, 1000),
+    "dim_model": (8, 4096),
+    "n_heads": (1, 128),
+    "dim_feedforward": (1, 32_768),
+    "n_encoder_layers": (0, 48),
+    "n_decoder_layers": (1, 48),
+    "n_vae_encoder_layers": (0, 48),
+    "latent_dim": (1, 4096),
+    "num_value_bins": (2, 10_000),
+}
+_CHOICES = {
+    "vision_backbone": BACKBONES,
+    "feedforward_activation": ("relu", "gelu", "glu"),
+    "use_peft": (False,),
+}
+_MAX_FEATURES, _MAX_WIDTH, _MAX_SIDE_PX = 32, 1024, 4096
+MAX_WORKING_BYTES = 8 * 1024**3
+# Followed by LeRobot when it trains, uploads or loads by name; nothing of it is followed here.
+_DROPPED = {
+    "pretrained_backbone_weights": None,
+    "pretrained_path": None,
+    "pretrained_revision": None,
+    "push_to_hub": False,
+    "repo_id": None,
+}
+
+
+def read_config(raw: dict[str, Any], where: str, device: str) -> RewACTConfig:
+    """Make the configuration of a network that may be built.
+
+    Args:
+        raw: content of ``config.json``, in our layout.
+        where: names the file in errors.
+        device: on which the policy shall run; the one in the file does not count.
+
+    Raises:
+        CheckpointError: another type, fields that are unknown, missing, of the wrong kind or out of
+            bounds, or a network that would take too much memory.
+    """
+    if raw.get("type") != RewACTConfig.get_choice_name(RewACTConfig):
+        raise CheckpointError(
+            f"{where}: type: expected rewact, got {str(raw.get('type'))[:80]}; give a RewACT "
+            "checkpoint"
+        )
+    fields = _known(raw, where)
+    for name, (low, high) in _BOUNDS.items():
+        if name in fields:
+            _require_integer(fields[name], f"{where}: {name}", low, high)
+    for name, choices in _CHOICES.items():
+        if name in fields and fields[name] not in choices:
+            known = ", ".join(str(choice).lower() for choice in choices)
+            raise CheckpointError(
+                f"{where}: {name}: expected one of {known}, got {str(fields[name])[:80]!r}; "
+                "take a checkpoint of this package or of a public RewACT package"
+            )
+    _check_features(fields, where)
+    _check_modes(fields["normalization_mapping"], where)
+    try:
+        config = draccus.decode(RewACTConfig, {**fields, **_DROPPED, "device": device})
+    except Exception as error:  # draccus raises its own families of errors
+        raise CheckpointError(f"{where}: {' '.join(str(error).split())[:300]}") from error
+    _check_network(config, where)
+    return config
+
+
+def _known(raw: dict[str, Any], where: str) -> dict[str, Any]:
+    known = {field.name for field in dataclasses.fields(RewACTConfig)}
+    # A field of a newer version that is switched off decides nothing.
+    unknown = sorted(
+        name for name, value in raw.items() if name not in known | {"type"} and value not in _OFF
+    )
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        hint = f"did you mean {near[0]}? Else" if near else "there is no such field here:"
+        raise CheckpointError(
+            f"{where}: {unknown[0][:80]}: {hint} it was written by another version of LeRobot "
+            f"(here {importlib.metadata.version('lerobot')}) or of this package; load it with that "
+            "version, or take the field out if the policy was trained without its effect"
+        )
+    missing = [name for name in _NEEDED if name not in raw]
+    if missing:
+        raise CheckpointError(
+            f"{where}: missing {', '.join(missing)}: what the network does depends on it, and a "
+            "default would be a guess; copy the whole file from the run that wrote it"
+        )
+    return {name: value for name, value in raw.items() if name in known}
+
+
+_OFF: tuple[Any, ...] = (None, False, "", [], {})
+
+
+def _require_integer(value: Any, what: str, low: int, high: int) -> None:
+    if type(value) is not int or not low <= value <= high:
+        raise CheckpointError(
+            f"{what}: expected an integer from {low} to {high}, got {str(value)[:40]}; "
+            "use weights and configuration of one run"
+        )
+
+
+def _check_features(fields: dict[str, Any], where: str) -> None:
+    types = {kind.value for kind in FeatureType}
+    for group in ("input_features", "output_features"):
+        features = fields[group]
+        if not isinstance(features, dict) or not 1 <= len(features) <= _MAX_FEATURES:
+            raise CheckpointError(
+                f"{where}: {group}: expected 1 to {_MAX_FEATURES} features by name"
+            )
+        for key, feature in features.items():
+            what = f"{where}: {group}: {key[:80]}"
+            if not isinstance(feature, dict) or feature.keys() != {"type", "shape"}:
+                raise CheckpointError(f"{what}: expected type and shape, got {str(feature)[:80]}")
+            if feature["type"] not in types:
+                raise CheckpointError(
+                    f"{what}: type: expected one of {', '.join(sorted(types))}, got "
+                    f"{str(feature['type'])[:40]!r}"
+                )
+            _check_shape(feature, what)
+    if fields["output_features"].get("action", {}).get("type") != FeatureType.ACTION.value:
+        raise CheckpointError(f"{where}: output_features: expected action of type ACTION")
+
+
+def _check_shape(feature: dict[str, Any], what: str) -> None:
+    shape = feature["shape"]
+    is_image = feature["type"] == FeatureType.VISUAL.value
+    expected = "[3, height, width]" if is_image else "[width]"
+    if not isinstance(shape, list) or len(shape) != (3 if is_image else 1):
+        raise CheckpointError(f"{what}: shape: expected {expected}, got {str(shape)[:80]}")
+    highest = _MAX_SIDE_PX if is_image else _MAX_WIDTH
+    for size in shape:
+        _require_integer(size, f"{what}: shape", 1, highest)
+    if is_image and shape[0] != 3:
+        raise CheckpointError(
+            f"{what}: shape: expected {expected}, got {shape}; channels come first"
+        )
+
+
+def _check_modes(modes: Any, where: str) -> None:
+    known = {mode.value for mode in NormalizationMode}
+    needed = ("VISUAL", "STATE", "ACTION")
+    if not isinstance(modes, dict) or any(modes.get(kind) not in known for kind in needed):
+        raise CheckpointError(
+            f"{where}: normalization_mapping: expected one of {', '.join(sorted(known))} for each "
+            f"of {', '.join(needed)}, got {str(modes)[:120]}"
+        )
+
+
+def _check_network(config: RewACTConfig, where: str) -> None:
+    if config.dim_model % config.n_heads or config.dim_model % 4:
+        raise CheckpointError(
+            f"{where}: dim_model: expected a multiple of n_heads ({config.n_heads}) and of 4, got "
+            f"{config.dim_model}; use weights and configuration of one run"
+        )
+    if config.image_size is not None and max(config.image_size) > _MAX_SIDE_PX:
+        raise CheckpointError(
+            f"{where}: image_size: expected at most {_MAX_SIDE_PX} px, got {config.image_size}"
+        )
+    numbers = [config.value_min, config.value_max, config.dropout, config.kl_weight]
+    if not all(math.isfinite(number) for number in numbers) or not 0 <= config.dropout < 1:
+        raise CheckpointError(
+            f"{where}: value_min, value_max, dropout, kl_weight: expected finite numbers and "
+            f"0 <= dropout < 1, got {numbers}"
+        )
+    needed = working_bytes(config)
+    if needed > MAX_WORKING_BYTES:
+        raise CheckpointError(
+            f"{where}: image_size, input_features, n_heads: an inference would take about "
+            f"{needed / 1e9:.0f} GB, expected at most {MAX_WORKING_BYTES / 1e9:.1f} GB; train with "
+            "smaller images"
+        )
+
+
+def working_bytes(config: RewACTConfig) -> int:
+    """About what one inference takes beside the weights, from above: pictures and attention."""
+    stride = 16 if config.vision_backbone == SMALL_CNN or _dilated(config) else 32
+    tokens, pixels = 3, 0
+    for feature in config.image_features.values():
+        height, width = config.image_size or feature.shape[1:]
+        tokens += math.ceil(height / stride) * math.ceil(width / stride)
+        pixels += height * width * config.n_obs_steps
+    attention = 2 * config.n_heads * tokens * tokens
+    layers = tokens * (config.dim_feedforward + 8 * config.dim_model)
+    return 4 * (64 * pixels + attention + layers)
+
+
+def _dilated(config: RewACTConfig) -> bool:
+    return bool(config.replace_final_stride_with_dilation)

@@ -1,0 +1,302 @@
+"""A checkpoint's processors: checked step by step before LeRobot sees them, then built from memory.
+
+LeRobot's loader imports the class that a step names and asks the Hub for files that are missing.
+Here a step is one of a list, its settings are of known kinds, its state is a file of the folder,
+and nothing is opened after the check.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
+from lerobot.processor import PolicyProcessorPipeline
+from lerobot.processor.converters import (
+    batch_to_transition,
+    policy_action_to_transition,
+    transition_to_batch,
+    transition_to_policy_action,
+)
+from torch import Tensor
+
+from .checkpoint_files import CheckpointError, CheckpointFiles
+from .configuration_rewact import RewACTConfig
+from .weights import load_tensors
+
+PREPROCESSOR = "policy_preprocessor.json"
+POSTPROCESSOR = "policy_postprocessor.json"
+NORMALIZER, UNNORMALIZER = "normalizer_processor", "unnormalizer_processor"
+
+# Steps that a checkpoint may have, with their settings. Each was read: it computes on tensors and
+# opens nothing. The settings are checked by `_check_setting`.
+_NORMALIZATION = frozenset({"eps", "features", "norm_map", "normalize_observation_keys"})
+STEPS: dict[str, frozenset[str]] = {
+    "rename_observations_processor": frozenset({"rename_map"}),
+    "to_batch_processor": frozenset(),
+    "to_batch_processor_action": frozenset(),
+    "to_batch_processor_observation": frozenset(),
+    "to_batch_processor_complementary_data": frozenset(),
+    "device_processor": frozenset({"device", "float_dtype"}),
+    NORMALIZER: _NORMALIZATION,
+    UNNORMALIZER: _NORMALIZATION,
+}
+_MAX_STEPS = 32
+_MAX_EPS = 1e-3
+# What a mode divides by or multiplies with, as (name, name); the first is added or subtracted.
+STATISTICS = {
+    NormalizationMode.MEAN_STD: ("mean", "std"),
+    NormalizationMode.MIN_MAX: ("min", "max"),
+    NormalizationMode.QUANTILES: ("q01", "q99"),
+    NormalizationMode.QUANTILE10: ("q10", "q90"),
+}
+
+
+def load_processors(
+    files: CheckpointFiles, config: RewACTConfig, device: str
+) -> tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]:
+    """Build the preprocessor and the postprocessor of a checkpoint.
+
+    Args:
+        files: of the checkpoint.
+        config: whose inputs and outputs they normalise.
+        device: where the network runs; what the files say does not count.
+
+    Raises:
+        CheckpointError: a step, a setting or a file that is not on the list; normalisation that is
+            missing or differs from the configuration's; statistics that cannot be used.
+    """
+    pre, pre_state = _read(files, PREPROCESSOR)
+    post, post_state = _read(files, POSTPROCESSOR)
+    _check_normalization(files, PREPROCESSOR, NORMALIZER, pre, pre_state, config)
+    _check_normalization(files, POSTPROCESSOR, UNNORMALIZER, post, post_state, config)
+    moved = {"device_processor": {"device": device}, NORMALIZER: {"device": device}}
+    back = {"device_processor": {"device": "cpu"}}
+    try:
+        return (
+            PolicyProcessorPipeline.from_config(
+                pre,
+                state_dict=pre_state,
+                overrides=_present(moved, pre),
+                to_transition=batch_to_transition,
+                to_output=transition_to_batch,
+            ),
+            PolicyProcessorPipeline.from_config(
+                post,
+                state_dict=post_state,
+                overrides=_present(back, post),
+                to_transition=policy_action_to_transition,
+                to_output=transition_to_policy_action,
+            ),
+        )
+    except Exception as error:  # LeRobot raises several families here
+        raise CheckpointError(
+            f"{files.path}: its processors do not load: {' '.join(str(error).split())[:300]}"
+        ) from error
+
+
+def check_statistics(
+    what: str,
+    features: Mapping[str, PolicyFeature],
+    modes: Mapping[str, NormalizationMode],
+    stats: Mapping[str, Mapping[str, Tensor]],
+) -> None:
+    """Refuse statistics that no data set has: absent, not finite, without any spread.
+
+    Args:
+        what: names the file in errors.
+        features: that are normalised, by key.
+        modes: ``normalization_mapping`` of the policy.
+        stats: statistics by feature and name; of a vector (W,), of an image (3, 1, 1) or (3,).
+
+    Raises:
+        CheckpointError: names feature, statistic, element and value.
+    """
+    for key, feature in features.items():
+        names = STATISTICS.get(modes.get(feature.type.value, NormalizationMode.IDENTITY))
+        if names is None:
+            continue
+        found = stats.get(key, {})
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise CheckpointError(
+                f"{what}: {key}: missing {', '.join(missing)}, without which its numbers would "
+                "pass as they are; copy the whole checkpoint from the run that wrote it"
+            )
+        low, high = (found[name].detach().cpu().double().flatten() for name in names)
+        for name, value in zip(names, (low, high), strict=True):
+            if value.numel() != feature.shape[0]:
+                raise CheckpointError(
+                    f"{what}: {key}.{name}: expected {feature.shape[0]} numbers, got "
+                    f"{value.numel()}; use processors and configuration of one run"
+                )
+            _require(value.isfinite(), value, f"{what}: {key}.{name}", "a finite number")
+        if names == ("mean", "std"):
+            _require(high > 0, high, f"{what}: {key}.std", "more than 0")
+        else:
+            _require(high > low, high, f"{what}: {key}.{names[1]}", f"more than {names[0]}")
+
+
+def _require(right: Tensor, value: Tensor, what: str, expected: str) -> None:
+    if not bool(right.all()):
+        index = int((~right).nonzero()[0])
+        raise CheckpointError(
+            f"{what}[{index}]: expected {expected}, got {float(value[index]):g}; the data set's "
+            "statistics are at fault: compute them again and train with `rewact train`, which "
+            "gives what never moves a spread of its own"
+        )
+
+
+def _read(files: CheckpointFiles, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A pipeline's checked description, and the tensors of its steps by LeRobot's keys."""
+    where, raw = str(files.path / name), files.json(name)
+    strange = sorted(raw.keys() - {"name", "steps"})
+    steps = raw.get("steps")
+    if strange or not isinstance(steps, list) or not 1 <= len(steps) <= _MAX_STEPS:
+        raise CheckpointError(
+            f"{where}: expected name and 1 to {_MAX_STEPS} steps"
+            + (f", got {strange[0][:80]}" if strange else "")
+            + "; take the file that LeRobot's save_pretrained wrote"
+        )
+    if not isinstance(raw.get("name", ""), str):
+        raise CheckpointError(f"{where}: name: expected a text")
+    state = {}
+    for index, step in enumerate(steps):
+        _check_step(f"{where}: steps[{index}]", step)
+        if "state_file" in step:
+            file = step["state_file"]
+            key = _state_key(f"{where}: steps[{index}]", file, files)
+            state[key] = load_tensors(files, file)
+    return raw, state
+
+
+def _check_step(where: str, step: Any) -> None:
+    if not isinstance(step, dict):
+        raise CheckpointError(f"{where}: expected a step with registry_name, got {str(step)[:80]}")
+    if "class" in step:
+        raise CheckpointError(
+            f"{where}: class: {str(step['class'])[:80]!r} would be imported, and nothing is "
+            "because a file names it; take a checkpoint whose steps have a registry_name alone"
+        )
+    strange = sorted(step.keys() - {"registry_name", "config", "state_file"})
+    if strange:
+        raise CheckpointError(
+            f"{where}: {strange[0][:80]}: expected registry_name, config and state_file alone"
+        )
+    name, config = step.get("registry_name"), step.get("config", {})
+    if not isinstance(name, str) or name not in STEPS:
+        raise CheckpointError(
+            f"{where}: registry_name: expected one of {', '.join(STEPS)}, got {str(name)[:80]!r}; "
+            "other steps are not run here: train with `rewact train`, or save the policy without it"
+        )
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{where} ({name}): config: expected an object")
+    for key, value in config.items():
+        if key not in STEPS[name] or not _is_sane(key, value):
+            known = ", ".join(sorted(STEPS[name])) or "none"
+            raise CheckpointError(
+                f"{where} ({name}): config: {key[:80]} = {str(value)[:80]}: expected settings as "
+                f"LeRobot writes them ({known}); take the file that save_pretrained wrote"
+            )
+    if "state_file" in step and name not in (NORMALIZER, UNNORMALIZER):
+        raise CheckpointError(f"{where} ({name}): state_file: this step has no state")
+
+
+def _is_sane(key: str, value: Any) -> bool:
+    """Whether a setting is of the kind that LeRobot writes."""
+    if key == "rename_map":
+        return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
+    if key == "device":
+        return value is None or isinstance(value, str)
+    if key == "float_dtype":
+        return value in (None, "float32", "float")
+    if key == "eps":
+        return type(value) in (int, float) and 0 <= value <= _MAX_EPS
+    if key == "normalize_observation_keys":
+        return value is None or (isinstance(value, list) and all(isinstance(v, str) for v in value))
+    if key == "norm_map":
+        kinds, modes = {k.value for k in FeatureType}, {m.value for m in NormalizationMode}
+        return isinstance(value, dict) and all(
+            k in kinds and isinstance(v, str) and v in modes for k, v in value.items()
+        )
+    return isinstance(value, dict) and all(map(_is_feature, value.values()))  # features
+
+
+def _is_feature(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"type", "shape"}
+        and value["type"] in [kind.value for kind in FeatureType]
+        and isinstance(value["shape"], list)
+        and all(type(size) is int for size in value["shape"])
+    )
+
+
+def _state_key(where: str, file: Any, files: CheckpointFiles) -> str:
+    """LeRobot's key of a state file, which must lie in the folder itself."""
+    plain = isinstance(file, str) and "/" not in file and file.endswith(".safetensors")
+    if not plain or file not in files:
+        raise CheckpointError(
+            f"{where}: state_file: expected the name of a .safetensors file in {files.path}, got "
+            f"{str(file)[:120]!r}; copy the whole checkpoint again"
+        )
+    return file.removesuffix(".safetensors")
+
+
+def _check_normalization(
+    files: CheckpointFiles,
+    file: str,
+    name: str,
+    raw: dict[str, Any],
+    state: dict[str, dict[str, Tensor]],
+    config: RewACTConfig,
+) -> None:
+    """Refuse a pipeline that scales otherwise than the configuration says the policy was trained.
+
+    LeRobot passes on, unscaled, what has no statistics or is not among a step's features.
+    """
+    where = f"{files.path / file}"
+    features = config.input_features if name == NORMALIZER else config.output_features
+    modes = config.normalization_mapping
+    if not any(modes.get(f.type.value) in STATISTICS for f in features.values()):
+        return
+    steps = [step for step in raw["steps"] if step["registry_name"] == name]
+    if len(steps) != 1:
+        raise CheckpointError(
+            f"{where}: expected one {name}, got {len(steps)}; use processors and configuration of "
+            "one run"
+        )
+    settings = steps[0].get("config", {})
+    for key, feature in features.items():
+        kind, mode = feature.type.value, modes.get(feature.type.value)
+        if mode is None or settings.get("norm_map", {}).get(kind) != mode.value:
+            raise CheckpointError(
+                f"{where}: norm_map: {kind}: expected {mode and mode.value} as in config.json, got "
+                f"{settings.get('norm_map', {}).get(kind)}; use files of one run"
+            )
+        held = settings.get("features", {}).get(key)
+        if held != {"type": kind, "shape": list(feature.shape)}:
+            raise CheckpointError(
+                f"{where}: features: {key}: expected {kind} of {list(feature.shape)} as in "
+                f"config.json, got {str(held)[:80]}; use files of one run"
+            )
+    only = settings.get("normalize_observation_keys")
+    if name == NORMALIZER and only is not None and set(only) < set(features):
+        raise CheckpointError(
+            f"{where}: normalize_observation_keys: expected all inputs or none, got {only}"
+        )
+    state_file = steps[0].get("state_file", "")
+    tensors = state.get(state_file.removesuffix(".safetensors"), {})
+    check_statistics(str(files.path / (state_file or file)), features, modes, _nested(tensors))
+
+
+def _nested(flat: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    stats: dict[str, dict[str, Tensor]] = {}
+    for name, value in flat.items():
+        key, _, statistic = name.rpartition(".")
+        stats.setdefault(key, {})[statistic] = value
+    return stats
+
+
+def _present(overrides: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+    """Overrides of steps that there are; LeRobot refuses others."""
+    names = {step["registry_name"] for step in raw["steps"]}
+    return {name: values for name, values in overrides.items() if name in names}

@@ -1,0 +1,284 @@
+"""The one reader of YAML and JSON files: a value is taken as it is written, or refused with a line.
+
+YAML 1.2's core schema, less what two readers would take for two different things: a key twice, a
+number with a leading zero (8 or 10?), tags, several documents. Keys are always text. Merge keys
+(`<<: *anchor`) and aliases work; an alias is a copy. Size, depth and copies are bounded, for files
+come from strangers too.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.reader import Reader
+
+MAX_BYTES = 131_072
+MAX_JSON_BYTES = 16_777_216
+MAX_DEPTH = 32
+MAX_KEY = 200
+# Characters and values that all aliases of a file together may copy.
+MAX_COPIED = 262_144
+
+_WORDS: dict[str, bool | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
+_FLOAT = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
+_NONZERO_DIGITS = re.compile(r"[^e]*[1-9]")
+_LARGEST_INTEGER = 2**63 - 1  # what ROS, JSON readers and NumPy take
+
+
+class YamlError(ValueError):
+    """A file is not the YAML or JSON that we read; the message says where and how to mend it."""
+
+
+def load(path: str | Path, max_bytes: int = MAX_BYTES) -> Any:
+    """Read a YAML file into mappings (keys are text), lists, text, numbers, booleans and None.
+
+    Raises:
+        OSError: it cannot be read.
+        YamlError: it is not strict YAML; the message names file, line and key.
+    """
+    try:
+        return parse(read_text(path, max_bytes))
+    except YamlError as error:
+        raise YamlError(f"{path}: {error}") from None
+
+
+def parse(text: str) -> Any:
+    """As `load`, of a text. Raises YamlError, which names line and key."""
+    text = text.removeprefix("\ufeff")
+    forbidden = Reader.NON_PRINTABLE.search(text)
+    if forbidden is not None:
+        line = text.count("\n", 0, forbidden.start()) + 1
+        raise YamlError(f"line {line}: the character {forbidden[0]!r} has no place in a text file")
+    try:
+        return _Document(text).value()
+    except YamlError:
+        raise
+    except yaml.MarkedYAMLError as error:
+        raise YamlError(_syntax(error)) from None
+    except (ValueError, OverflowError) as error:  # such as "\UFFFFFFFF", which is no character
+        raise YamlError(f"not valid YAML: {error}") from None
+
+
+def load_json(path: str | Path) -> Any:
+    """As `load`, of a JSON file: no key twice, no NaN.
+
+    Raises:
+        OSError: it cannot be read.
+        YamlError: it is not strict JSON; the message names file and line or key.
+    """
+    try:
+        return parse_json(read_text(path, MAX_JSON_BYTES))
+    except YamlError as error:
+        raise YamlError(f"{path}: {error}") from None
+
+
+def parse_json(text: str) -> Any:
+    """As `load_json`, of a text. Raises YamlError."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise YamlError(f"line {error.lineno}: not valid JSON: {error.msg}") from None
+    except RecursionError:
+        raise YamlError("not valid JSON: too many levels inside one another") from None
+
+
+def read_text(path: str | Path, max_bytes: int = MAX_BYTES) -> str:
+    """Text of a file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        OSError: it cannot be read.
+        YamlError: it is no plain file, larger than `max_bytes`, or not UTF-8.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise YamlError("expected a plain file, got a device or a pipe")
+    with path.open("rb") as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise YamlError(f"expected at most {max_bytes} bytes; is it the right file?")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise YamlError(
+            f"line {line}: the byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        ) from None
+
+
+class _Document:
+    """Builds the value of one document from the parser's events, in one pass."""
+
+    def __init__(self, text: str) -> None:
+        self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.SafeLoader)
+        # Value and size of each anchor's node; None while it is still being read.
+        self._anchors: dict[str, tuple[Any, int] | None] = {}
+        self._copied = 0
+
+    def value(self) -> Any:
+        next(self._events)  # the start of the stream
+        event = next(self._events)
+        if isinstance(event, yaml.StreamEndEvent):
+            return None
+        value, _ = self._node(next(self._events), "", 0)
+        next(self._events)  # the end of the document
+        event = next(self._events)
+        if isinstance(event, yaml.DocumentStartEvent):
+            raise _refusal(event, "", "expected one document, got a second one; remove it")
+        return value
+
+    def _node(self, event: Any, where: str, depth: int) -> tuple[Any, int]:
+        """Value and size of the node that the event begins."""
+        if isinstance(event, yaml.AliasEvent):
+            return self._copy(event, where)
+        if event.tag is not None:
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")[:100]
+            raise _refusal(event, where, f"the tag {tag!r} is not read; remove it, or quote text")
+        if depth > MAX_DEPTH:
+            raise _refusal(event, where, f"more than {MAX_DEPTH} levels inside one another")
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None
+        made: tuple[Any, int]
+        if isinstance(event, yaml.ScalarEvent):
+            plain = event.style is None
+            if escaped := Reader.NON_PRINTABLE.search(event.value):
+                raise _refusal(event, where, f"the character {escaped[0]!r} has no place in text")
+            made = _scalar(event, where) if plain else event.value, 1 + len(event.value)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            made = self._sequence(where, depth)
+        else:
+            made = self._mapping(where, depth)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = made
+        return made
+
+    def _sequence(self, where: str, depth: int) -> tuple[list[Any], int]:
+        items: list[Any] = []
+        size = 1
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            item, item_size = self._node(event, f"{where}[{len(items)}]", depth + 1)
+            items.append(item)
+            size += item_size
+        return items, size
+
+    def _mapping(self, where: str, depth: int) -> tuple[dict[str, Any], int]:
+        own: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        merged: dict[str, Any] = {}
+        size = 1
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            key = _key(event, where)
+            path = f"{where}.{key}" if where else key
+            if key in lines:
+                raise _refusal(event, path, f"given twice, first in line {lines[key]}; keep one")
+            lines[key] = event.start_mark.line + 1
+            value, value_size = self._node(next(self._events), path, depth + 1)
+            size += 1 + len(key) + value_size
+            if key == "<<" and event.style is None:
+                merged = _merged(event, path, value)
+            else:
+                own[key] = value
+        return merged | own, size
+
+    def _copy(self, event: Any, where: str) -> tuple[Any, int]:
+        if event.anchor not in self._anchors:
+            raise _refusal(event, where, f"no anchor '&{event.anchor[:60]}' before this alias")
+        found = self._anchors[event.anchor]
+        if found is None:
+            raise _refusal(
+                event, where, f"the alias '*{event.anchor[:60]}' stands inside its own anchor"
+            )
+        self._copied += found[1]
+        if self._copied > MAX_COPIED:
+            raise _refusal(event, where, f"aliases copy more than {MAX_COPIED} characters in all")
+        return deepcopy(found[0]), found[1]
+
+
+def _key(event: Any, where: str) -> str:
+    if (
+        not isinstance(event, yaml.ScalarEvent)
+        or (event.tag, event.anchor) != (None, None)
+        or not 0 < len(event.value) <= MAX_KEY
+        or not event.value.isprintable()
+    ):
+        raise _refusal(event, where, "expected a key that is a short plain text: 'name: value'")
+    return event.value
+
+
+def _merged(event: Any, where: str, value: object) -> dict[str, Any]:
+    """What `<<` brings: of one mapping, or of several of which the first counts."""
+    merged: dict[str, Any] = {}
+    for part in value if isinstance(value, list) else [value]:
+        if not isinstance(part, dict):
+            raise _refusal(event, where, "expected a mapping, or a list of mappings, to merge")
+        merged = part | merged
+    return merged
+
+
+def _scalar(event: Any, where: str) -> Any:
+    """A plain scalar by YAML 1.2's core schema."""
+    text = event.value
+    if text in _WORDS:
+        return _WORDS[text]
+    if _LEADING_ZERO.fullmatch(text):
+        plain = text.lstrip("+-0") or "0"
+        raise _refusal(
+            event, where, f"{text} is octal to some readers; write {plain}, or quotes if it is text"
+        )
+    if _INTEGER.fullmatch(text):
+        # Sixteen digits decide; longer texts need not become numbers first.
+        integer = int(text, 0) if len(text) <= 24 else _LARGEST_INTEGER + 1
+        if abs(integer) > _LARGEST_INTEGER:
+            raise _refusal(event, where, f"{text[:24]} is beyond ±2^63; quote it if it is text")
+        return integer
+    if _FLOAT.fullmatch(text):
+        return _float(event, where, text)
+    return text
+
+
+def _float(event: Any, where: str, text: str) -> float:
+    digits = text.lower()
+    if digits.endswith(("inf", "nan")):
+        return float(digits.replace(".", ""))
+    number = float(digits)
+    if math.isinf(number) or (number == 0 and _NONZERO_DIGITS.match(digits)):
+        raise _refusal(event, where, f"{text[:24]} is beyond what a number can hold")
+    return number
+
+
+def _refusal(event: Any, where: str, what: str) -> YamlError:
+    shown = where if len(where) <= 200 else "…" + where[-200:]
+    return YamlError(f"line {event.start_mark.line + 1}: {shown}{': ' if shown else ''}{what}")
+
+
+def _syntax(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    line = f"line {mark.line + 1}: " if mark is not None else ""
+    what = error.problem or "cannot be read"
+    hint = "; indent with spaces" if "'\\t'" in what else ""
+    return f"{line}not valid YAML: {' '.join(filter(None, (error.context, what)))}{hint}"
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise YamlError(f"{twice}: given twice in one object; keep one")
+    return made
+
+
+def _no_constant(name: str) -> None:
+    raise YamlError(f"{name} is no number in JSON")
