@@ -277,6 +277,9 @@ def test_no_module_of_the_current_folder_takes_the_place_of_an_installed_one(tmp
     (tmp_path / "numpy.py").write_text("raise SystemExit('the wrong numpy')")
     (sim, *_) = stack()
     environment = {**os.environ, **sim.environment}
+    environment.pop(
+        "PYTHONPATH", None
+    )  # one that ends with a colon names the current folder itself
     code = [sim.python, "-c", "import numpy; print(numpy.__version__)"]
     done = subprocess.run(code, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
