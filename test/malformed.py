@@ -3,9 +3,8 @@
 Forms are made by looking at a type's fields, so that a new field or type has its forms by itself.
 """
 
-import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -65,21 +64,27 @@ def right(kind: type, topic: str, contract: Contract, now_ns: int) -> Any:
     return msg
 
 
-def forms(message: Any) -> Iterator[tuple[str, bytes]]:
-    """(what is wrong with it, serialized message) of every malformed form of a right one."""
+def forms(make: Callable[[], Any]) -> Iterator[tuple[str, bytes]]:
+    """(what is wrong with it, serialized message) of every malformed form of a right one.
+
+    Args:
+        make: a right one, of now: only what is wrong with a form may be wrong with it.
+    """
+    message = make()
     sound = serialize_message(message)
     yield "nothing", b""
     yield "half of it", sound[: len(sound) // 2]
     yield "more than it", sound + b"\xff" * 1000
     yield "default", serialize_message(type(message)())
-    for name, spoilt in _spoilt(message):
+    for name, spoilt in _spoilt(make):
         yield name, serialize_message(spoilt)
 
 
-def _spoilt(message: Any) -> Iterator[tuple[str, Any]]:
+def _spoilt(make: Callable[[], Any]) -> Iterator[tuple[str, Any]]:
+    message = make()
     for path, slot in _leaves(message):
         for what, value in _values(slot, _at(message, path)):
-            spoilt = copy.deepcopy(message)
+            spoilt = make()
             setattr(_at(spoilt, path[:-1]), path[-1], value)
             yield f"{'.'.join(map(str, path))}: {what}", spoilt
 

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import rclpy
@@ -192,7 +193,7 @@ def test_no_malformed_message_ends_a_node_or_keeps_it_from_its_work(stack, capsy
     sent, unheard = Counter(), Counter()
     for topic in sorted(stack.doors):
         publisher = stack.publisher(topic)
-        for what, data in forms(stack.right(topic)):
+        for what, data in forms(partial(stack.right, topic)):
             sent[topic] += 1
             decodes = what not in ("nothing", "half of it")  # the middleware itself drops those
             if not stack.send(publisher, topic, data, tries=3 if decodes else 1):

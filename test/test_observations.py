@@ -122,10 +122,13 @@ def test_a_recording_gives_the_frames_that_were_decoded_live(tmp_path):
     messages = list(compressed_session())
     assembler, live = FrameAssembler(contract), []
     for topic, ns, message in messages:
-        if topic == "/joint_states":
-            sample = convert.state_sample(contract.state[0], message, ns / 1e9)
-        else:
-            sample = convert.camera_sample(contract.cameras[0], message, ns / 1e9)
+        try:
+            if topic == "/joint_states":
+                sample = convert.state_sample(contract.state[0], message, ns / 1e9)
+            else:
+                sample = convert.camera_sample(contract.cameras[0], message, ns / 1e9)
+        except SampleError:
+            continue  # its header tells already; it counts as not received
         assembler.put(STATE if topic == "/joint_states" else FRONT, sample)
         selected = assembler.select()
         while isinstance(selected, Selection):
