@@ -213,12 +213,43 @@ def test_a_data_set_is_compared_by_what_its_info_says(vx300s):
     found = signature_of_dataset(info)["features"]
     assert found["action"]["names"] == list(vx300s.action_names)
     assert found["observation.images.front"] == {"shape": [96, 64, 3]}
-    unnamed = {"shape": [96, 96, 3], "names": None}
-    nameless = signature_of_dataset(
-        info_of(vx300s, action={"shape": [7]}, **{"observation.images.front": unnamed})
-    )["features"]
+    nameless = signature_of_dataset(info_of(vx300s, action={"shape": [7]}))["features"]
     assert nameless["action"] == {"shape": [7], "names": []}
-    assert nameless["observation.images.front"] == {"shape": [96, 96, 3]}
+
+
+@pytest.mark.parametrize(
+    ("names", "shape", "read"),
+    [
+        (["height", "width", "channel"], [96, 64, 3], [96, 64, 3]),
+        (["channels", "height", "width"], [3, 96, 64], [96, 64, 3]),
+        (["c", "h", "w"], [3, 96, 64], [96, 64, 3]),
+        ({"axes": ["width", "height", "channel"]}, [64, 96, 3], [96, 64, 3]),
+    ],
+)
+def test_the_layout_of_a_picture_is_read_by_the_names_of_its_axes(vx300s, names, shape, read):
+    info = info_of(vx300s, **{"observation.images.front": {"shape": shape, "names": names}})
+    found = signature_of_dataset(info)["features"]["observation.images.front"]
+    assert found == {"shape": read}
+
+
+@pytest.mark.parametrize(
+    ("names", "shape"),
+    [
+        (None, [96, 96, 3]),
+        (["height", "width"], [96, 96]),
+        (["height", "width", "channel"], [96, 96]),
+        (["height", "width", "channel"], None),
+        (["height", "height", "channel"], [96, 96, 3]),
+        (["height", "width", 3], [96, 96, 3]),
+        (["a", "b", "c"], [96, 96, 3]),
+        ({"a": ["height", "width", "channel"], "b": []}, [96, 96, 3]),
+        ("hwc", [96, 96, 3]),
+    ],
+)
+def test_a_picture_whose_axes_have_no_names_is_not_guessed_at(vx300s, names, shape):
+    info = info_of(vx300s, **{"observation.images.front": {"shape": shape, "names": names}})
+    with pytest.raises(ContractError, match=r"images.front: names: expected height, width and ch"):
+        signature_of_dataset(info)
 
 
 @pytest.mark.parametrize("key", ["observation.state", "action"])

@@ -259,6 +259,7 @@ def _check_whole(contract: Contract) -> None:
             f"{ACTION_KEY}.on_violation: expected the same for all parts: one gate guards them all"
         )
     check_sources(contract)
+    check_topics(contract)
     if contract.command_rate_hz < contract.rate_hz:
         raise ContractError(
             f"{ACTION_KEY}.command_rate_hz: expected at least rate_hz ({contract.rate_hz}), "
