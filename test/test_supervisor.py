@@ -24,8 +24,13 @@ from rewact_ros.supervision.judging import Judging, RewardSource, find_calibrati
 from rewact_ros.supervision.monitor import Thresholds
 from rewact_ros.supervision.reset import ResetCheck
 from rewact_ros.supervision.signals import PolicySample, SignalSettings
-from rewact_ros.supervision.supervisor import EpisodeParts, RefusedError, Supervisor
-from rewact_ros.supervision.verdict import ENDINGS, Change, Outcome, Termination
+from rewact_ros.supervision.supervisor import (
+    RELEASE_S,
+    EpisodeParts,
+    RefusedError,
+    Supervisor,
+)
+from rewact_ros.supervision.verdict import ENDINGS, Change, GoalState, Outcome, Termination
 
 TICK_S = 0.05
 HOLD, POLICY, HUMAN, RESET = (Control(mode, "", False, "leader") for mode in (1, 2, 3, 4))
@@ -141,6 +146,122 @@ def test_an_interrupted_robot_is_waited_for_by_the_goal_that_preempts(bench):
     bench.control = None
     bench.run(0.2)
     assert second.episode is not None
+
+
+# The end of a goal --------------------------------------------------------------------------------
+
+
+def test_a_goal_that_runs_or_waits_is_not_released(bench):
+    batch = bench.goal()
+    assert not batch.released and batch.doubt == "" and batch.waiting == ""
+    bench.run(0.5)
+    assert not batch.released and batch.waiting == "" and bench.it.want is Want.POLICY
+
+
+@pytest.mark.parametrize("driven", [POLICY, RESET])
+def test_a_goal_is_released_once_hil_drives_no_more(bench, driven):
+    batch = bench.goal()
+    bench.run(0.5)
+    bench.it.judge(Outcome.SUCCESS)
+    bench.control = driven
+    bench.run(0.5)
+    assert batch.over and not batch.released and bench.it.want is Want.HOLD
+    assert bench.text.startswith("1/1 episodes done, ending: hil: ")
+    with pytest.raises(RefusedError, match="a task is running"):
+        bench.goal()
+    bench.control = HOLD
+    bench.run(TICK_S)
+    assert batch.released and batch.doubt == "" and bench.it.batch is None
+    assert batch.reason == "human: judged by anna" and batch.state is GoalState.SUCCEEDED
+    bench.goal()
+
+
+def test_a_status_from_before_the_end_does_not_release(bench):
+    batch = bench.goal()
+    bench.run(0.5)
+    old = replace(HOLD, heard=bench.heard)
+    bench.it.judge(Outcome.FAILURE)
+    for _ in range(3):
+        bench.t += TICK_S
+        bench.it.step(bench.t, bench.t, old)
+        assert batch.over and not batch.released
+    bench.it.step(bench.t, bench.t, replace(old, heard=old.heard + 1))
+    assert batch.released and batch.state is GoalState.SUCCEEDED
+
+
+def test_a_hil_that_goes_on_is_waited_for_one_second_and_named(bench):
+    batch = bench.goal()
+    bench.run(0.5)
+    bench.it.judge(Outcome.SUCCESS)
+    bench.control = replace(POLICY, reason="policy leads")
+    bench.run(RELEASE_S)
+    assert not batch.released
+    bench.run(3 * TICK_S)
+    assert batch.released
+    assert batch.reason.endswith("; hil has not held within 1 s: policy leads")
+
+
+def test_a_hil_that_falls_silent_at_the_end_is_named(bench):
+    batch = bench.goal()
+    bench.run(0.5)
+    bench.it.judge(Outcome.SUCCESS)
+    bench.it.step(bench.t + TICK_S, bench.t, None)
+    assert batch.released
+    assert batch.reason.endswith("; whether the arm holds is not known: hil is silent")
+
+
+@pytest.mark.parametrize(
+    "control", [HUMAN, Control(0, "disarmed", False), Control(5, "fault", False)]
+)
+def test_a_person_or_a_stopped_hil_is_not_waited_for(bench, control):
+    batch = bench.goal()
+    bench.run(0.5)
+    bench.control = control
+    bench.run(TICK_S)
+    bench.it.judge(Outcome.SUCCESS) if batch.episode else None
+    bench.run(2 * TICK_S)
+    assert batch.released and batch.doubt == ""
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        (Termination.CANCELLED, GoalState.CANCELED),
+        (Termination.PREEMPTED, GoalState.ABORTED),
+        (Termination.INTERRUPTED, GoalState.ABORTED),
+    ],
+)
+def test_a_goal_that_was_broken_off_says_so_whatever_its_last_episode_was(bench, end, state):
+    batch = bench.goal(episodes=2)
+    bench.run(0.5)
+    bench.it.judge(Outcome.SUCCESS)
+    batch.pause("by anna")
+    bench.run(0.5)
+    assert batch.waiting == "paused: by anna" and not batch.released
+    batch.end(end, "for a test")
+    bench.run(2 * TICK_S)
+    assert batch.released and batch.state is state and batch.reason == f"{end}: for a test"
+    assert batch.verdict.outcome is Outcome.SUCCESS
+
+
+def test_a_goal_whose_last_episode_nobody_judged_has_not_succeeded(bench):
+    batch = bench.goal()
+    bench.run(0.5)
+    bench.control = Control(0, "disarmed by the operator", False)
+    bench.run(3 * TICK_S)
+    assert batch.released and batch.state is GoalState.ABORTED
+    assert batch.reason == "hold: robot is not under control: disarmed by the operator"
+
+
+def test_a_stop_ends_the_goal_that_waits_as_well(bench):
+    first = bench.goal(episodes=2)
+    bench.run(0.5)
+    second = bench.goal(preempt=True, task="sweep")
+    bench.it.stop()
+    bench.run(0.5)
+    assert first.released and second.released and second.episode_id == ""
+    assert (first.state, second.state) == (GoalState.ABORTED, GoalState.ABORTED)
+    assert second.reason == "interrupted: the supervisor was stopped"
 
 
 # Calibration --------------------------------------------------------------------------------------
