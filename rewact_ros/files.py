@@ -31,6 +31,7 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
+        self._handle = -1
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         self._handle = os.open(path, flags, 0o644)
         try:
@@ -53,6 +54,9 @@ class FileLock:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
+
+    def __del__(self) -> None:
+        self.release()  # whoever forgets a lock holds it no longer, such as a launch that is over
 
 
 def runtime_folder() -> Path:

@@ -164,6 +164,7 @@ def test_what_keeps_dying_is_not_started_for_ever():
 @pytest.fixture
 def locks(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setenv("ROS_DOMAIN_ID", "7")
     return tmp_path
 
@@ -187,7 +188,7 @@ def test_one_robot_per_domain_and_namespace(locks, monkeypatch):
 
 def test_a_planted_link_or_pipe_is_refused_and_nothing_is_lost(locks):
     RobotLock("left").release()
-    (file,) = locks.iterdir()
+    (file,) = locks.rglob("*.lock")
     precious = locks / "precious"
     precious.write_text("data")
     file.unlink()
@@ -197,7 +198,7 @@ def test_a_planted_link_or_pipe_is_refused_and_nothing_is_lost(locks):
     assert precious.read_text() == "data"
     file.unlink()
     os.mkfifo(file)
-    with pytest.raises(BringUpError, match="no plain file"):
+    with pytest.raises(BringUpError, match="cannot be locked: is no plain file"):
         RobotLock("left")
 
 
@@ -288,11 +289,9 @@ def test_no_module_of_the_current_folder_takes_the_place_of_an_installed_one(tmp
 # Processes ----------------------------------------------------------------------------------------
 
 
-def test_a_command_line_that_ros_cannot_read_is_a_configuration_fault(tmp_path):
-    wrong = tmp_path / "params.yaml"
-    wrong.write_text("/**/hil:\n  parameters:\n    lease_timeout_s: 1.0\n")
-    command = [sys.executable, "-m", "rewact_ros.nodes.hil", "--ros-args", "--params-file", wrong]
+def test_a_command_line_that_ros_cannot_read_is_a_configuration_fault():
+    command = [sys.executable, "-m", "rewact_ros.nodes.hil", "--ros-args", "-r", "front:cam"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == CONFIGURATION_FAULT
-    assert "error: Couldn't parse params file" in done.stderr and str(wrong) in done.stderr
+    assert "error: Couldn't parse remap rule: '-r front:cam'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -87,6 +87,7 @@ class Recorded:
 @pytest.fixture
 def recorded(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # of the locks
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     return Recorded(monkeypatch)
 
 

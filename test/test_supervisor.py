@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 from rewact_ros.bringup import BringUp, processes
-from rewact_ros.supervision.batch import Plan
+from rewact_ros.supervision.batch import Plan, Tally
 from rewact_ros.supervision.calibration import (
     Basis,
     Bound,
@@ -24,8 +24,16 @@ from rewact_ros.supervision.judging import Judging, RewardSource, find_calibrati
 from rewact_ros.supervision.monitor import Thresholds
 from rewact_ros.supervision.reset import ResetCheck
 from rewact_ros.supervision.signals import PolicySample, SignalSettings
-from rewact_ros.supervision.supervisor import EpisodeParts, RefusedError, Supervisor
-from rewact_ros.supervision.verdict import ENDINGS, Change, Outcome, Termination
+from rewact_ros.supervision.supervisor import (
+    LONGEST_S,
+    MOST_EPISODES,
+    RELEASE_S,
+    TASK_LIMIT,
+    EpisodeParts,
+    RefusedError,
+    Supervisor,
+)
+from rewact_ros.supervision.verdict import ENDINGS, Change, GoalState, Outcome, Termination
 
 TICK_S = 0.05
 HOLD, POLICY, HUMAN, RESET = (Control(mode, "", False, "leader") for mode in (1, 2, 3, 4))
@@ -141,6 +149,254 @@ def test_an_interrupted_robot_is_waited_for_by_the_goal_that_preempts(bench):
     bench.control = None
     bench.run(0.2)
     assert second.episode is not None
+
+
+# The end of a goal --------------------------------------------------------------------------------
+
+
+def test_a_goal_that_runs_or_waits_is_not_released(bench):
+    batch = bench.goal()
+    assert not batch.released and batch.doubt == "" and batch.waiting == ""
+    bench.run(0.5)
+    assert not batch.released and batch.waiting == "" and bench.it.want is Want.POLICY
+
+
+@pytest.mark.parametrize("driven", [POLICY, RESET])
+def test_a_goal_is_released_once_hil_drives_no_more(bench, driven):
+    batch = bench.goal()
+    bench.run(0.5)
+    bench.it.judge(Outcome.SUCCESS)
+    bench.control = driven
+    bench.run(0.5)
+    assert batch.over and not batch.released and bench.it.want is Want.HOLD
+    assert bench.text.startswith("1/1 episodes done, ending: hil: ")
+    with pytest.raises(RefusedError, match="a task is running"):
+        bench.goal()
+    bench.control = HOLD
+    bench.run(TICK_S)
+    assert batch.released and batch.doubt == "" and bench.it.batch is None
+    assert batch.reason == "human: judged by anna" and batch.state is GoalState.SUCCEEDED
+    bench.goal()
+
+
+def test_a_status_from_before_the_end_does_not_release(bench):
+    batch = bench.goal()
+    bench.run(0.5)
+    old = replace(HOLD, heard=bench.heard)
+    bench.it.judge(Outcome.FAILURE)
+    for _ in range(3):
+        bench.t += TICK_S
+        bench.it.step(bench.t, bench.t, old)
+        assert batch.over and not batch.released
+    bench.it.step(bench.t, bench.t, replace(old, heard=old.heard + 1))
+    assert batch.released and batch.state is GoalState.SUCCEEDED
+
+
+def test_a_hil_that_goes_on_is_waited_for_one_second_and_named(bench):
+    batch = bench.goal()
+    bench.run(0.5)
+    bench.it.judge(Outcome.SUCCESS)
+    bench.control = replace(POLICY, reason="policy leads")
+    bench.run(RELEASE_S)
+    assert not batch.released
+    bench.run(3 * TICK_S)
+    assert batch.released
+    assert batch.reason.endswith("; hil has not held within 1 s: policy leads")
+
+
+def test_a_hil_that_falls_silent_at_the_end_is_named(bench):
+    batch = bench.goal()
+    bench.run(0.5)
+    bench.it.judge(Outcome.SUCCESS)
+    bench.it.step(bench.t + TICK_S, bench.t, None)
+    assert batch.released
+    assert batch.reason.endswith("; whether the arm holds is not known: hil is silent")
+
+
+@pytest.mark.parametrize(
+    "control", [HUMAN, Control(0, "disarmed", False), Control(5, "fault", False)]
+)
+def test_a_person_or_a_stopped_hil_is_not_waited_for(bench, control):
+    batch = bench.goal()
+    bench.run(0.5)
+    bench.control = control
+    bench.run(TICK_S)
+    bench.it.judge(Outcome.SUCCESS) if batch.episode else None
+    bench.run(2 * TICK_S)
+    assert batch.released and batch.doubt == ""
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        (Termination.CANCELLED, GoalState.CANCELED),
+        (Termination.PREEMPTED, GoalState.ABORTED),
+        (Termination.INTERRUPTED, GoalState.ABORTED),
+    ],
+)
+def test_a_goal_that_was_broken_off_says_so_whatever_its_last_episode_was(bench, end, state):
+    batch = bench.goal(episodes=2)
+    bench.run(0.5)
+    bench.it.judge(Outcome.SUCCESS)
+    batch.pause("by anna")
+    bench.run(0.5)
+    assert batch.waiting == "paused: by anna" and not batch.released
+    batch.end(end, "for a test")
+    bench.run(2 * TICK_S)
+    assert batch.released and batch.state is state and batch.reason == f"{end}: for a test"
+    assert batch.verdict.outcome is Outcome.SUCCESS
+
+
+def test_a_goal_whose_last_episode_nobody_judged_has_not_succeeded(bench):
+    batch = bench.goal()
+    bench.run(0.5)
+    bench.control = Control(0, "disarmed by the operator", False)
+    bench.run(3 * TICK_S)
+    assert batch.released and batch.state is GoalState.ABORTED
+    assert batch.reason == "hold: robot is not under control: disarmed by the operator"
+
+
+def test_a_stop_ends_the_goal_that_waits_as_well(bench):
+    first = bench.goal(episodes=2)
+    bench.run(0.5)
+    second = bench.goal(preempt=True, task="sweep")
+    bench.it.stop()
+    bench.run(0.5)
+    assert first.released and second.released and second.episode_id == ""
+    assert (first.state, second.state) == (GoalState.ABORTED, GoalState.ABORTED)
+    assert second.reason == "interrupted: the supervisor was stopped"
+
+
+def test_each_goal_is_waited_for_anew(bench):
+    for _ in range(2):
+        batch = bench.goal()
+        bench.run(0.5)
+        bench.it.judge(Outcome.SUCCESS)
+        bench.control = POLICY
+        bench.run(0.5)
+        assert not batch.released
+        bench.control = None
+        bench.run(2.0)
+        assert batch.released and batch.doubt == ""
+
+
+def test_between_goals_another_may_preempt_again(bench):
+    bench.goal()
+    bench.run(0.5)
+    bench.goal(preempt=True, task="sweep")
+    bench.run(0.5)
+    third = bench.goal(preempt=True, task="wipe")
+    bench.run(0.5)
+    assert bench.it.batch is third and third.episode is not None
+    bench.it.judge(Outcome.SUCCESS)
+    bench.run(0.5)
+    assert bench.it.batch is None and bench.it.episode_id == third.episode_id != ""
+
+
+# What is asked for -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("goal", "fits"),
+    [
+        ({"timeout_s": 0.0}, True),
+        ({"timeout_s": LONGEST_S - 1.0}, True),
+        ({"timeout_s": LONGEST_S}, False),
+        ({"timeout_s": math.inf}, False),
+        ({"episodes": MOST_EPISODES}, True),
+        ({"episodes": MOST_EPISODES + 1}, False),
+        ({"episodes": 0}, False),
+        ({"task": "x" * TASK_LIMIT}, True),
+        ({"task": "x" * (TASK_LIMIT + 1)}, False),
+    ],
+    ids=str,
+)
+def test_the_bounds_of_a_goal_are_within_it(bench, goal, fits):
+    if fits:
+        assert bench.goal(**goal) is bench.it.batch
+        assert bench.it.refused == ""
+    else:
+        with pytest.raises(RefusedError, match=f"{next(iter(goal)).removesuffix('_s')}: expected"):
+            bench.goal(**goal)
+
+
+def test_a_refusal_is_shown_until_a_goal_begins(bench):
+    with pytest.raises(RefusedError):
+        bench.goal(control=None)
+    assert "goal refused: hil is silent" in bench.text
+    bench.goal(timeout_s=0.5)
+    assert bench.it.refused == ""
+    bench.run(2.0)
+    assert "last episode failure, timeout" in bench.text and "refused" not in bench.text
+
+
+def test_what_people_ask_for_is_answered_in_words(bench):
+    it = bench.it
+    for call in (it.pause, it.unpause):
+        with pytest.raises(RefusedError, match="no batch runs"):
+            call()
+    batch = bench.goal(episodes=2, timeout_s=1.0)
+    bench.run(0.3)
+    assert it.pause().startswith("no further episode begins before ~/unpause")
+    assert batch.paused == "by anna"
+    assert it.judge(Outcome.FAILURE) == "FAILURE by anna"
+    bench.run(0.5)
+    assert batch.last.verdict.by == "anna" and batch.episode is None
+    assert it.judge(Outcome.SUCCESS) == "SUCCESS by anna"  # once more, of the last one
+    assert it.unpause() == "the batch goes on" and batch.paused == ""
+    bench.run(0.3)
+    assert batch.episode is not None and it.episode_id == "e2" == it.journal.now.last.episode_id
+    assert it.journal.open_episode is not None
+
+
+def test_the_rest_of_a_batch_waits_while_another_task_runs(tmp_path):
+    died = Bench(tmp_path)
+    died.goal(episodes=3, timeout_s=1.0)
+    died.run(0.5)
+    born = Bench(tmp_path)
+    assert born.it.continue_batch(HOLD) == "2 of 3 episodes begin"
+    born.run(0.3)
+    with pytest.raises(RefusedError, match="a task is running"):
+        born.it.continue_batch(HOLD)
+
+
+def test_a_goal_after_a_restart_tells_of_the_interrupted_episode_first(tmp_path):
+    died = Bench(tmp_path)
+    died.goal()
+    died.run(0.5)
+    born = Bench(tmp_path)
+    assert born.it.episode_id == "e1"
+    born.goal()
+    assert born.it.happenings[0].verdict.termination is Termination.INTERRUPTED
+    born.run(0.5)
+    assert born.happenings[0].change is Change.VERDICT
+
+
+def test_the_classifiers_word_reaches_the_episode(tmp_path):
+    bench = Bench(tmp_path, gate=ClassifierGate(hold=2))
+    bench.it.add_success(0.9, bench.t)  # nobody listens yet
+    batch = bench.goal()
+    bench.run(0.5)
+    bench.reward = 0.99
+    for _ in range(60):
+        bench.it.add_success(0.9, bench.t)
+        bench.run(TICK_S)
+    assert batch.over and batch.verdict.outcome is Outcome.SUCCESS
+
+
+def test_a_calibration_that_does_not_fit_is_said_from_the_start(tmp_path):
+    bench = Bench(tmp_path, replace(CALIBRATED, cameras=("front",)), source=None)
+    assert "cameras" in bench.it.misfit and bench.it.promise == "bound: not claimed"
+    assert Bench(tmp_path / "b", CALIBRATED, source=None).it.promise.startswith("bound: ")
+
+
+def test_a_verdict_on_an_earlier_episode_leaves_a_new_batch_alone(bench):
+    bench.goal(timeout_s=0.5)
+    bench.run(2.0)
+    batch = bench.goal(episodes=2)
+    assert batch.last is None
+    bench.it.judge(Outcome.SUCCESS)  # of the episode before
+    assert batch.plan.tally == Tally()
 
 
 # Calibration --------------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ from rewact_ros.msg import (
 )
 from rewact_ros.nodes.supervisor import SupervisorNode
 from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.convert import NANO
+from rewact_ros.ros.door import MalformedError
 from rewact_ros.ros.episode_interface import SampleReader
 from rewact_ros.supervision.calibration import CalibrationError
 from rewact_ros.supervision.verdict import Change, Outcome
@@ -196,13 +198,16 @@ def test_features_belong_to_the_reward_of_their_stamp_and_hash(vx300s):
     reader = SampleReader(vx300s)
     reward = Reward(value=0.5, q10=0.4, reward_hash="it")
     reward.header.stamp.sec = 7
-    assert reader.sample(reward).features is None
+    assert reader.sample(reward, 7 * NANO).features is None
     seen = RewardFeatures(features=[1.0, 2.0], reward_hash="it")
     for sec, reward_hash, taken in ((7, "it", True), (6, "it", False), (7, "another", False)):
         seen.header.stamp.sec, seen.reward_hash = sec, reward_hash
         reader.on_features(seen)
-        features = reader.sample(reward).features
+        features = reader.sample(reward, 7 * NANO).features
         assert (features is not None and features.tolist() == [1.0, 2.0]) is taken
+    for wrong in ([], [1.0, math.nan], [math.inf]):
+        with pytest.raises(MalformedError, match="features"):
+            reader.on_features(RewardFeatures(features=wrong))
 
 
 # Endings ------------------------------------------------------------------------------------------

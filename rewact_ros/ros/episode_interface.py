@@ -131,7 +131,7 @@ class SampleReader:
     def __init__(self, contract: Contract) -> None:
         self._step_s, self._width = contract.dt_s, len(contract.action_names)
         self._chunk: tuple[int, np.ndarray] | None = None  # stamp and actions
-        self._features: RewardFeatures | None = None
+        self._features: tuple[int, str, np.ndarray] | None = None  # stamp, reward hash and they
         self._stamps: dict[str, Stamps] = defaultdict(Stamps)
 
     def on_chunk(self, msg: ActionChunk) -> None:
@@ -155,7 +155,10 @@ class SampleReader:
 
     def on_features(self, msg: RewardFeatures) -> None:
         """Keep the newest features; `policy` publishes them before the reward."""
-        self._features = msg
+        features = np.asarray(msg.features, np.float32)
+        if not features.size or not np.isfinite(features).all():
+            raise MalformedError("features: expected finite numbers, got none or another")
+        self._features = to_ns(msg.header.stamp), msg.reward_hash, features
 
     @staticmethod
     def source(msg: Reward) -> RewardSource:
@@ -164,19 +167,14 @@ class SampleReader:
 
     def sample(self, msg: Reward, stamp_ns: int) -> PolicySample:
         """What the policy said at one observation."""
-        chunk, features = self._chunk, None
-        seen = self._features
-        if seen is not None and (seen.header.stamp, seen.reward_hash) == (
-            msg.header.stamp,
-            msg.reward_hash,
-        ):
-            features = np.asarray(seen.features, np.float32)
+        chunk, seen = self._chunk, self._features
+        same = seen is not None and seen[:2] == (stamp_ns, msg.reward_hash)
         return PolicySample(
             stamp_s=stamp_ns / NANO,
             mean=msg.value,
             q10=msg.q10,
             entropy=msg.entropy,
-            features=features,
+            features=seen[2] if seen is not None and same else None,
             actions=chunk[1] if chunk is not None and chunk[0] == stamp_ns else None,
             step_s=self._step_s,
         )
