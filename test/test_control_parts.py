@@ -8,7 +8,7 @@ from conftest import ROOT
 from test_control import HOME, Robot
 
 from rewact_ros.contract.schema import OnViolation
-from rewact_ros.control.keyboard import Call, KeyboardJog, split_keys
+from rewact_ros.control.keyboard import PRESS_S, Call, KeyboardJog, split_keys
 from rewact_ros.control.leads import PolicyLead, ResetLead
 from rewact_ros.control.modes import Event, Mode, ModeMachine
 from rewact_ros.control.motion import Handover, ResetMotion
@@ -153,6 +153,7 @@ def test_rounding_is_no_violation_and_the_first_limit_that_a_joint_breaks_is_its
     (one,) = beyond(("velocity", large * (1 + 1.1e-6), large * [1, 1, 1 + 1.1e-6]))
     assert one.joint == 0
     assert [v.joint for v in beyond(("velocity", np.array([0, 1.1e-6, 0]), zero))] == [1]
+    assert [v.joint for v in beyond(("velocity", zero + 1, zero))] == [0, 1, 2]
     asked, allowed = np.array([0.0, 2.0, 3.0]), np.array([0.0, 1.0, -2.0])
     found = beyond(("position", asked * [1, 1, 0], zero), ("velocity", -asked, allowed))
     assert [(v.kind, v.joint, v.asked, v.allowed) for v in found] == [
@@ -201,12 +202,12 @@ def test_a_handover_follows_its_quintic_and_ends_in_the_target():
     one = np.ones(1)
     handover = Handover(2.0 * one, 1.0 * one, 2.0)
     assert not handover.begun
-    np.testing.assert_allclose(handover.apply(0.5 * one, 0.0 * one, 0), [2.0])
+    np.testing.assert_allclose(handover.apply(0.5 * one, -0.5 * one, 0), [2.0])
     assert handover.begun
-    # half-way: the offset has faded to one half, the slope to (1/2 - 1/8 (6 - 13/4)) of 2 rad
+    # Half-way the offset has faded to one half; the slope is of 1.5 rad/s for 2 s.
     slope = 0.5 - 0.125 * (6.0 + 0.5 * (3.0 * 0.5 - 8.0))
     np.testing.assert_allclose(
-        handover.apply(0.5 * one, 9.0 * one, NANO), [0.5 + 0.5 * 1.5 + slope * 2.0]
+        handover.apply(0.5 * one, 9.0 * one, NANO), [0.5 + 0.5 * 1.5 + slope * 3.0]
     )
     np.testing.assert_allclose(handover.apply(0.5 * one, 0.0 * one, 3 * NANO), [0.5])
     at_once = Handover(2.0 * one, 1.0 * one, 0.0)
@@ -337,6 +338,8 @@ def test_a_press_lasts_and_the_deadman_outlasts_it(keys):
         assert (given.rates[0], given.pressed, given.received_s) == (rate, pressed, 10.0 + seconds)
     assert not keys.given(10.51).pressed
     assert not keys.given(10.5).pressed
+    keys.press("i", 16.0)
+    assert keys.given(16.0 + PRESS_S).rates[0] == 0.0
     keys.press("right", 20.0)  # choosing is no motion
     assert not keys.given(20.0).pressed
 
