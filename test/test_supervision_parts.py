@@ -1,12 +1,19 @@
 """Bounds and memories of the supervisor's small parts: ladders, reset check, classifier."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from rewact_ros.supervision.batch import Batch, Plan
 from rewact_ros.supervision.classifier_gate import ClassifierGate
+from rewact_ros.supervision.episodes import Control, Episode, EpisodeSettings
 from rewact_ros.supervision.escalation import Escalation, EscalationSettings, Ladder, Step
+from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds
 from rewact_ros.supervision.reset import REWARDS, ResetCheck
+from rewact_ros.supervision.signals import PolicySample
+from rewact_ros.supervision.status import idle_text, phase_name, running_text
+from rewact_ros.supervision.verdict import Termination
 
 # Ladders and requests for a human -----------------------------------------------------------------
 
@@ -108,3 +115,56 @@ def test_another_episode_begins_with_no_judgement():
     assert gate.fault(1.0) == "no rewact/success received"
     gate.add(0.9, 1.1)
     assert gate.fault(1.1) == "success probability not held above 0.5"
+
+
+# The line -----------------------------------------------------------------------------------------
+
+
+def batch_of(tick_ladder="warn 0, hold 9", episodes=2):
+    thresholds = Thresholds(stall_s=0.5)
+    escalation = EscalationSettings(default=Ladder.parse(tick_ladder))
+    settings = EpisodeSettings(reset_motion=False)
+    return Batch(
+        Plan("tidy up", 20.0, episodes),
+        lambda: Episode(settings, lambda: EpisodeMonitor(thresholds, escalation=escalation)),
+        lambda: "e1",
+    )
+
+
+def test_the_line_of_each_phase_is_whole_and_says_what_is_to_be_done():
+    hold, leads = Control(1, "armed", False), Control(2, "policy leads", False)
+    assert phase_name(None) == "idle"
+    batch = batch_of()
+    batch.pause("by anna")
+    assert phase_name(batch) == "paused"
+    line = "0/2 episodes done, paused: by anna; ~/unpause goes on"
+    assert running_text(batch, hold, 0.0) == line
+    batch.unpause()
+    batch.step(0.0, 0.0, None)
+    assert running_text(batch, None, 0.0) == "0/2 episodes done, waiting for hil, which is silent"
+    batch.step(0.1, 0.1, hold)
+    assert phase_name(batch) == "running" and batch.waiting == ""
+    assert running_text(batch, hold, 0.1) == "episode 1/2 running, hil: armed"
+    assert running_text(batch, None, 0.1) == "episode 1/2 running"
+    for k in range(20):
+        t = 0.2 + k / 10
+        if batch.episode is not None:
+            batch.episode.add(PolicySample(t, 0.3, 0.3))
+        batch.step(t, t, leads)
+    assert running_text(batch, leads, t) == "episode 1/2 running, warning: stall"
+    batch.end(Termination.CANCELLED, "by the client")
+    assert phase_name(batch) == "ending" and batch.waiting == ""
+    assert running_text(batch, hold, t) == "1/2 episodes done, ending: hil: armed"
+    assert running_text(batch, None, t) == "1/2 episodes done, ending: hil: silent"
+
+
+def test_the_idle_line_tells_what_is_left_refused_and_misfit():
+    rest = Plan("tidy up", 0.0, 3, begun=2)
+    assert idle_text("", "", None, "") == "idle"
+    assert idle_text("success, x", "", None, "") == "idle; last episode success, x"
+    left = "idle; 1 of 3 episodes of 'tidy up' left, ~/continue_batch goes on"
+    assert idle_text("", "", rest, "") == left
+    assert idle_text("", "", replace(rest, begun=3), "") == "idle"
+    assert idle_text("success", "no", None, "") == "idle; goal refused: no"
+    misfit = "idle; goals are refused: rate; last episode success"
+    assert idle_text("success", "rate", None, "rate") == misfit
