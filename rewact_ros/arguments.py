@@ -98,7 +98,7 @@ class BringUp:
         "info", "of all nodes: debug, info, warn, error or fatal", choices=LOG_LEVELS
     )
     remap: str = _argument(
-        "", "ROS remapping rules for all nodes, such as front/image_raw:=/camera/color/image_raw,…"
+        "", "ROS remapping rules for all nodes, such as front/image_raw:=/camera/color/image_raw"
     )
 
     @classmethod
