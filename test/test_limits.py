@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rewact_ros.contract import ContractError
@@ -292,9 +292,14 @@ def test_a_robot_gets_the_gate_of_its_command_interface(vx300s):
 
 positive = st.floats(5e-324, 1.7e308)
 anything = st.floats(-1.7e308, 1.7e308)
+BOTH = [-1.7e308, 1.7e308]
 
 
 @settings(max_examples=60, deadline=None)
+@example(ends=[0.0, 1.0], velocity=1.0, acceleration=5e-324, targets=[0.0, 0.5], rate_hz=100.0)
+@example(ends=BOTH, velocity=1.0, acceleration=1.0, targets=[1e308, 0.0], rate_hz=1.0)
+@example(ends=BOTH, velocity=1e308, acceleration=1e308, targets=[0.0, 1e308], rate_hz=100.0)
+@example(ends=[0.0, 1.0], velocity=1.0, acceleration=1.0, targets=[1e308, 0.0], rate_hz=100.0)
 @given(
     ends=st.lists(anything, min_size=2, max_size=2, unique=True).map(sorted),
     velocity=positive,
