@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rewact_ros.contract import ContractError
@@ -292,9 +292,14 @@ def test_a_robot_gets_the_gate_of_its_command_interface(vx300s):
 
 positive = st.floats(5e-324, 1.7e308)
 anything = st.floats(-1.7e308, 1.7e308)
+BOTH = [-1.7e308, 1.7e308]
 
 
 @settings(max_examples=60, deadline=None)
+@example(ends=[0.0, 1.0], velocity=1.0, acceleration=5e-324, targets=[0.0, 0.5], rate_hz=100.0)
+@example(ends=BOTH, velocity=1.0, acceleration=1.0, targets=[1e308, 0.0], rate_hz=1.0)
+@example(ends=BOTH, velocity=1e308, acceleration=1e308, targets=[0.0, 1e308], rate_hz=100.0)
+@example(ends=[0.0, 1.0], velocity=1.0, acceleration=1.0, targets=[1e308, 0.0], rate_hz=100.0)
 @given(
     ends=st.lists(anything, min_size=2, max_size=2, unique=True).map(sorted),
     velocity=positive,
@@ -376,6 +381,13 @@ def test_joints_outside_their_limits_are_named_with_value_and_limit(vx300s):
         text = outside_limits(just, vx300s)
         assert text.startswith(f"shoulder is at {value:.3f}, outside")
         assert "[-1.85, 1.26]" in text and hint in text
+    limits = vx300s.limits
+    for limit, sign in ((limits.low, -1), (limits.high, 1)):
+        edge = HOME.copy()
+        edge[6] = limit[6] + sign * limits.start_jump[6]
+        assert outside_limits(edge, vx300s) == ""
+        edge[6] += sign * 1e-6
+        assert outside_limits(edge, vx300s).startswith("gripper is at")
     assert "elbow is at nan" in outside_limits(np.where(np.arange(7) == 2, np.nan, HOME), vx300s)
 
 
@@ -469,15 +481,48 @@ def test_clipped_says_that_what_goes_out_is_not_what_was_asked(vx300s):
 def test_what_was_sent_and_cannot_show_yet_counts_for_as_many_ticks_as_the_delay(vx300s):
     """Joints that seem to stand near a limit while they are driven at it."""
     limits = replace(vx300s.limits, acceleration=np.full(7, 1e4))
-    near = HOME.copy()
-    near[0] = limits.high[0] - 0.06
-    for delay_s, sent in ((None, 0.05), (0.05, 0.05), (0.03, 0.03), (0.021, 0.03), (0.0, 0.0)):
-        gate = VelocityGate(limits, DT, *([] if delay_s is None else [delay_s]))
+    waist = np.eye(7)[0]
+    for sign, limit in ((1, limits.high), (-1, limits.low)):
+        near = HOME.copy()
+        near[0] = limit[0] - sign * 0.06
+        for delay_s, sent in ((None, 0.05), (0.05, 0.05), (0.03, 0.03), (0.021, 0.03), (0.0, 0)):
+            gate = VelocityGate(limits, DT, *([] if delay_s is None else [delay_s]))
+            gate.start(near)
+            for _ in range(8):
+                gate.apply(sign * waist, near)
+            gated = gate.apply(sign * 9.0 * waist, near)
+            assert gated.command[0] == pytest.approx(sign * min((0.06 - sent) / DT, 2.5))
+        gate = VelocityGate(limits, DT)
         gate.start(near)
-        for _ in range(8):
-            gate.apply(np.eye(7)[0], near)
-        gated = gate.apply(9.0 * np.eye(7)[0], near)
-        assert gated.command[0] == pytest.approx(min((0.06 - sent) / DT, 2.5))
+        for _ in range(8):  # what moves away makes no room, for it may show at any time
+            gate.apply(-sign * waist, near)
+        near[0] = limit[0] - sign * 0.01
+        assert gate.apply(sign * 2.0 * waist, near).command[0] == pytest.approx(sign)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_towards_a_position_limit_the_gate_brakes_in_time_and_alike_on_both_sides(sign):
+    one = np.ones(1)
+    gate = SafetyGate(Limits(-one, one, 2.5 * one, 60.0 * one, one), DT)
+    gate.start(0 * one)
+    sent = np.array([gate.apply(sign * 9.0 * one).command[0] for _ in range(80)])
+    velocity = np.diff(np.append(0.0, sent)) / DT
+    assert np.abs(np.diff(velocity)).max() <= 0.6 + 1e-9
+    assert np.abs(velocity).max() == pytest.approx(2.5) and sent[-1] == pytest.approx(sign)
+    assert len(sent[np.abs(sent) < 1 - 1e-9]) < 46  # as soon as the limits let it
+    gate.start(0 * one)
+    caught = np.array([gate.apply(sign * 0.5 * one).command[0] for _ in range(60)])
+    assert caught[-1] == pytest.approx(sign * 0.5, abs=1e-9)
+    assert (sign * caught).max() <= 0.5 + 1e-9 and np.flatnonzero(sign * caught > 0.499)[0] < 32
+
+
+def test_a_robots_gate_works_at_its_command_rate(vx300s):
+    made, own = make_gate(vx300s), SafetyGate(vx300s.limits, 0.01)
+    for gate in (made, own):
+        gate.start(HOME)
+    one, other = (gate.apply(HOME + 0.1) for gate in (made, own))
+    np.testing.assert_allclose(one.command, other.command)
+    assert one.violations == other.violations
 
 
 def test_a_first_command_at_the_edge_of_the_start_jump_is_no_jump_on_either_side(vx300s):

@@ -131,6 +131,8 @@ def test_a_stop_before_the_takeover_still_needs_resume_after_the_release(vx300s)
     cell.pressed = False
     cell.run(500)
     assert cell.path.mode is Mode.HOLD and cell.path.modes.resume_required
+    assert cell.path.modes.reason == "released by the operator"
+    assert "~/resume" in cell.path.modes.remedy
 
 
 def test_after_the_release_only_chunks_observed_after_it_count(vx300s):

@@ -92,7 +92,6 @@ class CommandPath:
         self._handover: Handover | None = None
         self._finished: tuple[str, int] | None = None
         self._confirmed: tuple[str, int] | None = None
-        self._stopped_before_human = False
         self._last_ros_ns = 0
         self._last_tick_s: float | None = None
         self._excused = False
@@ -241,7 +240,6 @@ class CommandPath:
         if refusal:
             self.stop(f"takeover: {refusal}")
             return self._answer(False, refusal)
-        self._stopped_before_human = self.modes.resume_required
         name = self.human.engage(source, self.sent, now.age_s)
         self.modes.fire(Event.TAKE_OVER, f"{name} in control: {why}")
         self._begin_epoch(now)
@@ -251,7 +249,7 @@ class CommandPath:
         """End the person's turn: HOLD until `resume`, or the policy, as the contract says."""
         if self.mode is not Mode.HUMAN:
             return self._answer(True, f"no person is in control ({self.mode.name})")
-        back = self.contract.on_release == "policy" and not self._stopped_before_human
+        back = self.contract.on_release == "policy" and not self.modes.resume_required
         self.modes.fire(
             Event.RELEASE,
             "released to the policy" if back else "released by the operator",
