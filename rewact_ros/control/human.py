@@ -17,8 +17,9 @@ MOTION_WINDOW_S = 1.0  # a leader that drifts more slowly than its threshold per
 LONGEST_SMOOTHING_S = 0.1
 # No hand outruns the arm's own velocity limit by more than this: an encoder that wraps does, and a
 # driver that comes back with another zero. Messages also come in bursts, hence the shortest time;
-# no hand keeps such a speed up, hence the longest. Fingers, triggers and buttons do at once what
-# the contract's `max_start_jump` allows.
+# no hand keeps such a speed up, hence the longest: beyond it the hand is as fast as the arm, which
+# targets that stand at the arm need. Fingers, triggers and buttons do at once what the contract's
+# `max_start_jump` allows.
 OUTRUN = 5.0
 SHORTEST_STEP_S, LONGEST_STEP_S = 0.02, 0.1
 # A device that stepped must go on without another step for this long before it leads.
@@ -38,7 +39,7 @@ class TeleopInput:
         limits, names = contract.limits, contract.action_names
         self.joints = np.array([names.index(joint) for joint in source.joints], dtype=np.intp)
         self._scale, self._offset = np.array(source.scale), np.array(source.offset)
-        self._speed = OUTRUN * limits.velocity[self.joints]
+        self._speed = limits.velocity[self.joints]
         self._at_once = limits.start_jump[self.joints]
         nothing = f"no message received yet on {source.topic} ({source.type})"
         self._fresh = Freshness(source.topic, source.max_age_s, nothing)
@@ -88,8 +89,10 @@ class TeleopInput:
                 break
             compared[1:] = [earlier]
         for then_s, before in compared:
-            elapsed_s = min(max(received_s - then_s, SHORTEST_STEP_S), LONGEST_STEP_S)
-            allowed = np.maximum(self._at_once, self._speed * elapsed_s)
+            elapsed_s = min(max(received_s - then_s, SHORTEST_STEP_S), self.source.max_age_s)
+            quick_s = min(elapsed_s, LONGEST_STEP_S)
+            reach = self._speed * (OUTRUN * quick_s + elapsed_s - quick_s)
+            allowed = np.maximum(self._at_once, reach)
             moved = np.abs(target - before)
             j = int(np.argmax(moved - allowed))
             if moved[j] > allowed[j]:
