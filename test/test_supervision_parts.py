@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from rewact_ros.supervision.batch import Batch, Plan
@@ -11,9 +12,14 @@ from rewact_ros.supervision.episodes import Control, Episode, EpisodeSettings
 from rewact_ros.supervision.escalation import Escalation, EscalationSettings, Ladder, Step
 from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds
 from rewact_ros.supervision.reset import REWARDS, ResetCheck
-from rewact_ros.supervision.signals import PolicySample
+from rewact_ros.supervision.signals import (
+    FeatureDistance,
+    PolicySample,
+    SignalSettings,
+    SignalTracker,
+)
 from rewact_ros.supervision.status import idle_text, phase_name, running_text
-from rewact_ros.supervision.verdict import Termination
+from rewact_ros.supervision.verdict import Change, Termination
 
 # Ladders and requests for a human -----------------------------------------------------------------
 
@@ -168,3 +174,241 @@ def test_the_idle_line_tells_what_is_left_refused_and_misfit():
     assert idle_text("success", "no", None, "") == "idle; goal refused: no"
     misfit = "idle; goals are refused: rate; last episode success"
     assert idle_text("success", "rate", None, "rate") == misfit
+
+
+# Time-outs of an episode, on a clock that did not start with it -----------------------------------
+
+START_S, TICK_S = 1024.0, 0.0625  # exact in binary
+HOLD, POLICY = Control(1, "held", False), Control(2, "policy leads", False)
+HUMAN, RESET = Control(3, "a person leads", False, "leader"), Control(4, "reset", False)
+
+
+class Drive:
+    """An episode, driven tick by tick."""
+
+    def __init__(self, check=None, gate=None, ladder="warn 0", **settings):
+        limits = {"reset_motion": False, "timeout_s": 1.0, "start_timeout_s": 1.0, **settings}
+        escalation = EscalationSettings(default=Ladder.parse(ladder))
+        thresholds = Thresholds(stall_s=60.0, staleness_s=30.0)
+        self.it = Episode(
+            EpisodeSettings(**limits),
+            lambda: EpisodeMonitor(thresholds, escalation=escalation),
+            check,
+            gate,
+        )
+        self.t, self.said = START_S, []
+
+    def run(self, seconds, control, reward=0.5):
+        for _ in range(round(seconds / TICK_S)):
+            if reward is not None:
+                self.it.add(PolicySample(self.t, reward, reward))
+            self.it.step(self.t, self.t, control)
+            self.t += TICK_S
+        self.said += self.it.changes
+        self.it.changes = []
+        return self.it.verdict
+
+    def lasts(self, seconds, control, **more):
+        """It goes on for so long and no longer."""
+        assert self.run(seconds + TICK_S, control, **more) is None, self.it.verdict
+        return self.run(TICK_S, control, **more)
+
+
+def test_each_time_limit_is_what_it_says():
+    assert Drive().lasts(1.0, HOLD).detail == "policy did not start: held"
+    drive = Drive(reset_motion=True, reset_timeout_s=2.0)
+    assert drive.lasts(2.0, HOLD).detail == "reset motion did not run: held"
+    assert [detail for _, detail in drive.said[:2]] == ["", ""]
+    drive = Drive(external_reset=True, reset_timeout_s=2.0)
+    assert drive.lasts(2.0, HOLD).detail == "reset service did not answer"
+    far = ResetCheck(("a",), (0.0,), 0.1)
+    assert Drive(far, settle_s=0.5).lasts(0.5, HOLD).detail.startswith("reset: no joint state")
+
+
+def test_the_policys_time_counts_from_its_first_tick_to_the_last():
+    drive = Drive(timeout_s=1.0)
+    drive.run(2 * TICK_S, POLICY)
+    assert drive.it.duration_s == 0.0 and drive.said[-1] == (Change.RUNNING, "")
+    assert drive.run(1.0, POLICY) is None and drive.it.duration_s == 1.0
+    assert drive.run(TICK_S, POLICY).termination is Termination.TIMEOUT
+
+
+def test_a_person_before_the_policy_leads_costs_no_time_and_begins_nothing():
+    drive = Drive()
+    drive.run(2 * TICK_S, HOLD)
+    assert drive.run(5.0, HUMAN) is None and drive.it.monitor is None
+    assert drive.lasts(1.0 - TICK_S, HOLD).detail == "policy did not start: held"
+
+
+def test_each_hold_that_nobody_asked_for_has_its_own_time():
+    drive = Drive(hold_timeout_s=0.5, timeout_s=60.0)
+    drive.run(0.5, POLICY)
+    for _ in range(3):
+        assert drive.run(0.5, HOLD) is None
+        drive.run(0.25, POLICY)
+    assert drive.lasts(0.5, HOLD).detail == "held"
+    assert drive.it.verdict.termination is Termination.HOLD and drive.said[-1][1] == "held"
+
+
+def test_after_a_person_and_then_the_policy_a_hold_is_a_hold_again():
+    drive = Drive(hold_timeout_s=0.5, human_timeout_s=3.0, timeout_s=60.0)
+    drive.run(0.5, POLICY)
+    drive.run(0.5, HUMAN)
+    assert drive.run(2.0, HOLD) is None  # waits for the person's resume
+    drive.run(0.5, POLICY)
+    assert drive.lasts(0.5, HOLD).detail == "held"
+    drive = Drive(hold_timeout_s=0.5, human_timeout_s=3.0, timeout_s=60.0)
+    drive.run(0.5, POLICY)
+    drive.run(0.5, HUMAN)
+    assert drive.lasts(3.0, HOLD).detail == "held"
+
+
+def test_a_reset_that_a_person_undid_needs_its_scene_again():
+    drive = Drive(external_reset=True)
+    drive.run(2 * TICK_S, HOLD)
+    drive.it.scene_ready(True, "")
+    assert not drive.it.call_reset
+    drive = Drive(ResetCheck(("a",), (0.0,), 0.1), external_reset=True)
+    drive.it.check.joints((0.0,))
+    drive.run(2 * TICK_S, HOLD)
+    drive.it.scene_ready(True, "")
+    assert drive.it.check.fault() == "no joint state since the reset"
+    drive.run(TICK_S, HUMAN)
+    assert drive.it.call_reset
+
+
+def test_nobody_was_asked_so_nobody_lets_it_go_on():
+    drive = Drive()
+    assert drive.it.go_on(drive.t, "anna") is False
+    drive.run(0.5, POLICY)
+    assert drive.it.go_on(drive.t, "anna") is False
+
+
+def test_a_warning_comes_again_after_a_call_for_help_was_answered():
+    drive = Drive(ladder="warn 0, hold 0.5", timeout_s=60.0)
+    drive.it._make_monitor = lambda: EpisodeMonitor(
+        Thresholds(stall_s=0.5, staleness_s=30.0),
+        escalation=EscalationSettings(default=Ladder.parse("warn 0, hold 0.5")),
+    )
+    drive.run(2.0, POLICY)
+    assert drive.it.go_on(drive.t, "anna") is True
+    drive.run(2.0, POLICY)
+    changes = [change for change, _ in drive.said]
+    assert changes.count(Change.WARNING) == changes.count(Change.HELP) == 2
+    drive.run(TICK_S, HUMAN)
+    assert drive.said[-1] == (Change.RESUMED, "leader took over")
+
+
+def test_what_was_seen_before_the_policy_led_counts_for_neither_judge():
+    gate = ClassifierGate(0.5, 1, max_age_s=10.0)
+    drive = Drive(gate=gate)
+    drive.it.add_success(0.9, drive.t)
+    drive.run(2 * TICK_S, HOLD)
+    gate.add(0.9, drive.t)  # of the episode before
+    since = drive.t
+    drive.run(TICK_S, POLICY, reward=None)
+    assert gate.fault(drive.t) == "no rewact/success received"
+    drive.it.add(PolicySample(since - 0.5, 0.9, 0.9))
+    drive.it.add_success(0.9, since - 0.5)
+    assert math.isnan(drive.it.peak) and gate.fault(drive.t)
+    drive.it.add(PolicySample(since, 0.75, 0.75))
+    drive.it.add_success(0.9, since)
+    assert drive.it.peak == 0.75 and gate.fault(drive.t) == ""
+
+
+# Signals and the monitor --------------------------------------------------------------------------
+
+
+def test_a_dwell_may_be_one_sample_or_the_whole_window():
+    for dwell, window in ((1, 1), (1, 10), (10, 10)):
+        tracker = SignalTracker(SignalSettings(dwell=dwell, window=window))
+        for k in range(window):
+            assert math.isnan(tracker.signals.held)
+            tracker.add(PolicySample(float(k) / 20, 0.5, 0.25))
+        assert tracker.signals.held == pytest.approx(0.25)
+    for wrong in (0, 11):
+        with pytest.raises(ValueError, match=r"dwell: expected 1 to window \(10\)"):
+            SignalSettings(dwell=wrong, window=10)
+
+
+def test_a_sample_counts_once_and_one_that_is_unknown_changes_nothing():
+    tracker = SignalTracker(SignalSettings(filter_s=1e-6))
+    first = tracker.add(PolicySample(1.0, 0.5, 0.25, entropy=1.5))
+    assert first.entropy == 1.5
+    for late in (PolicySample(1.0, 0.9, 0.9), PolicySample(2.0, None, 0.9)):
+        assert tracker.add(late) is first
+    assert tracker.add(PolicySample(2.0, math.inf, 0.9)) is first
+    assert math.isnan(tracker.add(PolicySample(2.0, 0.5, 0.25)).entropy)
+
+
+def test_a_gap_of_the_largest_size_is_none_yet():
+    settings = SignalSettings(filter_s=1.0, max_gap_s=0.5)
+    tracker = SignalTracker(settings)
+    tracker.add(PolicySample(1.0, 0.0, 0.0))
+    assert tracker.add(PolicySample(1.5, 1.0, 1.0)).progress == pytest.approx(1 - math.exp(-0.5))
+    assert tracker.add(PolicySample(2.25, 1.0, 1.0)).progress == 1.0
+
+
+def test_a_rise_of_the_least_size_is_a_new_maximum_and_slack_is_forgiven():
+    tracker = SignalTracker(SignalSettings(filter_s=1e-9, rise=0.25, slack_per_s=0.5))
+    tracker.add(PolicySample(0.0, 0.25, 0.25))
+    assert tracker.add(PolicySample(0.5, 0.5, 0.5)).stall_s == 0.0
+    assert tracker.add(PolicySample(1.0, 0.0, 0.0)).slope_cusum == 0.25  # of a fall of 0.5
+
+
+def test_chunks_are_compared_from_where_they_overlap_and_not_backwards():
+    tracker = SignalTracker()
+    chunk = np.arange(4.0)[:, None]
+
+    def add(stamp_s, actions):
+        sample = PolicySample(stamp_s, 0.5, 0.5, actions=actions, step_s=0.125)
+        return tracker.add(sample).disagreement
+
+    assert math.isnan(add(0.0, chunk))
+    assert add(0.375, chunk) == 3.0  # the last step against the first
+    assert add(0.4375 - 1 / 64, chunk) == 0.0  # within half a step: the same steps
+    assert math.isnan(add(0.875 + 1 / 64, chunk))  # four steps later none is left
+    assert math.isnan(add(0.9, None)) and math.isnan(add(0.95, chunk))
+
+
+def test_the_covariance_is_shrunk_as_ledoit_and_wolf_say():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 3)) * (1.0, 2.0, 0.5) + (3.0, 0.0, -1.0)
+    centred = x - x.mean(axis=0)
+    sample = centred.T @ centred / len(x)
+    target = np.trace(sample) / 3 * np.eye(3)
+    outer = [np.square(np.outer(row, row) - sample).sum() for row in centred]
+    weight = min(1.0, np.mean(outer) / len(x) / np.square(sample - target).sum())
+    inverse = np.linalg.inv((1 - weight) * sample + weight * target)
+    point = np.array([1.0, 1.0, 1.0])
+    far = point - x.mean(axis=0)
+    expected = math.sqrt(far @ inverse @ far / 3)
+    assert 0.01 < weight < 0.9
+    assert float(FeatureDistance.fit(x)(point)) == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(ValueError, match="at least 2 to fit a covariance, got 1"):
+        FeatureDistance.fit(x[:1])
+    with pytest.raises(ValueError, match="some that vary"):
+        FeatureDistance.fit(np.ones((5, 3)))
+    two = FeatureDistance.fit(np.array([[0.0, 1.0], [1.0, 0.0]]))
+    assert np.isfinite(two.whitening).all() and float(two(np.array([0.5, 0.5]))) == 0.0
+
+
+def test_a_signal_at_its_limit_is_no_alarm_and_limits_may_be_nothing():
+    monitor = EpisodeMonitor(Thresholds(stall_s=1.0, drawdown=0.0, staleness_s=30.0))
+    monitor.add(PolicySample(0.0, 0.5, 0.5))
+    monitor.add(PolicySample(1.0, 0.5, 0.5))
+    assert monitor.step(1.0).alarms == frozenset()
+    monitor.add(PolicySample(1.5, 0.5, 0.5))
+    assert monitor.step(1.5).alarms == {"stall"}
+    with pytest.raises(ValueError, match="stall_s: expected 0 or more, got -1"):
+        Thresholds(stall_s=-1.0)
+    with pytest.raises(ValueError, match="drawdown: expected 0 or more, got nan"):
+        Thresholds(drawdown=math.nan)
+
+
+def test_what_was_complete_before_a_persons_turn_is_so_no_more_after_it():
+    monitor = EpisodeMonitor(Thresholds(completion=0.5))
+    for k in range(12):
+        monitor.add(PolicySample(k / 20, 0.9, 0.9))
+    assert monitor.step(0.6, human=True).complete
+    assert not monitor.step(0.65, human=False).complete

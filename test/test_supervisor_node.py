@@ -33,7 +33,7 @@ from rewact_ros.supervision.calibration import CalibrationError
 from rewact_ros.supervision.verdict import Change, Outcome
 
 Result = ExecuteTask.Result
-RESET_S = 0.2
+RESET_STATUSES = 4  # so many say RESET, however busy the machine is
 
 
 class World(Node):
@@ -45,7 +45,7 @@ class World(Node):
         self.joints = list(contract.reset.pose)
         self.mode, self.reward, self.success = ControlStatus.HOLD, 0.3, None
         self.events, self.feedback, self.status, self.said = [], [], None, ""
-        self._request, self._reset_s, self.latched = 0, -math.inf, False
+        self._request, self._resetting, self.latched = 0, 0, False
         self.lag_s, self._asked = 0.0, []  # how long this hil takes to do what it is asked for
         part = contract.state[0]
         self._joints = self.create_publisher(JointState, part.topic, names.SENSOR_OUT)
@@ -65,7 +65,7 @@ class World(Node):
 
     def _on_request(self, msg):
         if msg.request != self._request:
-            self._request, self._reset_s = msg.request, time.monotonic()
+            self._request, self._resetting = msg.request, 0
             modes = {
                 ModeRequest.HOLD: ControlStatus.HOLD,
                 ModeRequest.POLICY: ControlStatus.POLICY,
@@ -82,8 +82,10 @@ class World(Node):
 
     def _publish(self):
         self._obey()
-        if self.mode == ControlStatus.RESET and time.monotonic() - self._reset_s > RESET_S:
-            self.mode = ControlStatus.HOLD
+        if self.mode == ControlStatus.RESET:
+            self._resetting += 1
+            if self._resetting > RESET_STATUSES:
+                self.mode = ControlStatus.HOLD
         stamp = self.get_clock().now().to_msg()
         if self.alive:
             self._control.publish(
