@@ -19,7 +19,7 @@ from rewact_ros.supervision.calibration import (
 from rewact_ros.supervision.classifier_gate import ClassifierGate
 from rewact_ros.supervision.episodes import Control, EpisodeSettings, Phase, Want
 from rewact_ros.supervision.escalation import EscalationSettings, Ladder
-from rewact_ros.supervision.journal import Journal, JournalError, state_file
+from rewact_ros.supervision.journal import FORMAT, Journal, JournalError, state_file
 from rewact_ros.supervision.judging import Judging, RewardSource, find_calibration
 from rewact_ros.supervision.monitor import Thresholds
 from rewact_ros.supervision.reset import ResetCheck
@@ -644,3 +644,66 @@ def test_the_documentation_lists_every_phase_and_every_ending():
     for phase in ("idle", "paused", *(p.value for p in Phase if p is not Phase.DONE)):
         assert f"| `{phase}` |" in text
     assert set(ENDINGS) == set(Termination)
+
+
+# What is remembered -------------------------------------------------------------------------------
+
+
+def test_an_episode_is_remembered_from_its_first_tick_and_once(bench):
+    bench.goal()
+    bench.run(TICK_S)
+    record = bench.it.journal.open_episode
+    assert record is not None and record.episode_id == "e1"
+    bench.it.judge(Outcome.SUCCESS)
+    bench.run(TICK_S)
+    verdict = bench.it.journal.now.last.verdict
+    assert verdict.outcome is Outcome.SUCCESS and bench.it.journal.open_episode is None
+
+
+def test_a_relabelled_episode_is_counted_once(tmp_path, bench):
+    bench.goal(timeout_s=0.5)
+    bench.run(2.0)
+    assert bench.it.journal.now.tally == Tally(failures=1)
+    for outcome, tally in (
+        (Outcome.SUCCESS, Tally(successes=1)),
+        (Outcome.SUCCESS, Tally(successes=1)),
+        (Outcome.FAILURE, Tally(failures=1)),
+    ):
+        bench.it.judge(outcome)
+        assert bench.it.journal.now.tally == tally
+    assert Bench(tmp_path).it.journal.now.tally == Tally(failures=1)
+
+
+def test_a_goal_judges_by_its_own_timeout_and_the_next_by_the_usual_one(tmp_path):
+    bench = Bench(tmp_path, CALIBRATED)
+    bench.goal(timeout_s=20.0)
+    assert not bench.it.misfit
+    with pytest.raises(RefusedError, match="timeout_s"):
+        bench.goal(timeout_s=30.0)
+
+
+def test_a_disk_that_works_again_is_no_fault_any_more(tmp_path):
+    folder = tmp_path / "deep" / "state"
+    journal = Journal(state_file(str(folder), "/", "arm"))
+    (file,) = folder.iterdir()  # written at once, so that a folder that cannot be is known now
+    assert json.loads(file.read_text())["format"] == FORMAT
+    file.unlink()
+    folder.rmdir()
+    journal.keep(Plan("tidy up", 0.0, 2))
+    assert journal.fault
+    folder.mkdir()
+    journal.keep(Plan("tidy up", 0.0, 3))
+    assert journal.fault == "" and Journal(file).now.batch.episodes == 3
+
+
+def test_memory_lies_where_xdg_says_and_an_unknown_format_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    expected = tmp_path / "state" / "rewact_ros" / "supervisor-arm.json"
+    assert state_file("", "/", "arm") == expected
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    expected = tmp_path / ".local" / "state" / "rewact_ros" / "supervisor-arm.json"
+    assert state_file("", "/", "arm") == expected
+    file = tmp_path / "supervisor-arm.json"
+    file.write_text(json.dumps({"format": 99}))
+    assert f"format: expected {FORMAT}, got 99" in Journal(file).damaged
