@@ -1,5 +1,7 @@
 """Streams meet in one observation or say why not: which is old, frozen or out of step."""
 
+import math
+
 import numpy as np
 import pytest
 from conftest import VX300S
@@ -17,6 +19,7 @@ from rewact_ros.contract import (
     select_joints,
 )
 from rewact_ros.contract.frames import COMPARE_STRIDE, KEEP_NS
+from rewact_ros.contract.turns import turns_hint
 
 MS = 1_000_000
 FRONT, WRIST = "observation.images.front", "observation.images.wrist"
@@ -184,6 +187,99 @@ def test_what_is_kept_without_pictures_is_a_second_and_the_sample_before_it(robo
     assert kept[0].stamp_ns == 1300 * MS - KEEP_NS - 100 * MS
     robot.picture(WRIST, 1300), robot.picture(FRONT, 1300)
     assert isinstance(robot.look(), Frame)
+
+
+def test_a_camera_that_is_too_slow_for_its_limit_is_named_with_its_rate():
+    """Of eight samples; fewer tell no rate."""
+    for n, told in ((8, True), (7, False)):
+        robot = Robot()
+        for k in range(n):
+            robot.picture(WRIST, 250 * k)
+            robot.joints(250 * k)
+        robot.picture(FRONT, 250 * n - 100)
+        skew, age = robot.look(), robot.assembler.check_fresh(250 * n / 1000 + 0.2)
+        assert age.stream == FRONT and "Hz" not in age.reason
+        assert skew.stream == WRIST
+        assert skew.reason.endswith(
+            "wrist/image_raw comes at 4.0 Hz: raise its rate, or max_skew_s"
+            if told
+            else "to 0.06 s"
+        )
+    # Exactly as quick as the limit asks is not too slow.
+    robot = Robot()
+    for k in range(8):
+        robot.all(60 * k)
+    robot.picture(FRONT, 60 * 7 + 61)
+    assert "Hz" not in robot.look().reason
+    silent = Robot()
+    for k in range(9):
+        silent.all(300 * k)
+    assert (
+        "front/image_raw comes at 3.3 Hz: raise its rate, or max_age_s" in silent.look(2700).reason
+    )
+
+
+def test_time_that_runs_back_keeps_the_samples_of_two_passes_apart(robot):
+    def put(stream, ms, now_ms):
+        value = np.zeros(JOINTS) if stream.endswith("]") else PICTURE
+        robot.assembler.put(stream, Sample(ms * MS, now_ms / 1000, value), now_ms * MS)
+
+    for stream in ("observation.state[0]", WRIST, FRONT):
+        put(stream, 5000, 5001)
+    assert robot.look().stamp_ns == 5000 * MS
+    with pytest.raises(SampleError, match=r"^joint_states: header stamp is zero"):
+        put("observation.state[0]", 0, 5002)
+    put(FRONT, 4000, 4001)  # the clock jumped: nothing of before is left
+    assert robot.look().stream == "observation.images.wrist"
+    for stream in ("observation.state[0]", WRIST):
+        put(stream, 4000, 4002)
+    assert robot.look().stamp_ns == 4000 * MS
+    # Without a clock the stamps tell: a step back of one stream ends the pass for all.
+    robot.joints(3000)
+    assert robot.look().stream == FRONT
+    robot.all(3000)
+    assert robot.look().stamp_ns == 3000 * MS
+    robot.joints(2980)  # no clock is that exact
+    assert robot.assembler._streams[WRIST].samples
+
+
+def test_an_observation_that_was_used_is_made_anew_after_a_step_back(robot):
+    robot.all(1000)
+    assert isinstance(robot.look(), Frame)
+    robot.picture(FRONT, 990)
+    robot.picture(FRONT, 1000)
+    assert robot.look().stamp_ns == 1000 * MS
+
+
+def test_a_joint_state_of_a_thousand_joints_is_the_largest():
+    names = [f"j{i}" for i in range(1000)]
+    assert select_joints(names, range(1000), ["j999"], "joint_states") == [999]
+    with pytest.raises(SampleError, match="at most 1000 joints, got 1001"):
+        select_joints([*names, "k"], range(1001), ["k"], "joint_states")
+    for n, ends in ((30, "j28, j29$"), (31, "j28, j29, …$")):
+        with pytest.raises(SampleError, match=f"joint k is missing; got j0, .*{ends}"):
+            select_joints(names[:n], range(n), ["k"], "joint_states")
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "words"),
+    [
+        (2 * math.pi + 0.5, -1.0, 1.0, "; 2π less is 0.500, which fits"),
+        (0.5 - 2 * math.pi, -1.0, 1.0, "; 2π more is 0.500, which fits"),
+        (0.5 + 4 * math.pi, -1.0, 1.0, "; 2 · 2π less is 0.500"),
+        (0.5 - 6 * math.pi, -1.0, 1.0, "; 3 · 2π more is 0.500"),
+        (2 * math.pi + 5.0, 4.5, 5.5, "; 2π less is 5.000"),
+        (2 * math.pi + 1.0, 0.0, 1.0, "; 2π less is 1.000"),
+        (2 * math.pi, 0.0, 1.0, "; 2π less is 0.000"),
+        (2 * math.pi + 1.5, -1.0, 1.0, ""),  # outside on any turn
+        (1.5, -1.0, 1.0, ""),
+        (float("inf"), -1.0, 1.0, ""),
+    ],
+)
+def test_a_joint_whole_turns_off_is_told_how_many(value, low, high, words):
+    hint = turns_hint("rad", value, low, high)
+    assert hint.startswith(words) and bool(hint) == bool(words)
+    assert turns_hint("m", value, low, high) == ""
 
 
 def test_one_message_of_each_kind_is_checked_against_its_part(vx300s):

@@ -1,5 +1,7 @@
 """Jogging goes where stick and keys say and stops when let go; the scripted human helps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import VX300S
@@ -156,6 +158,56 @@ def test_a_joy_message_without_the_axis_or_button_is_refused(vx300s):
         is_pressed([0, 0], 5)
 
 
+def test_sticks_and_buttons_of_one_direction_add_up_to_full_deflection_at_most(vx300s):
+    jog = replace(
+        vx300s.teleop_source("gamepad").jog,
+        axes=(("x", 0),),
+        buttons=(("x", 0, 1), ("gripper", 2, 1)),
+    )
+    for axis, buttons, x, gripper in (
+        (-0.5, [1, 0, 0], 0.5, 0.0),
+        (0.5, [0, 1, 0], -0.5, -1.0),
+        (0.5, [1, 0, 1], 1.0, 1.0),
+        (-0.5, [0, 1, 1], -1.0, 0.0),
+    ):
+        rates = joy_rates(jog, [axis], buttons)
+        assert (rates[0], rates[6]) == (x, gripper) and not rates[1:6].any()
+    with pytest.raises(JoyError, match="axis 0 for 'x'.*0 axes"):
+        joy_rates(jog, [], [0, 0, 0])
+    with pytest.raises(JoyError, match="button 2, got 2"):
+        joy_rates(jog, [0.0], [0, 0])
+
+
+def test_a_jog_keeps_to_limits_and_to_half_the_arms_speed(joint_contract):
+    jog = replace(joint_contract.teleop_source("gamepad").jog, speed=(100.0,) * 7)
+    integrator = JogIntegrator(joint_contract, jog)
+    outside = HOME + np.array([9.0, -9.0, 0, 0, 0, 0, 9.0])
+    limits = joint_contract.limits
+    held = integrator.start(outside)
+    assert held[[0, 1, 6]].tolist() == [limits.high[0], limits.low[1], limits.high[6]]
+    integrator.start(HOME)
+    for sign in (1, -1):
+        moved = integrator.step(sign * np.eye(7)[0], DT_S) - integrator.start(HOME)
+        assert moved[0] == pytest.approx(sign * 0.5 * 2.5 * DT_S)
+
+
+def test_kinematics_and_tool_come_together(vx300s, joint_contract, arm):
+    with pytest.raises(ValueError, match="iff the jog has a tool"):
+        JogIntegrator(vx300s, vx300s.teleop_source("gamepad").jog)
+    with pytest.raises(ValueError, match="iff the jog has a tool"):
+        JogIntegrator(joint_contract, joint_contract.teleop_source("gamepad").jog, arm)
+
+
+def test_input_counts_up_to_its_age_and_none_at_first(joint_contract):
+    integrator = JogIntegrator(joint_contract, joint_contract.teleop_source("gamepad").jog)
+    source = JogSource(integrator, 0.25)
+    assert source.reason == "no input yet"
+    assert source.step(1.0, None, HOME, True) is None and source.reason == "no input yet"
+    given = JogInput(True, np.zeros(7), 1.0)
+    assert source.step(1.25, given, HOME, True) is not None
+    assert source.step(1.26, given, HOME, True) is None
+
+
 class Tries:
     """A `JogSource` on a hand-wound clock, whose stick was seen at rest unless told otherwise."""
 
@@ -273,8 +325,6 @@ URDF = """<robot name="two_links">
 
 
 def tool_of(vx300s, **changes):
-    from dataclasses import replace
-
     return replace(vx300s.teleop_source("gamepad").jog.tool, **changes)
 
 

@@ -232,8 +232,7 @@ class HumanControl:
         fault, target = device.fault(now_s), device.at(now_s)
         if fault or target is None or device.source.align == "offset":
             return fault
-        limits = self._contract.limits
-        reached = (limits.low + limits.high) / 2
+        reached = self._contract.limits.low.copy()  # inside, for the joints that it does not lead
         reached[device.joints] = target
         outside = outside_limits(reached, self._contract)
         return f"{name}: {outside}" if outside else ""

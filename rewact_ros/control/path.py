@@ -167,7 +167,6 @@ class CommandPath:
     def stop(self, reason: str) -> None:
         """Brake and hold until `resume`; without effect where nothing moves."""
         if self.modes.fire(Event.STOP, reason, RESUME):
-            self._handover = None
             self.human.disengage()
 
     # Operator calls ---------------------------------------------------------------------------
@@ -433,7 +432,8 @@ class CommandPath:
 
     def _begin_handover(self, duration_s: float) -> Handover:
         rate = np.zeros_like(self.sent) if self.by_velocity else self.gate.velocity
-        return Handover(self.sent, rate, duration_s)
+        # Its first command is due one period after the last one, which went on meanwhile.
+        return Handover(self.sent + rate / self.contract.command_rate_hz, rate, duration_s)
 
     def _reset_target(self, now: Now) -> FloatArray | None:
         command, reached = self.reset.target(self._place(), now.ros_ns)
