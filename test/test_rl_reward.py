@@ -285,7 +285,7 @@ def test_a_classifier_that_cannot_be_used_is_refused_before_the_run_begins(
     tiny_policy: Path, contract_file: str, vx300s: Contract, tmp_path: Path
 ):
     asked = replace(SHORT, success_by="classifier", classifier=str(tmp_path / "none"))
-    with pytest.raises(LearnError, match=r"missing config\.json"):
+    with pytest.raises(LearnError, match="no such checkpoint folder"):
         FastLoop(fast(tiny_policy, contract_file, tmp_path / "run", episode=asked))
     assert not (tmp_path / "run").exists()
     other = write_classifier(tmp_path / "other", YES, camera="side")
@@ -332,7 +332,7 @@ def test_what_only_the_fast_path_has_is_refused_over_topics(
         ({"classifier": yes, "reward": PAYING}, True, 0, "need --sim --fast"),
         ({}, True, 5, "need --sim --fast"),
         (by_classifier, False, 0, "rewact up --success-model"),
-        (missing, True, 0, "missing config.json"),
+        (missing, True, 0, "missing model.safetensors"),
     ):
         with pytest.raises(LearnError, match=words):
             _check_judges(sim, EpisodeSettings(**changes), stage_1, contract_file)

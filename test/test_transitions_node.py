@@ -359,7 +359,7 @@ def test_a_running_policy_takes_a_learned_version_and_goes_back(
     text = damaged.read_text()
     damaged.write_text("{}")
     until(
-        lambda: any("damaged" in reason for reason in world.reasons),
+        lambda: any("its files were" in reason for reason in world.reasons),
         Update(time.time_ns(), rollback=True),
     )
     assert runs(second.version)

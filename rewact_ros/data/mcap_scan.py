@@ -156,11 +156,11 @@ def scan(path: Path, verify_bytes: int = 0) -> Scan:
         _read_records(file, at, size, found)
         if verify_bytes:
             _verify(file, found, verify_bytes)
-        for chunk in found.chunks:
+        for i, chunk in enumerate(found.chunks):
             if not chunk.loose and not chunk.messages:
                 chunk.messages = _count(file, found, chunk)
-            elif chunk.messages.keys() - found.channels.keys():
-                _define(file, found, chunk)
+            else:
+                _define_all(file, found, i)
         if found.closed and not found.damaged:
             _compare_with_summary(file, size, found)
     return found
@@ -459,6 +459,19 @@ def _count(file: BinaryIO, found: Scan, chunk: Chunk) -> Counter[int]:
         return Counter(channel for channel, *_ in messages_in(data, chunk))
     except (ChunkError, RecordError):
         return Counter()  # whoever reads it, or mends it, says so
+
+
+def _define_all(file: BinaryIO, found: Scan, index: int) -> None:
+    """Find the definitions of what chunk `index` holds: in it, or in a chunk before it.
+
+    A topic may be announced long before its first message; writers define it where they hear of it.
+    """
+    needed = found.chunks[index].messages.keys()
+    for chunk in reversed(found.chunks[: index + 1]):
+        if needed <= found.channels.keys():
+            return
+        if not chunk.loose:
+            _define(file, found, chunk)
 
 
 def _define(file: BinaryIO, found: Scan, chunk: Chunk) -> None:
