@@ -226,10 +226,11 @@ def test_version(monkeypatch, capsys):
 
 def test_completion_is_installed_and_completes_commands_and_options(tmp_path):
     environment = {**os.environ, "HOME": str(tmp_path), "SHELL": "/bin/bash"}
-    subprocess.run(
+    installed = subprocess.run(
         ["bash", "-c", f"PATH={SCRIPT.parent}:$PATH rewact --install-completion bash"],
-        env=environment, check=True, capture_output=True, timeout=60,
+        env=environment, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
+    assert installed.returncode == 0, installed.stderr
     (script,) = (tmp_path / ".bash_completions").glob("rewact.sh")
     assert "_REWACT_COMPLETE" in script.read_text()
     for typed, wanted in (("rewact exp", "export"), ("rewact train --imit", "--imitate-failures")):
