@@ -15,7 +15,7 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from rewact_ros.contract import Contract
-from rewact_ros.msg import ActionChunk, EpisodeEvent, Reward
+from rewact_ros.msg import ActionChunk, EpisodeEvent, Reward, RewardFeatures
 from rewact_ros.ros.convert import image_message, to_stamp
 from rewact_ros.ros.door import _class
 
@@ -56,7 +56,9 @@ def right(kind: type, topic: str, contract: Contract, now_ns: int) -> Any:
     elif kind is Joy:
         msg = Joy(axes=[0.0] * 8, buttons=[0] * 12)
     elif kind is Reward:
-        msg = Reward(value=0.2, q10=0.1, q50=0.2, q90=0.3, entropy=0.5, features=[0.1] * 8)
+        msg = Reward(value=0.2, q10=0.1, q50=0.2, q90=0.3, entropy=0.5)
+    elif kind is RewardFeatures:
+        msg.features = [0.1] * 8
     elif kind is EpisodeEvent:
         msg = EpisodeEvent(episode_id="e1", event=EpisodeEvent.RESUMED)
     if hasattr(msg, "header"):
