@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from rewact_ros.policy.checkpoint import CheckpointError, load_policy
 from rewact_ros.policy.checkpoint_files import open_folder
 from rewact_ros.policy.configuration_rewact import RewACTConfig
-from rewact_ros.policy.scaling import check_alike
+from rewact_ros.policy.scaling import action_line, check_alike, input_scalings
 
 PRE, POST = "policy_preprocessor.json", "policy_postprocessor.json"
 STATE_FILES = {
@@ -226,7 +226,7 @@ def spoil(folder, file, name, index, value):
     save_file(tensors, folder / STATE_FILES[file])
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -1.0, None])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, None])
 @pytest.mark.parametrize(("file", "key"), [(PRE, "observation.state"), (POST, "action")])
 def test_statistics_that_no_data_set_has_are_refused_by_name(folder, file, key, value):
     spoil(folder, file, f"{key}.std", 2, value)
@@ -251,12 +251,37 @@ def in_mode(folder, mode, low, high):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_ranges_without_an_extent_are_refused_in_every_mode(folder, mode):
+def test_ranges_upside_down_are_refused_in_every_mode(folder, mode):
     low, high = -torch.ones(7), torch.ones(7)
     load_policy(in_mode(folder, mode, low, high), "cpu")
-    high[3] = -1.0
-    with pytest.raises(CheckpointError, match=rf"{MODES[mode][1]}\[3\]: expected more than"):
+    high[3] = -1.1
+    with pytest.raises(CheckpointError, match=rf"{MODES[mode][1]}\[3\]: expected at least"):
         load_policy(in_mode(folder, mode, low, high), "cpu")
+
+
+@pytest.mark.parametrize("mode", ["MEAN_STD", *MODES])
+@pytest.mark.parametrize("spread", [0.0, 2e-8])
+def test_a_joint_that_never_moved_is_next_to_what_training_saw(folder, mode, spread):
+    """LeRobot divides by 1e-8 there: a milliradian of noise would be a hundred thousand."""
+    if mode == "MEAN_STD":
+        spoil(folder, PRE, "observation.state.std", 2, spread)
+        spoil(folder, PRE, "observation.state.mean", 2, 0.3)
+        spoil(folder, POST, "action.std", 2, 0.0)
+        spoil(folder, POST, "action.mean", 2, 0.3)
+        seen = 0.0
+    else:
+        low, high = torch.full((7,), -1.0), torch.ones(7)
+        low[2], high[2] = 0.3, 0.3 + spread
+        in_mode(folder, mode, low, high)
+        seen = -1.0
+    loaded = load_policy(folder, "cpu")
+    scaling = input_scalings(loaded)["observation.state"]
+    for joint in (0.3, 0.301):
+        value = (joint - float(scaling.centre[2])) * float(scaling.factor[2])
+        assert value == pytest.approx(seen, abs=0.01)
+    offset, factor = action_line(loaded)
+    assert float(offset[2]) == pytest.approx(0.3, abs=1e-6)
+    assert abs(float(factor[2])) < 1e-6
 
 
 def test_a_processor_that_scales_otherwise_than_the_configuration_says_is_refused(folder):

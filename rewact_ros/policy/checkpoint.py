@@ -27,7 +27,7 @@ from .checkpoint_files import (
 from .configuration_rewact import RewACTConfig
 from .modeling_rewact import Estimate, RewACTPolicy
 from .processor_rewact import make_rewact_pre_post_processors
-from .processors import POSTPROCESSOR, PREPROCESSOR, check_statistics, load_processors
+from .processors import POSTPROCESSOR, PREPROCESSOR, prepare_statistics, load_processors
 from .reward_hash import reward_hash
 from .upstream import Layout, Stats, convert, layout_of
 from .weights import check_weights, load_tensors
@@ -230,7 +230,7 @@ def _processors(
     if layout is not Layout.BUFFERS:
         return load_processors(files, config, device)
     features = {**config.input_features, **config.output_features}
-    check_statistics(str(files.path / WEIGHTS), features, config.normalization_mapping, stats)
+    prepare_statistics(str(files.path / WEIGHTS), features, config.normalization_mapping, stats)
     return make_rewact_pre_post_processors(config, stats)
 
 

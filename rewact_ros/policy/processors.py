@@ -8,6 +8,7 @@ and nothing is opened after the check.
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
 from lerobot.processor import PolicyProcessorPipeline
 from lerobot.processor.converters import (
@@ -41,6 +42,8 @@ STEPS: dict[str, frozenset[str]] = {
 }
 _MAX_STEPS = 32
 _MAX_EPS = 1e-3
+# Less than this, in the input's own unit, is the rounding of a number that never changed.
+_STILL = 1e-6
 # What a mode divides by or multiplies with, as (name, name); the first is added or subtracted.
 STATISTICS = {
     NormalizationMode.MEAN_STD: ("mean", "std"),
@@ -93,22 +96,28 @@ def load_processors(
         ) from error
 
 
-def check_statistics(
+def prepare_statistics(
     what: str,
     features: Mapping[str, PolicyFeature],
     modes: Mapping[str, NormalizationMode],
     stats: Mapping[str, Mapping[str, Tensor]],
 ) -> None:
-    """Refuse statistics that no data set has: absent, not finite, without any spread.
+    """Refuse statistics that no data set has; give an input that never moved a spread of 1.
+
+    Such an input is divided by LeRobot's `eps`, 1e-8: in training it was 0 always, on a robot the
+    noise of a sensor becomes thousands. With a spread of 1 it stays next to that 0 (scikit-learn's
+    StandardScaler does the same). An action that never moved is its mean, which is right.
 
     Args:
         what: names the file in errors.
         features: that are normalised, by key.
         modes: ``normalization_mapping`` of the policy.
         stats: statistics by feature and name; of a vector (W,), of an image (3, 1, 1) or (3,).
+            Spreads of inputs that never moved are replaced in place.
 
     Raises:
-        CheckpointError: names feature, statistic, element and value.
+        CheckpointError: statistics are absent, not finite, or have a spread below zero, of images
+            none; names feature, statistic, element and value.
     """
     for key, feature in features.items():
         names = STATISTICS.get(modes.get(feature.type.value, NormalizationMode.IDENTITY))
@@ -129,10 +138,15 @@ def check_statistics(
                     f"{value.numel()}; use processors and configuration of one run"
                 )
             _require(value.isfinite(), value, f"{what}: {key}.{name}", "a finite number")
-        if names == ("mean", "std"):
-            _require(high > 0, high, f"{what}: {key}.std", "more than 0")
-        else:
-            _require(high > low, high, f"{what}: {key}.{names[1]}", f"more than {names[0]}")
+        base = torch.zeros_like(low) if names == ("mean", "std") else low
+        least = "0" if names == ("mean", "std") else names[0]
+        image = feature.type is FeatureType.VISUAL
+        wide = high > base if image else high >= base
+        expected = f"{'more than' if image else 'at least'} {least}"
+        _require(wide, high, f"{what}: {key}.{names[1]}", expected)
+        if feature.type is not FeatureType.ACTION:
+            still = (high - base < _STILL).reshape(found[names[1]].shape)
+            found[names[1]][still] = (base.reshape(still.shape)[still] + 1).to(found[names[1]])
 
 
 def _require(right: Tensor, value: Tensor, what: str, expected: str) -> None:
@@ -140,8 +154,7 @@ def _require(right: Tensor, value: Tensor, what: str, expected: str) -> None:
         index = int((~right).nonzero()[0])
         raise CheckpointError(
             f"{what}[{index}]: expected {expected}, got {float(value[index]):g}; the data set's "
-            "statistics are at fault: compute them again and train with `rewact train`, which "
-            "gives what never moves a spread of its own"
+            "statistics are at fault: compute them again and train again"
         )
 
 
@@ -285,7 +298,7 @@ def _check_normalization(
         )
     state_file = steps[0].get("state_file", "")
     tensors = state.get(state_file.removesuffix(".safetensors"), {})
-    check_statistics(str(files.path / (state_file or file)), features, modes, _nested(tensors))
+    prepare_statistics(str(files.path / (state_file or file)), features, modes, _nested(tensors))
 
 
 def _nested(flat: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
