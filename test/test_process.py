@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
+import rclpy
 
 NODE = """
 import sys, threading, time
@@ -21,12 +23,19 @@ class Busy(Node):
     def close(self):
         print("closed", flush=True)
 
-def loads():
-    print("loads", flush=True)
-    time.sleep(3600.0)
+class Half(Node):
+    def __init__(self):
+        super().__init__("half")
+        self.part = self.create_timer(1.0, self.get_name)
+        try:
+            print("loads", flush=True)
+            time.sleep(3600.0)
+        except Exception:
+            pass
 
-run_node(Busy if sys.argv[1] == "busy" else loads)
+run_node(Busy if sys.argv[1] == "busy" else Half)
 """
+DOMAIN = 177
 
 
 @pytest.fixture
@@ -39,7 +48,7 @@ def start():
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "ROS_DOMAIN_ID": "177"},
+            env={**os.environ, "ROS_DOMAIN_ID": str(DOMAIN)},
         )
         started.append(process)
         assert process.stdout.readline().strip() == word
@@ -61,7 +70,33 @@ def test_a_thread_that_hangs_does_not_keep_a_stopped_node_alive(start, signum):
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_node_that_still_loads_ends_at_once_without_a_traceback(start, signum):
-    process = start("loading", "loads")
+    process = start("half", "loads")
     process.send_signal(signum)
     _, err = process.communicate(timeout=30.0)
     assert process.returncode == -signum and not err
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "word"), [("busy", "busy", "runs"), ("half", "half", "loads")]
+)
+def test_others_see_a_stopped_node_go(start, what, name, word):
+    """Without a farewell it stays in their graph for the 20 s of its lease."""
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=DOMAIN)
+    observer = rclpy.create_node("observer", context=context)
+    try:
+        process = start(what, word)
+        assert until(lambda: name in observer.get_node_names(), 20.0)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30.0)
+        assert until(lambda: name not in observer.get_node_names(), 10.0)
+    finally:
+        observer.destroy_node()
+        context.shutdown()
+
+
+def until(condition, timeout_s):
+    end_s = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < end_s:
+        time.sleep(0.02)
+    return condition()

@@ -27,7 +27,7 @@ from .checkpoint_files import (
 from .configuration_rewact import RewACTConfig
 from .modeling_rewact import Estimate, RewACTPolicy
 from .processor_rewact import make_rewact_pre_post_processors
-from .processors import POSTPROCESSOR, PREPROCESSOR, prepare_statistics, load_processors
+from .processors import POSTPROCESSOR, PREPROCESSOR, load_processors, prepare_statistics
 from .reward_hash import reward_hash
 from .upstream import Layout, Stats, convert, layout_of
 from .weights import check_weights, load_tensors

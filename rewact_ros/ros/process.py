@@ -5,6 +5,7 @@ own: the node's doors deal with that, and the process goes on (`ros/door.py`).
 """
 
 import ctypes
+import gc
 import os
 import re
 import signal
@@ -56,9 +57,9 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
         nonlocal stopping
         stopping = True  # shutting the executor down in here would pull it from under its own spin
 
-    # Until there is a node nothing is to be tidied up, and loading a model can take long.
+    # Loading a model can take long; until there is a node, nothing but a farewell is owed.
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_DFL)
+        signal.signal(signum, _stop_making)
     code = 0
     node: Node | None = None
     try:
@@ -72,14 +73,27 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
             for signum in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(signum, stop)
             _spin(node, lambda: stopping)
+    except _StoppedError as stopped:
+        code = -int(str(stopped))
     except (ExternalShutdownException, KeyboardInterrupt):
         pass
     finally:
         if node is not None:
             getattr(node, "close", lambda: None)()
             node.destroy_node()
+        else:
+            gc.collect()  # what was half made goes with the last reference to it, with a farewell
         rclpy.try_shutdown()
     _end(code)
+
+
+class _StoppedError(BaseException):
+    """A signal came while the node was made; no `except Exception` on the way may take it."""
+
+
+def _stop_making(signum: int, frame: object) -> None:
+    signal.signal(signum, signal.SIG_DFL)  # a second one ends the process at once
+    raise _StoppedError(signum)
 
 
 def _init() -> None:
@@ -124,10 +138,16 @@ def _name_process(name: str) -> None:
 def _end(code: int) -> None:
     """End soon, when all that must be closed is: tearing torch down takes seconds of a core.
 
+    Args:
+        code: of exit; below 0 of the signal that ends it.
+
     The middleware's farewell lies in memory that goes with this process: others must read it first,
     or they see the node for its lease of 20 s.
     """
     time.sleep(FAREWELL_S)
     sys.stdout.flush()
     sys.stderr.flush()
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
     os._exit(code)
