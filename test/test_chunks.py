@@ -316,3 +316,105 @@ def test_cubic_interpolation_has_no_velocity_steps_at_a_chunks_steps():
         velocity = np.diff([q.sample(int(ms) * MS)[0] for ms in t])
         largest[interpolation] = np.abs(np.diff(velocity)).max()
     assert largest["cubic"] < largest["linear"] / 5
+
+
+def test_ages_and_periods_count_to_their_very_bounds():
+    limit = 500 * MS
+    for late in (limit, -limit):
+        queue().add(ramp(1000, 0.0, 0.0), 1000 * MS + late)
+    with pytest.raises(ChunkError, match=r"^chunk is 0\.60 s old$"):
+        queue().add(ramp(1000, 0.0, 0.0), 1600 * MS)
+    with pytest.raises(ChunkError, match=r"^chunk is stamped 0\.70 s in the future$"):
+        queue().add(ramp(1000, 0.0, 0.0), 300 * MS)
+    for dt_s, fits in ((1e-6, True), (9e-7, False), (3600.0, True), (3600.5, False)):
+        chunk = ramp(0, 0.0, 0.0, dt_s=dt_s)
+        if fits:
+            queue().add(chunk, 0)
+        else:
+            with pytest.raises(ChunkError, match="steps of"):
+                queue().add(chunk, 0)
+    with pytest.raises(ChunkError, match="not finite"):
+        queue().add(ramp(0, 1e100, 0.0), 0)
+
+
+def test_a_chunk_of_the_same_observation_or_an_older_one_is_refused():
+    q = queue()
+    q.add(ramp(100, 0.0, 0.0), 100 * MS)
+    for stamp_ms in (100, 99):
+        with pytest.raises(ChunkError, match="not newer"):
+            q.add(ramp(stamp_ms, 1.0, 0.0), 110 * MS)
+    q.add(ramp(101, 0.0, 0.0), 110 * MS)
+
+
+def test_a_queue_begins_with_epoch_0_and_the_time_0():
+    q = ChunkQueue(1)
+    with pytest.raises(ChunkError, match="current epoch is 0"):
+        q.add(ramp(0, 1.0, 0.0, epoch=1), 0)
+    q.add(ramp(0, 1.0, 0.0, epoch=0), 0)
+    assert q.sample(0)[0] == 1.0
+
+
+@pytest.mark.parametrize("name", ["max_age_s", "crossfade_s"])
+def test_a_time_out_of_range_is_named(name):
+    for value in (0.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match=f"^{name}: "):
+            ChunkQueue(1, **{name: value})
+    for coefficient in (-11.0, 11.0):
+        with pytest.raises(ValueError, match="^coefficient: "):
+            ChunkQueue(1, coefficient=coefficient)
+    for coefficient in (-10.0, 10.0):
+        ChunkQueue(1, coefficient=coefficient)
+
+
+@pytest.mark.parametrize("combine", ["crossfade", "ensemble"])
+def test_where_all_end_at_once_they_weigh_as_at_full_weight(combine):
+    q = queue(combine=combine, coefficient=0.0)
+    q.add(ramp(0, 1.0, 0.0, steps=5), 0)
+    q.add(ramp(50, 3.0, 0.0, steps=4), 50 * MS)
+    assert q.sample(200 * MS)[0] == pytest.approx(3.0 if combine == "crossfade" else 2.0)
+
+
+def test_a_chunk_too_short_to_take_over_leaves_the_older_ones_in_place():
+    """Full weight would come at 150 ms, its last step begins at 150: only then may it take over."""
+    for steps, after in ((3, 1.0), (4, None)):
+        q = queue(combine="crossfade", crossfade_s=0.1)
+        q.add(ramp(0, 1.0, 0.0, steps=8), 0)
+        q.add(ramp(50, 3.0, 0.0, steps=steps), 50 * MS)
+        end_ms = 50 + (steps - 1) * DT_MS
+        sampled = q.sample((end_ms + 1) * MS)
+        assert sampled is None if after is None else sampled[0] == pytest.approx(after)
+    assert q.sample(175 * MS)[0] == pytest.approx(3.0), "nothing older counts in its last step"
+
+
+def test_a_newest_chunk_that_replaces_does_so_however_short_it_is():
+    q = queue(combine="replace")
+    q.add(ramp(0, 1.0, 0.0), 0)
+    q.add(ramp(50, 3.0, 0.0, steps=2), 50 * MS)
+    assert q.sample(99 * MS)[0] == 3.0
+    assert q.sample(101 * MS) is None
+
+
+def test_a_chunk_fades_in_where_any_chunk_covers_its_begin_and_stands_at_once_where_none_does():
+    q = queue(combine="crossfade", crossfade_s=0.1)
+    q.add(ramp(0, 1.0, 0.0), 0)
+    q.add(ramp(300, 1.0, 0.0), 10 * MS)  # of later
+    q.add(ramp(310, 9.0, 0.0), 310 * MS)
+    assert q.sample(310 * MS)[0] == pytest.approx(1.0)
+    q = queue(combine="crossfade", crossfade_s=0.1)
+    q.add(ramp(0, 1.0, 0.0), 0)
+    q.add(ramp(10, 1.0, 0.0, steps=3), 10 * MS)  # over at 110 ms, and the other one is not
+    q.add(ramp(150, 9.0, 0.0), 150 * MS)
+    assert q.sample(150 * MS)[0] == pytest.approx(1.0)
+    q = queue(combine="crossfade", crossfade_s=0.1)
+    q.add(ramp(0, 1.0, 0.0, steps=3), 0)
+    q.add(ramp(100, 9.0, 0.0), 100 * MS)  # the very end of the other
+    assert q.sample(100 * MS)[0] == pytest.approx(9.0)
+
+
+@pytest.mark.parametrize("coefficient", [-10.0, 10.0])
+def test_weights_are_finite_however_many_chunks_there_were(coefficient):
+    q = queue(coefficient=coefficient)
+    for k in range(400):
+        q.add(ramp(k * 10, float(k), 0.0), k * 10 * MS)
+    sampled = q.sample(4100 * MS)[0]
+    assert 350 < sampled < 400
