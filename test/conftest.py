@@ -24,6 +24,15 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(autouse=True)
+def ordinary_priority():
+    """No test leaves the process realtime: all that runs after it would starve the machine."""
+    yield
+    left = os.sched_getscheduler(0)
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    assert left == os.SCHED_OTHER, f"left the process with scheduling policy {left}"
+
+
 @pytest.fixture(scope="module")
 def graph():
     """ROS in this process, in a domain of its own."""

@@ -248,6 +248,17 @@ def test_lossy_videos_show_the_same_pictures(tmp_path, video):
     assert np.abs(shown - np.roll(smooth, 5, 1)).mean() < 4
 
 
+def test_no_encoder_makes_the_process_realtime(tmp_path):
+    """SVT-AV1 does as root; as another user it may not, and there is nothing to see."""
+    with VideoWriter(tmp_path / "x.mp4", 20, video_settings("lerobot"), 1) as writer:
+        for _ in range(3):
+            writer.add(np.zeros((64, 96, 3), np.uint8))
+        threads = list(map(int, os.listdir("/proc/self/task")))
+        assert len(threads) > 4
+        policies = {os.sched_getscheduler(thread) for thread in threads}
+    assert not policies & {os.SCHED_FIFO, os.SCHED_RR}
+
+
 def test_labels_follow_the_outcome():
     stamps_s, modes = np.arange(101) / 20, np.full(101, int(Mode.POLICY))
     success = label_steps("success", stamps_s, 5.0, modes, 20, 0.5)

@@ -21,7 +21,7 @@ from lerobot.datasets.io_utils import write_stats
 from rewact_ros.contract import Contract
 from rewact_ros.contract.frames import NANO
 from rewact_ros.contract.schema import ACTION_KEY, STATE_KEY
-from rewact_ros.data.encoder_log import quiet_encoders
+from rewact_ros.data.encoders import quiet_encoders
 from rewact_ros.data.export_bag import EncodedEpisode, Segment
 from rewact_ros.data.export_labels import DRIVEN, StepLabels, label_steps
 from rewact_ros.data.export_video import video_settings

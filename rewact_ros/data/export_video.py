@@ -1,5 +1,6 @@
 """Camera images of an episode straight into a video, with the statistics LeRobot wants."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ from lerobot.configs.video import RGBEncoderConfig
 from lerobot.datasets.compute_stats import RunningQuantileStats, auto_downsample_height_width
 from numpy.typing import NDArray
 
-from rewact_ros.data.encoder_log import quiet_encoders
+from rewact_ros.data.encoders import keep_priority, quiet_encoders
 
 # Neighbouring images are nearly the same: every n-th is enough for mean, spread and quantiles.
 STATISTICS_EVERY = 5
@@ -83,7 +84,9 @@ class VideoWriter:
             self._open(*image.shape[:2])
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame.pts, frame.time_base = self.frames, Fraction(1, self._rate_hz)
-        self._container.mux(self._stream.encode(frame))
+        # The first image opens the encoder, and that is when it starts its threads.
+        with nullcontext() if self.frames else keep_priority():
+            self._container.mux(self._stream.encode(frame))
         if self.frames % STATISTICS_EVERY == 0:
             small = auto_downsample_height_width(image.transpose(2, 0, 1))
             self._statistics.update(small.transpose(1, 2, 0).reshape(-1, 3))

@@ -90,7 +90,7 @@ def new_dataset(
     from lerobot.configs.video import RGBEncoderConfig
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-    from rewact_ros.data.encoder_log import quiet_encoders
+    from rewact_ros.data.encoders import quiet_encoders
 
     # Full colour resolution: in 96 px images a cube is a few pixels wide.
     encoder = RGBEncoderConfig(vcodec="h264", pix_fmt="yuv444p", crf=14, preset="veryfast")
