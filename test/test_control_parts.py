@@ -44,7 +44,9 @@ def test_joints_are_as_fresh_as_their_strictest_part_asks(vx300s):
     part = vx300s.state[0]
     parts = (replace(part, max_age_s=0.5), replace(part, max_age_s=0.125))
     joints = Joints(replace(vx300s, state=parts))
-    assert joints.fault(at(1.0)) == "no joint state received yet"
+    assert joints.fault(at(1.0)) == (
+        "no joint state received yet on joint_states (sensor_msgs/msg/JointState)"
+    )
     joints.take(HOME, 1.0)
     assert joints.fault(at(1.125)) == "" and joints.fault(at(1.2)) != ""
     joints.take_fault("joint_states: joint waist is nan")
@@ -54,7 +56,9 @@ def test_joints_are_as_fresh_as_their_strictest_part_asks(vx300s):
 
 def test_a_heartbeat_counts_up_to_its_limit():
     heartbeat = Heartbeat(0.25)
-    assert heartbeat.silence(at(0.1)) == "policy: no heartbeat received yet"
+    assert heartbeat.silence(at(0.1)) == (
+        "policy: no heartbeat received yet on rewact/policy_status"
+    )
     heartbeat.take("", at(1.0))
     assert heartbeat.silence(at(1.25)) == ""
     assert heartbeat.silence(at(1.5)) == "policy heartbeat is 0.50 s old, limit 0.25 s"
@@ -235,6 +239,12 @@ def test_the_policy_leads_with_chunks_of_its_epoch_and_is_measured_once_per_chun
     assert lead.fault(now_ns + NANO // 2) == "" and lead.fault(now_ns + NANO * 3 // 4) != ""
 
 
+def test_a_policy_that_was_never_begun_leads_nowhere_and_is_old(vx300s):
+    lead = PolicyLead(vx300s, PathSettings().queue(vx300s))
+    assert lead.target(NANO) is None
+    assert lead.fault(NANO) == "newest chunk is 1.00 s old, limit 0.5 s"
+
+
 def test_a_reset_by_velocity_feeds_forward_its_speed_and_pulls_onto_its_path(vx300s):
     lead = ResetLead(vx300s, by_velocity=True)
     goal = np.array(vx300s.reset.pose)
@@ -246,6 +256,9 @@ def test_a_reset_by_velocity_feeds_forward_its_speed_and_pulls_onto_its_path(vx3
     for off, over in ((0.019, True), (0.021, False), (-0.021, False)):
         assert lead.target(goal + off, 2 * NANO)[1] is over
     assert not lead.target(goal, NANO)[1]
+    apart = goal.copy()
+    apart[3] += 0.5
+    assert not lead.target(apart, 2 * NANO)[1], "every joint has to be there"
     by_position = ResetLead(vx300s, by_velocity=False)
     by_position.begin(goal + 0.2, 0)
     command, reached = by_position.target(goal + 0.0011, 2 * NANO)

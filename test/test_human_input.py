@@ -288,3 +288,37 @@ def test_a_ramp_within_limits_and_their_slack_may_begin(human, contract):
         send(other, place, 10.0)
         assert human.refusal("other", 10.0).startswith(words)
         assert bool(human.refusal("other", 10.0)) is bool(words)
+
+
+def test_by_offset_the_place_of_the_device_does_not_matter_and_by_ramp_it_does(contract):
+    leader = replace(contract.teleop[0], deadman=None, align="offset")
+    for source, words in ((leader, ""), (replace(leader, align="ramp"), "teleop leader: waist is")):
+        human = HumanControl(replace(contract, teleop=(source,)))
+        send(human.inputs["leader"], contract.limits.high[0] + 0.5, 10.0)
+        refusal = human.refusal("leader", 10.0)
+        assert refusal.startswith(words) and bool(refusal) is bool(words)
+
+
+def test_nobody_leads_by_a_deadman_before_anybody_leads(human):
+    assert human.by_deadman is False and not human.released()
+
+
+def test_the_deadman_is_one_button_of_a_joy_message_and_without_it_nothing_is_said(device):
+    button = device.source.deadman.button
+    buttons = [0] * (button + 1)
+    device.on_buttons(buttons, 10.0)
+    assert not device.pressed and not device.deadman_silence(10.0)
+    device.on_buttons(buttons[:button] + [1], 10.01)
+    assert device.pressed
+    device.on_buttons(buttons[:button], 10.02)  # of another device
+    device.on_buttons([], 10.02)
+    assert device.pressed
+    device.on_buttons([1] * button + [0], 10.03)
+    assert not device.pressed
+
+
+def test_a_message_without_the_devices_joints_is_not_its_own(device):
+    send(device, 0.0, 10.0)
+    device.on_values(["x"], [0.0], 10.1)
+    assert device.fault(10.2) == ""
+    assert device.fault(10.3).endswith("leader/joint_states: joint a is missing; got x")

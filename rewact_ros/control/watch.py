@@ -59,7 +59,10 @@ class Joints:
 
     def __init__(self, contract: Contract) -> None:
         limit_s = min(part.max_age_s for part in contract.state)
-        self._fresh = Freshness("joint state", limit_s, "no joint state received yet")
+        # One topic may hold several parts; `received_s` is the oldest's, whichever that is.
+        topics = ", ".join(dict.fromkeys(f"{part.topic} ({part.type})" for part in contract.state))
+        nothing = f"no joint state received yet on {topics}"
+        self._fresh = Freshness("joint state", limit_s, nothing)
         self.measured: FloatArray | None = None
 
     def take(self, positions: FloatArray, received_s: float) -> None:
@@ -80,7 +83,7 @@ class Heartbeat:
     """Whether the policy lives and is ready, by its heartbeat."""
 
     def __init__(self, timeout_s: float) -> None:
-        nothing = "policy: no heartbeat received yet"
+        nothing = "policy: no heartbeat received yet on rewact/policy_status"
         self._fresh = Freshness("policy heartbeat", timeout_s, nothing)
         self._unready = ""
 
