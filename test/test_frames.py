@@ -18,7 +18,7 @@ from rewact_ros.contract import (
     parse_contract,
     select_joints,
 )
-from rewact_ros.contract.frames import COMPARE_STRIDE, KEEP_NS
+from rewact_ros.contract.frames import COMPARE_STRIDE, KEEP_NS, DecodeError
 from rewact_ros.contract.turns import turns_hint
 
 MS = 1_000_000
@@ -300,3 +300,64 @@ def test_one_message_of_each_kind_is_checked_against_its_part(vx300s):
 
 def robot_without_messages(contract):
     return FrameAssembler(contract).assemble()
+
+
+# What does not decode, and time that runs back ---------------------------------------------------
+
+
+def test_a_picture_that_does_not_decode_is_named_by_its_stream(robot):
+    def decode(raw):
+        raise SampleError("wrist/image_raw: cut off")
+
+    robot.joints(0), robot.picture(FRONT, 0)
+    robot.assembler.put(WRIST, Sample(0, 0.0, PICTURE, decode))
+    with pytest.raises(DecodeError, match="^wrist/image_raw: cut off$") as refused:
+        robot.look()
+    assert refused.value.stream == WRIST
+
+
+def test_of_another_stream_the_sample_before_a_discarded_one_serves_the_same_image(robot):
+    robot.all(0), robot.all(50)
+    selection = robot.assembler.select()
+    robot.assembler.discard(WRIST, selection)
+    again = robot.assembler.select()
+    assert again.stamp_ns == 50 * MS and again.samples[WRIST].stamp_ns == 0
+    assert robot.assembler.select() is None
+
+
+def test_of_the_first_camera_an_image_before_a_discarded_one_is_not_used_twice(robot):
+    robot.all(0)
+    assert robot.assembler.select().stamp_ns == 0
+    robot.all(50)
+    robot.assembler.discard(FRONT, robot.assembler.select())
+    assert robot.assembler.select() is None
+    robot.all(100)
+    assert robot.assembler.select().stamp_ns == 100 * MS
+
+
+def test_the_only_image_once_discarded_never_came(robot):
+    robot.all(0)
+    robot.assembler.discard(FRONT, robot.assembler.select())
+    assert "no message received yet on front/image_raw" in robot.look().reason
+    robot.picture(FRONT, 0)
+    assert robot.assembler.select().stamp_ns == 0
+
+
+def test_what_is_discarded_late_leaves_what_was_selected_since(robot):
+    robot.all(0)
+    first = robot.assembler.select()
+    robot.all(50)
+    assert robot.assembler.select().stamp_ns == 50 * MS
+    robot.assembler.discard(WRIST, first)
+    assert robot.assembler.select() is None
+
+
+def test_a_clock_that_runs_back_ends_every_stream_and_a_slewed_one_none(robot):
+    for stream in ("observation.state[0]", WRIST, FRONT):
+        value = np.zeros(JOINTS) if stream.endswith("]") else PICTURE
+        robot.assembler.put(stream, Sample(10_000 * MS, 10.0, value), 10_000 * MS)
+    assert robot.assembler.check_fresh() is None
+    robot.assembler.put("observation.state[0]", Sample(10_000 * MS, 10.0, np.ones(7)), 9_960 * MS)
+    assert robot.assembler.check_fresh() is None
+    robot.assembler.put("observation.state[0]", Sample(5_000 * MS, 10.1, np.ones(7)), 5_000 * MS)
+    assert "no message received yet on front/image_raw" in robot.assembler.check_fresh().reason

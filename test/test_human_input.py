@@ -308,12 +308,12 @@ def test_the_deadman_is_one_button_of_a_joy_message_and_without_it_nothing_is_sa
     buttons = [0] * (button + 1)
     device.on_buttons(buttons, 10.0)
     assert not device.pressed and not device.deadman_silence(10.0)
-    device.on_buttons(buttons[:button] + [1], 10.01)
+    device.on_buttons([*buttons[:button], 1], 10.01)
     assert device.pressed
     device.on_buttons(buttons[:button], 10.02)  # of another device
     device.on_buttons([], 10.02)
     assert device.pressed
-    device.on_buttons([1] * button + [0], 10.03)
+    device.on_buttons([*[1] * button, 0], 10.03)
     assert not device.pressed
 
 

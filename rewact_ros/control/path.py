@@ -132,9 +132,8 @@ class CommandPath:
         """Take or renew the supervisor's lease on motion; returns why it was refused, or ''."""
         refusal = self.lease.take(mode, holder, request, now, proof, promised)
         if self.lease.changed_hands and self.mode is not Mode.HUMAN:
-            self.stop(
-                LEASE_EXPIRED
-            )  # between two ticks: what moves was asked for by the one before
+            # Between two ticks: what moves was asked for by the one before.
+            self.stop(LEASE_EXPIRED)
         if not refusal and mode is Mode.HOLD and self.mode is not Mode.HUMAN:
             self.modes.fire(Event.RELEASE, "released by the supervisor")
         return refusal
