@@ -153,7 +153,7 @@ HUGE = {
     "n_encoder_layers": 1_000_000,
     "n_decoder_layers": 10**9,
     "dim_feedforward": 10**9,
-    "chunk_size": 10**9,
+    "chunk_size": 501,
     "n_action_steps": 0,
     "n_heads": 0,
     "n_obs_steps": 10**6,

@@ -1,6 +1,7 @@
 """Names are checked by ROS's rules when a contract is loaded, not when a node dies of them."""
 
 import pytest
+import rclpy
 from conftest import G1, VX300S
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,15 @@ from rewact_ros.contract.names import (
     check_topics,
     resolve,
 )
+from rewact_ros.nodes.hil import HilNode
+from rewact_ros.nodes.policy import ConfigurationError, PolicyNode
+from rewact_ros.nodes.recorder import RecorderNode
+from rewact_ros.nodes.reward_model import RewardModelNode
+from rewact_ros.nodes.scripted_human import ScriptedHumanNode
+from rewact_ros.nodes.sim import SimNode
+from rewact_ros.nodes.supervisor import SupervisorNode
+from rewact_ros.nodes.teleop import TeleopNode
+from rewact_ros.nodes.transitions import TransitionsNode
 
 NAMES = st.text("ab1_/-é .", max_size=8) | st.integers(240, 250).map("a".__mul__)
 
@@ -210,3 +220,33 @@ def test_names_of_other_tongues_and_of_models_are_names():
         parse_contract(edited(lambda d: d["observation.state"]["joints"].append("default")))
     with pytest.raises(ContractError, match=r"joints\[7\]: expected a joint name, got 1 \(int\)"):
         parse_contract(edited(lambda d: d["observation.state"]["joints"].append(1)))
+
+
+NODES = (
+    HilNode, PolicyNode, RecorderNode, RewardModelNode, ScriptedHumanNode, SimNode, SupervisorNode,
+    TeleopNode, TransitionsNode,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_every_node_compares_topics_as_its_namespace_makes_them(node, tmp_path):
+    path = tmp_path / "robot.yaml"
+    path.write_text(VX300S.read_text().replace("topic: arm/commands", "topic: /left/joint_states"))
+    ours = [
+        f"contract:={path}",
+        f"bags_dir:={tmp_path}",
+        f"policy:={tmp_path}",
+        f"model:={tmp_path}",
+    ]
+    arguments = ["--ros-args", "-r", "__ns:=/left", "--disable-rosout-logs"]
+    for value in (*ours, f"journal:={tmp_path / 'j'}"):
+        arguments += ["-p", value]
+    rclpy.init(args=arguments)
+    try:
+        with pytest.raises(
+            (ContractError, ConfigurationError), match=r"/left/joint_states"
+        ) as told:
+            node()
+        assert str(path) in str(told.value)
+    finally:
+        rclpy.shutdown()

@@ -10,7 +10,7 @@ import pytest
 import rclpy
 
 NODE = """
-import sys, threading, time
+import ctypes, sys, threading, time
 from rclpy.node import Node
 from rewact_ros.ros.process import run_node
 
@@ -33,7 +33,28 @@ class Half(Node):
         except Exception:
             pass
 
-run_node(Busy if sys.argv[1] == "busy" else Half)
+class Converts:
+    """Stopped inside a call of ctypes, such as those of OpenGL."""
+
+    @classmethod
+    def from_param(cls, value):
+        print("converts", flush=True)
+        time.sleep(3600.0)
+
+class Foreign(Node):
+    def __init__(self):
+        super().__init__("foreign")
+        strlen = ctypes.CDLL(None).strlen
+        strlen.argtypes = [Converts]
+        try:
+            strlen(b"")
+        except Exception as error:
+            if sys.argv[1] == "passes":
+                raise
+            if sys.argv[1] == "explains":
+                raise ValueError("strlen: cannot be called") from error
+
+run_node({"busy": Busy, "half": Half}.get(sys.argv[1], Foreign))
 """
 DOMAIN = 177
 
@@ -74,6 +95,15 @@ def test_a_node_that_still_loads_ends_at_once_without_a_traceback(start, signum)
     process.send_signal(signum)
     _, err = process.communicate(timeout=30.0)
     assert process.returncode == -signum and not err
+
+
+@pytest.mark.parametrize("what", ["passes", "explains", "swallows"])
+def test_a_stop_inside_a_call_of_ctypes_is_a_stop_too(start, what):
+    """ctypes makes an ArgumentError, which any `except Exception` takes, of whatever is raised."""
+    process = start(what, "converts")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30.0)
+    assert process.returncode == -signal.SIGTERM and not err
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ COMBINE = ("replace", "crossfade", "ensemble")
 INTERPOLATION = ("linear", "cubic")
 # More chunks than this are never live at once, whatever floods the queue; the oldest leaves.
 CAPACITY = 64
+# LeRobot's policies predict 8 to 100 steps; reading this many takes less than a command period.
+MOST_STEPS = 500
 # Far beyond any joint, and sums and products of such values are still finite.
 LARGEST = 1e100
 # Keeps the smallest weight, exp(-m * CAPACITY), far from underflow.

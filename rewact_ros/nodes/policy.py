@@ -89,7 +89,7 @@ class PolicyNode(Guarded, LifecycleNode):
         """Load the contract and the checkpoint, check one against the other, warm up."""
         started_s = time.monotonic()
         try:
-            self.contract = load_contract(self.params.contract)
+            self.contract = load_contract(self.params.contract, self.get_namespace())
             folder = Path(self.params.policy).expanduser().resolve()  # of a link that may move on
             self._loaded, self._engine = self._load(open_folder(folder))
         except (ValueError, RuntimeError, OSError) as error:

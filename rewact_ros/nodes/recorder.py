@@ -42,7 +42,7 @@ class RecorderNode(Guarded, Node):
         super().__init__("recorder", **node_arguments)
         self.params = p = declare(self, RecorderParams)
         self.clock = NodeClock(self)
-        contract = load_contract(p.contract) if p.contract else None
+        contract = load_contract(p.contract, self.get_namespace()) if p.contract else None
         text = strict_yaml.read_text(p.contract) if p.contract else ""
         self._buttons = parse_buttons(p.joy_buttons)
         self._pressed: set[str] = set()

@@ -36,7 +36,7 @@ class RewardModelNode(Guarded, Node):
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("reward_model", **node_arguments)
         self.params = p = declare(self, RewardModelParams)
-        self.contract = load_contract(p.contract)
+        self.contract = load_contract(p.contract, self.get_namespace())
         self._classifier = load_classifier(p.model, p.device, _stated(p))
         self._check_cameras()
         self._debug = self._debug_images()

@@ -34,7 +34,7 @@ class ScriptedHumanNode(Guarded, Node):
     def __init__(self) -> None:
         super().__init__("scripted_human")
         self.params = p = declare(self, ScriptedHumanParams)
-        self.contract = load_contract(p.contract)
+        self.contract = load_contract(p.contract, self.get_namespace())
         self.source = self.contract.teleop_source(p.source)
         if self.contract.action_names != PickPlaceSim.JOINTS:
             raise ContractError(

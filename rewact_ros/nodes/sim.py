@@ -37,7 +37,7 @@ class SimNode(Guarded, Node):
     def __init__(self) -> None:
         super().__init__("sim")
         self.params = declare(self, SimParams)
-        self.contract = load_contract(self.params.contract)
+        self.contract = load_contract(self.params.contract, self.get_namespace())
         self._check_contract()
         height, width, _ = self.contract.cameras[0].shape
         self.sim = PickPlaceSim(

@@ -62,7 +62,7 @@ class SupervisorNode(Guarded, Node):
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("supervisor", **node_arguments)
         self.params = p = declare(self, SupervisorParams)
-        self.contract = load_contract(p.contract)
+        self.contract = load_contract(p.contract, self.get_namespace())
         journal = Journal(state_file(p.state_dir, self.get_namespace(), self.contract.robot))
         if journal.damaged:
             self.get_logger().warning(journal.damaged)

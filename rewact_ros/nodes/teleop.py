@@ -29,7 +29,7 @@ class TeleopNode(Guarded, Node):
     def __init__(self) -> None:
         super().__init__("teleop")
         self.params = declare(self, TeleopParams)
-        self.contract = load_contract(self.params.contract)
+        self.contract = load_contract(self.params.contract, self.get_namespace())
         self.source = self.contract.teleop_source(self.params.source)
         jog, deadman = self.source.jog, self.source.deadman
         if jog is None or deadman is None or not (jog.axes or jog.buttons):

@@ -42,7 +42,7 @@ class TransitionsNode(Guarded, Node):
         self.params = p = declare(self, TransitionsParams)
         if not p.journal:
             raise ContractError("transitions: journal: expected a folder, got none")
-        self.contract = load_contract(p.contract)
+        self.contract = load_contract(p.contract, self.get_namespace())
         self.clock = NodeClock(self)
         self.journal = Journal(Path(p.journal))
         first = next(self.journal.read(), None)

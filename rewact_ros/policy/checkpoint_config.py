@@ -13,6 +13,8 @@ from typing import Any
 import draccus
 from lerobot.configs import FeatureType, NormalizationMode
 
+from rewact_ros.control.chunks import MOST_STEPS
+
 from .backbone import BACKBONES, SMALL_CNN
 from .checkpoint_files import CheckpointError
 from .configuration_rewact import RewACTConfig
@@ -26,8 +28,9 @@ _NEEDED = (
 )
 _BOUNDS = {
     "n_obs_steps": (1, 16),
-    "chunk_size": (1, 1000),
-    "n_action_steps": (1, 1000),
+    # `hil` takes no longer chunks: reading one must not cost it a command period.
+    "chunk_size": (1, MOST_STEPS),
+    "n_action_steps": (1, MOST_STEPS),
     "dim_model": (8, 4096),
     "n_heads": (1, 128),
     "dim_feedforward": (1, 32_768),

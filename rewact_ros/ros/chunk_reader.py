@@ -3,12 +3,10 @@
 import numpy as np
 
 from rewact_ros.contract import Contract
-from rewact_ros.control.chunks import Chunk, ChunkError
+from rewact_ros.control.chunks import MOST_STEPS, Chunk, ChunkError
 from rewact_ros.msg import ActionChunk
 from rewact_ros.ros.convert import NANO, to_ns
 
-# LeRobot's policies predict 8 to 100 steps; reading this many takes less than a command period.
-MOST_STEPS = 500
 # Of one step: what rounding and another clock's tick explain, and another rate does not.
 STEP_TOLERANCE = 0.05
 

@@ -57,26 +57,40 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
         nonlocal stopping
         stopping = True  # shutting the executor down in here would pull it from under its own spin
 
+    asked = 0  # the signal that came while the node was made
+
+    def stop_making(signum: int, frame: object) -> None:
+        nonlocal asked
+        asked = signum
+        signal.signal(signum, signal.SIG_DFL)  # a second one ends the process at once
+        raise _StoppedError(signum)
+
     # Loading a model can take long; until there is a node, nothing but a farewell is owed.
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, _stop_making)
+        signal.signal(signum, stop_making)
     code = 0
     node: Node | None = None
     try:
         try:
             node = make()
             _name_process(node.get_name())
+            if asked:  # something on the way took the exception for its own
+                raise _StoppedError(asked)
         except (*faults, ParameterException, NameValidationException) as error:
+            if asked:
+                raise
             print(f"error: {printable_lines(error)}", file=sys.stderr, flush=True)
             code = CONFIGURATION_FAULT
         else:
             for signum in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(signum, stop)
             _spin(node, lambda: stopping)
-    except _StoppedError as stopped:
-        code = -int(str(stopped))
     except (ExternalShutdownException, KeyboardInterrupt):
         pass
+    except BaseException:
+        # Inside a call of ctypes the exception of a stop becomes an ArgumentError.
+        if not asked:
+            raise
     finally:
         if node is not None:
             getattr(node, "close", lambda: None)()
@@ -84,16 +98,11 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
         else:
             gc.collect()  # what was half made goes with the last reference to it, with a farewell
         rclpy.try_shutdown()
-    _end(code)
+    _end(-asked or code)
 
 
 class _StoppedError(BaseException):
-    """A signal came while the node was made; no `except Exception` on the way may take it."""
-
-
-def _stop_making(signum: int, frame: object) -> None:
-    signal.signal(signum, signal.SIG_DFL)  # a second one ends the process at once
-    raise _StoppedError(signum)
+    """A signal came while the node was made; no `except Exception` on the way should take it."""
 
 
 def _init() -> None:
