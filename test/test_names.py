@@ -247,6 +247,5 @@ def test_every_node_compares_topics_as_its_namespace_makes_them(node, tmp_path):
             (ContractError, ConfigurationError), match=r"/left/joint_states"
         ) as told:
             node()
-        assert str(path) in str(told.value)
     finally:
         rclpy.shutdown()

@@ -34,8 +34,6 @@ class Half(Node):
             pass
 
 class Converts:
-    """Stopped inside a call of ctypes, such as those of OpenGL."""
-
     @classmethod
     def from_param(cls, value):
         print("converts", flush=True)
