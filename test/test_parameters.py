@@ -149,6 +149,8 @@ HIL = "/**/hil:\n  ros__parameters:\n"
         "left:\n  hil:\n    ros__parameters: {dry_run: Yes, lock_memory: off, cpu: -1}\n",
         "/**:\n  ros__parameters: {use_sim_time: true, robot_description: x, threads: 2}\n",
         "camera_driver:\n  ros__parameters: {exposure: 010.5, dry_run: 5}\n",
+        "/**: {ros__parameters: {cpu: 1}}\n/**/hil: {ros__parameters: {cpu: 2}}\n"
+        "left/hil: {ros__parameters: {cpu: 3}}\nright/hil: {ros__parameters: {cpu: 4}}\n",
     ],
 )
 def test_a_parameter_file_may_hold_what_ros_takes_and_what_others_own(tmp_path, text):
@@ -176,6 +178,16 @@ def test_a_parameter_file_may_hold_what_ros_takes_and_what_others_own(tmp_path, 
         ("/**:\n  ros__parameters: {threads: 0}\n", "parameter threads: expected a whole number"),
         ("hil: {cpu: 1}", r"/hil/cpu: expected NODE: \{ros__parameters"),
         ("hil: {ros__parameters: [cpu]}", r"/hil.ros__parameters: expected NAME: VALUE"),
+        ("ros__parameters: {cpu: 1}", "ros__parameters: expected it below a node's name, hil"),
+        (
+            "/hil: {ros__parameters: {cpu: 1}}\nhil: {ros__parameters: {cpu: 2}}",
+            "/hil: parameter cpu: given twice, its name written in two ways; keep one",
+        ),
+        (
+            "a/hil: {ros__parameters: {cpu: 1}}\na: {hil: {ros__parameters: {cpu: 1}}}",
+            "/a/hil: parameter cpu: given twice",
+        ),
+        ("camera: {ros__parameters: {a.b: 1, a: {b: 2}}}", r"/camera: parameter a\.b: given twice"),
         ("[1]", "top level: expected NODE"),
         ("a: [", "not valid YAML"),
     ],

@@ -37,9 +37,16 @@ def check_params_file(path: str | Path) -> None:
         raise ParameterError(f"params_file {path}: {error.strerror}") from None
     except strict_yaml.YamlError as error:
         raise ParameterError(f"params_file {error}") from None
+    given: set[tuple[str, str]] = set()
     try:
         for where, name, value in _parameters(data):
             _check(where, name, value)
+            if (where, name) in given:  # `hil` and `/hil`, or `a.b: 1` and `a: {b: 2}`
+                raise ParameterError(
+                    f"{where}: parameter {name}: given twice, its name written in two ways; keep "
+                    "one: ROS takes the last"
+                )
+            given.add((where, name))
     except ParameterError as error:
         raise ParameterError(f"params_file {path}: {error}") from None
 
@@ -52,6 +59,10 @@ def _parameters(data: object, where: str = "") -> Iterator[tuple[str, str, objec
         raise ParameterError(f"{where or 'top level'}: expected NODE: {{{PARAMETERS}: …}}")
     for key, value in data.items():
         if key == PARAMETERS:
+            if not where:
+                raise ParameterError(
+                    f"{PARAMETERS}: expected it below a node's name, hil: {{{PARAMETERS}: …}}"
+                )
             for name, inner in _flat(value, where):
                 yield where, name, inner
         else:
