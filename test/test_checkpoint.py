@@ -143,6 +143,31 @@ def test_weights_that_are_not_finite_are_refused(copy):
         load_policy(copy)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda w: w.double() * 1e300, "NaN or infinite weights"),
+        (
+            lambda w: w.to(torch.float8_e4m3fn),
+            "expected numbers of type float32, got float8_e4m3fn",
+        ),
+        (lambda w: w.to(torch.int8), "expected numbers of type float32, got int8"),
+        (lambda w: w > 0, "expected numbers of type float32, got bool"),
+        (lambda w: w.to(torch.complex64), "expected numbers of type float32, got complex64"),
+    ],
+)
+def test_weights_of_another_kind_of_number_are_refused(copy, change, words):
+    tensors = load_file(copy / "model.safetensors")
+    name = "model.action_head.action.bias"
+    tensors[name] = tensors[name] + 1
+    for kind in (torch.float16, torch.bfloat16, torch.float64):  # another width of the same kind
+        save_file({**tensors, name: tensors[name].to(kind)}, copy / "model.safetensors")
+        load_policy(copy)
+    save_file({**tensors, name: change(tensors[name])}, copy / "model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"model\.action_head\.action\.bias: {words}"):
+        load_policy(copy)
+
+
 def test_missing_tensors_are_refused(copy):
     tensors = load_file(copy / "model.safetensors")
     tensors.pop("model.action_head.action.bias")

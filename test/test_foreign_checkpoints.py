@@ -205,6 +205,34 @@ def test_a_field_of_another_version_is_named_with_a_remedy_unless_it_is_off(fold
         load_policy(folder, "cpu")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c.update(image_size=[0, 0]), r"image_size: expected \(height, width\) of at"),
+        (lambda c: c.update(value_max=-1), "value_min, value_max: expected min < max, got 0.0, -1"),
+        (lambda c: c.update(optimizer_lr="fast"), "`optimizer_lr`: Couldn't parse 'fast'"),
+        (
+            lambda c: c["normalization_mapping"].update(STATE=["MEAN_STD"]),
+            r"normalization_mapping: expected one of .*\['MEAN_STD'\]",
+        ),
+        (lambda c: c["normalization_mapping"].update(ENV="FOO"), "expected one of .*'ENV': 'FOO'"),
+        (
+            lambda c: c["input_features"]["observation.state"].update(type=["STATE"]),
+            r"observation\.state: type: expected one of .*\['STATE'\]",
+        ),
+        (
+            lambda c: c["input_features"].update(x={"type": "REWARD", "shape": [1]}),
+            "normalization_mapping: missing REWARD, the type of x",
+        ),
+    ],
+)
+def test_a_value_of_an_odd_kind_is_refused_with_its_reason(folder, change, words):
+    edit(folder / "config.json", change)
+    with pytest.raises(CheckpointError, match=words) as error:
+        load_policy(folder, "cpu")
+    assert "instantiate" not in str(error.value) and "\n" not in str(error.value)
+
+
 def test_what_lerobot_would_download_or_upload_is_dropped(folder):
     named = {
         "pretrained_backbone_weights": "ResNet18_Weights.IMAGENET1K_V1",
@@ -232,6 +260,34 @@ def test_statistics_that_no_data_set_has_are_refused_by_name(folder, file, key, 
     spoil(folder, file, f"{key}.std", 2, value)
     words = "missing std" if value is None else r"std\[2\]: expected"
     with pytest.raises(CheckpointError, match=rf"{key}\.?:? ?{words}|{key}\.{words}"):
+        load_policy(folder, "cpu")
+
+
+ODD_TENSORS = {
+    "a column": lambda value: value[:, None].contiguous(),
+    "a table": lambda value: value.expand(7, 7).contiguous(),
+    "one number": lambda value: value[0].clone(),
+    "complex": lambda value: value.to(torch.complex64),
+    "booleans": lambda value: value > 0,
+}
+
+
+@pytest.mark.parametrize("kind", ODD_TENSORS)
+@pytest.mark.parametrize(("file", "key"), [(PRE, "observation.state"), (POST, "action")])
+def test_statistics_of_another_shape_or_kind_are_refused(folder, file, key, kind):
+    """A column of 7 would make a batch of 7 of one observation."""
+    tensors = load_file(folder / STATE_FILES[file])
+    tensors[f"{key}.mean"] = ODD_TENSORS[kind](tensors[f"{key}.mean"])
+    save_file(tensors, folder / STATE_FILES[file])
+    with pytest.raises(CheckpointError, match=rf"{key}\.mean: expected 7 numbers, got \d+ as \w+"):
+        load_policy(folder, "cpu")
+
+
+def test_statistics_that_are_infinite_in_float32_are_refused(folder):
+    tensors = load_file(folder / STATE_FILES[POST])
+    tensors["action.std"] = tensors["action.std"].double() * 1e300
+    save_file(tensors, folder / STATE_FILES[POST])
+    with pytest.raises(CheckpointError, match=r"action\.std\[0\]: expected a finite number of flo"):
         load_policy(folder, "cpu")
 
 

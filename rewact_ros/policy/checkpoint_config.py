@@ -90,7 +90,13 @@ def read_config(raw: dict[str, Any], where: str, device: str) -> RewACTConfig:
     try:
         config = draccus.decode(RewACTConfig, {**fields, **_DROPPED, "device": device})
     except Exception as error:  # draccus raises its own families of errors
-        raise CheckpointError(f"{where}: {' '.join(str(error).split())[:300]}") from error
+        # "Couldn't instantiate class …" hides what the configuration itself refused.
+        hides = "instantiate class" in str(error) and error.__cause__ is not None
+        reason = error.__cause__ if hides else error
+        raise CheckpointError(
+            f"{where}: {' '.join(str(reason).split())[:300]}; use weights and configuration of "
+            "one run"
+        ) from error
     _check_network(config, where)
     return config
 
@@ -141,7 +147,7 @@ def _check_features(fields: dict[str, Any], where: str) -> None:
             what = f"{where}: {group}: {key[:80]}"
             if not isinstance(feature, dict) or feature.keys() != {"type", "shape"}:
                 raise CheckpointError(f"{what}: expected type and shape, got {str(feature)[:80]}")
-            if feature["type"] not in types:
+            if not isinstance(feature["type"], str) or feature["type"] not in types:
                 raise CheckpointError(
                     f"{what}: type: expected one of {', '.join(sorted(types))}, got "
                     f"{str(feature['type'])[:40]!r}"
@@ -169,10 +175,12 @@ def _check_shape(feature: dict[str, Any], what: str) -> None:
 def _check_modes(modes: Any, where: str) -> None:
     known = {mode.value for mode in NormalizationMode}
     needed = ("VISUAL", "STATE", "ACTION")
-    if not isinstance(modes, dict) or any(modes.get(kind) not in known for kind in needed):
+    given = [*modes.values(), *map(modes.get, needed)] if isinstance(modes, dict) else [None]
+    if not all(isinstance(mode, str) and mode in known for mode in given):
         raise CheckpointError(
             f"{where}: normalization_mapping: expected one of {', '.join(sorted(known))} for each "
-            f"of {', '.join(needed)}, got {str(modes)[:120]}"
+            f"of {', '.join(needed)}, got {str(modes)[:120]}; use weights and configuration of one "
+            "run"
         )
 
 

@@ -19,7 +19,7 @@ from lerobot.processor.converters import (
 )
 from torch import Tensor
 
-from .checkpoint_files import CheckpointError, CheckpointFiles
+from .checkpoint_files import CONFIG, CheckpointError, CheckpointFiles
 from .configuration_rewact import RewACTConfig
 from .weights import load_tensors
 
@@ -130,23 +130,31 @@ def prepare_statistics(
                 f"{what}: {key}: missing {', '.join(missing)}, without which its numbers would "
                 "pass as they are; copy the whole checkpoint from the run that wrote it"
             )
+        image = feature.type is FeatureType.VISUAL
+        for name in names:
+            _check_numbers(f"{what}: {key}.{name}", found[name], feature.shape[0], image)
         low, high = (found[name].detach().cpu().double().flatten() for name in names)
-        for name, value in zip(names, (low, high), strict=True):
-            if value.numel() != feature.shape[0]:
-                raise CheckpointError(
-                    f"{what}: {key}.{name}: expected {feature.shape[0]} numbers, got "
-                    f"{value.numel()}; use processors and configuration of one run"
-                )
-            _require(value.isfinite(), value, f"{what}: {key}.{name}", "a finite number")
         base = torch.zeros_like(low) if names == ("mean", "std") else low
         least = "0" if names == ("mean", "std") else names[0]
-        image = feature.type is FeatureType.VISUAL
         wide = high > base if image else high >= base
         expected = f"{'more than' if image else 'at least'} {least}"
         _require(wide, high, f"{what}: {key}.{names[1]}", expected)
         if feature.type is not FeatureType.ACTION:
             still = (high - base < _STILL).reshape(found[names[1]].shape)
             found[names[1]][still] = (base.reshape(still.shape)[still] + 1).to(found[names[1]])
+
+
+def _check_numbers(what: str, value: Tensor, size: int, image: bool) -> None:
+    """Refuse statistics that a batch would be spread over otherwise than one by one."""
+    shapes = ((size,), (size, 1, 1), (1, size, 1, 1)) if image else ((size,), (1, size))
+    if tuple(value.shape) not in shapes or value.is_complex() or value.dtype is torch.bool:
+        kind = str(value.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{what}: expected {size} numbers, got {value.numel()} as {kind} "
+            f"{tuple(value.shape)}; use processors and configuration of one run"
+        )
+    flat = value.detach().cpu().double().flatten()
+    _require(flat.float().isfinite(), flat, what, "a finite number of float32")
 
 
 def _require(right: Tensor, value: Tensor, what: str, expected: str) -> None:
@@ -280,9 +288,14 @@ def _check_normalization(
     settings = steps[0].get("config", {})
     for key, feature in features.items():
         kind, mode = feature.type.value, modes.get(feature.type.value)
-        if mode is None or settings.get("norm_map", {}).get(kind) != mode.value:
+        if mode is None:
             raise CheckpointError(
-                f"{where}: norm_map: {kind}: expected {mode and mode.value} as in config.json, got "
+                f"{files.path / CONFIG}: normalization_mapping: missing {kind}, the type of {key}; "
+                "copy the whole file from the run that wrote it"
+            )
+        if settings.get("norm_map", {}).get(kind) != mode.value:
+            raise CheckpointError(
+                f"{where}: norm_map: {kind}: expected {mode.value} as in config.json, got "
                 f"{settings.get('norm_map', {}).get(kind)}; use files of one run"
             )
         held = settings.get("features", {}).get(key)

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from .checkpoint_files import CONFIG, CheckpointError, CheckpointFiles
 
+# Weights may be stored in another of these than they are used in; a quantised one has a scale too.
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
 
 def load_tensors(files: CheckpointFiles, name: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU.
@@ -26,7 +29,7 @@ def load_tensors(files: CheckpointFiles, name: str) -> dict[str, Tensor]:
 
 
 def check_weights(what: str, expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
-    """Raise on the first difference in names or shapes, or on a value that is not finite.
+    """Raise on the first difference in names, shapes or types, or on a value that is not finite.
 
     Args:
         what: names the file in errors.
@@ -34,7 +37,7 @@ def check_weights(what: str, expected: Mapping[str, Tensor], got: Mapping[str, T
         got: what the file holds.
 
     Raises:
-        CheckpointError: names the tensor, with both shapes.
+        CheckpointError: names the tensor, with both shapes or types.
     """
     missing, unexpected = sorted(expected.keys() - got.keys()), sorted(got.keys() - expected.keys())
     if missing or unexpected:
@@ -49,7 +52,18 @@ def check_weights(what: str, expected: Mapping[str, Tensor], got: Mapping[str, T
                 f"{what}: {name}: expected shape {tuple(expected[name].shape)} as in {CONFIG}, "
                 f"got {tuple(tensor.shape)}; use weights and configuration of one run"
             )
-        if not torch.isfinite(tensor).all():
+        wanted = expected[name].dtype
+        if tensor.dtype != wanted and not (wanted in _FLOATS and tensor.dtype in _FLOATS):
+            raise CheckpointError(
+                f"{what}: {name}: expected numbers of type {_kind(wanted)}, got "
+                f"{_kind(tensor.dtype)}; save the policy in {_kind(wanted)}"
+            )
+        # As they will be used: 1e300 in float64 becomes infinite.
+        if not torch.isfinite(tensor.to(wanted)).all():
             raise CheckpointError(
                 f"{what}: {name}: NaN or infinite weights; take an earlier checkpoint"
             )
+
+
+def _kind(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
