@@ -1,5 +1,7 @@
 """Recordings read back: the same observations as live, and clear errors."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
@@ -7,9 +9,17 @@ from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from rewact_ros.contract import Contract, Frame, FrameAssembler, parse_contract
+from rewact_ros.contract import (
+    Contract,
+    Frame,
+    FrameAssembler,
+    SampleError,
+    parse_contract,
+    select_joints,
+)
 from rewact_ros.contract.frames import NANO, state_stream
 from rewact_ros.data.bags import Bag, BagError, RecordedReward, typestore
+from rewact_ros.data.recorded_commands import CommandError, command_reader
 from rewact_ros.msg import Reward
 from rewact_ros.ros.convert import (
     camera_sample,
@@ -189,6 +199,20 @@ def test_a_message_that_does_not_fit_is_left_out_as_live(tmp_path, contract):
     with Bag(write_bag(tmp_path / "bag", messages)) as bag:
         assert len(list(bag.observations(contract))) == 12
         assert bag.refused == {"/joint_states": 1}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [1e39, -1e308, np.inf, np.nan])
+def test_a_value_that_is_infinite_in_float32_is_none(contract, value):
+    """A data set would hold it as infinite, and a policy would answer with NaN."""
+    select_joints(["a"], [3.4e38], ["a"], "joint_states")
+    with pytest.raises(SampleError, match="joint_states: joint a is "):
+        select_joints(["a"], [value], ["a"], "joint_states")
+    read = command_reader(contract.action[0])
+    width = len(contract.action[0].joints)
+    read(SimpleNamespace(data=[0.5] * width))
+    with pytest.raises(CommandError, match=f"expected {width} finite values"):
+        read(SimpleNamespace(data=[value, *[0.5] * (width - 1)]))
 
 
 def test_an_image_without_joints_in_time_is_counted(tmp_path, contract):

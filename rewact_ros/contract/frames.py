@@ -24,6 +24,8 @@ RATE_SAMPLES = 8
 COMPARE_STRIDE = 8
 # Of one joint state: more are no robot's, and more names than that are no help.
 MOST_JOINTS, MOST_NAMED = 1000, 30
+# Data sets and networks hold float32: what is beyond becomes infinite there.
+LARGEST_VALUE = float(np.finfo(np.float32).max)
 
 
 class SampleError(ValueError):
@@ -113,6 +115,11 @@ class _Stream:
         return f"{self.topic} comes at {1 / mean_s:.1f} Hz" if mean_s > period_s else ""
 
 
+def is_usable(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which values are finite, and stay so in float32; of any shape."""
+    return np.less_equal(np.abs(values), LARGEST_VALUE)
+
+
 def select_joints(
     names: Sequence[str], values: Sequence[float], wanted: Sequence[str], topic: str
 ) -> NDArray[np.float64]:
@@ -122,7 +129,7 @@ def select_joints(
         (len(wanted),) float64.
 
     Raises:
-        SampleError: a joint is absent, listed twice or not finite, or a value is missing.
+        SampleError: a joint is absent, listed twice or not finite in float32; values are missing.
     """
     if len(names) != len(values):
         raise SampleError(
@@ -139,8 +146,9 @@ def select_joints(
         some = ", ".join([*names[:MOST_NAMED], "…"] if len(names) > MOST_NAMED else names)
         raise SampleError(f"{topic}: joint {missing[0]} is missing; got {some}")
     picked = np.array([values[index[name]] for name in wanted], dtype=np.float64)
-    if not np.isfinite(picked).all():
-        bad = int(np.flatnonzero(~np.isfinite(picked))[0])
+    usable = is_usable(picked)
+    if not usable.all():
+        bad = int(np.flatnonzero(~usable)[0])
         raise SampleError(f"{topic}: joint {wanted[bad]} is {picked[bad]}")
     return picked
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros.contract import ActionPart, SampleError, select_joints
+from rewact_ros.contract.frames import is_usable
 
 FloatArray = NDArray[np.float64]
 
@@ -20,7 +21,7 @@ def command_reader(part: ActionPart) -> Callable[[Any], FloatArray]:
 
     def multi_array(body: Any) -> FloatArray:
         values = np.asarray(body.data, dtype=np.float64)
-        if values.shape != (len(part.joints),) or not np.isfinite(values).all():
+        if values.shape != (len(part.joints),) or not is_usable(values).all():
             raise CommandError(
                 f"{part.topic}: expected {len(part.joints)} finite values, got {values}"
             )
