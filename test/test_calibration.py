@@ -202,7 +202,8 @@ def test_the_file_brings_back_the_same_calibration(made, tmp_path):
     ("path", "value", "named"),
     [
         (("format",), 2, "format"),
-        (("completion", "threshold"), float("nan"), "bound out of range"),
+        (("completion", "threshold"), float("nan"), "NaN is no number in JSON"),
+        (("completion", "rank"), 0, "bound out of range"),
         (("alarms",), {}, "alarms"),
         (("distance", "mean"), "AAAA", "distance"),
         (("signals", "dwell"), 99, "dwell"),
@@ -220,8 +221,13 @@ def test_a_damaged_file_is_refused(made, tmp_path, path, value, named):
     file.write_text(json.dumps(content))
     with pytest.raises(CalibrationError, match=f"calibration.json: .*({named})"):
         load_calibration(file)
-    file.write_text("{")
-    with pytest.raises(CalibrationError, match="make it anew"):
+    for text in ("{", "[]", "[" * 100_000, json.dumps(content)[:-1] + ', "format": 1}'):
+        file.write_text(text)
+        with pytest.raises(CalibrationError, match=r"calibration\.json: .*; make it anew"):
+            load_calibration(file)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(CalibrationError, match=r"calibration\.json: Is a directory; .*make it"):
         load_calibration(file)
 
 

@@ -143,12 +143,15 @@ def test_frame_labels_survive_writing_and_reading(corridor, tmp_path):
         ),
         ('{"version": 1, "episodes": {"0": {"good": [[0, 3]]}}}', "success and fail, got good"),
         ("[]", "frame_labels.json"),
+        ('{"version": 1, "episodes": {}, "episodes": {}}', "episodes: given twice in one object"),
+        ("[" * 100_000, "too many levels inside one another"),
+        ("\xff", "frame_labels.json: line 1: the byte 0xff is not UTF-8"),
     ],
 )
 def test_a_label_file_that_does_not_fit_is_refused_with_the_place(tmp_path, content, words):
     root = write_corridor(tmp_path / "own", WALKS[:1])
     frame_labels_file(root).parent.mkdir()
-    frame_labels_file(root).write_text(content)
+    frame_labels_file(root).write_text(content, encoding="latin-1")
     with pytest.raises(LabelError, match=words):
         read_frame_labels(root, margin=0)
 

@@ -16,6 +16,7 @@ from rewact_ros.cli import main
 from rewact_ros.cli.app import app
 from rewact_ros.cli.faults import INTERRUPTED, MENDABLE, UNEXPECTED, exit_code
 from rewact_ros.data.dataset_info import DatasetError
+from rewact_ros.text import reason
 
 SCRIPT = Path(sys.executable).with_name("rewact")
 
@@ -217,6 +218,31 @@ def test_an_out_folder_that_cannot_be_written_is_told_before_anything_is_read(
     assert run(monkeypatch, *WRITERS[command], "/proc/run") == MENDABLE  # not even by root
     assert "error: /proc: " in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("code", "mend"),
+    [
+        (errno.EEXIST, "a file stands where a folder should"),
+        (errno.EACCES, "get the right"),
+        (errno.ELOOP, "check the path"),
+        (errno.ENOTEMPTY, "Directory not empty"),
+    ],
+)
+def test_what_the_system_refuses_is_told_with_place_and_mend_and_without_its_number(code, mend):
+    """Nodes and commands that end by themselves say it in these words too."""
+    told = reason(OSError(code, os.strerror(code), "/bags"))
+    assert told.startswith(f"/bags: {os.strerror(code)}") and mend in told and "Errno" not in told
+    assert reason(ValueError("rate: too high")) == "rate: too high"
+    assert reason(OSError(code, "no", "/bags"), "/bags").startswith("no")
+    assert reason(ValueError("/a/b.json: line 1"), "/a/b.json") == "line 1"
+
+
+def test_demos_tells_what_the_system_refuses_in_those_words(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    assert run(monkeypatch, "demos", "--out", str(tmp_path / "file" / "run")) == MENDABLE
+    said = capsys.readouterr().err
+    assert "Not a directory; check the path" in said and "Errno" not in said
 
 
 def test_version(monkeypatch, capsys):

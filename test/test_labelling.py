@@ -351,6 +351,22 @@ def test_lerobots_sarm_annotations_become_labels(root, kind, prefix):
     assert second[6] == pytest.approx(0.4) and second[29] == 1 and np.isnan(third).all()
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 100_000, "too many levels"),
+        ('{"reach": 0.4, "reach": 0.6}', "reach: given twice"),
+        ('{"reach": NaN}', "NaN is no number"),
+        ("[1]", r"expected \{NAME: SHARE"),
+    ],
+)
+def test_stored_proportions_that_are_none_are_refused_by_name(root, text, words):
+    annotate_as_sarm(root, "sparse", "sparse_")
+    (root / "meta" / "temporal_proportions_sparse.json").write_text(text)
+    with pytest.raises(LabelError, match=rf"temporal_proportions_sparse\.json: .*{words}"):
+        subtask_shares(root, "sparse", {})
+
+
 def test_without_stored_proportions_the_shares_are_the_mean_shares_of_time(root):
     annotate_as_sarm(root, "sparse", "sparse_")
     spans = read_subtasks(root, "sparse", 10, dict(enumerate(LENGTHS)))

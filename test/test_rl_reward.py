@@ -297,8 +297,10 @@ def test_a_file_of_reward_settings_is_read_or_refused_by_name(tmp_path: Path):
     file = tmp_path / "reward.json"
     file.write_text('{"combine_mode": "add", "history_window": 3}')
     assert load_reward(file) == CompositionSettings(combine_mode="add", history_window=3)
-    for text in ("[1]", '{"mode": 1}', '{"reward_mode": "never"}', "{"):
-        file.write_text(text)
+    twice = '{"combine_mode": "add", "combine_mode": "add"}'
+    texts = ("[1]", '{"mode": 1}', '{"reward_mode": "never"}', "{", "[" * 100_000, "\xff", twice)
+    for text in texts:
+        file.write_text(text, encoding="latin-1")
         with pytest.raises(LearnError, match=r"reward\.json: expected a JSON object"):
             load_reward(file)
 

@@ -167,12 +167,13 @@ class _Episodes:
     def next_even_if_refused(self) -> Iterator[None]:
         """Tell what cannot be read or written, and go on."""
         from rewact_ros.data.episode_file import EpisodeFileError
+        from rewact_ros.text import reason
 
         try:
             yield
         except (EpisodeFileError, OSError) as error:
             self._failed = True
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {reason(error)}", err=True)
 
     def end(self) -> None:
         """End the command with an error if anything was told."""

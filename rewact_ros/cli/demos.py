@@ -28,6 +28,7 @@ def demos(
     from rewact_ros.contract import ContractError
     from rewact_ros.data.demos import DemosError, DemoSettings, write_demos
     from rewact_ros.sim.backend import SimulationUnavailableError
+    from rewact_ros.text import reason
 
     begin_s = time.monotonic()
     try:
@@ -35,7 +36,7 @@ def demos(
         settings = DemoSettings(out, robot, episodes, failures, retries, seed, noise, workers)
         report = write_demos(settings)
     except (DemosError, ContractError, SimulationUnavailableError, OSError) as error:
-        typer.echo(f"demos: {error}", err=True)
+        typer.echo(f"demos: {reason(error)}", err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:
         typer.echo(f"demos: interrupted; nothing is left at {out}", err=True)

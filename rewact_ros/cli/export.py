@@ -51,6 +51,7 @@ def export(
     from rewact_ros.data.export import export as run
     from rewact_ros.data.export_report import text
     from rewact_ros.data.export_settings import ExportSettings
+    from rewact_ros.text import reason
 
     begin_s = time.monotonic()
     settings = ExportSettings(
@@ -76,7 +77,7 @@ def export(
         typer.echo("export: interrupted; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
     except OSError as error:
-        typer.echo(f"export: {error}; the same command goes on from here", err=True)
+        typer.echo(f"export: {reason(error)}; the same command goes on from here", err=True)
         raise typer.Exit(2) from error
     typer.echo(text(report), nl=False)
     frames, seconds = report["totals"]["frames"], time.monotonic() - begin_s

@@ -1,10 +1,11 @@
 """What a command that fails says: a line or two and an exit code; a traceback only when asked."""
 
-import errno
 import os
 import sys
 import traceback
 from collections.abc import Callable
+
+from rewact_ros.text import reason
 
 UNEXPECTED, MENDABLE, INTERRUPTED = 1, 2, 130
 TRACEBACK = "REWACT_TRACEBACK"
@@ -41,7 +42,7 @@ def _told(error: Exception) -> tuple[str, int]:
             MENDABLE,
         )
     if isinstance(error, OSError) and error.errno is not None:
-        return _os_fault(error), MENDABLE
+        return reason(error), MENDABLE
     if isinstance(error, ModuleNotFoundError) and error.name and not _is_ours(error):
         return f"{error}; install it here, or run this by the project's environment", MENDABLE
     if isinstance(error, _TOLD) and not isinstance(error, _SLIPS) and _is_ours(error):
@@ -63,25 +64,6 @@ def _is_ours(error: Exception) -> bool:
         frame = frame.tb_next
     name = "" if frame is None else frame.tb_frame.f_globals.get("__name__", "")
     return name.split(".")[0] in ("rewact_ros", "benchmarks", "__main__")
-
-
-def _os_fault(error: OSError) -> str:
-    where = " -> ".join(str(f) for f in (error.filename, error.filename2) if f is not None)
-    text = f"{where}: {error.strerror}" if where else str(error.strerror or error)
-    mends = {
-        (errno.ENOSPC, errno.EDQUOT): "make room, or name a folder on another disk",
-        (
-            errno.EACCES,
-            errno.EPERM,
-            errno.EROFS,
-        ): "name a folder that you may use, or get the right",
-        (errno.EMFILE, errno.ENFILE): "close programs, or raise the limit (ulimit -n)",
-        (errno.ENOTDIR, errno.EISDIR): "check the path: a file stands where a folder should, or so",
-        (errno.ENAMETOOLONG,): "give a shorter name",
-        (errno.ENOENT,): "check the path",
-    }
-    mend = next((words for numbers, words in mends.items() if error.errno in numbers), "")
-    return f"{text}; {mend}" if mend else text
 
 
 def _first_line(error: BaseException) -> str:

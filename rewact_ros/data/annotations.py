@@ -1,13 +1,14 @@
 """Subtask annotations that LeRobot's own tools leave in a dataset."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from rewact_ros import strict_yaml
 from rewact_ros.reward.keypoints import LabelError
+from rewact_ros.text import reason
 
 Span = tuple[str, int, int]
 KINDS = ("sparse", "dense", "language")
@@ -65,10 +66,11 @@ def subtask_shares(root: Path, kind: str, episodes: Mapping[int, list[Span]]) ->
     if path.is_file():
         try:
             shares = {
-                str(name): float(share) for name, share in json.loads(path.read_text()).items()
+                str(name): float(share) for name, share in strict_yaml.load_json(path).items()
             }
-        except (ValueError, TypeError, AttributeError):
-            raise LabelError(f"{path}: expected {{NAME: SHARE, …}}") from None
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            why = reason(error, path)
+            raise LabelError(f"{path}: expected {{NAME: SHARE, …}}: {why}") from None
         total = sum(shares.values())
         if not shares or min(shares.values()) < 0 or not 0 < total < np.inf:
             raise LabelError(f"{path}: expected shares above 0, got {shares}")

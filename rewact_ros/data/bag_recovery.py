@@ -47,6 +47,7 @@ from rewact_ros.data.mcap_scan import (
     messages_in,
 )
 from rewact_ros.data.message_types import MessageType
+from rewact_ros.text import reason
 
 # Name of our own metadata record in an MCAP file.
 RECORD_NAME = "rewact"
@@ -191,7 +192,7 @@ def recover_all(bags_dir: Path, thorough: bool = False) -> list[Recovered | Reco
         except RecoveryError as error:
             found.append(error)
         except OSError as error:
-            found.append(RecoveryError(f"{folder}: not recovered: {error}"))
+            found.append(RecoveryError(f"{folder}: not recovered: {reason(error)}"))
         except Exception as error:  # a damaged recording must not end the recorder
             found.append(RecoveryError(f"{folder}: not recovered: {error!r:.200}; move it away"))
     return found

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rewact_ros import strict_yaml
 from rewact_ros.reward.keypoints import LabelError
+from rewact_ros.text import reason
 
 from .dataset_info import read_info
 from .labelling import SUCCESS as SUCCESS_KEY
@@ -85,7 +87,7 @@ def read_frame_labels(root: Path, margin: int) -> dict[int, Frames]:
     lengths = open_labelled(root).lengths
     frames = {index: np.full(length, UNUSED, np.int8) for index, length in lengths.items()}
     try:
-        content = json.loads(file.read_text())
+        content = strict_yaml.load_json(file)
         version, episodes = content["version"], content["episodes"]
         if version != _VERSION:
             raise ValueError(f"version: expected {_VERSION}, got {version}")
@@ -93,8 +95,8 @@ def read_frame_labels(root: Path, margin: int) -> dict[int, Frames]:
             if not key.isdecimal() or int(key) not in frames:
                 raise ValueError(f"episode {key}: the dataset has episodes 0 to {len(lengths) - 1}")
             _fill(frames[int(key)], own, key)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LabelError(f"{file}: {error}; mend it, or write it anew") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LabelError(f"{file}: {reason(error, file)}; mend it, or write it anew") from error
     return frames
 
 

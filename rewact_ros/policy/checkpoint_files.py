@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rewact_ros.strict_yaml import YamlError, parse_json
+from rewact_ros.text import reason
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -149,7 +150,7 @@ def open_folder(path: str | Path) -> CheckpointFiles:
         _require_checkpoint(path)
         digests, content = _read_all(path)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        raise CheckpointError(f"{path}: cannot be read: {reason(error)}") from error
     return CheckpointFiles(path, digests, content)
 
 

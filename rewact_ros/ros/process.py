@@ -26,7 +26,7 @@ from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.loop import ControlLoop
 from rewact_ros.ros.parameter_values import ParameterError
 from rewact_ros.ros.params_file import check_params_file
-from rewact_ros.text import printable_lines
+from rewact_ros.text import printable_lines, reason
 
 PR_SET_NAME, MAX_NAME_BYTES = 15, 15
 # Longest time until a node notices that it should end.
@@ -79,7 +79,7 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
         except (*faults, ParameterException, NameValidationException) as error:
             if asked:
                 raise
-            print(f"error: {printable_lines(error)}", file=sys.stderr, flush=True)
+            print(f"error: {printable_lines(reason(error))}", file=sys.stderr, flush=True)
             code = CONFIGURATION_FAULT
         else:
             for signum in (signal.SIGINT, signal.SIGTERM):

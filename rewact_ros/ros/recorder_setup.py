@@ -16,6 +16,7 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.parameter_values import ParameterError
 from rewact_ros.ros.params import RecorderParams
 from rewact_ros.share import share_dir
+from rewact_ros.text import reason
 
 # The recorder's services, keys and buttons.
 ACTIONS = ("start", "stop", "success", "failure", "rerecord", "discard")
@@ -107,8 +108,9 @@ def episode_template(
         try:
             calibration = strict_yaml.load_json(params.calibration)
         except (OSError, ValueError) as error:
+            file = params.calibration
             raise ParameterError(
-                f"recorder: parameter calibration: {params.calibration}: {error}"
+                f"recorder: parameter calibration: {file}: {reason(error, file)}"
             ) from None
     return EpisodeRecord(
         episode_id="",

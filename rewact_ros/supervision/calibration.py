@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rewact_ros import strict_yaml
 from rewact_ros.supervision.signals import FeatureDistance, SignalSettings
+from rewact_ros.text import reason
 
 FORMAT = 1
 ALARMS = ("stall", "drawdown", "novelty")
@@ -185,7 +187,7 @@ def load_calibration(file: Path) -> Calibration:
         CalibrationError: no such file, not one of ours, or damaged.
     """
     try:
-        raw = json.loads(file.read_text())
+        raw = strict_yaml.load_json(file)
         if raw.get("format") != FORMAT:
             raise CalibrationError(f"format: expected {FORMAT}, got {raw.get('format')}")
         basis = raw["basis"]
@@ -200,7 +202,7 @@ def load_calibration(file: Path) -> Calibration:
             successes=int(raw["successes"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        what = f"no key {error}" if isinstance(error, KeyError) else error
+        what = f"no key {error}" if isinstance(error, KeyError) else reason(error, file)
         raise CalibrationError(f"{file}: {what}; make it anew by `rewact calibrate`") from error
     expected = set(ALARMS if found.distance is not None else ALARMS[:2])
     if set(found.alarms) != expected:

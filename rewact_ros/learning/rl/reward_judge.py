@@ -1,17 +1,18 @@
 """What robot steps earn: the verdict's reward, or one composed with a success classifier's."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from rewact_ros import strict_yaml
 from rewact_ros.contract import Contract
 from rewact_ros.reward.classifier import ClassifierError, LoadedClassifier
 from rewact_ros.reward.classifier_checkpoint import load_classifier
 from rewact_ros.reward.composition import CompositionError, CompositionSettings, RewardComposition
 from rewact_ros.supervision.classifier_gate import ClassifierGate
+from rewact_ros.text import reason
 
 from .settings import LearnError
 
@@ -106,6 +107,8 @@ def load_reward(file: Path) -> CompositionSettings:
         LearnError: no such file, no JSON object, or a setting that is wrong.
     """
     try:
-        return CompositionSettings(**json.loads(file.read_text()))
-    except (OSError, TypeError, json.JSONDecodeError, CompositionError) as error:
-        raise LearnError(f"{file}: expected a JSON object of reward settings: {error}") from error
+        return CompositionSettings(**strict_yaml.load_json(file))
+    except (OSError, TypeError, strict_yaml.YamlError, CompositionError) as error:
+        raise LearnError(
+            f"{file}: expected a JSON object of reward settings: {reason(error, file)}"
+        ) from error

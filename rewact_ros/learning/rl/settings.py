@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from rewact_ros import strict_yaml
+from rewact_ros.text import reason
 
 ALGORITHMS = ("residual", "act_sac", "q_chunking")
 
@@ -399,7 +400,8 @@ def load_settings(file: Path, usual: dict[str, object] | None = None) -> RLSetti
     try:
         content = strict_yaml.load_json(file)
     except (OSError, strict_yaml.YamlError) as error:
-        raise LearnError(f"{file}: expected a JSON object of settings: {error}") from error
+        why = reason(error, file)
+        raise LearnError(f"{file}: expected a JSON object of settings: {why}") from error
     return settings_from(content, str(file), usual)
 
 
