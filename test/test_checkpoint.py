@@ -196,6 +196,14 @@ def test_a_device_of_another_machine_does_not_stop_this_one(copy):
             load_policy(copy, device="cuda")
 
 
+@pytest.mark.parametrize("device", ["tpu", "", "meta", "cpu:x", "mps"])
+def test_a_device_that_no_policy_runs_on_is_refused_by_name(copy, device):
+    with pytest.raises(
+        CheckpointError, match=f"^device: expected auto, cpu or cuda, got '{device}'"
+    ):
+        load_policy(copy, device)
+
+
 def test_saving_over_an_older_checkpoint_replaces_it_whole(saved, copy):
     (copy / "stale.txt").write_text("old")
     save_policy(copy, *saved[1:4])

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from lerobot.configs.video import RGBEncoderConfig
 from lerobot.datasets.compute_stats import aggregate_stats
 from lerobot.datasets.io_utils import load_episodes
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -27,6 +28,8 @@ from rewact_ros.learning.demonstrations import load_demonstrations
 from rewact_ros.reward.keypoints import LabelError
 from rewact_ros.reward.labels import progress_ramp
 
+# As root, LeRobot's default AV1 encoder would make this process realtime.
+H264 = RGBEncoderConfig(vcodec="h264")
 CAMERA = "observation.images.front"
 LENGTHS = (20, 30, 12)
 TREE = dict[str, tuple[bytes, int]]
@@ -39,7 +42,7 @@ def write_dataset(root: Path) -> Path:
         "action": {"dtype": "float32", "shape": (2,), "names": ["a", "b"]},
         CAMERA: {"dtype": "video", "shape": (40, 48, 3), "names": ["height", "width", "channels"]},
     }
-    dataset = LeRobotDataset.create("local/tiny", 10, features, root=root)
+    dataset = LeRobotDataset.create("local/tiny", 10, features, root=root, rgb_encoder=H264)
     for episode, length in enumerate(LENGTHS):
         for frame in range(length):
             dataset.add_frame(
@@ -349,6 +352,20 @@ def test_lerobots_sarm_annotations_become_labels(root, kind, prefix):
     first, second, third = rewards(root)
     assert first[5] == pytest.approx(0.2) and first[10] == pytest.approx(0.4) and first[19] == 1
     assert second[6] == pytest.approx(0.4) and second[29] == 1 and np.isnan(third).all()
+
+
+def test_a_wrong_interpolation_is_refused_though_no_keypoint_asks_for_it(root):
+    said = label(root, "--ramp", "--interpolation", "spline", "--dry-run", code=1)
+    assert said == "interpolation: expected pchip or linear, got 'spline'"
+
+
+def test_a_folder_of_plots_that_cannot_be_made_is_told_before_anything_is_written(root):
+    before = open_labelled(root).labels
+    (root.parent / "file").touch()
+    arguments = ["label", "--dataset", root, "--ramp", "--plots", root.parent / "file"]
+    result = CliRunner().invoke(app, [str(part) for part in arguments])
+    assert isinstance(result.exception, FileExistsError)
+    assert before is None and open_labelled(root).labels is None
 
 
 @pytest.mark.parametrize(

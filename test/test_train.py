@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lerobot.configs.video import RGBEncoderConfig
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from rewact_ros.control.modes import Mode
 from rewact_ros.data.labelling import EpisodeLabels, open_labelled, write_labels
 from rewact_ros.learning import train as train_module
 from rewact_ros.learning.batches import TrainingBatches, batch_rows
+from rewact_ros.learning.classifier_settings import ClassifierSettings
 from rewact_ros.learning.demonstrations import (
     DatasetError,
     load_demonstrations,
@@ -31,6 +33,8 @@ from rewact_ros.learning.videos import FramesError
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.images import resize_images
 
+# As root, LeRobot's default AV1 encoder would make this process realtime.
+H264 = RGBEncoderConfig(vcodec="h264")
 CAMERA = "observation.images.front"
 LENGTHS = (9, 12, 7)
 TINY = {
@@ -62,7 +66,7 @@ def write_dataset(
             "demo_is_pad": {"dtype": "bool", "shape": (1,), "names": None},
         }
     features |= {name: {"dtype": "bool", "shape": (1,), "names": None} for name in columns or {}}
-    dataset = LeRobotDataset.create("local/tiny", 20, features, root=root)
+    dataset = LeRobotDataset.create("local/tiny", 20, features, root=root, rgb_encoder=H264)
     rng = np.random.default_rng(0)
     for episode, length in enumerate(LENGTHS):
         for frame in range(length):
@@ -112,6 +116,22 @@ def settings(dataset: Path, out: Path, **changes) -> TrainSettings:
         "policy": TINY,
     }
     return TrainSettings(dataset=str(dataset), out=str(out), **{**base, **changes})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("seed", value) for value in (-1, 2**32, 10**30)),
+        *((name, value) for name in ("lr", "weight_decay") for value in (np.inf, np.nan, -1.0)),
+        ("warmup_steps", -1),
+    ],
+)
+def test_a_number_that_no_optimiser_takes_is_refused_by_name(tmp_path, name, value):
+    with pytest.raises(TrainError, match=f"^{name}: expected .*, got {value}"):
+        settings(tmp_path, tmp_path, **{name: value})
+    if name != "warmup_steps":
+        with pytest.raises(TrainError, match=f"^{name}: expected .*, got {value}"):
+            ClassifierSettings((str(tmp_path),), str(tmp_path), **{name: value})
 
 
 def run(settings: TrainSettings, cache: Path, **kwargs):

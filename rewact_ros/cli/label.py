@@ -89,6 +89,8 @@ def label(
     print_changes(source, planned)
     print_still(source, planned)
     summary = f"{len(changed)} of {total} episodes change"
+    if plots is not None:
+        plots.mkdir(parents=True, exist_ok=True)  # what refuses it refuses it before anything else
     removes = clear and episodes is None and source.labels is not None
     if dry_run:
         typer.echo(f"{dataset}: {summary}; nothing written (--dry-run)")

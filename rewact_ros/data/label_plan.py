@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rewact_ros.reward.keypoints import Keypoint, LabelError, keypoint_curve
+from rewact_ros.reward.keypoints import INTERPOLATIONS, Keypoint, LabelError, keypoint_curve
 from rewact_ros.reward.label_file import (
     EpisodePlan,
     LabelFile,
@@ -51,6 +51,10 @@ class LabelSettings:
     def __post_init__(self) -> None:
         if not 0.0 <= self.failed_cap < 1.0:
             raise LabelError(f"failed_cap: expected 0 to below 1, got {self.failed_cap}")
+        if self.interpolation not in (None, *INTERPOLATIONS):
+            raise LabelError(
+                f"interpolation: expected {' or '.join(INTERPOLATIONS)}, got {self.interpolation!r}"
+            )
 
 
 @dataclass(frozen=True)

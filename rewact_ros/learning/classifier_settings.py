@@ -1,8 +1,9 @@
 """What a training run of the success classifier is made of."""
 
+import math
 from dataclasses import dataclass
 
-from .settings import TrainError
+from .settings import TrainError, check_seed
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,12 @@ class ClassifierSettings:
             if getattr(self, name) < 1:
                 raise TrainError(f"{name}: expected at least 1, got {getattr(self, name)}")
         for name in ("margin", "random_shift_px", "noise", "weight_decay", "min_delta"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise TrainError(f"{name}: expected at least 0, got {getattr(self, name)}")
         for name in ("lr", "fail_success_ratio", "val_fraction"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise TrainError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        check_seed(self.seed)
         for name in ("test_fraction", "brightness"):
             if not 0 <= getattr(self, name) < 1:
                 raise TrainError(f"{name}: expected 0 <= x < 1, got {getattr(self, name)}")

@@ -1,12 +1,23 @@
 """What a training run is made of."""
 
+import math
 from dataclasses import dataclass, field
 
 BEST_FIGURES = ("loss", "action_l1", "reward_mae", "success")
 
 
+# What NumPy and torch both take.
+LARGEST_SEED = 2**32 - 1
+
+
 class TrainError(ValueError):
     """Training cannot start or cannot go on."""
+
+
+def check_seed(seed: int) -> None:
+    """Raise TrainError where a generator would refuse it, in words that name no option."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise TrainError(f"seed: expected 0 to {LARGEST_SEED}, got {seed}")
 
 
 @dataclass(frozen=True)
@@ -101,11 +112,12 @@ class TrainSettings:
             **dict.fromkeys(one, 1),
             "test_episodes": 1,
         }.items():
-            if getattr(self, name) < low:
+            if not low <= getattr(self, name) < math.inf:
                 raise TrainError(f"{name}: expected at least {low}, got {getattr(self, name)}")
         for name in ("lr", "lr_backbone", "min_std", "grad_clip_norm"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise TrainError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        check_seed(self.seed)
         for name in ("val_fraction", "ema_decay", "rewind", "share", "reward_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise TrainError(f"{name}: expected 0 <= x < 1, got {getattr(self, name)}")

@@ -30,7 +30,7 @@ from .processor_rewact import make_rewact_pre_post_processors
 from .processors import POSTPROCESSOR, PREPROCESSOR, load_processors, prepare_statistics
 from .reward_hash import reward_hash
 from .upstream import Layout, Stats, convert, layout_of
-from .weights import check_weights, load_tensors
+from .weights import check_weights, load_tensors, resolve_device
 
 CALIBRATION = "calibration.json"
 
@@ -107,7 +107,7 @@ def load_policy(source: str | Path | CheckpointFiles, device: str = "auto") -> L
     weights = load_tensors(files, WEIGHTS)
     layout = layout_of(weights)
     _require_files(files, layout)
-    device = _resolve_device(device)
+    device = resolve_device(device)
     raw, stats = files.json(CONFIG), {}
     if layout is not Layout.OURS:
         try:
@@ -203,14 +203,6 @@ def _require_files(files: CheckpointFiles, layout: Layout) -> None:
             f"{files.path}: missing {', '.join(missing)}; expected a folder written by "
             "`rewact train` or LeRobot's save_pretrained (with both processors)"
         )
-
-
-def _resolve_device(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise CheckpointError(f"device {device}: no CUDA device is available here; use auto or cpu")
-    return device
 
 
 def _new_policy(config: RewACTConfig, where: Path) -> RewACTPolicy:

@@ -12,6 +12,29 @@ from .checkpoint_files import CONFIG, CheckpointError, CheckpointFiles
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
+def resolve_device(device: str) -> str:
+    """The device that is meant by `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:1`.
+
+    Raises:
+        CheckpointError: another one, or one that this machine does not have.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        asked = torch.device(device)
+    except RuntimeError:  # a list of all that torch was ever built for
+        asked = torch.device("meta")
+    if asked.type not in ("cpu", "cuda"):
+        raise CheckpointError(f"device: expected auto, cpu or cuda, got {device[:80]!r}")
+    if asked.type == "cuda" and not torch.cuda.is_available():
+        raise CheckpointError(f"device {device}: no CUDA device is available here; use auto or cpu")
+    if asked.type == "cuda" and (asked.index or 0) >= torch.cuda.device_count():
+        raise CheckpointError(
+            f"device {device}: this machine has {torch.cuda.device_count()}, counted from cuda:0"
+        )
+    return device
+
+
 def load_tensors(files: CheckpointFiles, name: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU.
 

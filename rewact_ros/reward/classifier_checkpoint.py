@@ -20,7 +20,7 @@ from rewact_ros.policy.checkpoint_files import (
     CheckpointFiles,
     json_object,
 )
-from rewact_ros.policy.weights import check_weights, load_tensors
+from rewact_ros.policy.weights import check_weights, load_tensors, resolve_device
 
 from .classifier import ClassifierError, LoadedClassifier, ResNetRewardModel, RewardModelConfig
 
@@ -90,14 +90,11 @@ def load_classifier(
         with torch.device("meta"):  # without memory, to see that the weights fit
             shapes = ResNetRewardModel(config).state_dict()
         check_weights(str(files.path / WEIGHTS), shapes, weights)
+        device = resolve_device(device)
     except CheckpointError as error:
         raise ClassifierError(str(error)) from error
     model = ResNetRewardModel(config)
     model.load_state_dict(weights)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ClassifierError(f"device {device}: no CUDA device is available here; use auto or cpu")
     return LoadedClassifier(model.to(device).eval(), files.version, files.path)
 
 
