@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import SHARED_DATA, VX300S
+from lerobot.configs.video import RGBEncoderConfig
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from rewact_ros.cli import main
@@ -22,6 +23,8 @@ from rewact_ros.data.open_dataset import open_dataset, stored_pictures
 from rewact_ros.learning.demonstrations import load_demonstrations
 from rewact_ros.learning.videos import decode_episodes
 
+# As root, LeRobot's default AV1 encoder would make this process realtime.
+H264 = RGBEncoderConfig(vcodec="h264")
 CAMERA = "observation.images.front"
 G1_BOTTLE = SHARED_DATA / "g1_bottle"
 
@@ -41,7 +44,7 @@ def write_dataset(root: Path, dtype: str = "video", axes: str = "HWC") -> Path:
         },
         "next.reward": {"dtype": "float32", "shape": (1,), "names": None},
     }
-    dataset = LeRobotDataset.create("local/tiny", 10, features, root=root)
+    dataset = LeRobotDataset.create("local/tiny", 10, features, root=root, rgb_encoder=H264)
     picture = np.zeros((32, 48, 3), np.uint8)
     picture[:8, :20, 0] = 250
     picture = picture.transpose(["HWC".index(axis) for axis in axes])
