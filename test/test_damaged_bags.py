@@ -308,6 +308,17 @@ def test_doing_as_the_message_says_ends_well(tmp_path, whole, name):
     assert not set(found) - {m[:2] for m in WHOLE} and found == sorted(found, key=lambda m: m[1])
 
 
+def test_recover_tells_a_folder_without_recordings_from_one_whose_recordings_are_whole(
+    tmp_path, whole
+):
+    (tmp_path / "empty" / "inner").mkdir(parents=True)
+    done = CliRunner().invoke(bag_command, ["recover", str(tmp_path / "empty")])
+    assert done.exit_code == 2 and "no recording in it or directly below" in done.output
+    shutil.copytree(whole, tmp_path / "bags" / "one")
+    done = CliRunner().invoke(bag_command, ["recover", str(tmp_path / "bags")])
+    assert done.exit_code == 0 and "every recording is whole" in done.output
+
+
 def test_a_whole_recording_is_left_as_it_is(tmp_path, whole):
     folder = tmp_path / "ep"
     shutil.copytree(whole, folder)

@@ -93,7 +93,13 @@ def recover(folders: Folders) -> None:
     A folder or .mcap file that is a recording itself is read to its end; of the recordings in a
     folder, those that do not look whole are mended.
     """
-    from rewact_ros.data.bag_recovery import RecoveryError, recover_all, recover_file
+    from rewact_ros.data.bag_folder import bag_names
+    from rewact_ros.data.bag_recovery import (
+        RecoveryError,
+        recover_all,
+        recover_file,
+        subfolders,
+    )
 
     failed = 0
     for folder in folders:
@@ -108,7 +114,12 @@ def recover(folders: Folders) -> None:
                     typer.echo(f"error: {found}", err=True)
                 else:
                     typer.echo(_recovered(found))
-            if not results:
+            if results:
+                continue
+            if not any(bag_names(inside) for inside in (folder, *subfolders(folder))):
+                failed += 1
+                typer.echo(f"error: {folder}: no recording in it or directly below", err=True)
+            else:
                 typer.echo(f"{folder}: every recording is whole")
     if failed:
         raise typer.Exit(2)

@@ -172,6 +172,11 @@ def recover_file(path: Path) -> Recovered:
     return _recovered(path, [_file_summary(found)], lost=tuple(lost))
 
 
+def subfolders(bags_dir: Path) -> list[Path]:
+    """The folders directly in a folder, where recordings are looked for."""
+    return sorted(p for p in bags_dir.iterdir() if p.is_dir())
+
+
 def recover_all(bags_dir: Path, thorough: bool = False) -> list[Recovered | RecoveryError]:
     """Recover every unfinished recording directly in a folder, or that folder if it is one.
 
@@ -183,8 +188,7 @@ def recover_all(bags_dir: Path, thorough: bool = False) -> list[Recovered | Reco
         one entry per recording that needed it; no recording keeps another from being mended.
     """
     found: list[Recovered | RecoveryError] = []
-    folders = [bags_dir, *sorted(p for p in bags_dir.iterdir() if p.is_dir())]
-    for folder in folders:
+    for folder in (bags_dir, *subfolders(bags_dir)):
         try:
             itself = thorough and folder == bags_dir and bool(bag_names(folder))
             if itself or needs_recovery(folder):
