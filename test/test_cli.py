@@ -15,6 +15,8 @@ from rewact_ros import home
 from rewact_ros.cli import main
 from rewact_ros.cli.app import app
 from rewact_ros.cli.faults import INTERRUPTED, MENDABLE, UNEXPECTED, exit_code
+from rewact_ros.cli.learn_robot import SimulatedRobot
+from rewact_ros.cli.record_terminal import _print_above
 from rewact_ros.data.dataset_info import DatasetError
 from rewact_ros.text import reason
 
@@ -243,6 +245,20 @@ def test_demos_tells_what_the_system_refuses_in_those_words(tmp_path, monkeypatc
     assert run(monkeypatch, "demos", "--out", str(tmp_path / "file" / "run")) == MENDABLE
     said = capsys.readouterr().err
     assert "Not a directory; check the path" in said and "Errno" not in said
+
+
+@pytest.mark.parametrize("speed", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_speed_that_the_simulation_does_not_have_is_refused_before_anything_starts(speed):
+    with pytest.raises(ValueError, match=f"^speed: expected 0.05 to 20.0, got {speed}"):
+        SimulatedRobot(1, 0, None, speed)
+    SimulatedRobot(1, 0, None, 4.0)
+
+
+def test_a_log_of_record_steers_no_terminal_where_there_is_none(capsys):
+    _print_above("recorder | started")
+    assert capsys.readouterr().out.endswith(" recorder | started\n")
+    _print_above("recorder | started")
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def test_version(monkeypatch, capsys):

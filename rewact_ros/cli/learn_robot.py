@@ -39,6 +39,12 @@ class SimulatedRobot:
     speed: float = 1.0
     human_silence_s: float = 5.0
 
+    def __post_init__(self) -> None:
+        """Refuse a speed before policies are loaded; raises ValueError."""
+        low, high = BringUp.__dataclass_fields__["real_time_factor"].metadata["bounds"]
+        if not low <= self.speed <= high:
+            raise ValueError(f"speed: expected {low} to {high}, got {self.speed}")
+
 
 def learn_over_topics(
     out: Path,

@@ -153,5 +153,6 @@ def _remote(namespace: str) -> Iterator[tuple[RecorderRemote, SingleThreadedExec
 
 def _print_above(line: str) -> None:
     """A log line in place of the status line, which comes again below it."""
-    sys.stdout.write("\r\x1b[K")
+    if sys.stdout.isatty():
+        sys.stdout.write("\r\x1b[K")
     print_line(line)
