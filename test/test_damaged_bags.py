@@ -328,6 +328,37 @@ def test_a_whole_recording_is_left_as_it_is(tmp_path, whole):
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.parametrize("at", ["length", "data"])
+def test_the_first_chunk_does_not_take_the_definitions_of_all_others_with_it(tmp_path, whole, at):
+    """Writers define a channel once, in the first chunk, and again in the summary."""
+    file = tmp_path / "foreign.mcap"
+    with open(whole / "ep_0.mcap", "rb") as source, open(file, "wb") as target:
+        writer = McapWriter(target, chunk_size=20_000)
+        writer.start("ros2")
+        known = {}
+        for schema, channel, message in make_reader(source).iter_messages():
+            if channel.id not in known:
+                made = writer.register_schema(schema.name, schema.encoding, schema.data)
+                known[channel.id] = writer.register_channel(
+                    channel.topic, channel.message_encoding, made, channel.metadata
+                )
+            writer.add_message(
+                known[channel.id], message.log_time, message.data, message.publish_time
+            )
+        writer.finish()
+    chunks, before = scan(file).chunks, scan(file).counts
+    data = bytearray(file.read_bytes())
+    place = chunks[0].start + 1 if at == "length" else chunks[0].data_start + 40
+    data[place : place + 4] = b"\x07\x00\x00\x00"
+    file.write_bytes(data)
+    with pytest.raises(BagError, match="rewact bag recover"), Bag(file) as bag:
+        list(bag.messages(TOPICS))
+    done = CliRunner().invoke(bag_command, ["recover", str(file)])
+    assert done.exit_code == 0, done.output
+    gone = chunks[0].messages.total()
+    assert len(chunks) > 3 and scan(file).counts.total() == before.total() - gone > 0
+
+
 def test_a_copy_among_the_files_is_not_taken_for_more_messages(tmp_path, whole):
     folder = tmp_path / "ep"
     shutil.copytree(whole, folder)

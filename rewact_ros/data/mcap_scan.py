@@ -161,6 +161,8 @@ def scan(path: Path, verify_bytes: int = 0) -> Scan:
                 chunk.messages = _count(file, found, chunk)
             else:
                 _define_all(file, found, i)
+        if found.closed:
+            _define_from_summary(file, size, found)
         if found.closed and not found.damaged:
             _compare_with_summary(file, size, found)
     return found
@@ -488,6 +490,28 @@ def _define_from(found: Scan, data: bytes) -> None:
             if length > MAX_RECORD_BYTES:
                 raise RecordError(f"a definition of {length} bytes")
             _take_definition(found, opcode, data[start : start + length])
+
+
+def _define_from_summary(file: BinaryIO, size: int, found: Scan) -> None:
+    """Take definitions that are gone with a damaged chunk from where a closed file repeats them.
+
+    Writers define a channel once, before its first message: the chunks behind need it as well.
+    """
+    missing = {channel for chunk in found.chunks for channel in chunk.messages} - set(
+        found.channels
+    )
+    if not missing or size - found.end > MAX_BYTES:
+        return
+    file.seek(found.end)
+    repeated = Scan(found.path)
+    try:
+        _define_from(repeated, file.read(size - found.end - len(MAGIC)))
+    except RecordError:
+        return
+    for channel in (repeated.channels[i] for i in sorted(missing & repeated.channels.keys())):
+        found.channels[channel.id] = channel
+        if channel.schema_id in repeated.schemas:
+            found.schemas.setdefault(channel.schema_id, repeated.schemas[channel.schema_id])
 
 
 def _compare_with_summary(file: BinaryIO, size: int, found: Scan) -> None:
