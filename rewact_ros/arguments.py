@@ -137,10 +137,17 @@ class BringUp:
                 check_params_file(self.params_file)
             except ParameterError as error:
                 raise ArgumentError(str(error)) from None
-        if self.policy not in ("", "none") and not Path(self.policy).is_dir():
-            raise ArgumentError(f"policy: no such checkpoint folder: {self.policy}")
-        if self.success_model and not Path(self.success_model).is_dir():
-            raise ArgumentError(f"success_model: no such checkpoint folder: {self.success_model}")
+        for name in ("policy", "success_model"):
+            folder = getattr(self, name)
+            if not folder or (name == "policy" and folder == "none"):
+                continue
+            if not Path(folder).is_dir():
+                raise ArgumentError(f"{name}: no such checkpoint folder: {folder}")
+            if not Path(folder, "model.safetensors").is_file():
+                raise ArgumentError(
+                    f"{name}: no model.safetensors in {folder}: give the checkpoint itself, such "
+                    "as checkpoints/last/pretrained_model of a training run"
+                )
         if self.learn and self.policy:
             raise ArgumentError("learn: its versions run; leave policy out")
         if self.learn and not (Path(self.learn) / VERSIONS / NEWEST).is_dir():

@@ -112,6 +112,8 @@ def read_text(path: str | Path, max_bytes: int = MAX_BYTES) -> str:
         YamlError: it is no plain file, larger than `max_bytes`, or not UTF-8.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise YamlError("expected a file name without a NUL character")
     if path.exists() and not path.is_dir() and not path.is_file():
         raise YamlError("expected a plain file, got a device or a pipe")
     with path.open("rb") as file:

@@ -66,6 +66,8 @@ WRONG = [
     ("contract", "nowhere.yaml"),
     ("contract", "a\nb"),
     ("policy", "nowhere"),
+    ("policy", "/etc"),
+    ("success_model", "/etc"),
     ("remap", "front"),
     ("remap", "a=b"),
     ("remap", "a:=b:=c"),
@@ -91,6 +93,7 @@ def test_every_argument_reads_its_own_default_back():
 def test_the_home_folder_is_found_where_a_shell_leaves_it_to_us(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "model.safetensors").touch()
     args = BringUp.from_texts({"policy": "~/policy", "bags_dir": "~/bags"})
     assert args.policy == str(tmp_path / "policy") and args.bags_dir == str(tmp_path / "bags")
 

@@ -107,6 +107,13 @@ def test_a_joint_jog_and_the_speeds_of_a_jog_are_taken_as_written():
         (lambda d: d["teleop"]["leader"].update(scale=-1.1e6), "leader.scale: expected 0, or"),
         (lambda d: d["reset"]["pose"].__setitem__(1, -1.9), r"within \[-1.85, 1.26\], got -1.9"),
         (lambda d: d.update(robot=20), "robot: expected text, got 20"),
+        (lambda d: d.update(robot=".."), "robot: expected a name that a file may have, got '..'"),
+        (lambda d: d.update(robot="."), "robot: expected a name that a file may have"),
+        (lambda d: d.update(robot="a/b"), "robot: expected a name that a file may have"),
+        (
+            lambda d: d["observation.state"].update(joints=[f"j{k}" for k in range(1001)]),
+            "joints: expected at most 1000, got 1001",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_in_every_section(change, words):

@@ -114,6 +114,7 @@ def test_one_argument_list_serves_launch_file_and_command_line():
 
 
 def test_the_policy_runs_on_the_interpreter_that_was_asked_for(tmp_path):
+    (tmp_path / "model.safetensors").touch()
     nodes = {
         p.name: p for p in processes(BringUp(policy=str(tmp_path), sim=True, ml_python="/x/python"))
     }
@@ -147,6 +148,7 @@ def test_a_learning_run_brings_its_newest_version_and_who_keeps_what_is_executed
     # The same version afterwards, as a policy like any other: it decides for the arm, and is done
     # with exploring.
     (versions / "newest" / "learned.json").touch()
+    (versions / "newest" / "model.safetensors").touch()
     alone = {p.name: p.parameters for p in processes(BringUp(policy=str(versions / "newest")))}
     assert list(alone) == ["sim", "hil", "supervisor", "policy"]
     assert alone["hil"]["combine"] == "replace" and alone["policy"]["engine"] == "torch"
@@ -154,6 +156,7 @@ def test_a_learning_run_brings_its_newest_version_and_who_keeps_what_is_executed
 
 
 def test_a_namespace_reaches_every_node(tmp_path):
+    (tmp_path / "model.safetensors").touch()
     for process in processes(BringUp(policy=str(tmp_path), sim=True, namespace="left")):
         assert "__ns:=/left" in process.command()
 

@@ -278,3 +278,8 @@ def test_what_pyyaml_writes_is_read_as_it_was(value):
             return True
 
     assert parse(yaml.dump({"top": value}, Dumper=Plain, allow_unicode=True)) == {"top": value}
+
+
+def test_a_name_with_a_nul_is_no_file():
+    with pytest.raises(YamlError, match="without a NUL"):
+        load("a\0b.yaml")

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rewact_ros.contract.schema import STATE_KEY, Camera, Contract, StatePart
+from rewact_ros.contract.schema import MOST_JOINTS, STATE_KEY, Camera, Contract, StatePart
 from rewact_ros.stamps import NANO as NANO
 from rewact_ros.stamps import Stamps, ran_back
 
@@ -22,8 +22,8 @@ FROZEN_MOTION, FROZEN_WINDOW_S = 0.05, 1.0
 RATE_SAMPLES = 8
 # Pictures are compared on every n-th row (or byte) first, and in full only where those agree.
 COMPARE_STRIDE = 8
-# Of one joint state: more are no robot's, and more names than that are no help.
-MOST_JOINTS, MOST_NAMED = 1000, 30
+# More names of joints than that are no help.
+MOST_NAMED = 30
 # Data sets and networks hold float32: what is beyond becomes infinite there.
 LARGEST_VALUE = float(np.finfo(np.float32).max)
 

@@ -104,10 +104,8 @@ def parse_contract(data: object, folder: Path | None = None) -> Contract:
 
 def _robot(top: Section) -> str:
     name = check_text_name("robot", top.text("robot"))
-    if "/" in name:
-        raise ContractError(
-            f"robot: expected a name without '/', which file names get, got '{name}'"
-        )
+    if "/" in name or name in (".", ".."):
+        raise ContractError(f"robot: expected a name that a file may have, got '{name}'")
     return name
 
 

@@ -14,6 +14,8 @@ FloatArray = NDArray[np.float64]
 STATE_KEY = "observation.state"
 IMAGE_PREFIX = "observation.images."
 ACTION_KEY = "action"
+# Of one part and of one joint state: more are no robot's.
+MOST_JOINTS = 1000
 
 
 class ContractError(ValueError):

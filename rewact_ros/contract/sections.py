@@ -2,11 +2,12 @@
 
 import difflib
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from rewact_ros.contract.names import check_text_name, check_topic
-from rewact_ros.contract.schema import ContractError
+from rewact_ros.contract.schema import MOST_JOINTS, ContractError
 
 # What a robot can mean: beyond these a limit is no limit, or the gate's arithmetic has no digits.
 SMALLEST, LARGEST = 1e-6, 1e6
@@ -108,7 +109,9 @@ class Section:
                 )
             if check_text_name(f"{where}[{i}]", joint) == "default":
                 raise ContractError(f"{where}[{i}]: 'default' stands for all other joints; rename")
-        repeated = sorted({name for name in value if value.count(name) > 1})
+        if len(value) > MOST_JOINTS:
+            raise ContractError(f"{where}: expected at most {MOST_JOINTS}, got {len(value)}")
+        repeated = sorted(name for name, count in Counter(value).items() if count > 1)
         if repeated:
             raise ContractError(f"{where}: expected each joint once, got {repeated[0]} twice")
         return tuple(value)
