@@ -608,6 +608,7 @@ def test_a_disk_that_fails_later_is_told_and_ends_nothing(bench, tmp_path):
 
 
 def test_bring_up_hands_the_supervisor_what_it_judges_by_and_starts_the_helpers(tmp_path):
+    (tmp_path / "model.safetensors").touch()
     nodes = {
         p.name: p
         for p in processes(
