@@ -440,7 +440,7 @@ def test_a_full_disk_ends_the_episode_with_the_rest_intact(tmp_path, limit):
     """The largest allowed file size stands for the disk: beyond it, writing fails likewise."""
     script = FILL.format(tests=str(Path(__file__).parent), limit=limit, folder=str(tmp_path))
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     assert "disk full" in done.stdout

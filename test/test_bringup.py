@@ -294,7 +294,7 @@ def test_no_module_of_the_current_folder_takes_the_place_of_an_installed_one(tmp
 
 def test_a_command_line_that_ros_cannot_read_is_a_configuration_fault():
     command = [sys.executable, "-m", "rewact_ros.nodes.hil", "--ros-args", "-r", "front:cam"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == CONFIGURATION_FAULT
     assert "error: Couldn't parse remap rule: '-r front:cam'" in done.stderr
     assert "Traceback" not in done.stderr

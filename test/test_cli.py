@@ -102,12 +102,12 @@ def test_a_name_from_elsewhere_does_not_steer_the_terminal(capsys):
 
 def test_a_reader_that_leaves_early_and_a_full_disk_leave_no_traceback():
     first = subprocess.run(
-        ["bash", "-c", f"{SCRIPT} params | head -1"], capture_output=True, text=True, timeout=60
+        ["bash", "-c", f"{SCRIPT} params | head -1"], capture_output=True, text=True, timeout=240
     )
     assert first.stdout.count("\n") == 1 and not first.stderr
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [SCRIPT, "params"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+            [SCRIPT, "params"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=240
         )
     assert done.returncode == MENDABLE and "Traceback" not in done.stderr
     assert "No space left on device; make room" in done.stderr
@@ -270,7 +270,7 @@ def test_completion_is_installed_and_completes_commands_and_options(tmp_path):
     environment = {**os.environ, "HOME": str(tmp_path), "SHELL": "/bin/bash"}
     installed = subprocess.run(
         ["bash", "-c", f"PATH={SCRIPT.parent}:$PATH rewact --install-completion bash"],
-        env=environment, capture_output=True, text=True, timeout=60,
+        env=environment, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert installed.returncode == 0, installed.stderr
     (script,) = (tmp_path / ".bash_completions").glob("rewact.sh")
@@ -279,7 +279,7 @@ def test_completion_is_installed_and_completes_commands_and_options(tmp_path):
         asked = environment | {"_REWACT_COMPLETE": "complete_bash", "COMP_WORDS": typed}
         asked["COMP_CWORD"] = str(len(typed.split()) - 1)
         done = subprocess.run(
-            [SCRIPT], env=asked, check=True, capture_output=True, text=True, timeout=60
+            [SCRIPT], env=asked, check=True, capture_output=True, text=True, timeout=240
         )
         assert done.stdout.split() == [wanted]
 

@@ -181,5 +181,5 @@ sys.exit(service.run())
 def test_the_real_launch_ends_with_what_is_wrong(tmp_path, arguments, words):
     command = [sys.executable, "-c", RUN, str(LAUNCH_FILE), *arguments]
     environment = {**os.environ, "TMPDIR": str(tmp_path), "ROS_LOG_DIR": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
     assert done.returncode == 1 and words in done.stdout + done.stderr

@@ -224,7 +224,7 @@ def test_wrong_ros_arguments_end_a_node_with_one_line_and_no_restart(tmp_path):
         for arguments, words in cases.items()
     }
     for words, process in started.items():
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=240)
         assert process.returncode == 2, errors
         assert "Traceback" not in errors
         assert words in next(line for line in errors.splitlines() if line.startswith("error: "))

@@ -83,7 +83,7 @@ def start():
 def test_a_thread_that_hangs_does_not_keep_a_stopped_node_alive(start, signum):
     process = start("busy", "runs")
     process.send_signal(signum)
-    out, err = process.communicate(timeout=30.0)
+    out, err = process.communicate(timeout=120.0)
     assert process.returncode == 0 and out.endswith("closed\n") and "Traceback" not in err
 
 
@@ -91,7 +91,7 @@ def test_a_thread_that_hangs_does_not_keep_a_stopped_node_alive(start, signum):
 def test_a_node_that_still_loads_ends_at_once_without_a_traceback(start, signum):
     process = start("half", "loads")
     process.send_signal(signum)
-    _, err = process.communicate(timeout=30.0)
+    _, err = process.communicate(timeout=120.0)
     assert process.returncode == -signum and not err
 
 
@@ -100,7 +100,7 @@ def test_a_stop_inside_a_call_of_ctypes_is_a_stop_too(start, what):
     """ctypes makes an ArgumentError, which any `except Exception` takes, of whatever is raised."""
     process = start(what, "converts")
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30.0)
+    _, err = process.communicate(timeout=120.0)
     assert process.returncode == -signal.SIGTERM and not err
 
 
@@ -116,7 +116,7 @@ def test_others_see_a_stopped_node_go(start, what, name, word):
         process = start(what, word)
         assert until(lambda: name in observer.get_node_names(), 20.0)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30.0)
+        process.communicate(timeout=120.0)
         assert until(lambda: name not in observer.get_node_names(), 10.0)
     finally:
         observer.destroy_node()

@@ -195,7 +195,7 @@ def node(name, *args):
     command = [sys.executable, "-m", f"rewact_ros.nodes.{name}", "--ros-args"]
     for arg in args:
         command += ["-p", arg]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
