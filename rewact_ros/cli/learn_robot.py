@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TASK = "put the cube into the tray"
 RESULTS = "episodes.jsonl"
-FIRST_VERSION_S, READY_S, CATCH_UP_S = 300.0, 120.0, 3600.0
+FIRST_VERSION_S, READY_S, CATCH_UP_S = 300.0, 300.0, 3600.0
 
 
 @dataclass(frozen=True)

@@ -275,7 +275,7 @@ class Rig:
         """Wait for a policy process that says, from now on, that it is ready."""
         self.heartbeats.clear()
         self.wait(
-            lambda: bool(self.heartbeats and self.heartbeats[-1][1].ready), "policy ready", 120.0
+            lambda: bool(self.heartbeats and self.heartbeats[-1][1].ready), "policy ready", 300.0
         )
 
     def wait_for_mode(self, mode: int, since_s: float = 0.0, timeout_s: float = 30.0) -> float:
