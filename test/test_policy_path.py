@@ -149,6 +149,7 @@ def test_a_swap_with_an_exported_engine_exports_in_another_process(
 
 def test_every_process_but_hil_has_room_for_large_images(monkeypatch, tmp_path):
     monkeypatch.delenv(PROFILE, raising=False)
+    (tmp_path / "model.safetensors").touch()
     nodes = processes(BringUp(policy=str(tmp_path), sim=True, bags_dir=str(tmp_path)))
     for process in nodes:
         tree = ElementTree.parse(process.environment[PROFILE])
