@@ -22,7 +22,7 @@ LEARN = [
     *(sys.executable, "-c", "from rewact_ros.cli import main; main()", "learn", "--sim"),
     *("--policy", str(ROOT / "models" / "vx300s_pick_place"), "--publish-every", "1"),
     *("--algorithm", "residual"),
-    *("--episodes", "2", "--limit-s", "2", "--no-interventions", "--video-every", "0"),
+    *("--episodes", "2", "--limit-s", "5", "--no-interventions", "--video-every", "0"),
     *(text for name, value in QUICK.items() for text in ("--set", f"{name}={json.dumps(value)}")),
 ]
 
