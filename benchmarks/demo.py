@@ -135,7 +135,7 @@ def killed_policy(bench: Bench, trials: int) -> None:
             )
             for _ in range(trials):
                 client.policy = None
-                client.wait_until_ready(120.0)
+                client.wait_until_ready()
                 client.arm()
                 goal = client.start_task("kill test", 60.0)
                 client.spin(lambda: client.control.mode == ControlStatus.POLICY, 20.0, "policy")

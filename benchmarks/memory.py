@@ -117,7 +117,7 @@ def watch(simulated_s: float) -> tuple[Samples, int]:
         stack.callback(rclpy.try_shutdown)
         client = Watcher(runner)
         stack.callback(client.close)
-        client.wait_until_ready(120.0)
+        client.wait_until_ready()
         tasks, end_h = 0, client.now_h + simulated_s / 3600.0
         client.begin()
         while client.now_h < end_h:

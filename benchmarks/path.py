@@ -145,7 +145,7 @@ def demo(bench: Bench, seconds: float) -> None:
         client = TaskClient(contract, runner.poll)
         stack.callback(client.close)
         wire = Wire(contract).listen(client)
-        client.wait_until_ready(120.0)
+        client.wait_until_ready()
         client.arm()
         since_ns = time.time_ns()
         while time.time_ns() < since_ns + seconds * 1e9:

@@ -145,7 +145,7 @@ class Watcher(TaskClient):
     def run_episode(self, fault: str, delay_s: float) -> Seen:
         """Run a task, spoil it so long after its start, and stop it once a human is asked for."""
         self.seen = seen = Seen(fault)
-        self.wait_until_ready(300.0)  # a busy machine imports slowly
+        self.wait_until_ready()
         self.trigger("sim/mend")
         for client in self._faults.values():  # found before, so that a fault comes when it should
             self.spin(client.service_is_ready, 10.0, f"service {client.srv_name}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TASK = "put the cube into the tray"
 RESULTS = "episodes.jsonl"
-FIRST_VERSION_S, READY_S, CATCH_UP_S = 300.0, 300.0, 3600.0
+FIRST_VERSION_S, CATCH_UP_S = 300.0, 3600.0
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _run_episodes(robot: SimulatedRobot, contract: str, out: Path, watch: "Learn
     client = TaskClient(load_contract(contract), watch.poll)
     try:
         watch.note = "the simulated robot starts"
-        client.wait_until_ready(READY_S)
+        client.wait_until_ready()
         for number in range(_done(out), robot.episodes):
             watch.note = f"episode {number + 1} of {robot.episodes}"
             client.arm()

@@ -176,8 +176,12 @@ class TaskClient(Guarded, Node):
             raise StackError(f"{service}: {response.message}")
         return str(response.message)
 
-    def wait_until_ready(self, timeout_s: float = 60.0) -> None:
-        """Wait until hil answers and the policy is warmed up and fed."""
+    def wait_until_ready(self, timeout_s: float = 300.0) -> None:
+        """Wait until hil answers and the policy is warmed up and fed.
+
+        A busy or slow machine imports PyTorch and exports an engine for minutes; a process that
+        dies meanwhile is told at once.
+        """
         self.spin(
             lambda: self.control is not None and self.policy is not None and self.policy.ready,
             timeout_s,
