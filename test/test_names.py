@@ -222,6 +222,19 @@ def test_names_of_other_tongues_and_of_models_are_names():
         parse_contract(edited(lambda d: d["observation.state"]["joints"].append(1)))
 
 
+@pytest.mark.parametrize("name", ["{node", "node}", "a/{b}"])
+def test_one_brace_is_a_substitution_too(name):
+    with pytest.raises(ContractError, match="has a substitution"):
+        check_topic("topic", name)
+
+
+def test_a_name_is_shown_whole_up_to_sixty_characters():
+    for size, shown in ((60, "'-" + "a" * 59 + "'"), (61, "'-" + "a" * 56 + "...'")):
+        with pytest.raises(ContractError) as told:
+            check_topic("topic", "-" + "a" * (size - 1))
+        assert f"topic: the topic {shown} " in str(told.value)
+
+
 NODES = (
     HilNode, PolicyNode, RecorderNode, RewardModelNode, ScriptedHumanNode, SimNode, SupervisorNode,
     TeleopNode, TransitionsNode,
