@@ -83,19 +83,13 @@ def test_one_that_fell_silent_is_compared_no_more(topic):
     assert topic.fault(2.5) == topic.refusal(2.5) == ""
 
 
-def test_what_one_said_within_the_age_is_what_the_other_may_still_say(topic):
-    for other, apart in ((0.75, False), (0.25, True)):
-        it = Topic.__new__(Topic)
-        it.source = JointSource(topic.source.part, *parts_of(topic.source))
-        for k in range(4):
-            it.say(k / 8, float(k), 5000 + k)
-        it.say(0.4375, other, 1)
-        it.say(0.5, 4.0, 5004)
-        assert bool(it.fault(0.5)) is apart, other
-
-
-def parts_of(source):
-    return source._picked, source._tolerance, source._speed
+@pytest.mark.parametrize(("other", "apart"), [(0.75, False), (0.25, True)])
+def test_what_one_said_within_the_age_is_what_the_other_may_still_say(topic, other, apart):
+    for k in range(4):
+        topic.say(k / 8, float(k), 5000 + k)
+    topic.say(0.4375, other, 1)
+    topic.say(0.5, 4.0, 5004)
+    assert bool(topic.fault(0.5)) is apart
 
 
 def test_a_slow_publisher_may_have_been_anywhere_since_its_last_message_but_one(topic):

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lerobot.configs.video import RGBEncoderConfig
 from lerobot.datasets.compute_stats import aggregate_stats
 from lerobot.datasets.io_utils import load_episodes
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from test_train import H264
 from typer.testing import CliRunner
 
 from rewact_ros.cli.app import app
@@ -28,8 +28,6 @@ from rewact_ros.learning.demonstrations import load_demonstrations
 from rewact_ros.reward.keypoints import LabelError
 from rewact_ros.reward.labels import progress_ramp
 
-# As root, LeRobot's default AV1 encoder would make this process realtime.
-H264 = RGBEncoderConfig(vcodec="h264")
 CAMERA = "observation.images.front"
 LENGTHS = (20, 30, 12)
 TREE = dict[str, tuple[bytes, int]]

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import SHARED_DATA, VX300S
-from lerobot.configs.video import RGBEncoderConfig
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from test_train import H264
 
 from rewact_ros.cli import main
 from rewact_ros.contract import ContractError, image_shape
@@ -23,8 +23,6 @@ from rewact_ros.data.open_dataset import open_dataset, stored_pictures
 from rewact_ros.learning.demonstrations import load_demonstrations
 from rewact_ros.learning.videos import decode_episodes
 
-# As root, LeRobot's default AV1 encoder would make this process realtime.
-H264 = RGBEncoderConfig(vcodec="h264")
 CAMERA = "observation.images.front"
 G1_BOTTLE = SHARED_DATA / "g1_bottle"
 

@@ -26,6 +26,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from rewact_ros.action import ExecuteTask
+from rewact_ros.cli.task_client import READY_S
 from rewact_ros.contract import Camera, Contract
 from rewact_ros.msg import ActionChunk, ControlStatus, ModeRequest, PolicyStatus
 from rewact_ros.ros import interfaces as names
@@ -275,7 +276,7 @@ class Rig:
         """Wait for a policy process that says, from now on, that it is ready."""
         self.heartbeats.clear()
         self.wait(
-            lambda: bool(self.heartbeats and self.heartbeats[-1][1].ready), "policy ready", 300.0
+            lambda: bool(self.heartbeats and self.heartbeats[-1][1].ready), "policy ready", READY_S
         )
 
     def wait_for_mode(self, mode: int, since_s: float = 0.0, timeout_s: float = 30.0) -> float:

@@ -36,6 +36,9 @@ STATUS_LAG_S = 0.2
 # hil may take this long to hear its robot after this client has found both.
 ARM_PATIENCE_S = 10.0
 RELEASE_S = 60.0
+# A busy or slow machine imports PyTorch and exports an engine for minutes; a process that dies
+# meanwhile is told at once.
+READY_S = 300.0
 
 
 class StackError(RuntimeError):
@@ -176,12 +179,8 @@ class TaskClient(Guarded, Node):
             raise StackError(f"{service}: {response.message}")
         return str(response.message)
 
-    def wait_until_ready(self, timeout_s: float = 300.0) -> None:
-        """Wait until hil answers and the policy is warmed up and fed.
-
-        A busy or slow machine imports PyTorch and exports an engine for minutes; a process that
-        dies meanwhile is told at once.
-        """
+    def wait_until_ready(self, timeout_s: float = READY_S) -> None:
+        """Wait until hil answers and the policy is warmed up and fed."""
         self.spin(
             lambda: self.control is not None and self.policy is not None and self.policy.ready,
             timeout_s,

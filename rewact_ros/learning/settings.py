@@ -4,8 +4,6 @@ import math
 from dataclasses import dataclass, field
 
 BEST_FIGURES = ("loss", "action_l1", "reward_mae", "success")
-
-
 # What NumPy and torch both take.
 LARGEST_SEED = 2**32 - 1
 

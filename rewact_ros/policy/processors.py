@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .checkpoint_files import CONFIG, CheckpointError, CheckpointFiles
 from .configuration_rewact import RewACTConfig
-from .weights import load_tensors
+from .weights import dtype_name, load_tensors
 
 PREPROCESSOR = "policy_preprocessor.json"
 POSTPROCESSOR = "policy_postprocessor.json"
@@ -134,8 +134,7 @@ def prepare_statistics(
         for name in names:
             _check_numbers(f"{what}: {key}.{name}", found[name], feature.shape[0], image)
         low, high = (found[name].detach().cpu().double().flatten() for name in names)
-        base = torch.zeros_like(low) if names == ("mean", "std") else low
-        least = "0" if names == ("mean", "std") else names[0]
+        base, least = (torch.zeros_like(low), "0") if names == ("mean", "std") else (low, names[0])
         wide = high > base if image else high >= base
         expected = f"{'more than' if image else 'at least'} {least}"
         _require(wide, high, f"{what}: {key}.{names[1]}", expected)
@@ -148,9 +147,8 @@ def _check_numbers(what: str, value: Tensor, size: int, image: bool) -> None:
     """Refuse statistics that a batch would be spread over otherwise than one by one."""
     shapes = ((size,), (size, 1, 1), (1, size, 1, 1)) if image else ((size,), (1, size))
     if tuple(value.shape) not in shapes or value.is_complex() or value.dtype is torch.bool:
-        kind = str(value.dtype).removeprefix("torch.")
         raise CheckpointError(
-            f"{what}: expected {size} numbers, got {value.numel()} as {kind} "
+            f"{what}: expected {size} numbers, got {value.numel()} as {dtype_name(value.dtype)} "
             f"{tuple(value.shape)}; use processors and configuration of one run"
         )
     flat = value.detach().cpu().double().flatten()

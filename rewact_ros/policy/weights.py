@@ -78,8 +78,8 @@ def check_weights(what: str, expected: Mapping[str, Tensor], got: Mapping[str, T
         wanted = expected[name].dtype
         if tensor.dtype != wanted and not (wanted in _FLOATS and tensor.dtype in _FLOATS):
             raise CheckpointError(
-                f"{what}: {name}: expected numbers of type {_kind(wanted)}, got "
-                f"{_kind(tensor.dtype)}; save the policy in {_kind(wanted)}"
+                f"{what}: {name}: expected numbers of type {dtype_name(wanted)}, got "
+                f"{dtype_name(tensor.dtype)}; save the policy in {dtype_name(wanted)}"
             )
         # As they will be used: 1e300 in float64 becomes infinite.
         if not torch.isfinite(tensor.to(wanted)).all():
@@ -88,5 +88,6 @@ def check_weights(what: str, expected: Mapping[str, Tensor], got: Mapping[str, T
             )
 
 
-def _kind(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
+    """A type of numbers as people write it, such as `float32`."""
     return str(dtype).removeprefix("torch.")

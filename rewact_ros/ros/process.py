@@ -63,7 +63,7 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
         nonlocal asked
         asked = signum
         signal.signal(signum, signal.SIG_DFL)  # a second one ends the process at once
-        raise _StoppedError(signum)
+        raise _StoppedError
 
     # Loading a model can take long; until there is a node, nothing but a farewell is owed.
     for signum in (signal.SIGINT, signal.SIGTERM):
@@ -74,17 +74,15 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
         try:
             node = make()
             _name_process(node.get_name())
-            if asked:  # something on the way took the exception for its own
-                raise _StoppedError(asked)
         except (*faults, ParameterException, NameValidationException) as error:
-            if asked:
-                raise
-            print(f"error: {printable_lines(reason(error))}", file=sys.stderr, flush=True)
-            code = CONFIGURATION_FAULT
+            if not asked:
+                print(f"error: {printable_lines(reason(error))}", file=sys.stderr, flush=True)
+                code = CONFIGURATION_FAULT
         else:
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(signum, stop)
-            _spin(node, lambda: stopping)
+            if not asked:  # else something on the way took the exception for its own
+                for signum in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(signum, stop)
+                _spin(node, lambda: stopping)
     except (ExternalShutdownException, KeyboardInterrupt):
         pass
     except BaseException:
