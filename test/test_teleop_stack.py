@@ -46,6 +46,9 @@ class Robot:
         client.create_subscription(
             Float64MultiArray, "arm/commands", self._on_command, names.COMMAND
         )
+        self._heard_s = 0.0
+        gamepad = contract.teleop_source("gamepad")
+        client.create_subscription(JointState, gamepad.topic, self._on_target, names.SENSOR)
 
     def _on_joints(self, msg):
         self.joints = np.array(msg.position)
@@ -55,6 +58,9 @@ class Robot:
 
     def _on_command(self, msg):
         self.command = np.array(msg.data)
+
+    def _on_target(self, msg):
+        self._heard_s = time.monotonic()
 
     @property
     def mode(self):
@@ -76,9 +82,13 @@ class Robot:
             self.client.destroy_timer(timer)
 
     def rest_stick(self):
-        """The gamepad lies on the table for a moment: hil knows it, and nobody presses it."""
+        """The gamepad lies on the table until the teleop node was seen to know it.
+
+        A node that is still being started hears nothing of a rest that is over by then, and moves
+        nothing afterwards.
+        """
         end_s = time.monotonic() + 0.3
-        self.hold_stick(lambda: time.monotonic() > end_s, "rest", pressed=False)
+        self.hold_stick(lambda: self._heard_s > end_s, "rest", pressed=False, timeout_s=60.0)
 
     def arm(self):
         self.client.arm()
@@ -93,7 +103,7 @@ def robot(tmp_path_factory):
         if key.startswith("observation"):
             value["max_age_s"] = 1.5
     for source in data["teleop"].values():
-        source["max_age_s"] = source["deadman"]["max_age_s"] = 1.0
+        source["max_age_s"] = source["deadman"]["max_age_s"] = 3.0
     (folder / "vx300s.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
     (folder / "params.yaml").write_text("/**/sim:\n  ros__parameters:\n    render: false\n")
     with pytest.MonkeyPatch.context() as patch:
