@@ -11,7 +11,8 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-PURE_ROOMS := $(wildcard rewact_ros/contract rewact_ros/control rewact_ros/supervision)
+PURE_ROOMS := $(wildcard rewact_ros/contract rewact_ros/control rewact_ros/supervision \
+  rewact_ros/kinematics.py)
 
 setup:
 	@scripts/setup

@@ -13,9 +13,7 @@ import numpy as np
 import yaml
 
 from rewact_ros import strict_yaml
-from rewact_ros.bringup import default_contract, default_policy
 from rewact_ros.cli.bench import Bench
-from rewact_ros.cli.rig_stack import Setup, cpu_seconds, memory_mb, robot
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.chunks import Chunk
@@ -23,6 +21,8 @@ from rewact_ros.control.modes import Mode
 from rewact_ros.control.path import CommandPath
 from rewact_ros.control.watch import Now
 from rewact_ros.msg import ControlStatus
+from rewact_ros.stack.bringup import default_contract, default_policy
+from rewact_ros.stack.rig_stack import Setup, cpu_seconds, memory_mb, robot
 
 PRIORITY = 50
 SPIN = "while True: pass"

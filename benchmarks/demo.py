@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from rewact_ros.bringup import BringUp, default_contract, default_policy, processes
 from rewact_ros.cli.bench import Bench
 from rewact_ros.cli.demo import run_demo
 from rewact_ros.contract import load_contract
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.share import share_dir
+from rewact_ros.stack.bringup import BringUp, default_contract, default_policy, processes
 
 DEMO_SEED = 300_000
 # No policy, threshold or setting was chosen on these scenes.
@@ -113,11 +113,11 @@ def killed_policy(bench: Bench, trials: int) -> None:
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
-    from rewact_ros.cli.domain import own_domain
-    from rewact_ros.cli.runner import Runner
-    from rewact_ros.cli.task_client import TaskClient
     from rewact_ros.msg import ActionChunk, ControlStatus
     from rewact_ros.ros import interfaces as names
+    from rewact_ros.stack.domain import own_domain
+    from rewact_ros.stack.runner import Runner
+    from rewact_ros.stack.task_client import TaskClient
 
     args = BringUp(policy=default_policy(), sim=True, seed=KILL_SEED)
     contract = load_contract(default_contract())
@@ -166,8 +166,8 @@ def killed_policy(bench: Bench, trials: int) -> None:
 
 def real_data(bench: Bench) -> None:
     """Held-out episodes of a real humanoid: error against baselines, progress, swapped inputs."""
-    from rewact_ros.data.recorded import RecordedEpisodes
-    from rewact_ros.learning.open_loop import evaluate_episode, mean_action
+    from rewact_ros.data.dataset.episodes import RecordedEpisodes
+    from rewact_ros.learning.evaluation.open_loop import evaluate_episode, mean_action
     from rewact_ros.policy.checkpoint import load_policy
     from rewact_ros.policy.engine import TorchEngine
 

@@ -14,10 +14,7 @@ import yaml
 from rosgraph_msgs.msg import Clock
 
 from rewact_ros import strict_yaml
-from rewact_ros.bringup import default_contract, default_policy
 from rewact_ros.cli.bench import Bench
-from rewact_ros.cli.rig import Rig
-from rewact_ros.cli.rig_stack import Setup, memory_mb, robot
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.chunks import Chunk
@@ -26,6 +23,9 @@ from rewact_ros.control.path import CommandPath
 from rewact_ros.control.watch import Now
 from rewact_ros.msg import ControlStatus
 from rewact_ros.ros.convert import to_stamp
+from rewact_ros.stack.bringup import default_contract, default_policy
+from rewact_ros.stack.rig import Rig
+from rewact_ros.stack.rig_stack import Setup, memory_mb, robot
 
 BEAT_S = 1.0 / 30.0  # default heartbeat_hz of the policy
 # Long enough to brake from any speed of the rig's motion and to see that nothing follows.

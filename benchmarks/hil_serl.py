@@ -20,7 +20,6 @@ from typing import Any
 
 from recording_dagger import COLLECT_SEED, DEMO_COUNT, DEMOS, train_base
 
-from rewact_ros.bringup import default_contract, default_policy
 from rewact_ros.cli.bench import Bench
 from rewact_ros.learning.rl.environment import EpisodeResult, EpisodeSettings
 from rewact_ros.learning.rl.evaluation import evaluate_policy, evaluate_version
@@ -28,7 +27,8 @@ from rewact_ros.learning.rl.loop import FastLoop, LearnSettings
 from rewact_ros.learning.rl.settings import preset
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.share import share_dir
-from rewact_ros.sim.scripted_human import Traits
+from rewact_ros.sim.pick_place.human import Traits
+from rewact_ros.stack.bringup import default_contract, default_policy
 
 # No policy, threshold or setting was chosen on these scenes.
 REPORT_SEED, REPORT_EPISODES = 280_000, 100

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from recording_dagger import DEMOS
 
-from rewact_ros.bringup import default_contract, default_policy
 from rewact_ros.cli.bench import Bench
+from rewact_ros.episodes.rollout import observe
 from rewact_ros.learning.rl.driver import Driver
 from rewact_ros.learning.rl.environment import simulation
 from rewact_ros.learning.rl.journal import Journal
 from rewact_ros.learning.rl.learner import Learner
 from rewact_ros.learning.rl.run import LearningRun, RunSettings
 from rewact_ros.learning.rl.settings import RLSettings, preset
-from rewact_ros.learning.rollout import observe
+from rewact_ros.stack.bringup import default_contract, default_policy
 
 UPDATES, STEPS, WARM_UP = 30, 200, 3
 COMPLETION = 0.9

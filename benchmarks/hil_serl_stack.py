@@ -22,15 +22,15 @@ import torch
 from recording_dagger import DEMO_COUNT, DEMOS, train_base
 from safetensors.torch import load_file
 
-from rewact_ros.bringup import default_contract, default_policy
 from rewact_ros.cli.bench import Bench
-from rewact_ros.cli.rig_stack import memory_mb
 from rewact_ros.learning.rl.journal import Journal, to_record
 from rewact_ros.learning.rl.learner_state import AGENT, agent_tensors
 from rewact_ros.learning.rl.loop import FastLoop, LearnSettings
 from rewact_ros.learning.rl.run import LearningRun, RunSettings
 from rewact_ros.learning.rl.settings import load_settings
 from rewact_ros.reward.metrics import wilson_interval
+from rewact_ros.stack.bringup import default_contract, default_policy
+from rewact_ros.stack.rig_stack import memory_mb
 
 EPISODES, KILLS, SEED = 40, 10, 61_000
 KILL_GAP_S = (15.0, 30.0)  # more often, and the bring-up would call it broken

@@ -11,17 +11,17 @@ import numpy as np
 import rclpy
 from rclpy.signals import SignalHandlerOptions
 
-from rewact_ros.bringup import BringUp, default_contract, default_policy, processes
 from rewact_ros.cli.bench import Bench
 from rewact_ros.cli.demo import unattended
-from rewact_ros.cli.domain import own_domain
-from rewact_ros.cli.rig_stack import memory_mb
-from rewact_ros.cli.runner import Runner
-from rewact_ros.cli.task_client import TaskClient
 from rewact_ros.contract import load_contract
 from rewact_ros.msg import SimTruth
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import to_ns
+from rewact_ros.stack.bringup import BringUp, default_contract, default_policy, processes
+from rewact_ros.stack.domain import own_domain
+from rewact_ros.stack.rig_stack import memory_mb
+from rewact_ros.stack.runner import Runner
+from rewact_ros.stack.task_client import TaskClient
 
 SEED = 260_000
 SPEED = 2.0  # simulated seconds per second: what two cores keep up with

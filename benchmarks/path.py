@@ -18,12 +18,12 @@ from path_wire import Wire
 from rclpy.signals import SignalHandlerOptions
 
 from rewact_ros import strict_yaml
-from rewact_ros.bringup import BringUp, default_contract, default_policy, processes
 from rewact_ros.cli.bench import Bench
-from rewact_ros.cli.domain import own_domain
-from rewact_ros.cli.runner import Runner
-from rewact_ros.cli.task_client import TaskClient
 from rewact_ros.contract import Contract, load_contract
+from rewact_ros.stack.bringup import BringUp, default_contract, default_policy, processes
+from rewact_ros.stack.domain import own_domain
+from rewact_ros.stack.runner import Runner
+from rewact_ros.stack.task_client import TaskClient
 
 SEED = 250_000
 LOAD_HZ, LOAD_SHAPE, LOAD_SEEN = 30, (480, 640, 3), (120, 160)

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from path_wire import Wire
 
-from rewact_ros.bringup import transport_environment
-from rewact_ros.cli.rig_stack import Setup, robot
+from rewact_ros.stack.bringup import transport_environment
+from rewact_ros.stack.rig_stack import Setup, robot
 
 WARM_UP_S = 2.0
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rewact_ros.bringup import default_contract
 from rewact_ros.cli.bench import Bench
 from rewact_ros.contract import load_contract
 from rewact_ros.reward.metrics import wilson_interval
+from rewact_ros.stack.bringup import default_contract
 
 DEMOS = Path("datasets/vx300s_demos")
 DEMO_COUNT = 60
@@ -45,7 +45,7 @@ def run(bench: Bench) -> None:
 
 
 def _measure(bench: Bench, folder: Path) -> None:
-    from rewact_ros.learning.dagger import RoundsSettings, run_rounds
+    from rewact_ros.learning.imitation.dagger import RoundsSettings, run_rounds
 
     quick = bench.quick
     base = train_base(folder / "base", 60 if quick else 1000)
@@ -78,7 +78,7 @@ def _measure(bench: Bench, folder: Path) -> None:
 
 def train_on(base: Path, out: Path, steps: int) -> Path:
     """The base after further steps on its own demonstrations."""
-    from rewact_ros.learning.train import train
+    from rewact_ros.learning.imitation.train import train
 
     train(tuning(base, out, steps), resume=True)
     return out / "checkpoints" / "last" / "pretrained_model"
@@ -86,8 +86,8 @@ def train_on(base: Path, out: Path, steps: int) -> Path:
 
 def train_base(out: Path, steps: int) -> Path:
     """The weak policy."""
-    from rewact_ros.learning.settings import TrainSettings
-    from rewact_ros.learning.train import train
+    from rewact_ros.learning.imitation.settings import TrainSettings
+    from rewact_ros.learning.imitation.train import train
 
     settings = TrainSettings(
         dataset=str(DEMOS),
@@ -109,7 +109,7 @@ def train_base(out: Path, steps: int) -> Path:
 
 def tuning(base: Path, out: Path, steps: int):  # type: ignore[no-untyped-def]
     """Settings of a round's fine-tuning."""
-    from rewact_ros.learning.settings import TrainSettings
+    from rewact_ros.learning.imitation.settings import TrainSettings
 
     return TrainSettings(
         dataset=str(DEMOS),
@@ -126,7 +126,7 @@ def tuning(base: Path, out: Path, steps: int):  # type: ignore[no-untyped-def]
 
 def first_successes() -> str:
     """The first demonstrations that succeed, as ``--episodes`` takes them."""
-    from rewact_ros.learning.demonstrations import load_demonstrations
+    from rewact_ros.learning.imitation.demonstrations import load_demonstrations
 
     data = load_demonstrations(DEMOS)
     return ",".join(map(str, np.unique(data.episode[data.succeeds])[:DEMO_COUNT]))
@@ -147,7 +147,7 @@ def add_round(bench: Bench, name: str, result) -> None:  # type: ignore[no-untyp
 
 def report(bench: Bench, folder: Path, name: str, policy: Path) -> None:
     """Success over unseen scenes, without help."""
-    from rewact_ros.learning.finetune import count_successes
+    from rewact_ros.learning.imitation.finetune import count_successes
 
     n, file = 2 if bench.quick else 100, folder / f"{name}.json"
     if not file.exists():

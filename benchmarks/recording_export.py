@@ -85,8 +85,8 @@ def _memory_growth(folder: Path, quick: bool) -> dict[str, Figure]:
 def _bag(data: Path, folder: Path, frames: int | None) -> tuple[Path, int]:
     """The first episode as a recording; returns it and its number of frames."""
     from rewact_ros.contract.frames import NANO
-    from rewact_ros.data.dataset_to_bag import BagsSettings, write_bags
-    from rewact_ros.data.episode_file import read_episode
+    from rewact_ros.data.bags.episode_file import read_episode
+    from rewact_ros.data.bags.from_dataset import BagsSettings, write_bags
 
     contract = share_dir() / "config" / "robots" / "g1.yaml"
     settings = BagsSettings(data, contract, folder / "bags", (0,), "success")
@@ -97,7 +97,7 @@ def _bag(data: Path, folder: Path, frames: int | None) -> tuple[Path, int]:
         return bag, total
     from dataclasses import replace
 
-    from rewact_ros.data.episode_file import write_episode
+    from rewact_ros.data.bags.episode_file import write_episode
 
     end_ns = record.running_ns + round((frames - 0.5) * NANO / 30)
     write_episode(bag, replace(record, ended_ns=end_ns))
@@ -120,8 +120,8 @@ def _middle(values: list[float], unit: str) -> Figure:
 
 def write_dataset(way: str, bag: Path, out: Path) -> None:
     """What the child process does."""
-    from rewact_ros.data.export import export
-    from rewact_ros.data.export_settings import ExportSettings
+    from rewact_ros.data.export.run import export
+    from rewact_ros.data.export.settings import ExportSettings
 
     if way == "ours":
         export(ExportSettings((bag,), out, contract=_contract_of(bag), workers=1), progress=False)
@@ -129,11 +129,11 @@ def write_dataset(way: str, bag: Path, out: Path) -> None:
     import av
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-    from rewact_ros.data.bags import Bag
-    from rewact_ros.data.export_dataset import COLUMNS
-    from rewact_ros.data.export_labels import label_steps
-    from rewact_ros.data.export_steps import StepReader
-    from rewact_ros.data.recordings import episodes_of, open_recording
+    from rewact_ros.data.bags.reader import Bag
+    from rewact_ros.data.export.assemble import COLUMNS
+    from rewact_ros.data.export.labels import label_steps
+    from rewact_ros.data.export.sources import episodes_of, open_recording
+    from rewact_ros.data.export.steps import StepReader
 
     av.logging.set_libav_level(av.logging.ERROR)
     recording = open_recording(bag, None, None)
@@ -246,7 +246,7 @@ def _write(folder: Path, messages: Any) -> None:
     from rclpy.serialization import serialize_message
     from rosbags.rosbag2 import StoragePlugin, Writer
 
-    from rewact_ros.data.bags import typestore
+    from rewact_ros.data.bags.reader import typestore
 
     store, connections = typestore(), {}
     with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
@@ -260,8 +260,8 @@ def _write(folder: Path, messages: Any) -> None:
 
 def _from_bag(path: Path, contract: Any) -> dict[int, dict[str, Any]]:
     from rewact_ros.contract import Frame
-    from rewact_ros.data.bag_frames import BagFrames
-    from rewact_ros.data.bags import Bag
+    from rewact_ros.data.bags.frames import BagFrames
+    from rewact_ros.data.bags.reader import Bag
 
     made: dict[int, dict[str, Any]] = {}
     with Bag(path) as bag:
@@ -296,7 +296,7 @@ def _from_live(messages: Any, contract: Any) -> dict[int, dict[str, Any]]:
 def main() -> None:
     """Child process: write one dataset, print seconds and peak memory."""
     way, bag, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    import rewact_ros.data.export  # noqa: F401  (LeRobot and torch: not part of time and memory)
+    import rewact_ros.data.export.run  # noqa: F401  (LeRobot and torch: not part of time and memory)
 
     loaded_mb, begin_s = _peak_mb(), time.monotonic()
     write_dataset(way, bag, out)

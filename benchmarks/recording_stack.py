@@ -15,11 +15,11 @@ import rclpy
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
-from rewact_ros.bringup import transport_environment
-from rewact_ros.cli.domain import own_domain
-from rewact_ros.data.episode_file import EPISODE_FILE, read_episode
+from rewact_ros.data.bags.episode_file import EPISODE_FILE, read_episode
 from rewact_ros.msg import RecorderStatus
 from rewact_ros.ros import interfaces as names
+from rewact_ros.stack.bringup import transport_environment
+from rewact_ros.stack.domain import own_domain
 
 SOURCE = Path(__file__).with_name("recording_source.py")
 TIMEOUT_S, ANSWER_S = 60.0, 5.0

@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from rewact_ros.bringup import default_contract, default_policy
 from rewact_ros.cli.bench import Bench
 from rewact_ros.contract import load_contract
-from rewact_ros.learning.dataset_evaluation import (
+from rewact_ros.learning.evaluation.dataset import (
     CLOCK,
     JOINTS,
     POLICY,
@@ -26,6 +25,7 @@ from rewact_ros.learning.dataset_evaluation import (
 )
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.share import share_dir
+from rewact_ros.stack.bringup import default_contract, default_policy
 
 # No policy, threshold or setting was chosen on these scenes.
 CLOSED_LOOP_SEED = 220_000
@@ -107,8 +107,8 @@ def _sequence(loaded, inputs, steps: int):
 
 def closed_loop(bench: Bench, episodes: int) -> None:
     """Successes over unseen scenes, without ROS."""
-    from rewact_ros.learning.rollout import RolloutSettings
-    from rewact_ros.learning.rollout_dataset import roll_outs
+    from rewact_ros.episodes.rollout import RolloutSettings
+    from rewact_ros.episodes.rollout_dataset import roll_outs
     from rewact_ros.policy.checkpoint import load_policy
 
     contract = load_contract(default_contract())
@@ -156,7 +156,7 @@ def evaluate(
     bench: Bench, name: str, policy: str | Path, settings: EvaluationSettings, goals: dict[str, str]
 ) -> None:
     """Add the figures of policy, baselines and ablations; report and plots go beside the JSON."""
-    from rewact_ros.learning.evaluation_report import write_report
+    from rewact_ros.learning.evaluation.report import write_report
     from rewact_ros.policy.checkpoint import load_policy
 
     loaded = load_policy(policy, "cpu")

@@ -18,9 +18,9 @@ import typer
 from supervisor_rollouts import Collection, collect
 from supervisor_splits import MONITOR, Episodes, episodes_of, over_splits
 
-from rewact_ros.bringup import default_policy
 from rewact_ros.cli.bench import Bench
 from rewact_ros.share import share_dir
+from rewact_ros.stack.bringup import default_policy
 from rewact_ros.supervision.calibration import Calibration, CalibrationSettings
 from rewact_ros.supervision.conformal import calibrate
 

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from rewact_ros.cli.bench import Bench
-from rewact_ros.data.frame_labels import SUCCESS, UNUSED, read_frame_labels
-from rewact_ros.data.open_dataset import open_dataset
-from rewact_ros.learning.frames import open_frames
+from rewact_ros.data.dataset.reader import open_dataset
+from rewact_ros.data.labels.frames import SUCCESS, UNUSED, read_frame_labels
+from rewact_ros.learning.imitation.frames import open_frames
 from rewact_ros.reward.classifier import LoadedClassifier
 from rewact_ros.reward.classifier_checkpoint import load_classifier
 from rewact_ros.reward.metrics import bootstrap_interval, calibration_error, roc_auc

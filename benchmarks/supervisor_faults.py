@@ -17,17 +17,17 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
-from rewact_ros.bringup import BringUp, Process, default_contract, processes
 from rewact_ros.cli.bench import Bench
-from rewact_ros.cli.domain import own_domain
-from rewact_ros.cli.rig_stack import cpu_seconds
-from rewact_ros.cli.runner import Runner, node_log
-from rewact_ros.cli.task_client import TaskClient
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.msg import EpisodeEvent, Reward, RewardFeatures, SupervisorStatus
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import NANO, to_ns
+from rewact_ros.stack.bringup import BringUp, Process, default_contract, processes
+from rewact_ros.stack.domain import own_domain
+from rewact_ros.stack.rig_stack import cpu_seconds
+from rewact_ros.stack.runner import Runner, node_log
+from rewact_ros.stack.task_client import TaskClient
 from rewact_ros.supervision.calibration import Calibration
 from rewact_ros.supervision.signals import PolicySample, Signals, SignalTracker
 

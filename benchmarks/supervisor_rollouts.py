@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 from shared_engine import SharedEngine
 from tqdm import tqdm
 
-from rewact_ros.bringup import default_contract
 from rewact_ros.contract import Contract, load_contract
-from rewact_ros.learning.calibrate import signal_settings
-from rewact_ros.learning.rollout import RATE_HZ, RolloutSettings, Trace, record_rollout
+from rewact_ros.episodes.rollout import RolloutSettings, Trace, record_rollout
+from rewact_ros.learning.evaluation.calibrate import signal_settings
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.policy.compatibility import check_contract
-from rewact_ros.sim.pick_place import PickPlaceSim
-from rewact_ros.sim.truth import FAILURES, STAGES
+from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+from rewact_ros.sim.pick_place.truth import FAILURES, STAGES
+from rewact_ros.sim.timing import RATE_HZ
+from rewact_ros.stack.bringup import default_contract
 from rewact_ros.supervision.calibration import Basis
 from rewact_ros.supervision.signals import PolicySample, SignalSettings, SignalTracker
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from supervisor_rollouts import Collection, Recorded
 
-from rewact_ros.learning.rollout import RATE_HZ
-from rewact_ros.sim.truth import FAILURES
+from rewact_ros.sim.pick_place.truth import FAILURES
+from rewact_ros.sim.timing import RATE_HZ
 from rewact_ros.supervision.calibration import ALARMS, CalibrationSettings
 from rewact_ros.supervision.conformal import CalibrationEpisode, calibrate
 from rewact_ros.supervision.signals import PolicySample, SignalSettings, SignalTracker

@@ -1,7 +1,7 @@
 """`ros2 launch rewact_ros rewact.launch.py`: the same processes as `rewact up`.
 
-Every argument and default comes from `rewact_ros.arguments.BringUp`; `ros2 launch … --show-args`
-lists them.
+Every argument and default comes from `rewact_ros.stack.arguments.BringUp`;
+`ros2 launch … --show-args` lists them.
 """
 
 import shlex
@@ -18,11 +18,11 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from launch import LaunchContext, LaunchDescription
-from rewact_ros.arguments import BringUp, check_names
-from rewact_ros.bringup import Process, processes
-from rewact_ros.interpreters import check_interpreters
 from rewact_ros.restarts import RESPAWN_DELAY_S, Restarts
-from rewact_ros.robot_lock import BringUpError, RobotLock
+from rewact_ros.stack.arguments import BringUp, check_names
+from rewact_ros.stack.bringup import Process, processes
+from rewact_ros.stack.interpreters import check_interpreters
+from rewact_ros.stack.robot_lock import BringUpError, RobotLock
 
 
 def _read(context: LaunchContext) -> BringUp:

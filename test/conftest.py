@@ -40,7 +40,7 @@ def graph():
     """ROS in this process, in a domain of its own."""
     import rclpy
 
-    from rewact_ros.cli.domain import own_domain
+    from rewact_ros.stack.domain import own_domain
 
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ROS_DOMAIN_ID", raising=False)

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from rewact_ros import strict_yaml
 from rewact_ros.contract import ContractError, load_contract
-from rewact_ros.data.bags import Bag
-from rewact_ros.data.dataset_to_bag import BagsError, BagsSettings, write_bags
-from rewact_ros.data.episode_file import read_episode
+from rewact_ros.data.bags.episode_file import read_episode
+from rewact_ros.data.bags.from_dataset import BagsError, BagsSettings, write_bags
+from rewact_ros.data.bags.reader import Bag
 
 FRAMES = (25, 14)
 

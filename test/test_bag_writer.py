@@ -22,13 +22,7 @@ from typer.testing import CliRunner
 
 from rewact_ros import strict_yaml
 from rewact_ros.cli.bag import bag as bag_command
-from rewact_ros.data.bag_metadata import BagTopic
-from rewact_ros.data.bag_recovery import needs_recovery, recover_all, recover_bag
-from rewact_ros.data.bag_thread import RawMessage
-from rewact_ros.data.bag_writer import BagWriter, WriterSettings
-from rewact_ros.data.bags import Bag, typestore
-from rewact_ros.data.bags_lock import BagsLockedError
-from rewact_ros.data.episode_file import (
+from rewact_ros.data.bags.episode_file import (
     EPISODE_FILE,
     EpisodeFileError,
     EpisodeRecord,
@@ -36,11 +30,17 @@ from rewact_ros.data.episode_file import (
     read_episode,
     write_episode,
 )
-from rewact_ros.data.mcap_scan import scan
-from rewact_ros.data.message_types import message_type
-from rewact_ros.data.recording import Recording, RecordingError, RecordingSettings
-from rewact_ros.data.recording_session import RecordingSession, RefusedError, SessionSettings
-from rewact_ros.data.sequence_gaps import SequenceGaps
+from rewact_ros.data.bags.lock import BagsLockedError
+from rewact_ros.data.bags.mcap_scan import scan
+from rewact_ros.data.bags.message_types import message_type
+from rewact_ros.data.bags.metadata import BagTopic
+from rewact_ros.data.bags.reader import Bag, typestore
+from rewact_ros.data.bags.recorder import Recording, RecordingError, RecordingSettings
+from rewact_ros.data.bags.recorder_session import RecordingSession, RefusedError, SessionSettings
+from rewact_ros.data.bags.recovery import needs_recovery, recover_all, recover_bag
+from rewact_ros.data.bags.sequence_gaps import SequenceGaps
+from rewact_ros.data.bags.writer import BagWriter, WriterSettings
+from rewact_ros.data.bags.writer_thread import RawMessage
 from rewact_ros.msg import EpisodeEvent, Reward
 from rewact_ros.tokens import TokenSender
 

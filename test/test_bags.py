@@ -18,8 +18,9 @@ from rewact_ros.contract import (
     select_joints,
 )
 from rewact_ros.contract.frames import NANO, state_stream
-from rewact_ros.data.bags import Bag, BagError, RecordedReward, typestore
-from rewact_ros.data.recorded_commands import CommandError, command_reader
+from rewact_ros.data.bags.commands import CommandError, command_reader
+from rewact_ros.data.bags.frames import BagFrames
+from rewact_ros.data.bags.reader import Bag, BagError, RecordedReward, typestore
 from rewact_ros.msg import Reward
 from rewact_ros.ros.convert import (
     camera_sample,
@@ -128,8 +129,9 @@ def live_frames(contract, messages) -> list[Frame]:
 def test_a_bag_gives_the_observations_of_the_live_node(tmp_path, contract, plugin):
     path = write_bag(tmp_path / "bag", recording(), plugin)
     with Bag(path) as bag:
-        recorded = list(bag.observations(contract))
-        assert bag.incomplete == 0
+        frames = BagFrames(bag, contract)
+        recorded = list(frames.read())
+        assert frames.images == frames.frames
         assert bag.duration_s == pytest.approx(11 / RATE_HZ + 0.025, abs=0.01)
     live = live_frames(contract, recording())
     assert [f.stamp_ns for f in recorded] == [f.stamp_ns for f in live]
@@ -156,10 +158,10 @@ def test_a_bag_of_another_namespace_is_read_by_naming_it(tmp_path, contract):
     messages = [(f"/left{topic}", ns, message) for topic, ns, message in recording()]
     path = write_bag(tmp_path / "bag", messages)
     with Bag(path, namespace="left") as bag:
-        assert len(list(bag.observations(contract))) == 12
+        assert len(list(BagFrames(bag, contract).read())) == 12
         assert len(bag.rewards()) == 12
     with Bag(path) as bag, pytest.raises(BagError, match=r"/joint_states was not recorded.*/left/"):
-        list(bag.observations(contract))
+        list(BagFrames(bag, contract).read())
 
 
 def test_one_file_of_a_recording_can_be_read_alone(tmp_path, contract):
@@ -168,7 +170,7 @@ def test_one_file_of_a_recording_can_be_read_alone(tmp_path, contract):
     with pytest.raises(BagError, match=r"no metadata\.yaml"):
         Bag(path)
     with Bag(next(path.glob("*.mcap"))) as bag:
-        assert len(list(bag.observations(contract))) == 12
+        assert len(list(BagFrames(bag, contract).read())) == 12
 
 
 def test_a_compressed_picture_is_decoded(tmp_path):
@@ -188,7 +190,7 @@ def test_a_compressed_picture_is_decoded(tmp_path):
 
     path = write_bag(tmp_path / "bag", [with_png(*item) for item in recording()])
     with Bag(path) as bag:
-        frame = next(bag.observations(compressed))
+        frame = next(BagFrames(bag, compressed).read())
     np.testing.assert_array_equal(frame.values["observation.images.front"], red)
 
 
@@ -197,8 +199,9 @@ def test_a_message_that_does_not_fit_is_left_out_as_live(tmp_path, contract):
     gripper = joint_state_message(("grip",), "position", np.zeros(1), to_stamp(START_NS))
     messages = [*recording(), ("/joint_states", START_NS + 1, gripper)]
     with Bag(write_bag(tmp_path / "bag", messages)) as bag:
-        assert len(list(bag.observations(contract))) == 12
-        assert bag.refused == {"/joint_states": 1}
+        frames = BagFrames(bag, contract)
+        assert len(list(frames.read())) == 12
+        assert frames.refused == {"/joint_states": 1}
 
 
 @pytest.mark.filterwarnings("error")
@@ -218,8 +221,9 @@ def test_a_value_that_is_infinite_in_float32_is_none(contract, value):
 def test_an_image_without_joints_in_time_is_counted(tmp_path, contract):
     quiet = [m for m in recording() if m[0] != "/joint_states" or m[1] < START_NS + NANO // 4]
     with Bag(write_bag(tmp_path / "bag", quiet)) as bag:
-        frames = list(bag.observations(contract))
-    assert 0 < len(frames) < 12 and bag.incomplete == 12 - len(frames)
+        frames = BagFrames(bag, contract)
+        seen = list(frames.read())
+    assert 0 < len(seen) < 12 and frames.images == 12 and frames.frames == len(seen)
 
 
 def test_what_is_missing_or_of_another_kind_is_named(tmp_path, contract):
@@ -230,20 +234,20 @@ def test_what_is_missing_or_of_another_kind_is_named(tmp_path, contract):
         Bag(write_bag(tmp_path / "blind", blind)) as bag,
         pytest.raises(BagError, match="topic /front/image_raw was not recorded"),
     ):
-        list(bag.observations(contract))
+        list(BagFrames(bag, contract).read())
     other = contract_of("sensor_msgs/msg/CompressedImage")
     with (
         Bag(write_bag(tmp_path / "raw", recording())) as bag,
         pytest.raises(BagError, match="expected sensor_msgs/msg/CompressedImage, got .*/Image"),
     ):
-        list(bag.observations(other))
+        list(BagFrames(bag, other).read())
     small = image_message(np.zeros((8, 8, 3), np.uint8), Time(sec=1), "camera")
     messages = [m if m[0] != "/front/image_raw" else (*m[:2], small) for m in recording()]
     with (
         Bag(write_bag(tmp_path / "small", messages)) as bag,
         pytest.raises(BagError, match=r"no message of observation.images.front fits.*\(8, 8, 3\)"),
     ):
-        list(bag.observations(contract))
+        list(BagFrames(bag, contract).read())
 
 
 def test_streams_that_never_meet_are_an_error_with_the_reason(tmp_path, contract):
@@ -256,7 +260,7 @@ def test_streams_that_never_meet_are_an_error_with_the_reason(tmp_path, contract
         Bag(write_bag(tmp_path / "bag", apart)) as bag,
         pytest.raises(BagError, match="no complete observation: observation.state"),
     ):
-        list(bag.observations(contract))
+        list(BagFrames(bag, contract).read())
 
 
 @pytest.mark.parametrize("plugin", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
@@ -270,7 +274,7 @@ def test_an_empty_or_truncated_bag_is_an_error(tmp_path, contract, plugin):
     file = next(p for p in path.iterdir() if p.suffix in {".mcap", ".db3"})
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(BagError, match=r"cannot be read: .*copy it again"), Bag(path) as bag:
-        list(bag.observations(contract))
+        list(BagFrames(bag, contract).read())
 
 
 @pytest.mark.parametrize("plugin", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])

@@ -22,10 +22,10 @@ from supervisor_splits import (
     over_splits,
 )
 
-from rewact_ros.bringup import default_policy
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.engine import Prediction, TorchEngine
-from rewact_ros.sim.truth import FAILURES, STAGES
+from rewact_ros.sim.pick_place.truth import FAILURES, STAGES
+from rewact_ros.stack.bringup import default_policy
 from rewact_ros.supervision.calibration import Basis, CalibrationSettings
 from rewact_ros.supervision.signals import SignalSettings
 

@@ -13,12 +13,12 @@ from conftest import VX300S
 from typer.testing import CliRunner
 
 import rewact_ros
-from rewact_ros.arguments import ArgumentError, BringUp, check_names
-from rewact_ros.bringup import Process, processes
 from rewact_ros.cli.app import app
-from rewact_ros.interpreters import check_interpreters
 from rewact_ros.restarts import CONFIGURATION_FAULT, MAX_RESTARTS, RESTART_WINDOW_S, Restarts
-from rewact_ros.robot_lock import BringUpError, RobotLock
+from rewact_ros.stack.arguments import ArgumentError, BringUp, check_names
+from rewact_ros.stack.bringup import Process, processes
+from rewact_ros.stack.interpreters import check_interpreters
+from rewact_ros.stack.robot_lock import BringUpError, RobotLock
 
 PACKAGE = Path(rewact_ros.__file__).parent
 
@@ -241,7 +241,7 @@ def test_an_interpreter_that_cannot_be_one_is_named_before_anything_starts(tmp_p
 
 
 def test_an_interpreter_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr("rewact_ros.interpreters.PROBE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("rewact_ros.stack.interpreters.PROBE_TIMEOUT_S", 0.2)
     slow = script(tmp_path / "slow", "exec sleep 30")
     with pytest.raises(BringUpError, match="did not answer within 0.2 s"):
         check_interpreters(stack(slow))
@@ -252,10 +252,10 @@ def test_what_a_node_needs_and_the_interpreter_lacks_is_named_with_the_mend(tmp_
     with pytest.raises(BringUpError, match=r"ml_python: sim needs .*mujoco.*, which .*bare lacks"):
         check_interpreters(stack(bare))
     # Beside a stock ROS without ml_python: its own interpreter has no PyTorch.
-    monkeypatch.setattr("rewact_ros.bringup.HEAVY", {"policy": ("no_such_torch",)})
+    monkeypatch.setattr("rewact_ros.stack.bringup.HEAVY", {"policy": ("no_such_torch",)})
     with pytest.raises(BringUpError, match="policy needs no_such_torch.*: set ml_python to an int"):
         check_interpreters(stack())
-    monkeypatch.setattr("rewact_ros.bringup.EVERY_NODE", ("rclpy", "no.such"))
+    monkeypatch.setattr("rewact_ros.stack.bringup.EVERY_NODE", ("rclpy", "no.such"))
     with pytest.raises(BringUpError, match="needs no.such.*: install it there, as scripts/setup"):
         check_interpreters(stack()[1:2])
 

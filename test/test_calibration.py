@@ -277,7 +277,7 @@ def test_features_are_the_mean_of_the_encoders_tokens(tiny_policy):
 @pytest.fixture(scope="module")
 def rollouts(vx300s, tmp_path_factory):
     """Twelve roll-outs of a second, eight of which succeed."""
-    from rewact_ros.data.sim_dataset import add_episode, new_dataset
+    from rewact_ros.episodes.dataset import add_episode, new_dataset
 
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("data") / "rollouts"
     with new_dataset(vx300s, folder) as dataset:
@@ -307,7 +307,7 @@ def test_the_command_writes_a_calibration_beside_the_checkpoint(
     from rewact_ros.cli.calibrate import calibrate as command
     from rewact_ros.policy.checkpoint import load_policy
 
-    monkeypatch.setattr("rewact_ros.learning.frames.DEFAULT_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("rewact_ros.learning.imitation.frames.DEFAULT_CACHE", tmp_path / "cache")
     policy = shutil.copytree(tiny_policy, tmp_path / "policy")
     loaded = load_policy(policy, "cpu")
     assert loaded.calibration is None

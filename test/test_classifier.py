@@ -10,7 +10,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from safetensors.torch import load_file, save_file
 
 from rewact_ros.cli.label_frames import FrameMarker
-from rewact_ros.data.frame_labels import (
+from rewact_ros.data.labels.frames import (
     FAIL,
     SUCCESS,
     UNUSED,
@@ -20,12 +20,12 @@ from rewact_ros.data.frame_labels import (
     read_frame_labels,
     write_frame_labels,
 )
-from rewact_ros.data.labelling import EpisodeLabels
-from rewact_ros.learning.classifier_calibration import calibrate
-from rewact_ros.learning.classifier_frames import Frames, LabelledFrames
-from rewact_ros.learning.classifier_settings import ClassifierSettings
-from rewact_ros.learning.classifier_training import balanced_batches, train_classifier
-from rewact_ros.learning.settings import TrainError
+from rewact_ros.data.labels.write import EpisodeLabels
+from rewact_ros.learning.classifier.calibration import calibrate
+from rewact_ros.learning.classifier.frames import Frames, LabelledFrames
+from rewact_ros.learning.classifier.settings import ClassifierSettings
+from rewact_ros.learning.classifier.train import balanced_batches, train_classifier
+from rewact_ros.learning.imitation.settings import TrainError
 from rewact_ros.reward.classifier import ClassifierError, ResNetRewardModel, RewardModelConfig
 from rewact_ros.reward.classifier_checkpoint import load_classifier, save_classifier
 from rewact_ros.reward.composition import CompositionSettings, RewardComposition, compose_episode

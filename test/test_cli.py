@@ -17,7 +17,7 @@ from rewact_ros.cli.app import app
 from rewact_ros.cli.faults import INTERRUPTED, MENDABLE, UNEXPECTED, exit_code
 from rewact_ros.cli.learn_robot import SimulatedRobot
 from rewact_ros.cli.record_terminal import _print_above
-from rewact_ros.data.dataset_info import DatasetError
+from rewact_ros.data.dataset.info import DatasetError
 from rewact_ros.text import reason
 
 SCRIPT = Path(sys.executable).with_name("rewact")

@@ -19,17 +19,17 @@ from test_bag_writer import START_NS, TOPICS, as_tuples, bag_topic, messages, wr
 from typer.testing import CliRunner
 
 from rewact_ros.cli.bag import bag as bag_command
-from rewact_ros.data.bag_recovery import Recovered, recover_all
-from rewact_ros.data.bag_writer import WriterSettings
-from rewact_ros.data.bags import Bag, BagError, typestore
-from rewact_ros.data.episode_file import (
+from rewact_ros.data.bags.episode_file import (
     EPISODE_FILE,
     EpisodeFileError,
     label_episode,
     read_episode,
 )
-from rewact_ros.data.mcap_scan import scan
-from rewact_ros.data.recording import Recording, RecordingSettings
+from rewact_ros.data.bags.mcap_scan import scan
+from rewact_ros.data.bags.reader import Bag, BagError, typestore
+from rewact_ros.data.bags.recorder import Recording, RecordingSettings
+from rewact_ros.data.bags.recovery import Recovered, recover_all
+from rewact_ros.data.bags.writer import WriterSettings
 
 GIVEN = list(messages(150))
 WHOLE = as_tuples(GIVEN)
@@ -261,7 +261,7 @@ DAMAGES = {
 def whole(tmp_path_factory):
     """A recording in several files of several chunks; nobody changes it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rewact_ros.data.bag_writer.CHUNK_BYTES", 100_000)
+        patch.setattr("rewact_ros.data.bags.writer.CHUNK_BYTES", 100_000)
         folder = write_bag(tmp_path_factory.mktemp("whole") / "ep", GIVEN, SPLIT)
     assert len(_files(folder)) > 1 and len(scan(folder / "ep_0.mcap").chunks) > 4
     return folder

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from rewact_ros.contract import check_signature, load_contract
-from rewact_ros.data.demos import DemosError, DemoSettings, episode_labels, write_demos
-from rewact_ros.sim.pick_place import JOINTS, PickPlaceSim
-from rewact_ros.sim.rollout import roll_out
+from rewact_ros.episodes.demonstration import roll_out
+from rewact_ros.episodes.demos import DemosError, DemoSettings, episode_labels, write_demos
+from rewact_ros.sim.pick_place.simulation import JOINTS, PickPlaceSim
 
 CONTRACT = Path(__file__).parents[1] / "config" / "robots" / "vx300s.yaml"
 
@@ -89,7 +89,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
         (tmp_path / "set.partial").mkdir()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rewact_ros.data.demos._record", interrupted)
+    monkeypatch.setattr("rewact_ros.episodes.demos._record", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_demos(DemoSettings(tmp_path / "set", CONTRACT))
     assert list(tmp_path.iterdir()) == []

@@ -142,9 +142,9 @@ def test_an_exported_engine_serves_once_it_has_agreed_on_real_observations(
 @pytest.fixture(scope="module")
 def simulated():
     """Frames of the simulated arm on its way to the cube."""
-    from rewact_ros.learning.rollout import observe
-    from rewact_ros.sim.expert import Expert
-    from rewact_ros.sim.pick_place import PickPlaceSim
+    from rewact_ros.episodes.rollout import observe
+    from rewact_ros.sim.pick_place.expert import Expert
+    from rewact_ros.sim.pick_place.simulation import PickPlaceSim
 
     frames = []
     sim = PickPlaceSim()

@@ -20,16 +20,16 @@ from test_bags import RATE_HZ, START_NS, contract_of, live_frames, write_bag
 from rewact_ros import strict_yaml
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.modes import Mode
-from rewact_ros.data.bags import Bag, BagError
-from rewact_ros.data.episode_file import EpisodeRecord, write_episode
-from rewact_ros.data.export import export
-from rewact_ros.data.export_labels import label_steps
-from rewact_ros.data.export_report import text
-from rewact_ros.data.export_settings import VIDEO_KINDS, ExportError, ExportSettings
-from rewact_ros.data.export_steps import Pacer, Step, StepReader
-from rewact_ros.data.export_video import VideoWriter, video_settings
-from rewact_ros.data.recordings import Recording, episodes_of
-from rewact_ros.learning.demonstrations import load_demonstrations
+from rewact_ros.data.bags.episode_file import EpisodeRecord, write_episode
+from rewact_ros.data.bags.reader import Bag, BagError
+from rewact_ros.data.export.labels import label_steps
+from rewact_ros.data.export.report import text
+from rewact_ros.data.export.run import export
+from rewact_ros.data.export.settings import VIDEO_KINDS, ExportError, ExportSettings
+from rewact_ros.data.export.sources import Recording, episodes_of
+from rewact_ros.data.export.steps import Pacer, Step, StepReader
+from rewact_ros.data.export.video import VideoWriter, video_settings
+from rewact_ros.learning.imitation.demonstrations import load_demonstrations
 from rewact_ros.msg import ControlStatus, EpisodeEvent, Reward
 from rewact_ros.reward.labels import progress_ramp
 from rewact_ros.ros.convert import image_message, joint_state_message, to_stamp

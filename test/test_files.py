@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from rewact_ros.data.bags_lock import LOCK_FILE, BagsLock
-from rewact_ros.data.episode_file import EpisodeRecord, read_episode, write_episode
+from rewact_ros.data.bags.episode_file import EpisodeRecord, read_episode, write_episode
+from rewact_ros.data.bags.lock import LOCK_FILE, BagsLock
 from rewact_ros.files import FileLock, LockedError, own_folder, runtime_folder
-from rewact_ros.robot_lock import BringUpError, RobotLock
+from rewact_ros.stack.robot_lock import BringUpError, RobotLock
 
 HOLD = """
 import sys

@@ -12,8 +12,8 @@ import pytest
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
 
-from rewact_ros.learning.gym_env import EnvError, first_observation, flatten, make_env
-from rewact_ros.learning.gym_rollout import evaluate_env
+from rewact_ros.learning.evaluation.gym_env import EnvError, first_observation, flatten, make_env
+from rewact_ros.learning.evaluation.gym_rollout import evaluate_env
 from rewact_ros.policy.checkpoint import load_policy, save_policy
 from rewact_ros.policy.configuration_rewact import RewACTConfig
 from rewact_ros.policy.modeling_rewact import RewACTPolicy

@@ -20,11 +20,11 @@ from test_train import H264
 from typer.testing import CliRunner
 
 from rewact_ros.cli.app import app
-from rewact_ros.data import replace_folder
-from rewact_ros.data.annotations import read_subtasks, subtask_shares
-from rewact_ros.data.dataset_info import DatasetError
-from rewact_ros.data.labelling import EpisodeLabels, open_labelled, write_labels
-from rewact_ros.learning.demonstrations import load_demonstrations
+from rewact_ros.data.dataset import replace_folder
+from rewact_ros.data.dataset.info import DatasetError
+from rewact_ros.data.labels.annotations import read_subtasks, subtask_shares
+from rewact_ros.data.labels.write import EpisodeLabels, open_labelled, write_labels
+from rewact_ros.learning.imitation.demonstrations import load_demonstrations
 from rewact_ros.reward.keypoints import LabelError
 from rewact_ros.reward.labels import progress_ramp
 

@@ -12,9 +12,9 @@ import pytest
 from conftest import ROOT
 
 import rewact_ros
-from rewact_ros.arguments import ArgumentError, BringUp
 from rewact_ros.restarts import CONFIGURATION_FAULT, MAX_RESTARTS
-from rewact_ros.robot_lock import BringUpError
+from rewact_ros.stack.arguments import ArgumentError, BringUp
+from rewact_ros.stack.robot_lock import BringUpError
 
 LAUNCH_FILE = ROOT / "launch" / "rewact.launch.py"
 

@@ -25,7 +25,6 @@ from std_srvs.srv import Trigger
 from test_reward_model_node import write_classifier
 
 from rewact_ros.action import ExecuteTask
-from rewact_ros.cli.domain import own_domain
 from rewact_ros.msg import ActionChunk, ControlStatus, PolicyStatus, Reward, SupervisorStatus
 from rewact_ros.nodes.hil import HilNode
 from rewact_ros.nodes.policy import PolicyNode
@@ -38,6 +37,7 @@ from rewact_ros.nodes.teleop import TeleopNode
 from rewact_ros.nodes.transitions import TransitionsNode
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.door import takes_info
+from rewact_ros.stack.domain import own_domain
 
 NODES = (
     HilNode, PolicyNode, SupervisorNode, RecorderNode, RewardModelNode, TransitionsNode,

@@ -5,9 +5,9 @@ import sys
 import pytest
 from sensor_msgs.msg import Joy
 
-from rewact_ros.data.message_types import is_installed, message_type
+from rewact_ros.data.bags.message_types import is_installed, message_type
 from rewact_ros.msg import Reward
-from rewact_ros.ros.raw_topics import message_class
+from rewact_ros.nodes.recorder_topics import message_class
 
 
 def test_installed_interfaces_are_found():

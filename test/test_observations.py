@@ -14,7 +14,7 @@ from test_bags import START_NS, contract_of, write_bag
 
 from rewact_ros.contract import Frame, FrameAssembler, Sample, SampleError
 from rewact_ros.contract.frames import DecodeError, Selection
-from rewact_ros.data.bags import Bag
+from rewact_ros.data.bags.reader import Bag
 from rewact_ros.ros import convert
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock

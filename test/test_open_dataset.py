@@ -18,10 +18,10 @@ from test_train import H264
 
 from rewact_ros.cli import main
 from rewact_ros.contract import ContractError, image_shape
-from rewact_ros.data.dataset_info import DatasetError, read_info
-from rewact_ros.data.open_dataset import open_dataset, stored_pictures
-from rewact_ros.learning.demonstrations import load_demonstrations
-from rewact_ros.learning.videos import decode_episodes
+from rewact_ros.data.dataset.info import DatasetError, read_info
+from rewact_ros.data.dataset.reader import open_dataset, stored_pictures
+from rewact_ros.learning.imitation.demonstrations import load_demonstrations
+from rewact_ros.learning.imitation.videos import decode_episodes
 
 CAMERA = "observation.images.front"
 G1_BOTTLE = SHARED_DATA / "g1_bottle"
@@ -151,7 +151,7 @@ def test_a_missing_part_is_named_and_the_hub_is_not_asked(root, no_network, part
 
 
 def test_what_the_look_overlooks_is_not_asked_of_the_hub_either(root, no_network, monkeypatch):
-    from rewact_ros.data import open_dataset as module
+    from rewact_ros.data.dataset import reader as module
 
     monkeypatch.setattr(module, "check_dataset", lambda root: None)
     for part in ("videos", "data", "meta/episodes"):

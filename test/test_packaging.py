@@ -116,7 +116,7 @@ HEAVY = {"torch", "lerobot", "mujoco", "cv2"}
     ("rooms", "blocked"),
     [
         (["contract", "control", "supervision"], ROS | HEAVY),
-        (["policy", "reward", "learning"], ROS),
+        (["policy", "reward", "sim", "episodes", "learning"], ROS),
     ],
     ids=["pure", "torch"],
 )

@@ -12,7 +12,6 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from rewact_ros.bringup import BringUp, Process
 from rewact_ros.ros.parameter_values import ParameterError, check_value
 from rewact_ros.ros.params import (
     NODE_PARAMS,
@@ -24,6 +23,7 @@ from rewact_ros.ros.params import (
     params_yaml,
 )
 from rewact_ros.ros.params_file import check_params_file
+from rewact_ros.stack.bringup import BringUp, Process
 
 
 @pytest.fixture

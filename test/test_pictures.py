@@ -12,7 +12,7 @@ from sensor_msgs.msg import CompressedImage
 from test_bags import contract_of, recording, write_bag
 
 from rewact_ros.contract import SampleError
-from rewact_ros.data.bags import Bag, BagError
+from rewact_ros.data.bags.reader import Bag, BagError
 from rewact_ros.ros.convert import camera_sample, to_stamp
 
 TYPE = "sensor_msgs/msg/CompressedImage"

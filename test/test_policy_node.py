@@ -16,12 +16,12 @@ from rclpy.node import Node
 from safetensors.torch import load_file, save_file
 from sensor_msgs.msg import Image, JointState
 
-from rewact_ros.cli.domain import own_domain
 from rewact_ros.msg import ActionChunk, EpisodeEvent, PolicyStatus, Reward, RewardFeatures
 from rewact_ros.policy.updates import Update
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import image_message
 from rewact_ros.ros.swap_client import SwapClient, SwapError, update_for
+from rewact_ros.stack.domain import own_domain
 
 PICTURE = np.zeros((96, 96, 3), np.uint8)
 

@@ -13,12 +13,12 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from test_policy_node import Feeder
 
-from rewact_ros.bringup import PROFILE, BringUp, processes
 from rewact_ros.policy import export
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.updates import Update
 from rewact_ros.ros.convert import to_ns, to_stamp
 from rewact_ros.ros.swap_client import update_for
+from rewact_ros.stack.bringup import PROFILE, BringUp, processes
 
 HAS_RUNTIME = any(importlib.util.find_spec(name) for name in ("onnxruntime", "openvino"))
 

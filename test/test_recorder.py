@@ -23,10 +23,11 @@ from sensor_msgs.msg import Image, JointState, Joy
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
-from rewact_ros.data.bag_recovery import needs_recovery
-from rewact_ros.data.bags import Bag
-from rewact_ros.data.bags_lock import BagsLockedError
-from rewact_ros.data.episode_file import EPISODE_FILE, read_episode
+from rewact_ros.data.bags.episode_file import EPISODE_FILE, read_episode
+from rewact_ros.data.bags.lock import BagsLockedError
+from rewact_ros.data.bags.reader import Bag
+from rewact_ros.data.bags.recorder_setup import git_revision, topic_filter
+from rewact_ros.data.bags.recovery import needs_recovery
 from rewact_ros.msg import EpisodeEvent, PolicyStatus, RecorderStatus, Reward, SupervisorStatus
 from rewact_ros.nodes.recorder import RecorderNode
 from rewact_ros.ros import interfaces as names
@@ -34,7 +35,6 @@ from rewact_ros.ros.convert import image_message
 from rewact_ros.ros.parameter_values import ParameterError
 from rewact_ros.ros.params import RecorderParams
 from rewact_ros.ros.process import CONFIGURATION_FAULT
-from rewact_ros.ros.recorder_setup import git_revision, topic_filter
 
 PICTURE = np.arange(96 * 96 * 3, dtype=np.uint8).reshape(96, 96, 3)
 
@@ -437,7 +437,7 @@ def test_keys_of_a_terminal_record(stage):
 
 
 def test_a_tree_of_which_git_knows_nothing_adds_no_words_to_the_log(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("rewact_ros.ros.recorder_setup.share_dir", lambda: tmp_path)
+    monkeypatch.setattr("rewact_ros.data.bags.recorder_setup.share_dir", lambda: tmp_path)
     assert git_revision() == ""
     (tmp_path / ".git").mkdir()  # what is left of a clone, or one of somebody else
     assert git_revision() == ""
@@ -447,7 +447,7 @@ def test_a_tree_of_which_git_knows_nothing_adds_no_words_to_the_log(tmp_path, mo
 
 
 def test_the_revision_is_that_of_our_own_tree_and_says_where_it_was_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr("rewact_ros.ros.recorder_setup.share_dir", lambda: tmp_path)
+    monkeypatch.setattr("rewact_ros.data.bags.recorder_setup.share_dir", lambda: tmp_path)
     name = ["-c", "user.name=a", "-c", "user.email=a@b"]
     (tmp_path / "file").write_text("1")
     for words in (["init", "-q"], ["add", "file"], [*name, "commit", "-qm", "x"], ["tag", "v1"]):

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rewact_ros.learning.ablations import ABLATIONS, predict_curves
-from rewact_ros.learning.dataset_evaluation import (
+from rewact_ros.episodes.rollout import RolloutSettings
+from rewact_ros.episodes.rollout_dataset import record_rollouts
+from rewact_ros.episodes.rollout_labels import Events, Pace, attempts_progress
+from rewact_ros.learning.evaluation.ablations import ABLATIONS, predict_curves
+from rewact_ros.learning.evaluation.dataset import (
     CLOCK,
     JOINTS,
     POLICY,
@@ -16,12 +19,9 @@ from rewact_ros.learning.dataset_evaluation import (
     EvaluationSettings,
     evaluate_dataset,
 )
-from rewact_ros.learning.demonstrations import load_demonstrations
-from rewact_ros.learning.evaluation_report import write_report
-from rewact_ros.learning.reward_evaluation import Curve, LabelledEpisode, judge
-from rewact_ros.learning.rollout import RolloutSettings
-from rewact_ros.learning.rollout_dataset import record_rollouts
-from rewact_ros.learning.rollout_labels import Events, Pace, attempts_progress
+from rewact_ros.learning.evaluation.report import write_report
+from rewact_ros.learning.evaluation.reward import Curve, LabelledEpisode, judge
+from rewact_ros.learning.imitation.demonstrations import load_demonstrations
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.reward.baselines import ClockBaseline, ProprioceptionBaseline
 from rewact_ros.reward.labels import task_progress

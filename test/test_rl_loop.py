@@ -11,7 +11,7 @@ from test_rl_agent import make_base
 from test_rl_learner import QUICK
 
 from rewact_ros.contract import Contract, ContractError
-from rewact_ros.data.sim_dataset import add_episode, new_dataset
+from rewact_ros.episodes.dataset import add_episode, new_dataset
 from rewact_ros.learning.rl.demos import open_demos
 from rewact_ros.learning.rl.driver import Driver
 from rewact_ros.learning.rl.environment import Acting, EpisodeSettings, SimEpisode
@@ -19,8 +19,8 @@ from rewact_ros.learning.rl.journal import Journal, JournalError
 from rewact_ros.learning.rl.loop import FastLoop, LearnSettings, new_agent
 from rewact_ros.learning.rl.settings import LearnError, preset
 from rewact_ros.learning.rl.transitions import Transition, TransitionBuilder
-from rewact_ros.sim.pick_place import PickPlaceSim
-from rewact_ros.sim.scripted_human import Traits
+from rewact_ros.sim.pick_place.human import Traits
+from rewact_ros.sim.pick_place.simulation import PickPlaceSim
 from rewact_ros.supervision.signals import SignalSettings
 
 RL = preset("residual", **QUICK)

@@ -13,7 +13,6 @@ from test_rl_agent import make_base
 from test_rl_loop import RL, SHORT, fast, write_demos
 
 from rewact_ros import strict_yaml
-from rewact_ros.bringup import processes
 from rewact_ros.cli.learn import _check_judges
 from rewact_ros.cli.learn_robot import SimulatedRobot, _simulation
 from rewact_ros.contract import Contract
@@ -29,8 +28,9 @@ from rewact_ros.learning.rl.transitions import Transition, TransitionBuilder
 from rewact_ros.reward.classifier import LoadedClassifier, ResNetRewardModel, RewardModelConfig
 from rewact_ros.reward.classifier_checkpoint import load_classifier, save_classifier
 from rewact_ros.reward.composition import CompositionSettings, compose_episode
-from rewact_ros.sim.pick_place import PickPlaceSim
-from rewact_ros.sim.scripted_human import Traits
+from rewact_ros.sim.pick_place.human import Traits
+from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+from rewact_ros.stack.bringup import processes
 from rewact_ros.supervision.signals import SignalSettings
 
 EAGER = replace(SHORT, completion=0.0)  # whose progress counts as done within half a second

@@ -8,6 +8,7 @@ from test_rl_agent import make_base
 from test_rl_learner import QUICK
 
 from rewact_ros.contract import Contract
+from rewact_ros.episodes.rollout import observe
 from rewact_ros.learning.rl.driver import Driver
 from rewact_ros.learning.rl.loop import new_agent
 from rewact_ros.learning.rl.serving import LearnedEngine, open_learned
@@ -18,10 +19,9 @@ from rewact_ros.learning.rl.transitions import (
     unpack_observation,
 )
 from rewact_ros.learning.rl.updates import write_update
-from rewact_ros.learning.rollout import observe
 from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.runs import is_version
-from rewact_ros.sim.pick_place import PickPlaceSim
+from rewact_ros.sim.pick_place.simulation import PickPlaceSim
 
 UPDATES = 7  # more than the critic's warm-up
 SETTINGS = {

@@ -11,7 +11,6 @@ from conftest import ROOT
 from sensor_msgs.msg import CompressedImage, Image
 from trajectory_msgs.msg import JointTrajectory
 
-from rewact_ros.bringup import BringUp, command_transport_environment, processes
 from rewact_ros.contract import SampleError
 from rewact_ros.ros.convert import (
     command_encoder,
@@ -22,6 +21,7 @@ from rewact_ros.ros.convert import (
     to_stamp,
 )
 from rewact_ros.ros.params import params_yaml
+from rewact_ros.stack.bringup import BringUp, command_transport_environment, processes
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 

@@ -5,13 +5,15 @@ import math
 import numpy as np
 import pytest
 
+from rewact_ros.episodes.demonstration import roll_out
+from rewact_ros.mujoco_backend import SimulationUnavailableError
 from rewact_ros.reward.metrics import wilson_interval
-from rewact_ros.sim.backend import SimulationUnavailableError, asset_dir
-from rewact_ros.sim.expert import Expert
-from rewact_ros.sim.kinematics import TIP_M, tip_down
-from rewact_ros.sim.pick_place import HOME, JOINTS, PickPlaceSim, draw_scene
-from rewact_ros.sim.rollout import roll_out, smooth_noise
-from rewact_ros.sim.truth import TaskJudge, TaskState
+from rewact_ros.sim.pick_place.expert import Expert
+from rewact_ros.sim.pick_place.grasp_kinematics import TIP_M, tip_down
+from rewact_ros.sim.pick_place.scene import asset_dir
+from rewact_ros.sim.pick_place.simulation import HOME, JOINTS, PickPlaceSim, draw_scene
+from rewact_ros.sim.pick_place.truth import TaskJudge, TaskState
+from rewact_ros.sim.timing import smooth_noise
 
 STILL = TaskState(
     time_s=0.0,

@@ -17,12 +17,12 @@ from std_msgs.msg import Float64MultiArray
 
 from rewact_ros import strict_yaml
 from rewact_ros.action import ExecuteTask
-from rewact_ros.bringup import BringUp, processes
-from rewact_ros.cli.domain import own_domain
-from rewact_ros.cli.runner import BringUpError, Runner
-from rewact_ros.cli.task_client import StackError, TaskClient
 from rewact_ros.msg import ActionChunk, ControlStatus, Reward
 from rewact_ros.ros import interfaces as names
+from rewact_ros.stack.bringup import BringUp, processes
+from rewact_ros.stack.domain import own_domain
+from rewact_ros.stack.runner import BringUpError, Runner
+from rewact_ros.stack.task_client import StackError, TaskClient
 
 pytestmark = pytest.mark.timeout(240)
 

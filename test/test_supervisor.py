@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from conftest import ROOT
 
-from rewact_ros.bringup import BringUp, processes
+from rewact_ros.stack.bringup import BringUp, processes
 from rewact_ros.supervision.batch import Plan, Tally
 from rewact_ros.supervision.calibration import (
     Basis,

@@ -8,13 +8,13 @@ from rclpy.signals import SignalHandlerOptions
 
 from rewact_ros import strict_yaml
 from rewact_ros.action import ExecuteTask
-from rewact_ros.bringup import BringUp, processes
-from rewact_ros.cli.domain import own_domain
-from rewact_ros.cli.runner import Runner
-from rewact_ros.cli.task_client import TaskClient
 from rewact_ros.contract import load_contract
 from rewact_ros.msg import EpisodeEvent
 from rewact_ros.ros import interfaces as names
+from rewact_ros.stack.bringup import BringUp, processes
+from rewact_ros.stack.domain import own_domain
+from rewact_ros.stack.runner import Runner
+from rewact_ros.stack.task_client import TaskClient
 
 POLICY = ROOT / "models" / "vx300s_pick_place"
 # Whatever the policy does counts as a stall at once, so that help is needed in every scene.

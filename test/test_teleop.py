@@ -8,7 +8,6 @@ from conftest import VX300S
 
 from rewact_ros import strict_yaml
 from rewact_ros.contract import parse_contract
-from rewact_ros.control.inverse_kinematics import pose_error, rotation_by, rotation_vector
 from rewact_ros.control.jog import (
     JogInput,
     JogIntegrator,
@@ -18,11 +17,12 @@ from rewact_ros.control.jog import (
     joy_rates,
 )
 from rewact_ros.control.keyboard import KeyboardJog, split_keys
-from rewact_ros.sim.arm_model import ArmModel, ArmModelError
-from rewact_ros.sim.expert import Expert
-from rewact_ros.sim.kinematics import tip_down
-from rewact_ros.sim.pick_place import PickPlaceSim
-from rewact_ros.sim.scripted_human import Phase, Scene, ScriptedHuman, Traits
+from rewact_ros.kinematics import ArmModel, ArmModelError, pose_error, rotation_by, rotation_vector
+from rewact_ros.sim.pick_place.expert import Expert
+from rewact_ros.sim.pick_place.grasp_kinematics import tip_down
+from rewact_ros.sim.pick_place.human import Phase, Scene, ScriptedHuman, Traits
+from rewact_ros.sim.pick_place.scene import build_xml
+from rewact_ros.sim.pick_place.simulation import PickPlaceSim
 
 DT_S = 0.02
 HOME = np.append(tip_down(0.29, 0.0, 0.21, 0.0), 1.0)
@@ -36,7 +36,7 @@ SINGULAR = {
 
 @pytest.fixture(scope="module")
 def arm(vx300s):
-    return ArmModel(vx300s.teleop_source("gamepad").jog.tool)
+    return ArmModel(vx300s.teleop_source("gamepad").jog.tool, build_xml)
 
 
 @pytest.fixture
@@ -338,7 +338,7 @@ def test_a_urdf_gives_the_same_kinematics_without_its_meshes(tmp_path, vx300s):
         tip_m=(0.2, 0.0, 0.0),
         joints=(("waist", "shoulder"),),
     )
-    model = ArmModel(tool)
+    model = ArmModel(tool, build_xml)
     position, _ = model.pose(np.array([np.pi / 2]))
     np.testing.assert_allclose(position, [0, 1.2, 0.5], atol=1e-9)
     jacobian = model.jacobian(np.array([0.0]))
@@ -347,19 +347,19 @@ def test_a_urdf_gives_the_same_kinematics_without_its_meshes(tmp_path, vx300s):
 
 def test_a_model_that_does_not_fit_is_refused_with_the_name(tmp_path, vx300s):
     with pytest.raises(ArmModelError, match="no body 'gripper'"):
-        ArmModel(tool_of(vx300s, frame="gripper"))
+        ArmModel(tool_of(vx300s, frame="gripper"), build_xml)
     with pytest.raises(ArmModelError, match="no joint 'vx300s_left/wast'.*waist"):
-        ArmModel(tool_of(vx300s, joints=(("waist", "vx300s_left/wast"),)))
+        ArmModel(tool_of(vx300s, joints=(("waist", "vx300s_left/wast"),)), build_xml)
     with pytest.raises(ArmModelError, match="no joint 'cubes'.*cube"):
-        ArmModel(tool_of(vx300s, joints=(("waist", "cubes"),)))
+        ArmModel(tool_of(vx300s, joints=(("waist", "cubes"),)), build_xml)
     with pytest.raises(ArmModelError, match="'cube'.*hinge or a slide"):
-        ArmModel(tool_of(vx300s, joints=(("waist", "cube"),)))
+        ArmModel(tool_of(vx300s, joints=(("waist", "cube"),)), build_xml)
     with pytest.raises(ArmModelError, match=r"absent\.urdf: No such file"):
-        ArmModel(tool_of(vx300s, model=str(tmp_path / "absent.urdf")))
+        ArmModel(tool_of(vx300s, model=str(tmp_path / "absent.urdf")), build_xml)
     broken = tmp_path / "broken.xml"
     broken.write_text("<mujoco><worldbody><bod/></worldbody></mujoco>")
     with pytest.raises(ArmModelError, match=r"broken\.xml: expected MJCF or URDF"):
-        ArmModel(tool_of(vx300s, model=str(broken)))
+        ArmModel(tool_of(vx300s, model=str(broken)), build_xml)
 
 
 def test_a_key_moves_for_a_moment_and_the_deadman_lets_go_by_itself(vx300s):

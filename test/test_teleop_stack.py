@@ -21,14 +21,15 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool
 
 from rewact_ros import strict_yaml
-from rewact_ros.bringup import BringUp, Process, processes
-from rewact_ros.cli.domain import own_domain
-from rewact_ros.cli.runner import Runner
-from rewact_ros.cli.task_client import TaskClient
 from rewact_ros.contract import load_contract
+from rewact_ros.kinematics import ArmModel
 from rewact_ros.msg import ControlStatus, SimTruth
 from rewact_ros.ros import interfaces as names
-from rewact_ros.sim.arm_model import ArmModel
+from rewact_ros.sim.pick_place.scene import build_xml
+from rewact_ros.stack.bringup import BringUp, Process, processes
+from rewact_ros.stack.domain import own_domain
+from rewact_ros.stack.runner import Runner
+from rewact_ros.stack.task_client import TaskClient
 
 pytestmark = pytest.mark.timeout(240)
 TELEOP = [sys.executable, "-c", "from rewact_ros.cli import main; main()", "teleop"]
@@ -138,7 +139,7 @@ def robot(tmp_path_factory):
 
 def test_a_gamepad_moves_the_tool_while_the_deadman_is_down_and_no_longer(robot):
     robot.arm()
-    tool = ArmModel(robot.contract.teleop_source("gamepad").jog.tool)
+    tool = ArmModel(robot.contract.teleop_source("gamepad").jog.tool, build_xml)
     robot.rest_stick()
     begin, turned = tool.pose(robot.command[:6])
     robot.hold_stick(
@@ -242,7 +243,7 @@ def test_keys_arm_take_over_jog_and_release(robot, terminal):
     robot.wait(lambda: re.search("DISARMED.*waist", terminal.line()), "DISARMED and the joints")
     terminal.type_until(robot, "a", lambda: robot.mode == ControlStatus.HOLD)
     terminal.type_until(robot, "t", lambda: robot.mode == ControlStatus.HUMAN)
-    tool = ArmModel(robot.contract.teleop_source("keyboard").jog.tool)
+    tool = ArmModel(robot.contract.teleop_source("keyboard").jog.tool, build_xml)
     height = tool.pose(robot.command[:6])[0][2]
     ended = time.monotonic() + 20.0
 

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from rewact_ros.cli.bag import bag as bag_command
 from rewact_ros.contract import Frame, FrameAssembler, Sample, SampleError, Stale, load_contract
-from rewact_ros.data.bag_time import step_back
-from rewact_ros.data.bags import Bag, BagError, typestore
-from rewact_ros.data.episode_file import EpisodeRecord, write_episode
+from rewact_ros.data.bags.episode_file import EpisodeRecord, write_episode
+from rewact_ros.data.bags.reader import Bag, BagError, typestore
+from rewact_ros.data.bags.time_order import step_back
 from rewact_ros.msg import EpisodeEvent
 from rewact_ros.stamps import NANO
 

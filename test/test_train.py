@@ -15,21 +15,21 @@ from lerobot.configs.video import RGBEncoderConfig
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from rewact_ros.control.modes import Mode
-from rewact_ros.data.labelling import EpisodeLabels, open_labelled, write_labels
-from rewact_ros.learning import train as train_module
-from rewact_ros.learning.batches import TrainingBatches, batch_rows
-from rewact_ros.learning.classifier_settings import ClassifierSettings
-from rewact_ros.learning.demonstrations import (
+from rewact_ros.data.labels.write import EpisodeLabels, open_labelled, write_labels
+from rewact_ros.learning.classifier.settings import ClassifierSettings
+from rewact_ros.learning.faults import machine_faults_told
+from rewact_ros.learning.imitation import train as train_module
+from rewact_ros.learning.imitation.batches import TrainingBatches, batch_rows
+from rewact_ros.learning.imitation.demonstrations import (
     DatasetError,
     load_demonstrations,
     parse_episodes,
     split_episodes,
 )
-from rewact_ros.learning.faults import machine_faults_told
-from rewact_ros.learning.settings import TrainError, TrainSettings
-from rewact_ros.learning.teaching import imitated
-from rewact_ros.learning.train import train
-from rewact_ros.learning.videos import FramesError
+from rewact_ros.learning.imitation.settings import TrainError, TrainSettings
+from rewact_ros.learning.imitation.teaching import imitated
+from rewact_ros.learning.imitation.train import train
+from rewact_ros.learning.imitation.videos import FramesError
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.images import resize_images
 
@@ -552,8 +552,9 @@ def test_a_full_disk_is_told_and_leaves_the_earlier_checkpoint(
 def test_wandb_takes_the_same_scalars_offline(dataset, cache, tmp_path):
     # In a process of its own, as a user's: wandb starts threads and a service, and ends neither.
     script = (
-        "import json, pathlib, sys; from rewact_ros.learning.settings import TrainSettings; "
-        "from rewact_ros.learning.train import train; "
+        "import json, pathlib, sys; "
+        "from rewact_ros.learning.imitation.settings import TrainSettings; "
+        "from rewact_ros.learning.imitation.train import train; "
         "train(TrainSettings(**json.loads(sys.argv[1])), pathlib.Path(sys.argv[2]))"
     )
     wanted = json.dumps(asdict(settings(dataset, tmp_path, steps=2, wandb="rewact-test")))

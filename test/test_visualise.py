@@ -10,9 +10,9 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from test_bags import contract_of, recording, write_bag
 
 from rewact_ros.cli.visualise import visualise
-from rewact_ros.data.reward_chart import BLUE, LIGHT, Reading
-from rewact_ros.data.reward_video import RewardVideo, VideoError
-from rewact_ros.learning.film import FilmError, film_bag, film_dataset, film_simulation
+from rewact_ros.data.video.reward_chart import BLUE, LIGHT, Reading
+from rewact_ros.data.video.reward_video import RewardVideo, VideoError
+from rewact_ros.learning.evaluation.film import FilmError, film_bag, film_dataset, film_simulation
 from rewact_ros.policy.checkpoint import load_policy
 
 FRAMES = 14
@@ -105,8 +105,8 @@ def test_a_distributional_head_shows_its_band(dataset, vx300s, tmp_path):
 
 
 def test_the_simulation_is_filmed_as_the_policy_saw_it(vx300s, tiny_policy, tmp_path):
-    from rewact_ros.learning.rollout import RolloutSettings
-    from rewact_ros.sim.pick_place import PickPlaceSim
+    from rewact_ros.episodes.rollout import RolloutSettings
+    from rewact_ros.sim.pick_place.simulation import PickPlaceSim
 
     sim = PickPlaceSim(96, 96)
     try:
@@ -121,7 +121,7 @@ def test_the_simulation_is_filmed_as_the_policy_saw_it(vx300s, tiny_policy, tmp_
 
 
 def test_a_bag_shows_the_reward_that_was_published(tmp_path):
-    from rewact_ros.data.bags import Bag
+    from rewact_ros.data.bags.reader import Bag
 
     with Bag(write_bag(tmp_path / "bag", recording())) as bag:
         film = film_bag(bag, contract_of(), None, tmp_path / "bag.mp4")
@@ -133,7 +133,7 @@ def test_a_bag_shows_the_reward_that_was_published(tmp_path):
 
 
 def test_a_policy_judges_a_bag_anew(tmp_path):
-    from rewact_ros.data.bags import Bag
+    from rewact_ros.data.bags.reader import Bag
 
     contract = contract_of()
     loaded = load_policy(write_policy(contract, tmp_path / "policy"), "cpu")
@@ -143,7 +143,7 @@ def test_a_policy_judges_a_bag_anew(tmp_path):
 
 
 def test_where_there_is_nothing_to_draw_nothing_is_written(vx300s, tmp_path, tiny_policy):
-    from rewact_ros.data.bags import Bag
+    from rewact_ros.data.bags.reader import Bag
 
     bare = write_dataset(tmp_path / "bare", vx300s, labelled=False)
     with pytest.raises(FilmError, match=r"has no next\.reward; give --policy"):

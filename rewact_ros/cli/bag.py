@@ -12,8 +12,8 @@ import typer
 from rewact_ros.cli.bag_from_dataset import from_dataset
 
 if TYPE_CHECKING:
-    from rewact_ros.data.bag_recovery import Recovered, RecoveryError
-    from rewact_ros.data.episode_file import EpisodeRecord
+    from rewact_ros.data.bags.episode_file import EpisodeRecord
+    from rewact_ros.data.bags.recovery import Recovered, RecoveryError
 
 bag = typer.Typer(help="Look at recordings, judge them anew, mend and delete them.",
                   no_args_is_help=True, rich_markup_mode=None)  # fmt: skip
@@ -30,7 +30,7 @@ def info(folders: Folders) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from rewact_ros.data.bag_time import step_back
+    from rewact_ros.data.bags.time_order import step_back
     from rewact_ros.text import printable
 
     table = Table()
@@ -72,7 +72,7 @@ def label(
     ] = None,
 ) -> None:
     """Judge recorded episodes anew; the messages stay as they are."""
-    from rewact_ros.data.episode_file import label_episode
+    from rewact_ros.data.bags.episode_file import label_episode
     from rewact_ros.text import printable
 
     if not outcome and discard is None:
@@ -93,13 +93,8 @@ def recover(folders: Folders) -> None:
     A folder or .mcap file that is a recording itself is read to its end; of the recordings in a
     folder, those that do not look whole are mended.
     """
-    from rewact_ros.data.bag_folder import bag_names
-    from rewact_ros.data.bag_recovery import (
-        RecoveryError,
-        recover_all,
-        recover_file,
-        subfolders,
-    )
+    from rewact_ros.data.bags.folder import bag_names
+    from rewact_ros.data.bags.recovery import RecoveryError, recover_all, recover_file, subfolders
 
     failed = 0
     for folder in folders:
@@ -157,7 +152,7 @@ class _Episodes:
     """The episodes in some folders; what cannot be read is told and keeps nothing else back."""
 
     def __init__(self, folders: list[Path]) -> None:
-        from rewact_ros.data.episode_file import EPISODE_FILE, episode_folders
+        from rewact_ros.data.bags.episode_file import EPISODE_FILE, episode_folders
 
         self._failed = False
         self._found: list[Path] = []
@@ -168,7 +163,7 @@ class _Episodes:
             self._found += inside
 
     def __iter__(self) -> Iterator[tuple[Path, EpisodeRecord]]:
-        from rewact_ros.data.episode_file import read_episode
+        from rewact_ros.data.bags.episode_file import read_episode
 
         for folder in self._found:
             with self.next_even_if_refused():
@@ -177,7 +172,7 @@ class _Episodes:
     @contextmanager
     def next_even_if_refused(self) -> Iterator[None]:
         """Tell what cannot be read or written, and go on."""
-        from rewact_ros.data.episode_file import EpisodeFileError
+        from rewact_ros.data.bags.episode_file import EpisodeFileError
         from rewact_ros.text import reason
 
         try:
@@ -194,7 +189,7 @@ class _Episodes:
 
 def _locked(folder: Path) -> AbstractContextManager[object]:
     """Keep a recorder away from the folder; one recording is locked by the folder around it."""
-    from rewact_ros.data.bags_lock import LOCK_FILE, BagsLock
+    from rewact_ros.data.bags.lock import LOCK_FILE, BagsLock
 
     if folder.is_file():
         folder = folder.absolute().parent

@@ -25,9 +25,9 @@ def from_dataset(
     namespace: Annotated[str, typer.Option(help="Of the robot.")] = "",
 ) -> None:
     """Write the episodes of a dataset as bags: cameras, joints and commands at its rate."""
-    from rewact_ros.data.dataset_info import read_info
-    from rewact_ros.data.dataset_to_bag import BagsSettings, write_bags
-    from rewact_ros.learning.demonstrations import parse_episodes
+    from rewact_ros.data.bags.from_dataset import BagsSettings, write_bags
+    from rewact_ros.data.dataset.info import read_info
+    from rewact_ros.learning.imitation.demonstrations import parse_episodes
 
     chosen = None
     if episodes is not None:

@@ -41,7 +41,7 @@ def calibrate(
     ] = None,
 ) -> None:
     """Choose thresholds that keep the rates of false completions and false alarms."""
-    from rewact_ros.learning.calibrate import (
+    from rewact_ros.learning.evaluation.calibrate import (
         Rollouts,
         RolloutSource,
         rollout_basis,

@@ -61,13 +61,13 @@ def run_demo(
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
-    from rewact_ros.bringup import BringUp, default_contract, default_policy, processes
     from rewact_ros.cli.demo_report import DemoReport
-    from rewact_ros.cli.domain import own_domain
-    from rewact_ros.cli.runner import Runner, node_log
-    from rewact_ros.cli.task_client import TaskClient
     from rewact_ros.contract import load_contract
     from rewact_ros.runs import new_run
+    from rewact_ros.stack.bringup import BringUp, default_contract, default_policy, processes
+    from rewact_ros.stack.domain import own_domain
+    from rewact_ros.stack.runner import Runner, node_log
+    from rewact_ros.stack.task_client import TaskClient
 
     folder = Path(out) if out else new_run("demo")
     folder.mkdir(parents=True, exist_ok=True)

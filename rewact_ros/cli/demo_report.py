@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rewact_ros.bringup import BringUp
-from rewact_ros.cli.task_client import EpisodeLog
 from rewact_ros.msg import Timing
 from rewact_ros.runs import machine
+from rewact_ros.stack.bringup import BringUp
+from rewact_ros.stack.task_client import EpisodeLog
 from rewact_ros.text import printable
 
 OUTCOMES = {0: "unlabelled", 1: "success", 2: "failure"}

@@ -24,10 +24,10 @@ def demos(
     ] = None,
 ) -> None:
     """Write a LeRobotDataset of scripted pick-and-place episodes with progress labels."""
-    from rewact_ros.bringup import default_contract
     from rewact_ros.contract import ContractError
-    from rewact_ros.data.demos import DemosError, DemoSettings, write_demos
-    from rewact_ros.sim.backend import SimulationUnavailableError
+    from rewact_ros.episodes.demos import DemosError, DemoSettings, write_demos
+    from rewact_ros.mujoco_backend import SimulationUnavailableError
+    from rewact_ros.stack.bringup import default_contract
     from rewact_ros.text import reason
 
     begin_s = time.monotonic()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rewact_ros.learning.dataset_evaluation import EvaluationSettings
-    from rewact_ros.learning.rollout import RolloutSettings
+    from rewact_ros.episodes.rollout import RolloutSettings
+    from rewact_ros.learning.evaluation.dataset import EvaluationSettings
     from rewact_ros.policy.checkpoint import LoadedPolicy
 
 _SIM_EPISODES = 50
@@ -70,7 +70,7 @@ def evaluate(
         raise ValueError("give --dataset or --env, or neither for the simulation; not both")
     if record is not None and (dataset is not None or env):
         raise ValueError("--record: only the simulation's episodes can be recorded")
-    from rewact_ros.learning.rollout import RolloutSettings
+    from rewact_ros.episodes.rollout import RolloutSettings
     from rewact_ros.policy.checkpoint import load_policy
     from rewact_ros.runs import new_run, require_writable
 
@@ -81,14 +81,14 @@ def evaluate(
     count = _SIM_EPISODES if dataset is not None else _count(episodes)
     loaded = load_policy(policy, device)
     if dataset is not None:
-        from rewact_ros.learning.dataset_evaluation import EvaluationSettings
+        from rewact_ros.learning.evaluation.dataset import EvaluationSettings
 
         judged = EvaluationSettings(
             dataset, episodes, train_dataset, train_episodes, progress_ramp, ablations
         )
         _on_dataset(loaded, judged, out or new_run("eval"))
     elif env:
-        from rewact_ros.learning.gym_rollout import evaluate_env
+        from rewact_ros.learning.evaluation.gym_rollout import evaluate_env
 
         folder = out or new_run("eval")
         film = folder / "videos" if videos else None
@@ -109,11 +109,11 @@ def _in_simulation(
     """Successes with a Wilson interval, the stage reached and the cause of each failure."""
     from tqdm import tqdm
 
-    from rewact_ros.bringup import default_contract
     from rewact_ros.contract import load_contract
-    from rewact_ros.learning.rollout_dataset import record_rollouts, roll_outs
+    from rewact_ros.episodes.rollout_dataset import record_rollouts, roll_outs
     from rewact_ros.reward.metrics import wilson_interval
     from rewact_ros.runs import new_run
+    from rewact_ros.stack.bringup import default_contract
 
     contract, results = load_contract(default_contract()), []
     if record is not None:
@@ -146,8 +146,8 @@ def _in_simulation(
 
 
 def _on_dataset(loaded: "LoadedPolicy", settings: "EvaluationSettings", folder: Path) -> None:
-    from rewact_ros.learning.dataset_evaluation import POLICY, evaluate_dataset
-    from rewact_ros.learning.evaluation_report import write_report
+    from rewact_ros.learning.evaluation.dataset import POLICY, evaluate_dataset
+    from rewact_ros.learning.evaluation.report import write_report
 
     evaluation = evaluate_dataset(loaded, settings)
     shown = {key: str(value) for key, value in asdict(settings).items() if value not in ("", None)}

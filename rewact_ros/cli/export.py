@@ -48,9 +48,9 @@ def export(
     ] = 0,
 ) -> None:
     """Turn recordings into a LeRobotDataset; a killed export goes on when started again."""
-    from rewact_ros.data.export import export as run
-    from rewact_ros.data.export_report import text
-    from rewact_ros.data.export_settings import ExportSettings
+    from rewact_ros.data.export.report import text
+    from rewact_ros.data.export.run import export as run
+    from rewact_ros.data.export.settings import ExportSettings
     from rewact_ros.text import reason
 
     begin_s = time.monotonic()

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rewact_ros.learning.dagger import RoundsSettings
-    from rewact_ros.learning.settings import TrainSettings
+    from rewact_ros.learning.imitation.dagger import RoundsSettings
+    from rewact_ros.learning.imitation.settings import TrainSettings
 
 
 def finetune(
@@ -69,9 +69,9 @@ def finetune(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Train on from a checkpoint on demonstrations and interventions, and compare the two."""
-    from rewact_ros.bringup import default_contract
-    from rewact_ros.learning.settings import TrainError, TrainSettings
+    from rewact_ros.learning.imitation.settings import TrainError, TrainSettings
     from rewact_ros.runs import new_run, require_writable
+    from rewact_ros.stack.bringup import default_contract
 
     if resume and out is None:
         raise TrainError("--resume needs --out, the folder of the run to go on with")
@@ -102,7 +102,7 @@ def finetune(
         save_every=save_every,
     )
     if rounds:
-        from rewact_ros.learning.dagger import RoundsSettings
+        from rewact_ros.learning.imitation.dagger import RoundsSettings
 
         chosen = _rounds(
             RoundsSettings(settings, rounds, round_episodes, round_seed, test_episodes, test_seed),
@@ -122,7 +122,12 @@ def finetune(
 def _once(settings: "TrainSettings", seeds: range, cache: Path | None, resume: bool) -> Path | None:
     """Fine-tune and compare; returns the new checkpoint unless it is worse."""
     from rewact_ros.contract import load_contract
-    from rewact_ros.learning.finetune import can_be_simulated, compare, fine_tune, write_comparison
+    from rewact_ros.learning.imitation.finetune import (
+        can_be_simulated,
+        compare,
+        fine_tune,
+        write_comparison,
+    )
 
     new = fine_tune(settings, cache, resume)
     contract = load_contract(settings.contract)
@@ -137,7 +142,7 @@ def _once(settings: "TrainSettings", seeds: range, cache: Path | None, resume: b
 
 def _rounds(settings: "RoundsSettings", cache: Path | None, resume: bool) -> Path | None:
     """Run the rounds; returns the last checkpoint that was kept."""
-    from rewact_ros.learning.dagger import run_rounds
+    from rewact_ros.learning.imitation.dagger import run_rounds
 
     chosen = None
     for index, result in enumerate(run_rounds(settings, cache, resume)):

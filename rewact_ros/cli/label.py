@@ -42,13 +42,8 @@ def label(
 ) -> None:
     """Write next.reward, next.success and next.done of a LeRobotDataset in one step."""
     from rewact_ros.cli.label_report import plot_labels, present_labels, print_changes, print_still
-    from rewact_ros.data.label_plan import (
-        LabelSettings,
-        PlannedLabels,
-        keypoint_file,
-        plan_labels,
-    )
-    from rewact_ros.data.labelling import (
+    from rewact_ros.data.labels.plan import LabelSettings, PlannedLabels, keypoint_file, plan_labels
+    from rewact_ros.data.labels.write import (
         EpisodeLabels,
         open_labelled,
         remove_labels,
@@ -108,6 +103,6 @@ def label(
 
 
 def _episodes(text: str, total: int) -> list[int]:
-    from rewact_ros.learning.demonstrations import parse_episodes  # seconds, for torch
+    from rewact_ros.learning.imitation.demonstrations import parse_episodes  # seconds, for torch
 
     return parse_episodes(text, total)

@@ -43,13 +43,13 @@ def label_frames(
     """Mark success and failure frames from the episodes' outcomes or, with --keys, by hand."""
     import numpy as np
 
-    from rewact_ros.data.frame_labels import (
+    from rewact_ros.data.labels.frames import (
         frame_labels_file,
         label_by_outcomes,
         read_frame_labels,
         write_frame_labels,
     )
-    from rewact_ros.data.labelling import open_labelled
+    from rewact_ros.data.labels.write import open_labelled
 
     if keys and (clear or dry_run):
         raise ValueError("--keys: goes without --clear and --dry-run")
@@ -73,7 +73,7 @@ def label_frames(
 
 
 def _episodes(text: str, total: int) -> list[int]:
-    from rewact_ros.learning.demonstrations import parse_episodes  # seconds, for torch
+    from rewact_ros.learning.imitation.demonstrations import parse_episodes  # seconds, for torch
 
     return parse_episodes(text, total)
 
@@ -116,9 +116,9 @@ def _mark(
     import sys
 
     from rewact_ros.cli.teleop_terminal import NoTerminalError, raw_keys
-    from rewact_ros.data.frame_labels import write_frame_labels
-    from rewact_ros.data.open_dataset import open_dataset
-    from rewact_ros.learning.videos import decode_episodes
+    from rewact_ros.data.dataset.reader import open_dataset
+    from rewact_ros.data.labels.frames import write_frame_labels
+    from rewact_ros.learning.imitation.videos import decode_episodes
 
     if not sys.stdin.isatty():
         raise NoTerminalError(

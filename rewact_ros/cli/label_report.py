@@ -8,8 +8,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from rewact_ros.data.label_plan import PlannedLabels
-from rewact_ros.data.labelling import EpisodeLabels, LabelledDataset, still_at_end_s
+from rewact_ros.data.labels.plan import PlannedLabels
+from rewact_ros.data.labels.write import EpisodeLabels, LabelledDataset, still_at_end_s
 from rewact_ros.reward.labels import LONG_STILL_S
 
 ROWS, COLUMNS = 6, 5  # curves in one picture

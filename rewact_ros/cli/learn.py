@@ -84,8 +84,8 @@ def learn(
         raise ValueError("--resume needs --out, the folder of the run to go on with")
     if not (sim or contract):
         raise ValueError("give --contract of the robot that runs, or --sim for the simulated one")
-    from rewact_ros.bringup import default_contract, default_policy
     from rewact_ros.runs import new_run, require_writable
+    from rewact_ros.stack.bringup import default_contract, default_policy
 
     require_writable(out)
     shared = {
@@ -106,7 +106,7 @@ def learn(
         return follow(RunSettings(**shared, rl=rl))
     from rewact_ros.learning.rl.environment import EpisodeSettings
     from rewact_ros.learning.rl.reward_judge import load_reward
-    from rewact_ros.sim.scripted_human import Traits
+    from rewact_ros.sim.pick_place.human import Traits
 
     episode = EpisodeSettings(
         completion=completion,

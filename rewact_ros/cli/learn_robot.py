@@ -9,8 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rewact_ros.bringup import BringUp, ParameterValue, Process, processes, transport_environment
 from rewact_ros.runs import NEWEST, VERSIONS
+from rewact_ros.stack.bringup import (
+    BringUp,
+    ParameterValue,
+    Process,
+    processes,
+    transport_environment,
+)
 
 if TYPE_CHECKING:
     from rewact_ros.cli.learn_watch import LearnerWatch
@@ -67,10 +73,10 @@ def learn_over_topics(
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
-    from rewact_ros.cli.domain import own_domain
     from rewact_ros.cli.learn_watch import LearnerWatch
-    from rewact_ros.cli.runner import Runner, node_log
-    from rewact_ros.cli.stop_request import StopRequest
+    from rewact_ros.stack.domain import own_domain
+    from rewact_ros.stack.runner import Runner, node_log
+    from rewact_ros.stack.stop_request import StopRequest
 
     out.mkdir(parents=True, exist_ok=True)
     newest = out / VERSIONS / NEWEST
@@ -150,8 +156,8 @@ def _params(robot: SimulatedRobot, out: Path) -> str:
 
 def _run_episodes(robot: SimulatedRobot, contract: str, out: Path, watch: "LearnerWatch") -> None:
     from rewact_ros.action import ExecuteTask
-    from rewact_ros.cli.task_client import TaskClient
     from rewact_ros.contract import load_contract
+    from rewact_ros.stack.task_client import TaskClient
 
     client = TaskClient(load_contract(contract), watch.poll)
     try:

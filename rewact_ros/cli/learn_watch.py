@@ -15,8 +15,8 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.door import Guarded
 
 if TYPE_CHECKING:
-    from rewact_ros.cli.runner import Runner
-    from rewact_ros.cli.stop_request import StopRequest
+    from rewact_ros.stack.runner import Runner
+    from rewact_ros.stack.stop_request import StopRequest
 
 POLL_S = 0.05
 

@@ -26,8 +26,8 @@ def record(
 
     Without a terminal it records the supervisor's episodes, and what recorder/start begins.
     """
-    from rewact_ros.bringup import default_contract
     from rewact_ros.cli.record_terminal import run
+    from rewact_ros.stack.bringup import default_contract
 
     given = {"bags_dir": bags_dir, "topics": topics, "task": task, "operator": operator}
     if contract != "none":

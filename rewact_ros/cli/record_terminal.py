@@ -15,15 +15,15 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
-from rewact_ros.bringup import ParameterValue, Process, transport_environment
-from rewact_ros.cli.runner import Runner, print_line
-from rewact_ros.cli.stop_request import StopRequest
 from rewact_ros.cli.teleop_terminal import NoTerminalError, raw_keys
 from rewact_ros.contract.names import check_namespace
+from rewact_ros.data.bags.recorder_setup import ACTIONS
 from rewact_ros.msg import RecorderStatus
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.door import Guarded
-from rewact_ros.ros.recorder_setup import ACTIONS
+from rewact_ros.stack.bringup import ParameterValue, Process, transport_environment
+from rewact_ros.stack.runner import Runner, print_line
+from rewact_ros.stack.stop_request import StopRequest
 from rewact_ros.text import printable
 
 KEYS = dict(zip("seynrd", ("start", "stop", *ACTIONS[2:]), strict=True))

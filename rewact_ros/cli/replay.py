@@ -43,14 +43,14 @@ def run_replay(
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
-    from rewact_ros.bringup import BringUp, processes, transport_environment
-    from rewact_ros.cli.domain import own_domain
-    from rewact_ros.cli.replay_robot import ReplayReport, ReplayRobot
-    from rewact_ros.cli.runner import Runner, node_log
     from rewact_ros.contract import load_contract
-    from rewact_ros.data.recorded import RecordedEpisodes
-    from rewact_ros.learning.demonstrations import parse_episodes
+    from rewact_ros.data.dataset.episodes import RecordedEpisodes
+    from rewact_ros.learning.imitation.demonstrations import parse_episodes
     from rewact_ros.runs import new_run
+    from rewact_ros.stack.bringup import BringUp, processes, transport_environment
+    from rewact_ros.stack.domain import own_domain
+    from rewact_ros.stack.replay_robot import ReplayReport, ReplayRobot
+    from rewact_ros.stack.runner import Runner, node_log
 
     robot_contract = load_contract(contract)
     recorded = RecordedEpisodes(dataset, robot_contract)

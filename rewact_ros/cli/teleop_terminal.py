@@ -17,17 +17,17 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
-from rewact_ros.bringup import default_contract
-from rewact_ros.cli.stop_request import StopRequest
 from rewact_ros.contract import Contract, ContractError, load_contract
 from rewact_ros.contract.names import check_namespace
 from rewact_ros.contract.schema import TeleopSource
-from rewact_ros.control.jog import JogSource
+from rewact_ros.control.jog import JogSource, make_integrator
 from rewact_ros.control.keyboard import KEYS_HELP, Call, KeyboardJog, split_keys
 from rewact_ros.control.modes import Mode
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.teleop import RobotState, TargetPublisher
-from rewact_ros.sim.arm_model import make_integrator
+from rewact_ros.sim.pick_place.scene import build_xml
+from rewact_ros.stack.bringup import default_contract
+from rewact_ros.stack.stop_request import StopRequest
 from rewact_ros.text import printable
 
 PERIOD_S = 0.02
@@ -51,7 +51,7 @@ class KeyboardTeleop(Guarded, Node):
         self._contract, self._source = contract, source
         self.keys = KeyboardJog(source.jog)
         self.robot = RobotState(self, contract)
-        self._jog = JogSource(make_integrator(contract, source), source.max_age_s)
+        self._jog = JogSource(make_integrator(contract, source, build_xml), source.max_age_s)
         self._targets = TargetPublisher(self, source, source.deadman)
         self._hil = {
             call: self.create_client(Trigger, f"hil/{call.value}")

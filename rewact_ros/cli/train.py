@@ -104,8 +104,8 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Train a policy on a LeRobotDataset; a killed run goes on with --resume."""
-    from rewact_ros.learning.settings import TrainError, TrainSettings
-    from rewact_ros.learning.train import train as run
+    from rewact_ros.learning.imitation.settings import TrainError, TrainSettings
+    from rewact_ros.learning.imitation.train import train as run
     from rewact_ros.policy.checkpoint import export_policy
     from rewact_ros.runs import new_run, require_writable
 

@@ -62,9 +62,9 @@ def train_classifier(
     ] = None,
 ) -> None:
     """Train a success classifier; frames are labelled by `rewact label-frames` or by outcomes."""
-    from rewact_ros.learning.classifier_settings import ClassifierSettings
-    from rewact_ros.learning.classifier_training import train_classifier as run
-    from rewact_ros.learning.settings import TrainError
+    from rewact_ros.learning.classifier.settings import ClassifierSettings
+    from rewact_ros.learning.classifier.train import train_classifier as run
+    from rewact_ros.learning.imitation.settings import TrainError
     from rewact_ros.runs import new_run, require_writable
 
     if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:

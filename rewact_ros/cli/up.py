@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from rewact_ros.arguments import BringUp
-from rewact_ros.bringup import processes
-from rewact_ros.cli.runner import Runner, print_line
-from rewact_ros.interpreters import check_interpreters
-from rewact_ros.robot_lock import RobotLock
+from rewact_ros.stack.arguments import BringUp
+from rewact_ros.stack.bringup import processes
+from rewact_ros.stack.interpreters import check_interpreters
+from rewact_ros.stack.robot_lock import RobotLock
+from rewact_ros.stack.runner import Runner, print_line
 
 POLL_S = 0.1
 

@@ -32,7 +32,7 @@ def visualise(
         raise ValueError("give one of --dataset, --bag and --sim")
     if sim and policy is None:
         raise ValueError("--sim: expected --policy, the checkpoint that drives, got none")
-    from rewact_ros.learning.film import Film
+    from rewact_ros.learning.evaluation.film import Film
     from rewact_ros.policy.checkpoint import load_policy
     from rewact_ros.runs import new_run, require_writable
 
@@ -45,9 +45,9 @@ def visualise(
         typer.echo(f"written: {film.path} ({film.frames} frames) and {picture}")
 
     if dataset is not None:
-        from rewact_ros.data.open_dataset import open_dataset
-        from rewact_ros.learning.demonstrations import parse_episodes
-        from rewact_ros.learning.film import film_dataset
+        from rewact_ros.data.dataset.reader import open_dataset
+        from rewact_ros.learning.evaluation.film import film_dataset
+        from rewact_ros.learning.imitation.demonstrations import parse_episodes
 
         opened = open_dataset(dataset)
         chosen = parse_episodes(episodes, opened.meta.total_episodes)
@@ -56,18 +56,18 @@ def visualise(
         for index in chosen:
             report(film_dataset(opened, index, loaded, _file(out, f"episode-{index:06d}")))
     elif bag is not None:
-        from rewact_ros.bringup import default_contract
         from rewact_ros.contract import load_contract
-        from rewact_ros.data.bags import Bag
-        from rewact_ros.learning.film import film_bag
+        from rewact_ros.data.bags.reader import Bag
+        from rewact_ros.learning.evaluation.film import film_bag
+        from rewact_ros.stack.bringup import default_contract
 
         robot = load_contract(contract or default_contract())
         with Bag(bag, namespace) as recording:
             report(film_bag(recording, robot, loaded, _file(out, bag.stem)))
             _report_losses(recording)
     elif loaded is not None:
-        from rewact_ros.learning.film import film_simulation
-        from rewact_ros.sim.pick_place import PickPlaceSim
+        from rewact_ros.learning.evaluation.film import film_simulation
+        from rewact_ros.sim.pick_place.simulation import PickPlaceSim
 
         height, width = next(iter(loaded.config.image_features.values())).shape[1:]
         simulation = PickPlaceSim(width, height)

@@ -1,16 +1,17 @@
 """Jogging: sticks, buttons or keys become position targets of the robot's joints."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros.contract.load_teleop import CARTESIAN
-from rewact_ros.contract.schema import Contract, Jog
-from rewact_ros.control.inverse_kinematics import (
+from rewact_ros.contract.schema import Contract, ContractError, Jog, TeleopSource
+from rewact_ros.kinematics import (
     TURN_LENGTH_M,
     Arm,
+    ArmModel,
     pose_error,
     rotation_by,
     solve,
@@ -122,6 +123,26 @@ class JogIntegrator:
         if not _strays(pose_error(reached, goal), pose_error(reached, before)):
             self._goal = goal
         return q
+
+
+def make_integrator(
+    contract: Contract, source: TeleopSource, simulated: Callable[[], str]
+) -> JogIntegrator:
+    """The jog of a source, with the kinematics of its tool where it has one.
+
+    Args:
+        simulated: as for `ArmModel`.
+
+    Raises:
+        ContractError: the source has no `jog`.
+        ArmModelError, SimulationUnavailableError: the tool's model does not load.
+    """
+    if source.jog is None:
+        raise ContractError(
+            f"teleop.{source.name}.jog: missing; it says how fast and in which directions to jog"
+        )
+    arm = ArmModel(source.jog.tool, simulated) if source.jog.tool is not None else None
+    return JogIntegrator(contract, source.jog, arm)
 
 
 def _strays(ahead: FloatArray, behind: FloatArray) -> bool:

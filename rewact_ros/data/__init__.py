@@ -1,1 +1,1 @@
-"""Datasets: scripted demonstrations written as a LeRobotDataset."""
+"""What was recorded: bags, LeRobotDatasets, the way from one to the other, and labels."""

@@ -1,1 +1,1 @@
-"""Training of policies; needs torch and LeRobot, never ROS."""
+"""Training and evaluation of policies; needs torch and LeRobot, never ROS."""

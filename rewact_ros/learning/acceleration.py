@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
-from .settings import TrainError
+from rewact_ros.learning.imitation.settings import TrainError
 
 
 def make_accelerator(device: str, mixed_precision: str, threads: int) -> Accelerator:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from .settings import TrainError, TrainSettings
+from rewact_ros.learning.imitation.settings import TrainError, TrainSettings
 
 _NO_MEMORY = ("can't allocate memory", "out of memory", "cannot allocate memory")
 _NO_SPACE = ("no space left", "disk quota")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from .settings import TrainError, TrainSettings
+from rewact_ros.learning.imitation.settings import TrainError, TrainSettings
 
 
 class RunLog:

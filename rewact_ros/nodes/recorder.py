@@ -10,25 +10,25 @@ from std_srvs.srv import Trigger
 
 from rewact_ros import strict_yaml
 from rewact_ros.contract import load_contract
-from rewact_ros.data.bag_thread import RawMessage
-from rewact_ros.data.bags_lock import BagsLockedError
-from rewact_ros.data.recording import Recording, RecordingError
-from rewact_ros.data.recording_session import RecordingSession, RefusedError, SessionSettings
-from rewact_ros.msg import EpisodeEvent, PolicyStatus, RecorderStatus
-from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.clock import NodeClock, steady_clock
-from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
-from rewact_ros.ros.door import Guarded, MalformedError, read_message
-from rewact_ros.ros.params import RecorderParams, declare
-from rewact_ros.ros.process import run_node
-from rewact_ros.ros.raw_topics import RawTopics
-from rewact_ros.ros.recorder_setup import (
+from rewact_ros.data.bags.lock import BagsLockedError
+from rewact_ros.data.bags.recorder import Recording, RecordingError
+from rewact_ros.data.bags.recorder_session import RecordingSession, RefusedError, SessionSettings
+from rewact_ros.data.bags.recorder_setup import (
     ACTIONS,
     episode_template,
     parse_buttons,
     recording_settings,
     topic_filter,
 )
+from rewact_ros.data.bags.writer_thread import RawMessage
+from rewact_ros.msg import EpisodeEvent, PolicyStatus, RecorderStatus
+from rewact_ros.nodes.recorder_topics import RawTopics
+from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.clock import NodeClock, steady_clock
+from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
+from rewact_ros.ros.door import Guarded, MalformedError, read_message
+from rewact_ros.ros.params import RecorderParams, declare
+from rewact_ros.ros.process import run_node
 
 POLL_S, STATUS_S, DISCOVER_S = 0.02, 0.5, 0.5
 # An older status of the policy says nothing about this episode.

@@ -17,8 +17,8 @@ from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.params import ScriptedHumanParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.ros.teleop import RobotState, TargetPublisher
-from rewact_ros.sim.pick_place import PickPlaceSim, draw_scene
-from rewact_ros.sim.scripted_human import Scene, ScriptedHuman, Traits
+from rewact_ros.sim.pick_place.human import Scene, ScriptedHuman, Traits
+from rewact_ros.sim.pick_place.simulation import PickPlaceSim, draw_scene
 
 RATE_HZ = 50.0
 # Of the simulation's own topics, at 20 Hz.

@@ -22,7 +22,7 @@ from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.params import SimParams, declare
 from rewact_ros.ros.process import run_node
-from rewact_ros.sim.pick_place import PickPlaceSim
+from rewact_ros.sim.pick_place.simulation import PickPlaceSim
 
 TICK_HZ, JOINT_HZ = 100, 50
 # Falling further behind than this, the clock runs slower than asked instead of catching up.

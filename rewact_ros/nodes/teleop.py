@@ -12,6 +12,7 @@ from rewact_ros.control.jog import (
     JoyError,
     is_pressed,
     joy_rates,
+    make_integrator,
 )
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import steady_clock
@@ -20,7 +21,7 @@ from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.params import TeleopParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.ros.teleop import RobotState, TargetPublisher
-from rewact_ros.sim.arm_model import make_integrator
+from rewact_ros.sim.pick_place.scene import build_xml
 
 
 class TeleopNode(Guarded, Node):
@@ -38,7 +39,9 @@ class TeleopNode(Guarded, Node):
                 "keys use `rewact teleop`"
             )
         self._jog, self._button = jog, deadman.button
-        self.jog = JogSource(make_integrator(self.contract, self.source), deadman.max_age_s)
+        self.jog = JogSource(
+            make_integrator(self.contract, self.source, build_xml), deadman.max_age_s
+        )
         self._given: JogInput | None = None
         self._alive = False
         self.robot = RobotState(self, self.contract)

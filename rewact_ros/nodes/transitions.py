@@ -10,7 +10,7 @@ from rclpy.node import Node
 
 from rewact_ros.contract import ContractError, load_contract
 from rewact_ros.control.modes import Mode
-from rewact_ros.data.recorded_commands import CommandError, command_reader
+from rewact_ros.data.bags.commands import CommandError, command_reader
 from rewact_ros.learning.rl.executed import Decided, ExecutedSteps, Happened
 from rewact_ros.learning.rl.journal import Journal, JournalError
 from rewact_ros.learning.rl.outbox import Outbox

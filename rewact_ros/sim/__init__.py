@@ -1,1 +1,1 @@
-"""Simulated robot: a MuJoCo ViperX-300s that picks a cube and places it in a tray (no ROS)."""
+"""Simulated robots and their tasks. No ROS."""

@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from rewact_ros.contract import check_signature
-from rewact_ros.data.dataset_info import recorded_signature
-from rewact_ros.learning.demonstrations import Demonstrations, load_demonstrations
+from rewact_ros.data.dataset.info import recorded_signature
+from rewact_ros.learning.imitation.demonstrations import Demonstrations, load_demonstrations
 from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds
 from rewact_ros.supervision.signals import SignalSettings
 

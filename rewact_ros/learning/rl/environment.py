@@ -15,11 +15,12 @@ import numpy as np
 from rewact_ros.contract import Contract
 from rewact_ros.control.limits import SafetyGate, make_gate
 from rewact_ros.control.modes import Mode
-from rewact_ros.learning.rollout import COMMAND_HZ, RATE_HZ, observe
+from rewact_ros.episodes.rollout import observe
 from rewact_ros.reward.classifier import LoadedClassifier
 from rewact_ros.reward.composition import CompositionError, CompositionSettings
-from rewact_ros.sim.pick_place import PickPlaceSim
-from rewact_ros.sim.scripted_human import Scene, ScriptedHuman, Traits
+from rewact_ros.sim.pick_place.human import Scene, ScriptedHuman, Traits
+from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+from rewact_ros.sim.timing import COMMAND_HZ, RATE_HZ
 from rewact_ros.supervision.classifier_gate import ClassifierGate
 from rewact_ros.supervision.escalation import EscalationSettings, Ladder, Step
 from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from rewact_ros.contract import load_contract
-from rewact_ros.learning.calibrate import signal_settings
+from rewact_ros.learning.evaluation.calibrate import signal_settings
 from rewact_ros.policy.checkpoint import load_policy
 
 from .agent import Agent, Decision

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rewact_ros.data.reward_chart import Reading
-from rewact_ros.data.reward_video import RewardVideo
+from rewact_ros.data.video.reward_chart import Reading
+from rewact_ros.data.video.reward_video import RewardVideo
 
 from .transitions import IMAGES, PROGRESS, Transition
 

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rewact_ros.contract import load_contract
-from rewact_ros.data.sim_dataset import check_contract
+from rewact_ros.episodes.dataset import check_contract
 from rewact_ros.runs import BEST, VERSIONS, point
-from rewact_ros.sim.pick_place import PickPlaceSim
+from rewact_ros.sim.pick_place.simulation import PickPlaceSim
 
 from .driver import Driver
 from .environment import Acting, EpisodeResult, EpisodeSettings, SimEpisode, simulation

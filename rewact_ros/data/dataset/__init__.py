@@ -1,0 +1,1 @@
+"""LeRobotDatasets of anybody: opened after a look, read in time order, changed in one step."""

@@ -1,0 +1,1 @@
+"""Recordings → one LeRobotDataset v3."""

@@ -1,0 +1,156 @@
+"""LeRobotDatasets of the simulated task: features, labels, and a writer that leaves no half set."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rewact_ros.contract import Contract
+from rewact_ros.sim.pick_place.simulation import CAMERAS, JOINTS
+from rewact_ros.sim.timing import RATE_HZ
+
+if TYPE_CHECKING:
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+TASK = "Put the red cube into the blue tray."
+SETTLE_FRAMES = 6  # from the release until the cube lies still: completes a failed plan's length
+LABELS: dict[str, dict[str, Any]] = {
+    "next.reward": {"dtype": "float32", "shape": (1,), "names": None},
+    "next.done": {"dtype": "bool", "shape": (1,), "names": None},
+    "next.success": {"dtype": "bool", "shape": (1,), "names": None},
+    "demo_is_pad": {"dtype": "bool", "shape": (1,), "names": None},
+}
+
+
+class DemosError(ValueError):
+    """Episodes that cannot be made or written as asked."""
+
+
+def check_contract(contract: Contract) -> None:
+    """Refuse a contract that the simulated robot does not fit.
+
+    Raises:
+        DemosError: other joints, rate or cameras.
+    """
+    for what, names in (("state", contract.state_names), ("action", contract.action_names)):
+        if tuple(names) != JOINTS:
+            raise DemosError(
+                f"contract {contract.robot}: {what} joints: expected {', '.join(JOINTS)}, "
+                f"got {', '.join(names)}"
+            )
+    if contract.rate_hz != RATE_HZ:
+        raise DemosError(
+            f"contract {contract.robot}: rate_hz: expected {RATE_HZ}, got {contract.rate_hz}"
+        )
+    cameras = {camera.name: camera.shape for camera in contract.cameras}
+    if set(cameras) != set(CAMERAS) or len(set(cameras.values())) != 1:
+        raise DemosError(
+            f"contract {contract.robot}: cameras: expected {' and '.join(CAMERAS)} of one size, "
+            f"got {cameras}"
+        )
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Give `<out>.partial` to write in; it becomes `out` at the end, or nothing on an error.
+
+    Raises:
+        DemosError: one of the two folders exists.
+    """
+    partial = out.with_name(out.name + ".partial")
+    for folder in (out, partial):
+        if folder.exists():
+            raise DemosError(f"{folder} exists: choose another folder, or remove it first")
+    try:
+        yield partial
+        partial.rename(out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def new_dataset(
+    contract: Contract, folder: Path, further: dict[str, dict[str, Any]] | None = None
+) -> Iterator[LeRobotDataset]:
+    """Create a dataset with the contract's features and `LABELS`, and finalise it at the end.
+
+    Args:
+        contract: also written to `meta/contract.json`.
+        folder: of the dataset.
+        further: features beside the contract's and the labels.
+    """
+    import datasets  # these take seconds to import
+    from lerobot.configs.video import RGBEncoderConfig
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    from rewact_ros.data.video.encoders import quiet_encoders
+
+    # Full colour resolution: in 96 px images a cube is a few pixels wide.
+    encoder = RGBEncoderConfig(vcodec="h264", pix_fmt="yuv444p", crf=14, preset="veryfast")
+    quiet_encoders()
+    datasets.disable_progress_bars()  # one bar for the set, not one per episode
+    dataset = LeRobotDataset.create(
+        repo_id=f"local/{folder.stem}",
+        fps=round(contract.rate_hz),
+        features={**contract.dataset_features(), **LABELS, **(further or {})},
+        root=folder,
+        robot_type=contract.robot,
+        rgb_encoder=encoder,
+        streaming_encoding=True,
+        encoder_queue_maxsize=10_000,  # a full queue would drop frames; an episode has hundreds
+        encoder_threads=1,
+    )
+    try:
+        yield dataset
+    finally:
+        # Also when interrupted: encoders and writers left open would write into `folder` once more
+        # after it was removed.
+        dataset.clear_episode_buffer(delete_images=False)
+        dataset.finalize()
+    write_json(
+        folder / "meta" / "contract.json",
+        {"hash": contract.hash, "signature": contract.signature()},
+    )
+
+
+def add_episode(
+    dataset: LeRobotDataset,
+    contract: Contract,
+    state: np.ndarray,
+    action: np.ndarray,
+    images: dict[str, np.ndarray],
+    labels: dict[str, np.ndarray],
+) -> None:
+    """Append an episode of n frames.
+
+    Args:
+        dataset: from `new_dataset`.
+        contract: names the cameras.
+        state, action: (n, 7) float32.
+        images: per camera name (n, H, W, 3) uint8.
+        labels: per label or further feature (n,).
+    """
+    for index in range(len(action)):
+        frame: dict[str, Any] = {
+            "observation.state": state[index],
+            "action": action[index],
+            "task": TASK,
+        }
+        for camera in contract.cameras:
+            frame[camera.key] = images[camera.name][index]
+        for key, values in labels.items():
+            frame[key] = values[index : index + 1]
+        dataset.add_frame(frame)
+    dataset.save_episode()
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a small JSON file."""
+    path.write_text(json.dumps(content, indent=1) + "\n")

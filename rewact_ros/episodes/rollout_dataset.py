@@ -1,0 +1,114 @@
+"""A policy over many simulated scenes, and these as a LeRobotDataset labelled from the truth."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from rewact_ros.contract import Contract
+from rewact_ros.episodes.dataset import (
+    add_episode,
+    check_contract,
+    new_dataset,
+    whole_folder,
+    write_json,
+)
+from rewact_ros.policy.checkpoint import LoadedPolicy
+from rewact_ros.policy.compatibility import check_contract as check_policy
+from rewact_ros.policy.engine import TorchEngine
+from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+
+from .rollout import Rollout, RolloutSettings, record_rollout, roll_out
+from .rollout_labels import rollout_labels
+
+_FURTHER = {"predicted_reward": {"dtype": "float32", "shape": (1,), "names": None}}
+
+
+def roll_outs(
+    loaded: LoadedPolicy, contract: Contract, seeds: Iterable[int], settings: RolloutSettings
+) -> Iterator[Rollout]:
+    """Drive an episode per seed and yield it.
+
+    Raises:
+        DemosError: the contract does not fit the simulated robot.
+        ContractError, CheckpointError: the policy was made for another one.
+    """
+    with simulated(loaded, contract) as (engine, sim):
+        for seed in seeds:
+            yield roll_out(engine, sim, seed, settings)
+
+
+def record_rollouts(
+    loaded: LoadedPolicy,
+    contract: Contract,
+    seeds: Iterable[int],
+    settings: RolloutSettings,
+    out: Path,
+) -> Iterator[Rollout]:
+    """Drive an episode per seed, yield it, and write them all to a new dataset.
+
+    The dataset has the features and labels of the demonstrations (`rewact demos`), plus
+    ``predicted_reward`` (float32, NaN where the policy gave none); `meta/rollouts.json` says which
+    policy drove, how, and how each episode ended. The folder appears when the last episode is done.
+
+    Args:
+        loaded: the policy.
+        contract: of the simulated arm.
+        seeds: scenes.
+        settings: timing, end and disturbances.
+        out: must not exist.
+
+    Raises:
+        DemosError: the folder exists, or the contract does not fit the simulated robot.
+        ContractError, CheckpointError: the policy was made for another contract.
+    """
+
+    results: list[Rollout] = []
+    with whole_folder(out) as partial, simulated(loaded, contract) as (engine, sim):
+        with new_dataset(contract, partial, _FURTHER) as dataset:
+            for seed in seeds:
+                rollout, trace = record_rollout(engine, sim, seed, settings)
+                add_episode(
+                    dataset,
+                    contract,
+                    np.array(trace.state),
+                    np.array(trace.action),
+                    {camera: np.array(images) for camera, images in trace.images.items()},
+                    rollout_labels(trace),
+                )
+                results.append(rollout)
+                yield rollout
+        write_json(partial / "meta" / "rollouts.json", _report(loaded, settings, results))
+
+
+@contextmanager
+def simulated(
+    loaded: LoadedPolicy, contract: Contract
+) -> Iterator[tuple[TorchEngine, PickPlaceSim]]:
+    """Give the policy ready to run, and the arm with its cameras, once both fit the contract.
+
+    Raises:
+        DemosError: the contract does not fit the simulated robot.
+        ContractError, CheckpointError: the policy was made for another one.
+    """
+    check_contract(contract)
+    check_policy(loaded, contract)
+    height, width, _ = contract.cameras[0].shape
+    sim = PickPlaceSim(width, height)
+    try:
+        yield TorchEngine(loaded, rate_hz=contract.rate_hz), sim
+    finally:
+        sim.close()
+
+
+def _report(loaded: LoadedPolicy, settings: RolloutSettings, results: list[Rollout]) -> dict:
+    episodes = [asdict(result) for result in results]
+    for episode in episodes:
+        del episode["rewards"]  # the column predicted_reward has them
+    return {
+        "policy": {"path": loaded.path.name, "version": loaded.version},
+        "settings": asdict(settings),
+        "episodes": episodes,
+    }

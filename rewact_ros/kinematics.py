@@ -1,0 +1,225 @@
+"""Kinematics of an arm: tool pose and Jacobian of an MJCF or URDF, and its inverse.
+
+Forward through MuJoCo, which is loaded only where a model is. Inverse by damped least squares, one
+small step at a time (Nakamura & Hanafusa 1986): damping acts on the singular directions alone, so
+away from singularities the tool follows exactly, and near one the joints slow down instead of
+racing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rewact_ros.contract.schema import JogTool
+from rewact_ros.mujoco_backend import load_mujoco
+
+FloatArray = NDArray[np.float64]
+# A turn of 1 rad counts as much as this distance, so that one damping fits all six rows.
+TURN_LENGTH_M = 0.3
+# Singular values (m/rad) below this are damped, at 0 by as much.
+DAMPED_BELOW_M = 0.03
+ITERATIONS = 3
+# m and rad; the next tick takes up what is left.
+REACHED = 1e-6
+# The largest error that one linear step is trusted with.
+STEP_M, STEP_RAD = 0.02, 0.1
+
+
+class Arm(Protocol):
+    """A chain of n joints that moves a tool."""
+
+    def pose(self, q: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Tool position (3,) in m and rotation (3, 3) at the joints (n,)."""
+
+    def jacobian(self, q: FloatArray) -> FloatArray:
+        """(6, n): linear velocity (m/s), then angular (rad/s), per joint unit/s."""
+
+
+class ArmModelError(ValueError):
+    """The robot model does not load or lacks a body or joint that the contract names."""
+
+
+class ArmModel:
+    """Forward kinematics and Jacobian of the joints that move one tool.
+
+    Args:
+        tool: model file, frame, tip and joints, from the contract.
+        simulated: text of the model that a tool without a file means: the simulated robot's own.
+
+    Raises:
+        ArmModelError: the file does not load, or a body or joint is not in it.
+        SimulationUnavailableError: MuJoCo, or the simulated arm's assets, are not installed.
+    """
+
+    def __init__(self, tool: JogTool, simulated: Callable[[], str]) -> None:
+        self._mj = load_mujoco()
+        self._model = _load(self._mj, tool.model, simulated)
+        self._data = self._mj.MjData(self._model)
+        where = tool.model or "the simulated arm's model"
+        bodies = [self._model.body(i).name for i in range(self._model.nbody)]
+        joints = [self._model.joint(i).name for i in range(self._model.njnt)]
+        self._body = _index(where, "body", tool.frame, bodies)
+        self._tip = np.array(tool.tip_m)
+        ids = [_index(where, "joint", name, joints) for _, name in tool.joints]
+        simple = (self._mj.mjtJoint.mjJNT_HINGE, self._mj.mjtJoint.mjJNT_SLIDE)
+        for name, index in zip((name for _, name in tool.joints), ids, strict=True):
+            if self._model.jnt_type[index] not in simple:
+                raise ArmModelError(f"{where}: joint '{name}': expected a hinge or a slide")
+        self._mj.mj_kinematics(self._model, self._data)
+        self._qpos, self._dof = self._model.jnt_qposadr[ids], self._model.jnt_dofadr[ids]
+
+    def pose(self, q: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Tool position (3,) in m and rotation (3, 3) in the base frame at joints (n,)."""
+        if not np.array_equal(self._data.qpos[self._qpos], q):
+            self._data.qpos[self._qpos] = q
+            self._mj.mj_kinematics(self._model, self._data)
+        rotation = self._data.xmat[self._body].reshape(3, 3).copy()
+        return self._data.xpos[self._body] + rotation @ self._tip, rotation
+
+    def jacobian(self, q: FloatArray) -> FloatArray:
+        """(6, n): linear (m), then angular (rad) velocity of the tool per joint velocity."""
+        point, _ = self.pose(q)
+        self._mj.mj_comPos(self._model, self._data)
+        jacobian = np.zeros((6, self._model.nv))
+        self._mj.mj_jac(self._model, self._data, jacobian[:3], jacobian[3:], point, self._body)
+        return jacobian[:, self._dof]
+
+
+def solve(
+    arm: Arm,
+    q: FloatArray,
+    goal: tuple[FloatArray, FloatArray],
+    low: FloatArray,
+    high: FloatArray,
+    max_step: FloatArray,
+) -> FloatArray:
+    """Bring the tool nearer to a pose.
+
+    Args:
+        q: (n,) joints to begin from.
+        goal: position (3,) and rotation (3, 3) of the tool.
+        low, high: (n,) joint limits; a joint at its limit leaves the work to the others.
+        max_step: (n,) largest change of each joint, all iterations together.
+
+    Returns:
+        (n,) joints within limits and `max_step` of `q`, at the goal where that is in reach.
+    """
+    begin = q
+    for _ in range(ITERATIONS):
+        error = pose_error(arm.pose(q), goal)
+        if np.abs(error).max() < REACHED:
+            break
+        step = _step(arm.jacobian(q), _bounded(error), q, low, high)
+        moved = q + step - begin
+        # All joints give way alike, so the tool keeps its direction.
+        moved /= max(1.0, float((np.abs(moved) / max_step).max()))
+        q = np.asarray(np.clip(begin + moved, low, high))
+    return q
+
+
+def pose_error(
+    pose: tuple[FloatArray, FloatArray], goal: tuple[FloatArray, FloatArray]
+) -> FloatArray:
+    """(6,) from a pose to a goal: m, then a rotation vector in rad, in the base frame."""
+    return np.concatenate([goal[0] - pose[0], rotation_vector(goal[1] @ pose[1].T)])
+
+
+def rotation_vector(rotation: FloatArray) -> FloatArray:
+    """(3,) axis times angle in rad of a rotation (3, 3) by less than half a turn."""
+    skew = np.array(
+        [
+            rotation[2, 1] - rotation[1, 2],
+            rotation[0, 2] - rotation[2, 0],
+            rotation[1, 0] - rotation[0, 1],
+        ]
+    )
+    sine = 0.5 * float(np.linalg.norm(skew))
+    angle = np.arctan2(sine, 0.5 * (np.trace(rotation) - 1.0))
+    return skew * (0.5 if sine < 1e-9 else 0.5 * angle / sine)
+
+
+def rotation_by(vector: FloatArray) -> FloatArray:
+    """Rotation (3, 3) by a vector (3,) of axis times angle in rad (Rodrigues)."""
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-12:
+        return np.eye(3)
+    x, y, z = vector / angle
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
+
+
+def _load(mujoco: Any, path: str | None, simulated: Callable[[], str]) -> Any:
+    if path is None:
+        return mujoco.MjModel.from_xml_string(simulated())
+    try:
+        root = ET.parse(path).getroot()
+        if root.tag != "robot":
+            return mujoco.MjModel.from_xml_path(path)
+        return mujoco.MjModel.from_xml_string(_bare_urdf(root))
+    except OSError as error:
+        raise ArmModelError(
+            f"robot model {path}: {error.strerror}; correct 'tool.model' in the contract"
+        ) from None
+    except (ET.ParseError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise ArmModelError(f"robot model {path}: expected MJCF or URDF: {text}") from None
+
+
+def _bare_urdf(robot: ET.Element) -> str:
+    """The URDF without meshes, whose paths only a ROS workspace resolves, and with every link."""
+    for link in robot.iter("link"):
+        for shape in (*link.findall("visual"), *link.findall("collision")):
+            link.remove(shape)
+    for own in robot.findall("mujoco"):
+        robot.remove(own)
+    compiler = ET.SubElement(ET.SubElement(robot, "mujoco"), "compiler")
+    compiler.attrib.update(
+        fusestatic="false", boundmass="0.001", boundinertia="0.000001", strippath="false"
+    )
+    return ET.tostring(robot, encoding="unicode")
+
+
+def _index(where: str, kind: str, name: str, names: list[str]) -> int:
+    if name in names:
+        return names.index(name)
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(filter(None, names))}"
+    raise ArmModelError(f"{where}: no {kind} '{name}'; {hint}")
+
+
+def _bounded(error: FloatArray) -> FloatArray:
+    return np.concatenate([_shortened(error[:3], STEP_M), _shortened(error[3:], STEP_RAD)])
+
+
+def _shortened(vector: FloatArray, longest: float) -> FloatArray:
+    """The vector, or one of length `longest` in its direction."""
+    return vector / max(1.0, float(np.linalg.norm(vector)) / longest)
+
+
+def _step(
+    jacobian: FloatArray, error: FloatArray, q: FloatArray, low: FloatArray, high: FloatArray
+) -> FloatArray:
+    """Damped least-squares step (n,); joints that would leave their limits stay out of it."""
+    weight = np.repeat([1.0, TURN_LENGTH_M], 3)
+    free = np.ones(len(q), dtype=bool)
+    step: FloatArray = np.zeros(len(q))
+    for _ in range(len(q)):
+        step = _least_squares(weight[:, None] * jacobian * free, weight * error)
+        blocked = free & (((q >= high) & (step > 0)) | ((q <= low) & (step < 0)))
+        if not blocked.any():
+            break
+        free &= ~blocked
+    return step * free
+
+
+def _least_squares(matrix: FloatArray, wanted: FloatArray) -> FloatArray:
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    near = np.maximum(0.0, 1.0 - (s / DAMPED_BELOW_M) ** 2)
+    gain = s / (s**2 + DAMPED_BELOW_M**2 * near)
+    return np.asarray(vt.T @ (gain * (u.T @ wanted)))

@@ -1,0 +1,1 @@
+"""The success classifier: its frames, training and calibration."""

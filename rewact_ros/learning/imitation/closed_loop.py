@@ -1,0 +1,73 @@
+"""The policy in training, tried on the simulated pick-and-place task."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rewact_ros.episodes.rollout import roll_out
+from rewact_ros.policy import RewACTPolicy
+from rewact_ros.policy.checkpoint import LoadedPolicy
+from rewact_ros.policy.engine import TorchEngine
+from rewact_ros.sim.pick_place.simulation import CAMERAS, PickPlaceSim
+from rewact_ros.sim.timing import RATE_HZ
+
+from .demonstrations import Demonstrations
+from .settings import TrainError, TrainSettings
+
+
+def require_simulated_task(data: Demonstrations) -> None:
+    """Raise unless the dataset is one of the simulated task, and the simulator runs here.
+
+    Raises:
+        TrainError: other cameras, joints or rate.
+        SimulationUnavailableError: MuJoCo, its assets or off-screen OpenGL are missing.
+    """
+    expected = {f"observation.images.{name}" for name in CAMERAS}
+    joints = len(PickPlaceSim.JOINTS)
+    if (
+        set(data.camera_shapes) != expected
+        or data.state.shape[1:] != (joints,)
+        or data.action.shape[1:] != (joints,)
+        or data.fps != RATE_HZ
+    ):
+        raise TrainError(
+            f"test_every: the simulated task has cameras {sorted(expected)}, {joints} joints and "
+            f"{RATE_HZ} Hz, the dataset {sorted(data.camera_shapes)}, {data.state.shape[1]} and "
+            f"{data.fps} Hz; set test_every to 0"
+        )
+    with _simulator(data):
+        pass
+
+
+def simulated_success(
+    policy: RewACTPolicy,
+    preprocessor,
+    postprocessor,
+    data: Demonstrations,
+    settings: TrainSettings,
+) -> dict[str, float]:
+    """Drive ``settings.test_episodes`` unseen scenes; returns the share of ``success``."""
+    loaded = LoadedPolicy(
+        policy=policy,
+        preprocessor=preprocessor,
+        postprocessor=postprocessor,
+        config=policy.config,
+        contract=None,
+        version="in training",
+        path=Path(settings.out),
+    )
+    engine = TorchEngine(loaded, threads=None, rate_hz=data.fps)
+    seeds = range(settings.test_seed, settings.test_seed + settings.test_episodes)
+    with _simulator(data) as sim:
+        successes = sum(roll_out(engine, sim, seed).success for seed in seeds)
+    return {"success": successes / settings.test_episodes}
+
+
+@contextmanager
+def _simulator(data: Demonstrations) -> Iterator[PickPlaceSim]:
+    _, height, width = next(iter(data.camera_shapes.values()))
+    sim = PickPlaceSim(width, height)
+    try:
+        yield sim
+    finally:
+        sim.close()

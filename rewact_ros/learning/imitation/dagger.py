@@ -1,0 +1,257 @@
+"""HG-DAgger in simulation: collect episodes with help, fine-tune, compare, go on with the better.
+
+Kelly et al., HG-DAgger (arXiv:1810.02890). What exists of a run is not done again, so that a killed
+run goes on where it was.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from rewact_ros.contract import Contract, load_contract
+from rewact_ros.control.modes import Mode
+from rewact_ros.episodes.dataset import add_episode, new_dataset, whole_folder, write_json
+from rewact_ros.episodes.helped import EpisodeWithHelp, Frames, HelpedEpisode, HelpSettings
+from rewact_ros.episodes.rollout_dataset import simulated
+from rewact_ros.learning.evaluation.calibrate import signal_settings
+from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
+from rewact_ros.sim.timing import RATE_HZ
+
+from .demonstrations import Demonstrations, load_demonstrations
+from .finetune import Comparison, compare, count_successes, fine_tune
+from .settings import TrainError, TrainSettings
+
+REPORT = Path("meta") / "interventions.json"
+_LOOK_FRAMES = round(0.8 * RATE_HZ)  # the human looks that long at a cube that lies in the tray
+_DWELL_FRAMES = round(0.5 * RATE_HZ)  # completion is judged by that long a window
+_FURTHER = {
+    "intervention": {"dtype": "bool", "shape": (1,), "names": None},
+    "control_mode": {"dtype": "int64", "shape": (1,), "names": None},
+}
+
+
+@dataclass(frozen=True)
+class RoundsSettings:
+    """A run of HG-DAgger.
+
+    Attributes:
+        training: of each round's fine-tuning; ``start`` is the first policy, ``out`` the run's
+            folder, ``interventions`` are used in every round beside the collected ones.
+        rounds: how many.
+        episodes, seed: collected per round, and the first scene of the first round.
+        test_episodes, test_seed: scenes by which a round is kept or not.
+        help: when the human is called.
+    """
+
+    training: TrainSettings
+    rounds: int = 2
+    episodes: int = 40
+    seed: int = 60_000
+    test_episodes: int = 30
+    test_seed: int = 100_000
+    help: HelpSettings = field(default_factory=HelpSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "episodes", "test_episodes"):
+            if getattr(self, name) < 1:
+                raise TrainError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.training.start is None or self.training.contract is None:
+            raise TrainError("rounds need a policy to start from and the robot's contract")
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round gave.
+
+    Attributes:
+        policy: the checkpoint that it trained.
+        collected: its episodes.
+        comparison: of that checkpoint with the one that drove.
+        wall_s: collecting, training and comparing.
+    """
+
+    policy: Path
+    collected: list[HelpedEpisode]
+    comparison: Comparison
+    wall_s: float
+
+    @property
+    def interventions(self) -> float:
+        """Per episode, with the policy before this round's training."""
+        return sum(e.interventions for e in self.collected) / len(self.collected)
+
+
+def run_rounds(
+    settings: RoundsSettings,
+    cache: Path | None = None,
+    resume: bool = False,
+    show_progress: bool = True,
+) -> Iterator[Round]:
+    """Yield each round when it is done; the better policy of a round drives the next.
+
+    Raises:
+        TrainError: rounds exist already and are not to be resumed; and as ``fine_tune``.
+        DatasetError: a round without any intervention that teaches; and as ``fine_tune``.
+        CalibrationError: the policy has no reward head, so that nothing calls the human.
+    """
+    training, out = settings.training, Path(settings.training.out)
+    if not resume and (out / "round-1").exists():
+        raise TrainError(f"{out}: holds rounds; go on with --resume, or give another --out")
+    contract, best = load_contract(training.contract), Path(training.start)
+    seeds = range(settings.test_seed, settings.test_seed + settings.test_episodes)
+    nominal = undisturbed_frames(load_demonstrations(Path(training.dataset)))
+    datasets, successes = list(training.interventions), None
+    for index in range(settings.rounds):
+        folder, begun_s = out / f"round-{index + 1}", time.monotonic()
+        dataset, done = folder / "interventions", folder / "round.json"
+        if not dataset.exists():
+            first = settings.seed + index * settings.episodes
+            scenes = range(first, first + settings.episodes)
+            episodes = collect(load_policy(best), contract, scenes, settings.help, dataset, nominal)
+            _watch(episodes, len(scenes), index, show_progress)
+        datasets.append(str(dataset))
+        run = replace(
+            training,
+            start=str(best),
+            interventions=tuple(datasets),
+            out=str(folder / "train"),
+        )
+        new = fine_tune(run, cache, resume=True, show_progress=show_progress)
+        if done.exists():
+            saved = json.loads(done.read_text())
+            wall_s = saved.pop("wall_s")
+            comparison = Comparison(**saved)
+        else:
+            if successes is None:
+                successes = count_successes(best, contract, seeds, show_progress)
+            comparison = compare(best, new, contract, seeds, successes, show_progress)
+            wall_s = time.monotonic() - begun_s
+            write_json(done, {**asdict(comparison), "wall_s": wall_s})
+        yield Round(new, read_collected(dataset), comparison, wall_s)
+        successes = max(comparison.old_successes, comparison.new_successes)
+        if comparison.kept:
+            best = new
+
+
+def collect(
+    loaded: LoadedPolicy,
+    contract: Contract,
+    seeds: Iterable[int],
+    settings: HelpSettings,
+    out: Path,
+    nominal_frames: int,
+) -> Iterator[HelpedEpisode]:
+    """Drive an episode per seed with help at hand, yield it, and write all to a new dataset.
+
+    The folder appears when the last episode is done. Columns beside the demonstrations' are
+    ``intervention`` (the human leads) and ``control_mode``.
+
+    Args:
+        loaded: a policy with a reward head.
+        contract: of the simulated arm.
+        seeds: scenes.
+        settings: when help is called.
+        out: must not exist.
+        nominal_frames: of an undisturbed attempt, for the labels.
+
+    Raises:
+        DemosError: the folder exists, or the contract does not fit the simulated robot.
+        CalibrationError: the policy has no reward head.
+        ContractError, CheckpointError: the policy was made for another contract.
+    """
+    level, results = signal_settings(loaded).level, []
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with whole_folder(out) as partial, simulated(loaded, contract) as (engine, sim):
+        with new_dataset(contract, partial, _FURTHER) as dataset:
+            for seed in seeds:
+                episode = EpisodeWithHelp(engine, sim, seed, level, settings)
+                result, frames = episode.run(), episode.frames
+                add_episode(
+                    dataset,
+                    contract,
+                    np.array(frames.state),
+                    np.array(frames.action),
+                    {camera: np.array(images) for camera, images in frames.images.items()},
+                    helped_labels(result, frames, nominal_frames),
+                )
+                results.append(result)
+                yield result
+        write_json(
+            partial / REPORT,
+            {
+                "policy": loaded.version,
+                "settings": asdict(settings),
+                "episodes": [asdict(result) for result in results],
+            },
+        )
+
+
+def read_collected(dataset: Path) -> list[HelpedEpisode]:
+    """How the episodes of a collected dataset went."""
+    report = json.loads((dataset / REPORT).read_text())
+    return [HelpedEpisode(**episode) for episode in report["episodes"]]
+
+
+def helped_labels(
+    result: HelpedEpisode, frames: Frames, nominal_frames: int
+) -> dict[str, np.ndarray]:
+    """Label the n frames of an episode by its verdict, each (n,); the truth has no part in it.
+
+    Progress is known on the way to a success only: from the last takeover on, or from the start
+    where nobody took over, it is what is not left to do at the pace of a demonstration. All other
+    frames are NaN. Only human frames of episodes that succeed are demonstrations.
+    """
+    n = len(frames.state)
+    human = np.array([mode is Mode.HUMAN for mode in frames.mode])
+    reward, success = np.full(n, np.nan, np.float32), np.zeros(n, bool)
+    if result.success:
+        done = max(n - (_LOOK_FRAMES if result.by == "human" else _DWELL_FRAMES), 0)
+        begins = np.flatnonzero(np.diff(human.astype(np.int8)) == 1) + 1
+        first = int(begins[-1]) if len(begins) else 0
+        to_go = np.maximum(done - np.arange(n), 0) / nominal_frames
+        reward[first:] = np.clip(1 - to_go, 0, 1)[first:]
+        success[done:] = True
+    return {
+        "next.reward": reward,
+        "next.done": np.arange(n) == n - 1,
+        "next.success": success,
+        "demo_is_pad": ~(human & result.success),
+        "intervention": human,
+        "control_mode": np.array(frames.mode, np.int64),
+    }
+
+
+def undisturbed_frames(data: Demonstrations) -> int:
+    """Median of the frames until a demonstration's label reaches 1.
+
+    Raises:
+        TrainError: no demonstration's does.
+    """
+    done = np.flatnonzero(data.reward >= 1)
+    first = done[np.unique(data.episode[done], return_index=True)[1]]
+    if not len(first):
+        raise TrainError(
+            f"{data.source.root}: next.reward reaches 1 in no episode, so the pace of a "
+            "demonstration is not known; label it with `rewact label`"
+        )
+    return int(np.median(first - data.start[first]))
+
+
+def _watch(episodes: Iterator[HelpedEpisode], total: int, index: int, show_progress: bool) -> None:
+    with tqdm(
+        episodes,
+        total=total,
+        desc=f"round {index + 1}: collect",
+        unit="episode",
+        mininterval=1,
+        disable=not show_progress,
+    ) as bar:
+        interventions = 0
+        for episode in bar:
+            interventions += episode.interventions
+            bar.set_postfix(interventions=interventions)

@@ -1,0 +1,213 @@
+"""One list of processes for `launch/rewact.launch.py` and `rewact up`."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rewact_ros.runs import NEWEST, ROBOT_JOURNAL, VERSIONS, is_version
+from rewact_ros.share import share_dir
+from rewact_ros.stack.arguments import BringUp
+
+# What a sourced ROS, or the wheels of another environment, put in the way of an interpreter.
+SHIELDED = (
+    "PYTHONPATH",
+    "LD_LIBRARY_PATH",
+    "AMENT_PREFIX_PATH",
+    "_ROS_WHEELS_BOOTSTRAP_COMPLETE",
+)
+
+# What every node imports, and what a node imports besides.
+EVERY_NODE = ("rclpy", "numpy", "yaml", "rewact_ros", "rewact_ros.msg")
+HEAVY = {
+    "sim": ("mujoco", "gym_aloha"),
+    "scripted_human": ("mujoco", "gym_aloha"),
+    "policy": ("torch", "lerobot", "safetensors"),
+    "reward_model": ("torch", "lerobot", "safetensors"),
+    "transitions": ("safetensors",),
+}
+LIGHT = {"recorder": ("mcap", "zstandard")}
+
+ParameterValue = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Process:
+    """One node process: `python -m module --ros-args …`."""
+
+    name: str
+    module: str
+    parameters: dict[str, ParameterValue]
+    python: str
+    respawn: bool
+    params_file: str = ""
+    namespace: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    log_level: str = "info"
+    remappings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def own_python(self) -> bool:
+        """Whether it runs on another interpreter than the rest."""
+        return self.python != sys.executable
+
+    @property
+    def heavy(self) -> bool:
+        """Whether it needs what a robot's own Python may lack."""
+        return self.name in HEAVY
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Modules without which it does not start."""
+        return EVERY_NODE + HEAVY.get(self.name, ()) + LIGHT.get(self.name, ())
+
+    def command(self) -> list[str]:
+        """Arguments to start it without a shell."""
+        args = [self.python, "-u", "-m", self.module, "--ros-args"]
+        if self.namespace:
+            args += ["-r", f"__ns:=/{self.namespace.strip('/')}"]
+        if self.params_file:
+            args += ["--params-file", self.params_file]
+        for key, value in self.parameters.items():
+            # JSON quoting keeps YAML from reading a path such as `1e3` as a number.
+            args += ["-p", f"{key}:={json.dumps(value, ensure_ascii=False)}"]
+        for name, other in self.remappings:
+            args += ["-r", f"{name}:={other}"]
+        return [*args, "--log-level", self.log_level]
+
+
+def default_contract() -> str:
+    """Contract of the simulated robot, which ships with the package."""
+    return str(share_dir() / "config" / "robots" / "vx300s.yaml")
+
+
+def default_policy() -> str:
+    """Checkpoint of the simulated robot, which ships with the package."""
+    return str(share_dir() / "models" / "vx300s_pick_place")
+
+
+PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+
+
+def transport_environment() -> dict[str, str]:
+    """Environment that lets raw camera images through; a user's own profile stays in force."""
+    return {} if PROFILE in os.environ else {PROFILE: _profile("fastdds.xml")}
+
+
+def command_transport_environment() -> dict[str, str]:
+    """Environment that keeps what other processes do to shared memory from stopping a process.
+
+    For ``hil``, and for whoever measures it; a user's own profile stays in force.
+    """
+    middleware = os.environ.get("RMW_IMPLEMENTATION") or "rmw_fastrtps_cpp"
+    if PROFILE in os.environ or not middleware.startswith("rmw_fastrtps"):
+        return {}
+    if os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper() != "LOCALHOST":
+        return {PROFILE: _profile("fastdds_hil.xml")}
+    return {
+        PROFILE: _profile("fastdds_hil_localhost.xml"),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",  # of the loopback interface
+    }
+
+
+def _profile(name: str) -> str:
+    return str(share_dir() / "config" / name)
+
+
+def processes(args: BringUp) -> list[Process]:
+    """Processes of one robot, in the order in which they start."""
+    contract = args.contract or default_contract()
+    sim = args.sim or not args.contract
+    run = Path(args.learn).resolve() if args.learn else None
+    usual = "" if args.contract else default_policy()
+    # By the link: a policy process that dies comes back with the version that is newest then.
+    policy = str(run / VERSIONS / NEWEST) if run else args.policy or usual
+    ml_python = args.ml_python or sys.executable
+    # Another interpreter brings its own ROS and NumPy: a sourced ROS must not shadow them.
+    shield = dict.fromkeys(SHIELDED, "") if ml_python != sys.executable else {}
+    # Two OpenMP threads on two busy cores can be ten times slower than one.
+    # No module of the folder that somebody stands in takes the place of an installed one.
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1", **transport_environment()}
+    common: dict[str, ParameterValue] = {"use_sim_time": args.use_sim_time}
+
+    def process(
+        name: str,
+        parameters: dict[str, ParameterValue],
+        python: str = sys.executable,
+        more_environment: dict[str, str] | None = None,
+    ) -> Process:
+        return Process(
+            name=name,
+            module=f"rewact_ros.nodes.{name}",
+            parameters={**common, **parameters},
+            python=python,
+            respawn=True,
+            params_file=args.params_file,
+            namespace=args.namespace,
+            environment={**environment, **(more_environment or {})},
+            log_level=args.log_level,
+            remappings=args.remappings,
+        )
+
+    nodes = []
+    if sim:
+        nodes.append(
+            process(
+                "sim",
+                {
+                    "use_sim_time": False,  # it is the clock
+                    "contract": contract,
+                    "seed": args.seed,
+                    "real_time_factor": args.real_time_factor,
+                    "stamp_sim_time": args.use_sim_time,
+                },
+                ml_python,
+                shield,
+            )
+        )
+    hil: dict[str, ParameterValue] = {"contract": contract, "dry_run": args.dry_run}
+    learned = bool(run) or is_version(Path(policy))
+    if learned:
+        hil["combine"] = "replace"  # else what was decided is mixed with what was not
+    nodes.append(process("hil", hil, more_environment=command_transport_environment()))
+    judging: dict[str, ParameterValue] = {"contract": contract}
+    if args.dry_run:
+        judging["reset_motion"] = False  # nothing can move to a reset pose
+    if sim:
+        judging["reset_service"] = "sim/reset"
+    if policy not in ("", "none"):
+        judging["policy"] = policy  # for the calibration beside it
+    if args.success_model:
+        judging["success_model_required"] = True
+    nodes.append(process("supervisor", judging))
+    if policy not in ("", "none"):
+        acting: dict[str, ParameterValue] = {
+            "contract": contract,
+            "policy": policy,
+            "device": args.device,
+            "reward_only": args.reward_only,
+        }
+        if learned:
+            # Every version brings its base along: exporting it anew would stall the running policy.
+            acting["engine"] = "torch"
+        if run:
+            acting |= {"policy_dir": str(run / VERSIONS), "explore": True}
+        nodes.append(process("policy", acting, ml_python, shield))
+    if run:
+        keeping = {"contract": contract, "journal": str(run / ROBOT_JOURNAL)}
+        nodes.append(process("transitions", keeping, ml_python, shield))
+    if args.success_model:
+        classifier = {"contract": contract, "model": args.success_model, "device": args.device}
+        nodes.append(process("reward_model", classifier, ml_python, shield))
+    if args.teleop:
+        name = "scripted_human" if args.teleop == "scripted_human" else "teleop"
+        source = {"contract": contract, "source": args.teleop}
+        nodes.append(process(name, source, ml_python, shield))
+    if args.bags_dir:
+        recording: dict[str, ParameterValue] = {"contract": contract, "bags_dir": args.bags_dir}
+        calibration = Path(policy) / "calibration.json"
+        if policy not in ("", "none") and calibration.is_file():
+            recording["calibration"] = str(calibration)
+        nodes.append(process("recorder", recording))
+    return nodes
