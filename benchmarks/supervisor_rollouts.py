@@ -23,7 +23,7 @@ from rewact_ros.episodes.rollout import RolloutSettings, Trace, record_rollout
 from rewact_ros.learning.evaluation.calibrate import signal_settings
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.policy.compatibility import check_contract
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+from rewact_ros.sim.pick_place.task import PickPlace
 from rewact_ros.sim.pick_place.truth import FAILURES, STAGES
 from rewact_ros.sim.timing import RATE_HZ
 from rewact_ros.stack.bringup import default_contract
@@ -104,7 +104,7 @@ def _record(
     bar = tqdm(total=len(seeds), desc="roll-outs", unit="episode", mininterval=5)
 
     def lane() -> None:
-        sim = PickPlaceSim(width, height)
+        sim = PickPlace(width, height)
         engine.join()
         try:
             while True:
@@ -169,7 +169,7 @@ def _arrays(trace: Trace, signals: SignalSettings) -> dict[str, np.ndarray]:
         "success": np.array([truth.success for truth in trace.truths]),
         "stage": np.array([STAGES.index(truth.stage) for truth in trace.truths], np.int8),
         "failure": np.array([FAILURES.index(truth.failure) for truth in trace.truths], np.int8),
-        "closed_s": np.array(trace.plan.closed_s),
+        "closed_s": np.array(trace.expert.current.closed_s),
     }
 
 

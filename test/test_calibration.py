@@ -286,6 +286,7 @@ def rollouts(vx300s, tmp_path_factory):
             add_episode(
                 dataset,
                 vx300s,
+                "task",
                 rng.normal(size=(20, 7)).astype(np.float32),
                 np.zeros((20, 7), np.float32),
                 {c.name: rng.integers(0, 256, (20, *c.shape), np.uint8) for c in vx300s.cameras},

@@ -11,7 +11,8 @@ from conftest import VX300S, write_policy
 from test_train import LENGTHS, TINY, write_dataset
 
 from rewact_ros.control.modes import Mode
-from rewact_ros.episodes.helped import Frames, HelpedEpisode, HelpSettings
+from rewact_ros.episodes.helped import HelpedEpisode, HelpSettings
+from rewact_ros.episodes.loop import FrameLog
 from rewact_ros.learning.imitation import train as train_module
 from rewact_ros.learning.imitation.batches import TrainingBatches
 from rewact_ros.learning.imitation.dagger import RoundsSettings, collect, helped_labels, run_rounds
@@ -199,8 +200,8 @@ def test_a_worse_policy_is_not_promoted():
 
 def helped(modes: list[Mode], **changes) -> dict[str, np.ndarray]:
     result = HelpedEpisode(1, True, "human", "done", True, 1, 1.0, 5.0)
-    frames = Frames(state=[np.zeros(7)] * len(modes), mode=modes)
-    return helped_labels(replace(result, **changes), frames, nominal_frames=50)
+    frames = FrameLog(state=[np.zeros(7)] * len(modes), mode=modes)
+    return helped_labels(replace(result, **changes), frames, nominal_frames=50, rate_hz=20)
 
 
 def test_progress_is_labelled_on_the_way_to_a_success_only():

@@ -21,7 +21,7 @@ from rewact_ros.learning.rl.transitions import (
 from rewact_ros.learning.rl.updates import write_update
 from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.runs import is_version
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+from rewact_ros.sim.pick_place.task import PickPlace
 
 UPDATES = 7  # more than the critic's warm-up
 SETTINGS = {
@@ -37,7 +37,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def observations() -> list[dict[str, np.ndarray]]:
     """What the cameras and joints of a simulated arm show while it moves."""
-    sim = PickPlaceSim()
+    sim = PickPlace()
     sim.reset(1000)
     seen = []
     for step in range(14):

@@ -67,14 +67,14 @@ class Episodes:
         from conftest import write_policy
 
         from rewact_ros.contract import load_contract
-        from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+        from rewact_ros.sim.pick_place.task import PickPlace
 
         torch.set_num_threads(1)
         root = Path(__file__).parents[1]
         self.contract = load_contract(root / "config" / "robots" / "vx300s.yaml")
         self.shipped = root / "models" / "vx300s_pick_place"
         self.tiny = write_policy(self.contract, folder / "tiny")
-        self.sim = PickPlaceSim()
+        self.sim = PickPlace()
 
     def close(self) -> None:
         self.sim.close()
@@ -87,22 +87,22 @@ class Episodes:
 
     def demonstrations(self) -> tuple[str, str]:
         """Scripted, with noise, a retry, and both kinds of failure."""
-        from rewact_ros.episodes.demonstration import roll_out
+        from rewact_ros.episodes.demonstration import demonstrate
         from rewact_ros.episodes.demos import episode_labels
 
         found = [
-            roll_out(self.sim, 3, noise_rad=0.035),
-            roll_out(self.sim, 200_020, "missed_grasp", retry=True, noise_rad=0.02),
-            roll_out(self.sim, 5, "dropped_cube", noise_rad=0.01),
-            roll_out(self.sim, 6, retries=1),
+            demonstrate(self.sim, 3, noise_rad=0.035),
+            demonstrate(self.sim, 200_020, "missed_grasp", retry=True, noise_rad=0.02),
+            demonstrate(self.sim, 5, "dropped_cube", noise_rad=0.01),
+            demonstrate(self.sim, 6, retries=1),
         ]
         outcome = [(len(e.action), e.success_frame is not None) for e in found]
-        return digest(found, [episode_labels(e) for e in found]), repr(outcome)
+        return digest(found, [episode_labels(e, type(self.sim)) for e in found]), repr(outcome)
 
     def rollouts(self) -> tuple[str, str]:
         """A policy, undisturbed and disturbed, with slower inference, kept and labelled."""
         from rewact_ros.episodes.rollout import RolloutSettings, record_rollout, roll_out
-        from rewact_ros.episodes.rollout_labels import rollout_labels
+        from rewact_ros.episodes.rollout_dataset import rollout_labels
 
         engine = self.engine(self.shipped)
         disturbed = RolloutSettings(
@@ -111,15 +111,17 @@ class Episodes:
         plain = roll_out(engine, self.sim, 100_003, RolloutSettings(limit_s=4))
         result, trace = record_rollout(engine, self.sim, 100_004, disturbed)
         kept = [
-            trace.state, trace.action, trace.images, trace.truths, trace.distance_m, trace.reward,
+            trace.state, trace.action, trace.images, trace.truths, trace.notes, trace.reward,
         ]  # fmt: skip
         said = [p and (p.actions, p.reward, p.quantiles) for p in trace.predictions]
-        return digest(plain, result, kept, said, rollout_labels(trace)), repr(len(trace.state))
+        return digest(plain, result, kept, said, rollout_labels(self.sim, trace)), repr(
+            len(trace.state)
+        )
 
     def helped(self) -> tuple[str, str]:
         """A policy that stalls and is helped; one that gets there by itself."""
-        from rewact_ros.episodes.helped import EpisodeWithHelp, HelpSettings
-        from rewact_ros.sim.pick_place.human import Traits
+        from rewact_ros.episodes.helped import HelpSettings, drive_with_help
+        from rewact_ros.sim.human import Traits
 
         found = []
         early = HelpSettings(stall_s=0.3, hold_s=0.1, human=Traits(reaction_s=0.2), completion=2.0)
@@ -128,8 +130,7 @@ class Episodes:
             (self.tiny, 2, HelpSettings(stall_s=0.3, limit_s=2.0, human=Traits(attempts=0))),
             (self.shipped, 100_003, HelpSettings(limit_s=8.0)),
         ):
-            episode = EpisodeWithHelp(self.engine(folder), self.sim, seed, "mean", settings)
-            found.append((episode.run(), episode.frames))
+            found.append(drive_with_help(self.engine(folder), self.sim, seed, "mean", settings))
         modes = [[m.value for m in frames.mode] for _, frames in found]
         kept = [(f.state, f.action, f.images) for _, f in found]
         return digest([r for r, _ in found], kept, modes), repr([r.reason for r, _ in found])
@@ -145,7 +146,7 @@ class Episodes:
         from rewact_ros.learning.rl.environment import Acting, SimEpisode
         from rewact_ros.learning.rl.loop import new_agent
         from rewact_ros.learning.rl.transitions import TransitionBuilder
-        from rewact_ros.sim.pick_place.human import Traits
+        from rewact_ros.sim.human import Traits
         from rewact_ros.supervision.signals import SignalSettings
 
         base = make_base(self.tiny, self.contract, RL)

@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from rewact_ros.ros.parameter_values import check_value, describe
+from rewact_ros.sim.task import DEFAULT_TASK
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -164,6 +165,7 @@ class SimParams:
     real_time_factor: float = _param(1.0, "simulated seconds per second", low=0.05, high=20.0)
     stamp_sim_time: bool = _param(False, "stamp messages with simulated instead of system time")
     render: bool = _param(True, "publish the cameras")
+    task: str = _param(DEFAULT_TASK, "simulated task")
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ class TeleopParams:
     contract: str = _param("", "contract file of the robot")
     source: str = _param("gamepad", "teleop source of the contract, with a 'jog'")
     rate_hz: float = _param(50.0, "rate of targets", "Hz", 20.0, 200.0)
+    task: str = _param(DEFAULT_TASK, "simulated task whose robot a tool without a model is of")
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,7 @@ class ScriptedHumanParams:
     answers_help: bool = _param(True, "help when an episode asks, not only when called")
     judges: bool = _param(False, "call supervisor/success after finishing a task")
     seed: int = _param(0, "seed of delays and noise", low=0)
+    task: str = _param(DEFAULT_TASK, "simulated task that it helps with")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from rewact_ros.episodes.rollout import RolloutSettings
 from rewact_ros.episodes.rollout_dataset import roll_outs
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.compatibility import check_contract as check_policy
+from rewact_ros.sim.task import DEFAULT_TASK, find_task
 
 from .settings import TrainError, TrainSettings
 from .train import train
@@ -97,9 +98,9 @@ def check_dataset(contract: Contract, folder: Path) -> None:
 
 
 def can_be_simulated(contract: Contract) -> bool:
-    """Tell whether the contract is that of the simulated robot."""
+    """Tell whether the contract is that of the default task's robot."""
     try:
-        check_contract(contract)
+        check_contract(contract, find_task(DEFAULT_TASK))
     except DemosError:
         return False
     return True

@@ -6,18 +6,19 @@ from pathlib import Path
 from torch import Tensor
 
 from rewact_ros.contract import load_contract
+from rewact_ros.episodes.rollout_dataset import simulation
 from rewact_ros.learning.evaluation.calibrate import signal_settings
 from rewact_ros.policy.checkpoint import load_policy
 
 from .agent import Agent, Decision
 from .base import open_base
 from .driver import Driver
-from .environment import Acting, EpisodeResult, EpisodeSettings, SimEpisode, simulation
+from .environment import Acting, EpisodeResult, SimEpisode, SimEpisodeSettings
 from .settings import preset
 from .transitions import CANDIDATES, TransitionBuilder
 from .updates import open_update, updates_seen
 
-_ALONE = EpisodeSettings(human=None, success_by="environment")
+_ALONE = SimEpisodeSettings(human=None, success_by="environment")
 
 
 def evaluate_version(folder: Path, contract: str, seeds: Iterable[int]) -> Iterator[EpisodeResult]:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from rewact_ros.contract import load_contract
 from rewact_ros.episodes.dataset import check_contract
+from rewact_ros.episodes.rollout_dataset import simulation
 from rewact_ros.runs import BEST, VERSIONS, point
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+from rewact_ros.sim.task import DEFAULT_TASK, Task, find_task
 
 from .driver import Driver
-from .environment import Acting, EpisodeResult, EpisodeSettings, SimEpisode, simulation
+from .environment import Acting, EpisodeResult, SimEpisode, SimEpisodeSettings
 from .figures import RECENT
 from .reward_judge import open_classifier
 from .run import LearningRun, RunSettings
@@ -25,7 +26,7 @@ _RESULTS = "episodes.jsonl"
 
 @dataclass(frozen=True)
 class LearnSettings(RunSettings):
-    """A run on the fast path, of the simulated arm.
+    """A run on the fast path, of a simulated task.
 
     Attributes:
         episode: how episodes end, and who helps.
@@ -35,18 +36,20 @@ class LearnSettings(RunSettings):
         first_seed: scene of the first episode; below 100 000.
         eval_every: episodes between evaluations (0: none).
         eval_episodes, eval_seed: scenes of an evaluation; 100 000 to 199 999 are for choosing.
+        task: name of the simulated task.
 
     Raises:
         LearnError: a number out of range.
     """
 
-    episode: EpisodeSettings = field(default_factory=EpisodeSettings)
+    episode: SimEpisodeSettings = field(default_factory=SimEpisodeSettings)
     episodes: int = 200
     environment_episodes: int = 0
     first_seed: int = 50_000
     eval_every: int = 50
     eval_episodes: int = 20
     eval_seed: int = 150_000
+    task: str = DEFAULT_TASK
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,7 +72,7 @@ class FastLoop:
     Raises:
         LearnError: ``out`` holds a run that is not to be resumed, or another one; the classifier
             cannot be used.
-        ContractError: not the simulated arm's.
+        DemosError: not the contract of the task's robot.
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class FastLoop:
                 settings.episode.classifier, contract, settings.device
             )
         self.run_state = LearningRun(settings, resume)
-        check_contract(self.run_state.base.contract)
+        check_contract(self.run_state.base.contract, find_task(settings.task))
         self._best = -1.0
         self._recent: deque[EpisodeResult] = deque(maxlen=RECENT)
 
@@ -96,7 +99,7 @@ class FastLoop:
         figures: dict[str, float] = {}
         try:
             first = self._restore()
-            with simulation(run.base.contract) as sim:
+            with simulation(run.base.contract, settings.task) as sim:
                 driver = Driver(settings.rl, run.base, run.agent)
                 if self._evaluates_after(first) and not self._evaluated_last():
                     figures = self._evaluate(sim, driver)
@@ -130,7 +133,7 @@ class FastLoop:
             last = int(transition.episode)
         return last + 1
 
-    def _episode(self, sim: PickPlaceSim, driver: Driver, number: int) -> EpisodeResult:
+    def _episode(self, sim: Task, driver: Driver, number: int) -> EpisodeResult:
         run = self.run_state
         version = f"{run.base.loaded.version}+{run.learner.counts.updates}"
         explore = run.settings.rl.exploring(run.learner.counts.updates)
@@ -149,9 +152,9 @@ class FastLoop:
 
     def _sim_episode(
         self,
-        sim: PickPlaceSim,
+        sim: Task,
         driver: Driver,
-        settings: EpisodeSettings,
+        settings: SimEpisodeSettings,
         sink: Callable[[Transition], None],
     ) -> SimEpisode:
         run = self.run_state
@@ -174,10 +177,10 @@ class FastLoop:
         lines = list(_lines(results)) if results.exists() else []
         return bool(lines) and "validation_success" in lines[-1]
 
-    def _evaluate(self, sim: PickPlaceSim, driver: Driver) -> dict[str, float]:
+    def _evaluate(self, sim: Task, driver: Driver) -> dict[str, float]:
         """Unseen scenes without help and exploration; the best agent so far is published."""
         settings, run = self._settings, self.run_state
-        alone = EpisodeSettings(**{**vars(settings.episode), "human": None})
+        alone = SimEpisodeSettings(**{**vars(settings.episode), "human": None})
         acting = Acting(base_only=not run.learner.warmed_up)
         results = []
         for seed in range(settings.eval_seed, settings.eval_seed + settings.eval_episodes):
