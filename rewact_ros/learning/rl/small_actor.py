@@ -3,24 +3,17 @@
 import torch
 from torch import Tensor, nn
 
-from .critics import ActionView
+from .critics import ActionView, Observed, base_plan
 from .settings import RLSettings
 from .squash import ActionMap, TanhGaussian, bounded_log_std
-from .transitions import CANDIDATES, PROGRESS
-
-Observed = dict[str, Tensor]
-
-
-def base_plan(observation: Observed) -> Tensor:
-    """The base's own plan (B, steps, A) at the newest observation."""
-    return observation[CANDIDATES][:, -1, 0]
+from .transitions import PROGRESS
 
 
 class SmallActor(nn.Module):
     """Two hidden layers on the critic's features, the base's plan and its progress.
 
     Its mean begins exactly as the base's plan: the last layer starts at zero and is added to what
-    the tanh makes the plan of (for a residual that is zero itself).
+    the tanh makes the plan of (for a correction that is zero itself).
 
     Args:
         settings: width and bounds.
