@@ -17,7 +17,7 @@ from rewact_ros.learning.imitation import train as train_module
 from rewact_ros.learning.imitation.batches import TrainingBatches
 from rewact_ros.learning.imitation.dagger import RoundsSettings, collect, helped_labels, run_rounds
 from rewact_ros.learning.imitation.demonstrations import load_demonstrations
-from rewact_ros.learning.imitation.finetune import Comparison, check_dataset
+from rewact_ros.learning.imitation.finetune import PolicyComparison, check_dataset
 from rewact_ros.learning.imitation.mixture import draw_interventions, join, load_interventions
 from rewact_ros.learning.imitation.settings import TrainError, TrainSettings
 from rewact_ros.learning.imitation.teaching import DatasetError
@@ -193,7 +193,7 @@ def test_a_dataset_of_another_robot_is_refused_by_the_contract(demos, vx300s, tm
 
 
 def test_a_worse_policy_is_not_promoted():
-    worse = Comparison("a", "b", 20, 19, 30, 100_000)
+    worse = PolicyComparison("a", "b", 20, 19, 30, 100_000)
     assert not worse.kept and "worse: not promoted" in worse.line
     assert replace(worse, new_successes=20).kept
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 
 from rewact_ros.supervision.classifier_gate import ClassifierGate
-from rewact_ros.supervision.escalation import Decision, Step
+from rewact_ros.supervision.escalation import Response, Step
 from rewact_ros.supervision.monitor import EpisodeMonitor, Judgement
 from rewact_ros.supervision.reset import ResetCheck
 from rewact_ros.supervision.signals import PolicySample, Signals
@@ -152,9 +152,9 @@ class Episode:
         return self.monitor.tracker.signals if self.monitor else Signals()
 
     @property
-    def decision(self) -> Decision:
+    def decision(self) -> Response:
         """What the ladder says."""
-        return self.judgement.decision if self.judgement else Decision(Step.NONE)
+        return self.judgement.decision if self.judgement else Response(Step.NONE)
 
     def waiting_for(self, stamp_s: float) -> str:
         """Why an episode that looks complete goes on, or an empty string."""

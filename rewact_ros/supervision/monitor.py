@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from rewact_ros.supervision.calibration import Calibration
-from rewact_ros.supervision.escalation import Decision, Escalation, EscalationSettings
+from rewact_ros.supervision.escalation import Escalation, EscalationSettings, Response
 from rewact_ros.supervision.signals import (
     FeatureDistance,
     PolicySample,
@@ -66,7 +66,7 @@ class Judgement:
 
     complete: bool
     alarms: frozenset[str]
-    decision: Decision
+    decision: Response
     signals: Signals
 
 

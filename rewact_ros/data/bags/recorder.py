@@ -64,7 +64,7 @@ class RecordingSettings:
             )
 
 
-class Recording:
+class BagRecorder:
     """Takes messages without ever waiting: into the open recording, else into the pre-roll.
 
     Recordings that were cut off are recovered first; `notes` says which. Not thread-safe.

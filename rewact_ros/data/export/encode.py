@@ -22,7 +22,7 @@ from rewact_ros.contract.schema import STATE_KEY
 from rewact_ros.data.bags.episode_file import EPISODE_FILE, replace_file
 from rewact_ros.data.bags.reader import Bag
 from rewact_ros.data.export.labels import DRIVEN
-from rewact_ros.data.export.sources import Recording, Span, episodes_of
+from rewact_ros.data.export.sources import RecordedBag, Span, episodes_of
 from rewact_ros.data.export.steps import Step, StepReader, StepReport
 from rewact_ros.data.export.video import VideoSettings, VideoWriter, video_settings
 
@@ -44,7 +44,7 @@ class Job:
         threads: of each video encoder.
     """
 
-    recording: Recording
+    recording: RecordedBag
     work: Path
     video: str
     max_step: float

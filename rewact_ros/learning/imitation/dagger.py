@@ -25,7 +25,7 @@ from rewact_ros.sim.human import LOOK_S
 from rewact_ros.sim.task import DEFAULT_TASK
 
 from .demonstrations import Demonstrations, load_demonstrations
-from .finetune import Comparison, compare, count_successes, fine_tune
+from .finetune import PolicyComparison, compare, count_successes, fine_tune
 from .settings import TrainError, TrainSettings
 
 REPORT = Path("meta") / "interventions.json"
@@ -78,7 +78,7 @@ class Round:
 
     policy: Path
     collected: list[HelpedEpisode]
-    comparison: Comparison
+    comparison: PolicyComparison
     wall_s: float
 
     @property
@@ -126,7 +126,7 @@ def run_rounds(
         if done.exists():
             saved = json.loads(done.read_text())
             wall_s = saved.pop("wall_s")
-            comparison = Comparison(**saved)
+            comparison = PolicyComparison(**saved)
         else:
             if successes is None:
                 successes = count_successes(best, contract, seeds, show_progress)

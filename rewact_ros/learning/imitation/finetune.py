@@ -27,7 +27,7 @@ from .training_state import POLICY, TrainingState
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PolicyComparison:
     """Two policies over the same simulated scenes.
 
     Attributes:
@@ -138,12 +138,12 @@ def compare(
     seeds: range,
     old_successes: int | None = None,
     show_progress: bool = True,
-) -> Comparison:
+) -> PolicyComparison:
     """Try both policies on the same scenes; ``old_successes``: known from before."""
     if old_successes is None:
         old_successes = count_successes(old, contract, seeds, show_progress)
     new_successes = count_successes(new, contract, seeds, show_progress)
-    return Comparison(
+    return PolicyComparison(
         old=load_policy(old, "cpu").version,
         new=load_policy(new, "cpu").version,
         old_successes=old_successes,
@@ -153,6 +153,6 @@ def compare(
     )
 
 
-def write_comparison(file: Path, comparison: Comparison) -> None:
+def write_comparison(file: Path, comparison: PolicyComparison) -> None:
     """Keep a comparison beside the run."""
     file.write_text(json.dumps({**asdict(comparison), "kept": comparison.kept}, indent=2) + "\n")

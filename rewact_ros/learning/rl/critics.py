@@ -7,9 +7,15 @@ from torch import Tensor, nn
 from rewact_ros.policy.images import random_shift
 
 from .settings import RLSettings
-from .transitions import IMAGES, STATE
+from .transitions import CANDIDATES, IMAGES, STATE
 
 _CHANNELS = (16, 32, 32)
+Observed = dict[str, Tensor]  # observations of the replay, each (B, history, ...)
+
+
+def base_plan(observation: Observed) -> Tensor:
+    """The base's own plan (B, steps, A) at the newest observation."""
+    return observation[CANDIDATES][:, -1, 0]
 
 
 class ObservationEncoder(nn.Module):

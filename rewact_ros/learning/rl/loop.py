@@ -94,7 +94,13 @@ class FastLoop:
         self._recent: deque[EpisodeResult] = deque(maxlen=RECENT)
 
     def run(self) -> dict[str, float]:
-        """Run to the last episode; returns the newest figures."""
+        """Run to the last episode; returns the newest figures.
+
+        This is the whole way from the robot to the gradient and back. An episode repeats, per robot
+        step: observe (``Driver.observe``), decide (``Agent.decide``), execute (gate, simulation or
+        human) and collect (``TransitionBuilder.add``). Whatever transition is whole then goes
+        through ``_take`` before the next step, so what acts is always the newest agent.
+        """
         settings, run = self._settings, self.run_state
         figures: dict[str, float] = {}
         try:
@@ -105,16 +111,22 @@ class FastLoop:
                     figures = self._evaluate(sim, driver)
                     run.log(figures)
                 for number in range(first, settings.episodes):
-                    result = self._episode(sim, driver, number)
-                    figures |= self._figures(result)
+                    episode = self._sim_episode(sim, driver, self._ending(number), self._take)
+                    seed = settings.first_seed + number
+                    result = episode.run(f"{number:06d}", number, seed, self._acting())
+                    figures |= self._episode_over(number, result)
                     if self._evaluates_after(number + 1):
-                        figures |= self._evaluate(sim, driver)
+                        figures |= self._evaluate(sim, driver)  # publishes the best agent
                     run.log(figures)
                     self._report(figures)
             run.save()
         finally:  # no checkpoint of an update that was broken off: the journal has it all
             run.close()
         return figures
+
+    def _take(self, transition: Transition) -> None:
+        """Journal, replay, update; the node ``learner`` calls ``LearningRun.take`` as well."""
+        self.run_state.take(transition)
 
     def _restore(self) -> int:
         """Fill the buffers, catch up with the journal; returns the number of the next episode."""
@@ -133,22 +145,26 @@ class FastLoop:
             last = int(transition.episode)
         return last + 1
 
-    def _episode(self, sim: Task, driver: Driver, number: int) -> EpisodeResult:
+    def _acting(self) -> Acting:
+        """How the newest agent acts: it explores less with every update."""
         run = self.run_state
-        version = f"{run.base.loaded.version}+{run.learner.counts.updates}"
-        explore = run.settings.rl.exploring(run.learner.counts.updates)
-        acting = Acting(explore, not run.learner.warmed_up, version)
+        updates = run.learner.counts.updates
+        version = f"{run.base.loaded.version}+{updates}"
+        return Acting(run.settings.rl.exploring(updates), not run.learner.warmed_up, version)
+
+    def _ending(self, number: int) -> SimEpisodeSettings:
+        """How an episode ends."""
         settings = self._settings.episode
-        if number < self._settings.environment_episodes:
-            settings = settings.by_environment
-        episode = self._sim_episode(sim, driver, settings, self._take)
-        seed = self._settings.first_seed + number
-        result = episode.run(f"{number:06d}", number, seed, acting)
+        return settings.by_environment if number < self._settings.environment_episodes else settings
+
+    def _episode_over(self, number: int, result: EpisodeResult) -> dict[str, float]:
+        """Keep an episode's result; returns the run's figures."""
+        run = self.run_state
         self._recent.append(result)
         run.journal.sync()
         self._record({"episode": number, **asdict(result)})
         run.save_if_due()
-        return result
+        return self._figures(result)
 
     def _sim_episode(
         self,
@@ -163,9 +179,6 @@ class FastLoop:
         return SimEpisode(
             sim, driver, contract, run.signals, settings, builder, sink, self._classifier
         )
-
-    def _take(self, transition: Transition) -> None:
-        self.run_state.take(transition)
 
     def _evaluates_after(self, episodes: int) -> bool:
         every = self._settings.eval_every

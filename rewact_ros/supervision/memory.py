@@ -13,7 +13,7 @@ from rewact_ros.supervision.verdict import Outcome, Termination, Verdict
 FORMAT = 1
 
 
-class JournalError(ValueError):
+class EpisodeMemoryError(ValueError):
     """The state folder cannot be used; the message names it and says how to mend it."""
 
 
@@ -36,7 +36,7 @@ class Remembered:
     tally: Tally = field(default_factory=Tally)
 
 
-class Journal:
+class EpisodeMemory:
     """Keeps `Remembered` on disk.
 
     Attributes:
@@ -48,7 +48,7 @@ class Journal:
         file: its folder is made.
 
     Raises:
-        JournalError: the folder cannot be written.
+        EpisodeMemoryError: the folder cannot be written.
     """
 
     def __init__(self, file: Path) -> None:
@@ -59,7 +59,7 @@ class Journal:
             self.now = self._read()
             self._write()
         except OSError as error:
-            raise JournalError(
+            raise EpisodeMemoryError(
                 f"state_dir {file.parent}: {error.strerror}; name a folder that can be written"
             ) from error
 
