@@ -25,7 +25,7 @@ from rewact_ros.ros.images import (
 )
 
 STAMP_NS = 1_700_000_000_123_456_789
-VALUES = np.array([0.1, -0.2, 0.3, -0.4, 0.5, -0.6, 0.7])
+VALUES = np.array([0.125, -0.25, 0.375, -0.5, 0.625, -0.75, 0.875])  # exact in float32 too
 PICTURE = np.full((24, 32, 3), (200, 40, 10), np.uint8)
 
 
@@ -70,7 +70,7 @@ def test_what_is_no_whole_command_is_refused_with_its_topic(vx300s, name):
     few = replace(part, joints=part.joints[:3])
     wrong = [
         command_encoder(few)(VALUES[:3], to_stamp(0)),
-        command_encoder(part)(np.where(VALUES > 0.6, np.nan, VALUES), to_stamp(0)),
+        command_encoder(part)(np.where(VALUES > 0.8, np.nan, VALUES), to_stamp(0)),
         command_type(part)(),
     ]
     for message in wrong:
