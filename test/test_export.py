@@ -32,7 +32,8 @@ from rewact_ros.data.export.video import VideoWriter, video_settings
 from rewact_ros.learning.imitation.demonstrations import load_demonstrations
 from rewact_ros.msg import ControlStatus, EpisodeEvent, Reward
 from rewact_ros.reward.labels import progress_ramp
-from rewact_ros.ros.convert import image_message, joint_state_message, to_stamp
+from rewact_ros.ros.convert import joint_state_message, to_stamp
+from rewact_ros.ros.images import image_message
 
 MS = 1_000_000
 PERIOD = NANO // RATE_HZ

@@ -1,23 +1,26 @@
 """Node `sim`: the simulated robot behind the same topics as a real one."""
 
 import time
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
-from rewact_ros.contract import ContractError, load_contract
+from rewact_ros.contract import ContractError, SampleError, load_contract
 from rewact_ros.msg import SimTruth
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import steady_clock
-from rewact_ros.ros.convert import image_message, joint_state_message, to_stamp
+from rewact_ros.ros.commands import command_decoder, command_type
+from rewact_ros.ros.convert import joint_state_message, to_stamp
 from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
 from rewact_ros.ros.door import Guarded
+from rewact_ros.ros.images import camera_message, camera_type
 from rewact_ros.ros.params import SimParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.sim.task import find_task
@@ -63,6 +66,8 @@ class SimNode(Guarded, Node):
             )
         if len(self.contract.state) != 1 or len(self.contract.action) != 1:
             raise ContractError("sim: expected one state part and one action part")
+        if self.contract.action[0].command != "position":
+            raise ContractError("sim: expected an action of positions, got velocities")
         if len({c.shape for c in self.contract.cameras}) != 1:
             raise ContractError("sim: expected cameras of one shape")
         if TICK_HZ % self.contract.rate_hz:
@@ -70,12 +75,13 @@ class SimNode(Guarded, Node):
 
     def _make_interfaces(self) -> None:
         part = self.contract.action[0]
-        self.create_subscription(Float64MultiArray, part.topic, self._on_command, names.COMMAND)
+        self._decode = command_decoder(part)
+        self.create_subscription(command_type(part), part.topic, self._on_command, names.COMMAND)
         self._clock_pub = self.create_publisher(Clock, "/clock", QoSProfile(depth=10))
         state = self.contract.state[0]
         self._joints_pub = self.create_publisher(JointState, state.topic, names.SENSOR_OUT)
         self._image_pubs = {
-            camera.name: self.create_publisher(Image, camera.topic, names.SENSOR_OUT)
+            camera.name: self.create_publisher(camera_type(camera), camera.topic, names.SENSOR_OUT)
             for camera in self.contract.cameras
         }
         self._truth_pub = self.create_publisher(SimTruth, names.SIM_TRUTH, 10)
@@ -85,12 +91,14 @@ class SimNode(Guarded, Node):
         self.create_timer(period_s, self._on_timer, clock=steady_clock())
         publish_diagnostics(self, self._diagnose)
 
-    def _on_command(self, msg: Float64MultiArray) -> None:
-        if len(msg.data) != len(self._task.joints) or not np.isfinite(msg.data).all():
+    def _on_command(self, msg: Any) -> None:
+        try:
+            command = self._decode(msg)
+        except SampleError:
             self._refused += 1
             return
         self._last_command_s = time.monotonic()
-        self.sim.set_command(np.array(msg.data))
+        self.sim.set_command(command)
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = True, f"seed {self._reset()}"
@@ -139,7 +147,7 @@ class SimNode(Guarded, Node):
         for camera in reversed(self.contract.cameras):
             image = self.sim.render(camera.name)
             self._image_pubs[camera.name].publish(
-                image_message(image, stamp, f"{camera.name}_optical_frame")
+                camera_message(camera, image, stamp, f"{camera.name}_optical_frame")
             )
 
     def _publish_truth(self, stamp: Time) -> None:

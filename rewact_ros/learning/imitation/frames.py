@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from rewact_ros.contract import image_shape
 from rewact_ros.home import cache_home
+from rewact_ros.policy.images import resize_frames
 
-from .videos import FramesError, decode_episodes, resize_frames
+from .videos import FramesError, decode_episodes
 
 DEFAULT_CACHE = cache_home() / "rewact_ros" / "frames"
 _LAYOUT = 2  # raise when the cached bytes change meaning

@@ -9,6 +9,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor, nn
 
 from rewact_ros.policy import RewACTConfig, RewACTPolicy
+from rewact_ros.policy.images import unit_images
 from rewact_ros.policy.network import Heads, PartHeads
 
 from .base import Base
@@ -60,7 +61,7 @@ class ActActor(nn.Module):
         """Distribution of unit actions (B, horizon, A); ``features`` are not used."""
         batch = {OBS_STATE: (observation[STATE] - self.state_mean) / self.state_std}
         for index, camera in enumerate(self._cameras):
-            batch[camera] = observation[IMAGES][:, :, index].movedim(-1, -3).float() / 255
+            batch[camera] = unit_images(observation[IMAGES][:, :, index])
         if self.policy.config.n_obs_steps == 1:
             batch = {key: value[:, -1] for key, value in batch.items()}
         with torch.autocast(self._device, torch.bfloat16, enabled=self._bf16 and self.training):

@@ -10,7 +10,7 @@ from torch import Tensor
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.chunks import Chunk, ChunkQueue
 from rewact_ros.policy.engine import Engine, Prediction, TorchEngine
-from rewact_ros.policy.images import resize_images
+from rewact_ros.policy.images import resize_frames, unit_images
 from rewact_ros.supervision.signals import PolicySample
 
 from .agent import Agent
@@ -225,7 +225,7 @@ class Driver:
         batch = {STATE: torch.from_numpy(raw[STATE].astype(np.float32))[None]}
         for camera in self.base.cameras:
             image = torch.from_numpy(np.ascontiguousarray(raw[camera]))
-            batch[camera] = image.permute(2, 0, 1)[None].float() / 255
+            batch[camera] = unit_images(image)[None]
         return batch
 
 
@@ -233,6 +233,4 @@ def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, 3) uint8 to (height, width, 3) uint8."""
     if image.shape[:2] == size:
         return image.copy()
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
-    resized = resize_images(pixels, size, round_to_8_bits=True)[0] * 255
-    return resized.round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return resize_frames(np.ascontiguousarray(image)[None], size)[0]
