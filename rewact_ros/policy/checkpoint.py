@@ -5,9 +5,7 @@
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +13,8 @@ from typing import Any
 
 import torch
 from lerobot.processor import PolicyProcessorPipeline
+
+from rewact_ros.files import replacing_folder
 
 from .checkpoint_config import read_config
 from .checkpoint_files import (
@@ -140,7 +140,7 @@ def save_policy(
     contract: dict[str, Any] | None = None,
     extra_files: dict[str, str] | None = None,
 ) -> str:
-    """Write a checkpoint folder whole or not at all (temporary folder, fsync, rename).
+    """Write a checkpoint folder whole or not at all.
 
     Args:
         path: destination; an older checkpoint there is replaced.
@@ -154,9 +154,7 @@ def save_policy(
         the version, as in ``LoadedPolicy``.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    with replacing_folder(path) as partial:
         policy.save_pretrained(partial)
         preprocessor.save_pretrained(partial)
         postprocessor.save_pretrained(partial)
@@ -164,29 +162,9 @@ def save_policy(
             (partial / CONTRACT).write_text(json.dumps(contract, indent=2) + "\n")
         for name, text in (extra_files or {}).items():
             (partial / name).write_text(text)
-        partial.chmod(0o755)
         for file in partial.iterdir():
             file.chmod(0o644)  # safetensors writes for the owner alone
-        replace_folder(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return weights_version(path / WEIGHTS)
-
-
-def replace_folder(partial: Path, path: Path) -> None:
-    """Flush ``partial`` to disk and rename it to ``path``, setting an older folder aside first."""
-    for file in partial.rglob("*"):
-        if file.is_file():
-            with open(file, "rb") as handle:
-                os.fsync(handle.fileno())
-    aside = path.with_name(f".{path.name}.old-{os.getpid()}")
-    if path.exists():
-        os.replace(path, aside)
-    os.replace(partial, path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def weights_version(file: Path) -> str:
@@ -244,13 +222,7 @@ def export_policy(source: Path, destination: Path) -> None:
 
     Files at the destination that are no part of a checkpoint (a README, say) stay.
     """
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-    try:
+    with replacing_folder(destination) as partial:
         if destination.is_dir():
             shutil.copytree(destination, partial, dirs_exist_ok=True)
         shutil.copytree(source, partial, dirs_exist_ok=True)
-        partial.chmod(0o755)
-        replace_folder(partial, destination)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

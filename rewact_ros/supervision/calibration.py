@@ -6,7 +6,6 @@ How they are made: ``conformal``.
 import base64
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros import strict_yaml
+from rewact_ros.files import replace_file
 from rewact_ros.supervision.signals import FeatureDistance, SignalSettings
 from rewact_ros.text import reason
 
@@ -162,7 +162,7 @@ class Calibration:
         )
 
     def save(self, file: Path) -> None:
-        """Write as JSON, whole or not at all (temporary file, fsync, rename)."""
+        """Write as JSON, whole or not at all."""
         document: dict[str, Any] = {"format": FORMAT, **asdict(self)}
         for bound in (document["completion"], *document["alarms"].values()):
             bound["quantile"] = bound["rank"] / (bound["n"] + 1)  # for readers of the file
@@ -172,12 +172,7 @@ class Calibration:
                 "mean": _encode(self.distance.mean),
                 "whitening": _encode(self.distance.whitening),
             }
-        partial = file.with_name(f".{file.name}.{os.getpid()}")
-        with open(partial, "w") as handle:
-            handle.write(json.dumps(document, indent=1) + "\n")
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(partial, file)
+        replace_file(file, json.dumps(document, indent=1) + "\n")
 
 
 def load_calibration(file: Path) -> Calibration:
