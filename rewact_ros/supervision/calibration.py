@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from rewact_ros import strict_yaml
 from rewact_ros.files import replace_file
+from rewact_ros.supervision.alarms import calibrated
 from rewact_ros.supervision.signals import FeatureDistance, SignalSettings
 from rewact_ros.text import reason
 
 FORMAT = 1
-ALARMS = ("stall", "drawdown", "novelty")
 
 
 class CalibrationError(ValueError):
@@ -104,7 +104,7 @@ class Calibration:
 
     Attributes:
         completion: on ``Signals.held``, over all episodes before their true success.
-        alarms: signal name (``ALARMS``) -> bound at a third of alpha; without features no novelty.
+        alarms: by name, each with its part of alpha; without features those that need none.
         distance: of the novelty; None without features.
         signals: how the signals are made.
         basis: what they were calibrated on.
@@ -188,7 +188,11 @@ def load_calibration(file: Path) -> Calibration:
         basis = raw["basis"]
         found = Calibration(
             completion=_bound(raw["completion"]),
-            alarms={name: _bound(raw["alarms"][name]) for name in ALARMS if name in raw["alarms"]},
+            alarms={
+                a.name: _bound(raw["alarms"][a.name])
+                for a in calibrated()
+                if a.name in raw["alarms"]
+            },
             distance=_distance(raw["distance"]),
             signals=SignalSettings(**raw["signals"]),
             basis=Basis(**{**basis, "cameras": tuple(basis["cameras"])}),
@@ -199,7 +203,7 @@ def load_calibration(file: Path) -> Calibration:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"no key {error}" if isinstance(error, KeyError) else reason(error, file)
         raise CalibrationError(f"{file}: {what}; make it anew by `rewact calibrate`") from error
-    expected = set(ALARMS if found.distance is not None else ALARMS[:2])
+    expected = {alarm.name for alarm in calibrated(found.distance is not None)}
     if set(found.alarms) != expected:
         raise CalibrationError(
             f"{file}: alarms: expected {sorted(expected)}, got {sorted(found.alarms)}; "
