@@ -12,7 +12,7 @@ import torch
 
 from .checkpoint import LoadedPolicy
 from .history import ObservationHistory
-from .modeling_rewact import Estimate
+from .policy import Estimate
 
 Observation = dict[str, np.ndarray]
 
