@@ -49,7 +49,6 @@ class FileLock:
             status = os.fstat(self._handle)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
                 raise OSError(errno.EMLINK, "is no plain file, or has a second name", str(path))
-            # Not by the library `filelock`: it follows a second name, and says not who holds it.
             if not _take(self._handle):
                 told = os.read(self._handle, 80).decode(errors="replace")
                 raise LockedError("".join(c for c in told if c.isprintable()))
@@ -90,6 +89,8 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 def _take(handle: int) -> bool:
     """Whether the lock of an open file is ours now; the kernel lets go of it when we end."""
+    # Not the library `filelock`: it takes a file that has a second name, does not say who holds it,
+    # locks no folder, and would be one dependency more on the robot.
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
