@@ -6,7 +6,6 @@ cut short goes on where it stopped.
 """
 
 import json
-import os
 import queue
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.episodes.rollout import RolloutSettings, Trace, record_rollout
+from rewact_ros.files import replacing_file
 from rewact_ros.learning.evaluation.calibrate import signal_settings
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.policy.compatibility import check_contract
@@ -178,13 +178,8 @@ def _q10(quantiles: tuple[float, float, float] | None) -> float:
 
 
 def _write(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write whole or not at all (temporary file, fsync, rename)."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    with open(partial, "wb") as handle:
-        np.savez(handle, **arrays)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(partial, file)
+    with replacing_file(file) as whole:
+        np.savez(whole, **arrays)
 
 
 def _read(folder: Path, seeds: list[int]) -> Iterator[Recorded]:

@@ -9,7 +9,7 @@ import torch
 from .checkpoint import LoadedPolicy
 from .engine import Engine, Observation, TorchEngine
 from .export import discard
-from .modeling_rewact import Estimate
+from .policy import Estimate
 from .runtimes import ServingEngine, brief
 from .scaling import action_line, input_scalings
 

@@ -13,7 +13,7 @@ import torch
 from .checkpoint import LoadedPolicy
 from .history import ObservationHistory
 from .images import unit_images
-from .modeling_rewact import Estimate
+from .policy import Estimate
 
 Observation = dict[str, np.ndarray]
 

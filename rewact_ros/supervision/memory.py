@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rewact_ros.files import replace_file
 from rewact_ros.supervision.batch import Plan, Tally
 from rewact_ros.supervision.verdict import Outcome, Termination, Verdict
 
@@ -98,12 +99,8 @@ class EpisodeMemory:
             self.fault = f"{self._file}: {error.strerror}"
 
     def _write(self) -> None:
-        partial = self._file.with_name(f".{self._file.name}.{os.getpid()}")
-        with open(partial, "w") as handle:
-            handle.write(json.dumps({"format": FORMAT, **asdict(self.now)}, indent=1) + "\n")
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(partial, self._file)
+        document = {"format": FORMAT, **asdict(self.now)}
+        replace_file(self._file, json.dumps(document, indent=1) + "\n")
 
     def _read(self) -> Remembered:
         if not self._file.exists():

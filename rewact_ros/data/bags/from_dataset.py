@@ -26,6 +26,7 @@ from rewact_ros.data.bags.reader import REWARD_TOPIC, typestore
 from rewact_ros.data.dataset.episodes import RecordedEpisodes
 from rewact_ros.data.export.sources import EVENT_TOPIC
 from rewact_ros.data.export.steps import CONTROL_TOPIC
+from rewact_ros.files import place_folder
 from rewact_ros.msg import ControlStatus, EpisodeEvent, Reward
 from rewact_ros.picture_file import LOSSLESS
 from rewact_ros.ros.commands import command_encoder
@@ -114,7 +115,7 @@ def write_bags(settings: BagsSettings, progress: bool = True) -> list[Path]:
         ):
             episode = _Episode(settings, contract, source, further, index, start_ns)
             episode.write(partial / folder.name)
-            (partial / folder.name).rename(folder)
+            place_folder(partial / folder.name, folder)
             start_ns = episode.end_ns + PAUSE_NS
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rewact_ros.episodes.rollout import roll_out
-from rewact_ros.policy import RewACTPolicy
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.policy.engine import TorchEngine
+from rewact_ros.policy.policy import Policy
 from rewact_ros.sim.task import DEFAULT_TASK, Task, find_task
 
 from .demonstrations import Demonstrations
@@ -40,7 +40,7 @@ def require_simulated_task(data: Demonstrations) -> None:
 
 
 def simulated_success(
-    policy: RewACTPolicy,
+    policy: Policy,
     preprocessor,
     postprocessor,
     data: Demonstrations,
