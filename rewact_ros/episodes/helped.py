@@ -13,7 +13,7 @@ from rewact_ros.contract.frames import NANO
 from rewact_ros.control.chunks import Chunk, ChunkQueue
 from rewact_ros.control.modes import Mode
 from rewact_ros.policy.engine import TorchEngine
-from rewact_ros.sim.pick_place.human import Scene, ScriptedHuman, Traits
+from rewact_ros.sim.pick_place.human import Scene, ScriptedHuman
 from rewact_ros.sim.pick_place.simulation import CAMERAS, PickPlaceSim
 from rewact_ros.sim.timing import COMMAND_HZ, RATE_HZ
 from rewact_ros.supervision.escalation import EscalationSettings, Ladder, Step
@@ -21,35 +21,9 @@ from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds
 from rewact_ros.supervision.signals import PolicySample, SignalSettings
 
 from .rollout import observe
+from .settings import HelpSettings
 
 _TICKS_PER_FRAME = COMMAND_HZ // RATE_HZ
-
-
-@dataclass(frozen=True)
-class HelpSettings:
-    """When help is called, and how an episode ends.
-
-    Attributes:
-        completion: level of progress that counts as done.
-        stall_s, drawdown: of the learned progress, above which a human is called.
-        hold_s: how long such an alarm stands first.
-        limit_s: time-out, of the time in which nobody helps.
-        latency_s: from an observation until its chunk may act.
-        human: how the human differs from a machine.
-    """
-
-    completion: float = 0.9
-    stall_s: float = 3.0
-    drawdown: float = 0.3
-    hold_s: float = 0.5
-    limit_s: float = 20.0
-    latency_s: float = 0.02
-    human: Traits = field(default_factory=Traits)
-
-    def __post_init__(self) -> None:
-        for name in ("completion", "stall_s", "drawdown", "hold_s", "limit_s", "latency_s"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

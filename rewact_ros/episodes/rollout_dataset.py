@@ -20,8 +20,9 @@ from rewact_ros.policy.compatibility import check_contract as check_policy
 from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.sim.pick_place.simulation import PickPlaceSim
 
-from .rollout import Rollout, RolloutSettings, record_rollout, roll_out
+from .rollout import Rollout, record_rollout, roll_out
 from .rollout_labels import rollout_labels
+from .settings import RolloutSettings
 
 _FURTHER = {"predicted_reward": {"dtype": "float32", "shape": (1,), "names": None}}
 

@@ -3,34 +3,18 @@
 ROS descriptors, command-line flags and `config/params.yaml` all come from these dataclasses.
 """
 
-from dataclasses import MISSING, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import MISSING, dataclass, fields
+from typing import TYPE_CHECKING
 
 from rewact_ros.ros.parameter_values import check_value, describe
+from rewact_ros.settings import same
+from rewact_ros.settings import setting as _param
+from rewact_ros.supervision.monitor import Thresholds
+from rewact_ros.supervision.signals import SignalSettings
 
 if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.parameter import Parameter
-
-
-def _param(
-    default: Any,
-    doc: str,
-    unit: str = "",
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    topic: bool = False,
-) -> Any:
-    metadata = {
-        "doc": doc,
-        "unit": unit,
-        "low": low,
-        "high": high,
-        "choices": choices,
-        "topic": topic,
-    }
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -101,13 +85,21 @@ class SupervisorParams:
         "completion is judged by the reward's q10 or mean; auto: q10 where it has one",
         choices=("auto", "q10", "mean"),
     )
-    threshold: float = _param(
-        0.9, "level that counts as complete, where not calibrated", low=0.01, high=0.999
+    threshold: float = same(
+        Thresholds,
+        "completion",
+        doc="level that counts as complete, where not calibrated",
+        low=0.01,
+        high=0.999,
     )
-    hysteresis: float = _param(0.05, "complete ends only this far below", low=0.0, high=1.0)
-    filter_s: float = _param(0.1, "time constant of the reward's filter", "s", 0.001, 10.0)
-    dwell: int = _param(8, "complete samples needed within the window", low=1, high=1000)
-    window: int = _param(10, "samples in the dwell window", low=1, high=1000)
+    hysteresis: float = same(Thresholds, "hysteresis", low=0.0, high=1.0)
+    filter_s: float = same(SignalSettings, "filter_s", low=0.001, high=10.0, above=None)
+    dwell: int = same(
+        SignalSettings, "dwell", doc="complete samples needed within the window", low=1, high=1000
+    )
+    window: int = same(
+        SignalSettings, "window", doc="samples in the dwell window", low=1, high=1000
+    )
     stall_s: float = _param(
         8.0, "no new maximum for longer is an alarm, where not calibrated", "s", 0.1, 86400.0
     )
@@ -265,8 +257,12 @@ class LearnerParams:
     )
     demos: str = _param("", "folder of a LeRobotDataset of successes; empty: none")
     demo_episodes: int = _param(30, "how many of its successes", low=1, high=1000000)
-    completion: float = _param(
-        0.9, "level of progress at which a demonstration counts as done", low=0.01
+    completion: float = same(
+        Thresholds,
+        "completion",
+        doc="level of progress at which a demonstration counts as done",
+        low=0.01,
+        high=None,
     )
     publish_every: int = _param(5, "episodes from one version to the next", low=1, high=1000000)
     video_every: int = _param(25, "episodes from one video to the next; 0: none", low=0)

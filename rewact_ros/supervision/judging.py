@@ -91,7 +91,9 @@ class Judging:
         """Monitor of one episode; check ``bound`` before."""
         if self.calibration is not None:
             thresholds = Thresholds.calibrated(
-                self.calibration, self.thresholds.hysteresis, self.thresholds.staleness_s
+                self.calibration,
+                hysteresis=self.thresholds.hysteresis,
+                staleness_s=self.thresholds.staleness_s,
             )
             return EpisodeMonitor(
                 thresholds, self.calibration.signals, self.escalation, self.calibration.distance

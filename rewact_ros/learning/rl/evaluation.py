@@ -12,7 +12,8 @@ from rewact_ros.policy.checkpoint import load_policy
 from .agent import Agent, Decision
 from .base import open_base
 from .driver import Driver
-from .environment import Acting, EpisodeResult, EpisodeSettings, SimEpisode, simulation
+from .environment import Acting, EpisodeResult, SimEpisode, simulation
+from .run_settings import EpisodeSettings
 from .settings import preset
 from .transitions import CANDIDATES, TransitionBuilder
 from .updates import open_update, updates_seen
