@@ -21,9 +21,10 @@ from typing import Any
 from recording_dagger import COLLECT_SEED, DEMO_COUNT, DEMOS, train_base
 
 from rewact_ros.cli.bench import Bench
-from rewact_ros.learning.rl.environment import EpisodeResult, SimEpisodeSettings
+from rewact_ros.learning.rl.environment import EpisodeResult
 from rewact_ros.learning.rl.evaluation import evaluate_policy, evaluate_version
-from rewact_ros.learning.rl.loop import FastLoop, LearnSettings
+from rewact_ros.learning.rl.loop import FastLoop
+from rewact_ros.learning.rl.run_settings import LearnSettings, SimEpisodeSettings
 from rewact_ros.learning.rl.settings import preset
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.share import share_dir

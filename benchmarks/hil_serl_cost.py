@@ -22,7 +22,8 @@ from rewact_ros.episodes.rollout_dataset import simulation
 from rewact_ros.learning.rl.driver import Driver
 from rewact_ros.learning.rl.journal import Journal
 from rewact_ros.learning.rl.learner import Learner
-from rewact_ros.learning.rl.run import LearningRun, RunSettings
+from rewact_ros.learning.rl.run import LearningRun
+from rewact_ros.learning.rl.run_settings import RunSettings
 from rewact_ros.learning.rl.settings import RLSettings, preset
 from rewact_ros.stack.bringup import default_contract, default_policy
 

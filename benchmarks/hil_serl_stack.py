@@ -25,8 +25,9 @@ from safetensors.torch import load_file
 from rewact_ros.cli.bench import Bench
 from rewact_ros.learning.rl.journal import Journal, to_record
 from rewact_ros.learning.rl.learner_state import AGENT, agent_tensors
-from rewact_ros.learning.rl.loop import FastLoop, LearnSettings
-from rewact_ros.learning.rl.run import LearningRun, RunSettings
+from rewact_ros.learning.rl.loop import FastLoop
+from rewact_ros.learning.rl.run import LearningRun
+from rewact_ros.learning.rl.run_settings import LearnSettings, RunSettings
 from rewact_ros.learning.rl.settings import load_settings
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.stack.bringup import default_contract, default_policy

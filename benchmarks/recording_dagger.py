@@ -45,7 +45,8 @@ def run(bench: Bench) -> None:
 
 
 def _measure(bench: Bench, folder: Path) -> None:
-    from rewact_ros.learning.imitation.dagger import RoundsSettings, run_rounds
+    from rewact_ros.learning.imitation.dagger import run_rounds
+    from rewact_ros.learning.imitation.settings import RoundsSettings
 
     quick = bench.quick
     base = train_base(folder / "base", 60 if quick else 1000)

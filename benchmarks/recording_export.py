@@ -86,7 +86,8 @@ def _bag(data: Path, folder: Path, frames: int | None) -> tuple[Path, int]:
     """The first episode as a recording; returns it and its number of frames."""
     from rewact_ros.contract.frames import NANO
     from rewact_ros.data.bags.episode_file import read_episode
-    from rewact_ros.data.bags.from_dataset import BagsSettings, write_bags
+    from rewact_ros.data.bags.from_dataset import write_bags
+    from rewact_ros.data.bags.from_dataset_settings import BagsSettings
 
     contract = share_dir() / "config" / "robots" / "g1.yaml"
     settings = BagsSettings(data, contract, folder / "bags", (0,), "success")

@@ -107,8 +107,8 @@ def _sequence(loaded, inputs, steps: int):
 
 def closed_loop(bench: Bench, episodes: int) -> None:
     """Successes over unseen scenes, without ROS."""
-    from rewact_ros.episodes.rollout import RolloutSettings
     from rewact_ros.episodes.rollout_dataset import roll_outs
+    from rewact_ros.episodes.settings import RolloutSettings
     from rewact_ros.policy.checkpoint import load_policy
 
     contract = load_contract(default_contract())

@@ -18,7 +18,8 @@ from shared_engine import SharedEngine
 from tqdm import tqdm
 
 from rewact_ros.contract import Contract, load_contract
-from rewact_ros.episodes.rollout import RolloutSettings, Trace, record_rollout
+from rewact_ros.episodes.rollout import Trace, record_rollout
+from rewact_ros.episodes.settings import RolloutSettings
 from rewact_ros.files import replacing_file
 from rewact_ros.learning.evaluation.calibrate import signal_settings
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy

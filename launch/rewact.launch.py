@@ -19,6 +19,7 @@ from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from launch import LaunchContext, LaunchDescription
 from rewact_ros.restarts import RESPAWN_DELAY_S, Restarts
+from rewact_ros.settings import meaning
 from rewact_ros.stack.arguments import BringUp, check_names
 from rewact_ros.stack.bringup import Process, processes
 from rewact_ros.stack.interpreters import check_interpreters
@@ -93,7 +94,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             field.name,
             default_value=str(field.default).lower(),
-            description=field.metadata["meaning"],
+            description=meaning(field.metadata),
         )
         for field in fields(BringUp)
     ]

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from rewact_ros import strict_yaml
 from rewact_ros.contract import ContractError, load_contract
 from rewact_ros.data.bags.episode_file import read_episode
-from rewact_ros.data.bags.from_dataset import BagsError, BagsSettings, write_bags
+from rewact_ros.data.bags.from_dataset import write_bags
+from rewact_ros.data.bags.from_dataset_settings import BagsError, BagsSettings
 from rewact_ros.data.bags.reader import Bag
 
 FRAMES = (25, 14)

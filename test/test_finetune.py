@@ -11,15 +11,16 @@ from conftest import VX300S, write_policy
 from test_train import LENGTHS, TINY, write_dataset
 
 from rewact_ros.control.modes import Mode
-from rewact_ros.episodes.helped import HelpedEpisode, HelpSettings
+from rewact_ros.episodes.helped import HelpedEpisode
 from rewact_ros.episodes.loop import FrameLog
+from rewact_ros.episodes.settings import HelpSettings
 from rewact_ros.learning.imitation import train as train_module
 from rewact_ros.learning.imitation.batches import TrainingBatches
-from rewact_ros.learning.imitation.dagger import RoundsSettings, collect, helped_labels, run_rounds
+from rewact_ros.learning.imitation.dagger import collect, helped_labels, run_rounds
 from rewact_ros.learning.imitation.demonstrations import load_demonstrations
 from rewact_ros.learning.imitation.finetune import PolicyComparison, check_dataset
 from rewact_ros.learning.imitation.mixture import draw_interventions, join, load_interventions
-from rewact_ros.learning.imitation.settings import TrainError, TrainSettings
+from rewact_ros.learning.imitation.settings import RoundsSettings, TrainError, TrainSettings
 from rewact_ros.learning.imitation.teaching import DatasetError
 from rewact_ros.learning.imitation.train import train
 from rewact_ros.policy.checkpoint import load_policy

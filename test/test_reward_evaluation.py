@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rewact_ros.episodes.rollout import RolloutSettings
 from rewact_ros.episodes.rollout_dataset import record_rollouts
+from rewact_ros.episodes.settings import RolloutSettings
 from rewact_ros.learning.evaluation.ablations import ABLATIONS, predict_curves
 from rewact_ros.learning.evaluation.dataset import (
     CLOCK,

@@ -14,9 +14,10 @@ from rewact_ros.contract import Contract, ContractError
 from rewact_ros.episodes.dataset import add_episode, new_dataset
 from rewact_ros.learning.rl.demos import open_demos
 from rewact_ros.learning.rl.driver import Driver
-from rewact_ros.learning.rl.environment import Acting, SimEpisode, SimEpisodeSettings
+from rewact_ros.learning.rl.environment import Acting, SimEpisode
 from rewact_ros.learning.rl.journal import Journal, JournalError
-from rewact_ros.learning.rl.loop import FastLoop, LearnSettings, new_agent
+from rewact_ros.learning.rl.loop import FastLoop, new_agent
+from rewact_ros.learning.rl.run_settings import LearnSettings, SimEpisodeSettings
 from rewact_ros.learning.rl.settings import LearnError, preset
 from rewact_ros.learning.rl.transitions import Transition, TransitionBuilder
 from rewact_ros.sim.human import Traits

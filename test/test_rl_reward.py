@@ -18,11 +18,12 @@ from rewact_ros.cli.learn_robot import SimulatedRobot, _simulation
 from rewact_ros.contract import Contract
 from rewact_ros.learning.rl.demos import open_demos
 from rewact_ros.learning.rl.driver import Driver
-from rewact_ros.learning.rl.environment import Acting, EpisodeResult, SimEpisode, SimEpisodeSettings
+from rewact_ros.learning.rl.environment import Acting, EpisodeResult, SimEpisode
 from rewact_ros.learning.rl.figures import RunFigures
 from rewact_ros.learning.rl.journal import Journal, from_record, to_record
 from rewact_ros.learning.rl.loop import FastLoop, new_agent
 from rewact_ros.learning.rl.reward_judge import RewardJudge, load_reward, open_classifier
+from rewact_ros.learning.rl.run_settings import SimEpisodeSettings
 from rewact_ros.learning.rl.settings import LearnError
 from rewact_ros.learning.rl.transitions import Transition, TransitionBuilder
 from rewact_ros.reward.classifier import LoadedClassifier, ResNetRewardModel, RewardModelConfig

@@ -15,7 +15,8 @@ from test_rl_learner import QUICK, episode, learn, make_learner
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.learning.rl.learner import Learner
 from rewact_ros.learning.rl.learner_state import agent_tensors
-from rewact_ros.learning.rl.run import RunSettings, _open, follow
+from rewact_ros.learning.rl.run import _open, follow
+from rewact_ros.learning.rl.run_settings import RunSettings
 from rewact_ros.learning.rl.settings import LearnError, RLSettings, preset
 from rewact_ros.learning.rl.team import Order, Team, make_team
 

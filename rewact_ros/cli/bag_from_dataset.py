@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from rewact_ros.cli.options import OptionsOf, with_options
+from rewact_ros.data.bags.from_dataset_settings import BagsSettings
 
+
+@with_options
 def from_dataset(
     dataset: Annotated[Path, typer.Argument(help="Folder of a LeRobotDataset v3.")],
     contract: Annotated[Path, typer.Option(help="Contract of the robot that it is of.")],
@@ -15,23 +19,17 @@ def from_dataset(
     episodes: Annotated[
         str | None, typer.Option(help="Such as 0:3 or 0,4,7:9; default: all.")
     ] = None,
-    outcome: Annotated[
-        str, typer.Option(help="Where the dataset does not say: success or failure.")
-    ] = "",
-    jpeg: Annotated[
-        int, typer.Option(help="Quality of compressed images; default: PNG, lossless.")
-    ] = 0,
-    zstd: Annotated[bool, typer.Option("--zstd", help="Compress the bags.")] = False,
-    namespace: Annotated[str, typer.Option(help="Of the robot.")] = "",
+    *,
+    given: Annotated[dict[str, Any], OptionsOf(BagsSettings)],
 ) -> None:
     """Write the episodes of a dataset as bags: cameras, joints and commands at its rate."""
-    from rewact_ros.data.bags.from_dataset import BagsSettings, write_bags
+    from rewact_ros.data.bags.from_dataset import write_bags
     from rewact_ros.data.dataset.info import read_info
     from rewact_ros.learning.imitation.demonstrations import parse_episodes
 
     chosen = None
     if episodes is not None:
         chosen = tuple(parse_episodes(episodes, read_info(dataset)["total_episodes"]))
-    bags = write_bags(BagsSettings(dataset, contract, out, chosen, outcome, jpeg, zstd, namespace))
+    bags = write_bags(BagsSettings(dataset, contract, out, chosen, **given))
     size = sum(file.stat().st_size for bag in bags for file in bag.iterdir())
     typer.echo(f"{out}: {len(bags)} bags, {size / 1e6:.0f} MB")

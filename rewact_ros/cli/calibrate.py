@@ -1,40 +1,28 @@
 """`rewact calibrate`: the monitor's thresholds with stated error rates, from recorded roll-outs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rewact_ros.supervision.calibration import Calibration
+from rewact_ros.cli.options import OptionsOf, with_options
+from rewact_ros.learning.evaluation.settings import RolloutSource
+from rewact_ros.supervision.calibration import Calibration, CalibrationSettings
+from rewact_ros.supervision.signals import SignalSettings
 
 
+@with_options
 def calibrate(
     policy: Annotated[Path, typer.Option(help="Checkpoint folder to judge with.")],
     dataset: Annotated[
         Path, typer.Option(help="Roll-outs of it, judging off (`rewact eval --record`).")
     ],
-    episodes: Annotated[str, typer.Option(help="Such as 0:100; empty: all.")] = "",
-    beta: Annotated[float, typer.Option(help="False completions per episode, at most.")] = 0.05,
-    alpha: Annotated[
-        float, typer.Option(help="False alarms per successful episode, at most.")
-    ] = 0.05,
-    timeout: Annotated[
-        float, typer.Option(min=0.0, help="Of the roll-outs in s; 0: as the dataset says.")
-    ] = 0.0,
-    verdict: Annotated[
-        float, typer.Option(help="An alarm so long after the true success still counts as false.")
-    ] = 0.5,
-    fit_fraction: Annotated[
-        float, typer.Option(help="Of the successes, for fitting the novelty alone.")
-    ] = 0.25,
-    seed: Annotated[int, typer.Option(min=0, help="Chooses those.")] = 0,
-    filter_s: Annotated[float, typer.Option(help="Time constant of the reward's filter.")] = 0.1,
-    dwell: Annotated[int, typer.Option(help="Samples above the threshold, of --window.")] = 8,
-    window: Annotated[int, typer.Option(help="Samples that completion looks back on.")] = 10,
-    driver: Annotated[
-        str, typer.Option(help="Version that drove; empty: as the dataset says.")
-    ] = "",
+    *,
+    of_source: Annotated[dict[str, Any], OptionsOf(RolloutSource)],
+    asked: Annotated[dict[str, Any], OptionsOf(CalibrationSettings)],
+    of_signals: Annotated[
+        dict[str, Any], OptionsOf(SignalSettings, only=("filter_s", "dwell", "window"))
+    ],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     out: Annotated[
         Path | None, typer.Option(help="File (default: calibration.json in the checkpoint).")
@@ -43,22 +31,20 @@ def calibrate(
     """Choose thresholds that keep the rates of false completions and false alarms."""
     from rewact_ros.learning.evaluation.calibrate import (
         Rollouts,
-        RolloutSource,
         rollout_basis,
         signal_settings,
     )
     from rewact_ros.policy.checkpoint import CALIBRATION, load_policy
     from rewact_ros.runs import require_writable
-    from rewact_ros.supervision.calibration import CalibrationSettings
     from rewact_ros.supervision.conformal import calibrate as choose
     from rewact_ros.supervision.conformal import check_counts, recognised
 
-    settings = CalibrationSettings(beta, alpha, verdict, fit_fraction, seed)
+    settings = CalibrationSettings(**asked)
     loaded = load_policy(policy, device)
     file = out or policy / CALIBRATION
     require_writable(file.absolute().parent)
-    source = RolloutSource(dataset, episodes, timeout, driver)
-    signals = signal_settings(loaded, filter_s=filter_s, dwell=dwell, window=window)
+    source = RolloutSource(dataset, **of_source)
+    signals = signal_settings(loaded, **of_signals)
     basis = rollout_basis(loaded, source)
     rollouts = Rollouts(source)
     check_counts(*rollouts.count(basis.timeout_s), settings)
@@ -74,7 +60,7 @@ def calibrate(
     typer.echo(f"written: {file}")
 
 
-def _echo(calibration: "Calibration", found: int, of: int) -> None:
+def _echo(calibration: Calibration, found: int, of: int) -> None:
     c = calibration
     typer.echo(
         f"{c.episodes} roll-outs of {c.basis.timeout_s:g} s at most, {c.successes} succeeded"

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from rewact_ros.cli.options import OptionsOf, with_options
+from rewact_ros.episodes.demos import DemoSettings
 
+
+@with_options
 def demos(
     out: Annotated[Path, typer.Option(help="Folder of the new dataset; must not exist.")],
-    episodes: Annotated[int, typer.Option(help="Episodes that succeed.")] = 300,
-    failures: Annotated[int, typer.Option(help="Further episodes that fail.")] = 60,
-    retries: Annotated[
-        int, typer.Option(help="Of the successes, how many miss the first grasp.")
-    ] = 40,
-    seed: Annotated[int, typer.Option(help="First scene seed (training: 0 to 99999).")] = 0,
-    noise: Annotated[float, typer.Option(help="Motion noise on the arm joints in rad.")] = 0.035,
-    workers: Annotated[int, typer.Option(help="Simulating processes.")] = 2,
+    *,
+    given: Annotated[dict[str, Any], OptionsOf(DemoSettings)],
     contract: Annotated[
         Path | None, typer.Option(help="Robot contract. [default: the simulated arm]")
     ] = None,
 ) -> None:
     """Write a LeRobotDataset of scripted pick-and-place episodes with progress labels."""
     from rewact_ros.contract import ContractError
-    from rewact_ros.episodes.demos import DemosError, DemoSettings, write_demos
+    from rewact_ros.episodes.demos import DemosError, write_demos
     from rewact_ros.mujoco_backend import SimulationUnavailableError
     from rewact_ros.stack.bringup import default_contract
     from rewact_ros.text import reason
@@ -33,8 +31,7 @@ def demos(
     begin_s = time.monotonic()
     try:
         robot = contract or Path(default_contract())
-        settings = DemoSettings(out, robot, episodes, failures, retries, seed, noise, workers)
-        report = write_demos(settings)
+        report = write_demos(DemoSettings(out, robot, **given))
     except (DemosError, ContractError, SimulationUnavailableError, OSError) as error:
         typer.echo(f"demos: {reason(error)}", err=True)
         raise typer.Exit(2) from error

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rewact_ros.cli.options import OptionsOf, with_options
+from rewact_ros.episodes.settings import RolloutSettings
+from rewact_ros.learning.evaluation.settings import EvaluationSettings
+
 if TYPE_CHECKING:
-    from rewact_ros.episodes.rollout import RolloutSettings
-    from rewact_ros.learning.evaluation.dataset import EvaluationSettings
     from rewact_ros.policy.checkpoint import LoadedPolicy
 
 _SIM_EPISODES = 50
 
 
+@with_options
 def evaluate(
     policy: Annotated[Path, typer.Option(help="Checkpoint folder.")],
     dataset: Annotated[
@@ -30,32 +33,12 @@ def evaluate(
     seed: Annotated[
         int, typer.Option(min=0, help="First scene; from 200000: reported figures.")
     ] = 100_000,
-    replan_steps: Annotated[int, typer.Option(min=1, help="Observations per inference.")] = 1,
-    combine: Annotated[
-        str, typer.Option(help="Overlapping chunks: ensemble or replace.")
-    ] = "ensemble",
-    latency_s: Annotated[float, typer.Option(min=0.0, help="From observation to chunk.")] = 0.02,
-    limit_s: Annotated[float, typer.Option(help="Time-out of a simulated episode.")] = 20.0,
-    hold_s: Annotated[
-        float, typer.Option(help="How long success must last before an episode ends.")
-    ] = 0.5,
-    action_noise: Annotated[
-        float, typer.Option(help="Smooth noise on the simulated arm's commands in rad.")
-    ] = 0.0,
-    push: Annotated[float, typer.Option(help="Push the simulated cube, in N for 0.1 s.")] = 0.0,
+    *,
+    driven: Annotated[dict[str, Any], OptionsOf(RolloutSettings)],
     record: Annotated[
         Path | None, typer.Option(help="Write the simulated episodes as a new dataset.")
     ] = None,
-    train_dataset: Annotated[
-        Path | None, typer.Option(help="Where the reward's baselines are fitted.")
-    ] = None,
-    train_episodes: Annotated[
-        str, typer.Option(help="Of it, or of --dataset: episodes for the baselines, e.g. 0:24.")
-    ] = "",
-    progress_ramp: Annotated[
-        bool, typer.Option("--progress-ramp", help="Label a dataset without labels by time.")
-    ] = False,
-    ablations: Annotated[bool, typer.Option(help="Also spoil one input at a time.")] = True,
+    judged: Annotated[dict[str, Any], OptionsOf(EvaluationSettings)],
     max_steps: Annotated[
         int | None, typer.Option(min=1, help="Of an episode in --env (default: its own).")
     ] = None,
@@ -70,23 +53,15 @@ def evaluate(
         raise ValueError("give --dataset or --env, or neither for the simulation; not both")
     if record is not None and (dataset is not None or env):
         raise ValueError("--record: only the simulation's episodes can be recorded")
-    from rewact_ros.episodes.rollout import RolloutSettings
     from rewact_ros.policy.checkpoint import load_policy
     from rewact_ros.runs import new_run, require_writable
 
     require_writable(out, *([record] if record is not None else []))
-    settings = RolloutSettings(
-        replan_steps, combine, latency_s, limit_s, hold_s, action_noise, push
-    )
+    settings = RolloutSettings(**driven)
     count = _SIM_EPISODES if dataset is not None else _count(episodes)
     loaded = load_policy(policy, device)
     if dataset is not None:
-        from rewact_ros.learning.evaluation.dataset import EvaluationSettings
-
-        judged = EvaluationSettings(
-            dataset, episodes, train_dataset, train_episodes, progress_ramp, ablations
-        )
-        _on_dataset(loaded, judged, out or new_run("eval"))
+        _on_dataset(loaded, EvaluationSettings(dataset, episodes, **judged), out or new_run("eval"))
     elif env:
         from rewact_ros.learning.evaluation.gym_rollout import evaluate_env
 
@@ -102,7 +77,7 @@ def evaluate(
 def _in_simulation(
     loaded: "LoadedPolicy",
     seeds: range,
-    settings: "RolloutSettings",
+    settings: RolloutSettings,
     record: Path | None,
     out: Path | None,
 ) -> None:
@@ -145,7 +120,7 @@ def _in_simulation(
         typer.echo(f"recorded: {record}")
 
 
-def _on_dataset(loaded: "LoadedPolicy", settings: "EvaluationSettings", folder: Path) -> None:
+def _on_dataset(loaded: "LoadedPolicy", settings: EvaluationSettings, folder: Path) -> None:
     from rewact_ros.learning.evaluation.dataset import POLICY, evaluate_dataset
     from rewact_ros.learning.evaluation.report import write_report
 

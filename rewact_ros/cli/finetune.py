@@ -1,30 +1,43 @@
 """`rewact finetune`: a running policy learns from what a human corrected."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rewact_ros.learning.imitation.dagger import RoundsSettings
-    from rewact_ros.learning.imitation.settings import TrainSettings
+from rewact_ros.cli.options import OptionsOf, with_options
+from rewact_ros.learning.imitation.settings import (
+    FINE_TUNING,
+    RoundsSettings,
+    TrainError,
+    TrainSettings,
+)
+
+_TRAINING = (
+    "share",
+    "reward_share",
+    "episodes",
+    "steps",
+    "batch_size",
+    "lr",
+    "warmup_steps",
+    "val_fraction",
+    "seed",
+    "mixed_precision",
+    "save_every",
+    "device",
+    "threads",
+    "workers",
+)
 
 
+@with_options
 def finetune(
     policy: Annotated[Path, typer.Option(help="Checkpoint folder that runs now.")],
     demos: Annotated[Path, typer.Option(help="Its demonstrations, a LeRobotDataset v3.")],
     interventions: Annotated[
         list[Path] | None,
         typer.Option(help="Dataset with human corrections (`rewact export`); may repeat."),
-    ] = None,
-    share: Annotated[
-        float, typer.Option(help="Of each batch that comes from the interventions.")
-    ] = 0.5,
-    reward_share: Annotated[
-        float, typer.Option(help="Of that, for frames that teach the reward alone.")
-    ] = 0.25,
-    episodes: Annotated[
-        str | None, typer.Option(help="Demonstrations to use, e.g. 0:24 or 0,3,5:9.")
     ] = None,
     contract: Annotated[
         Path | None, typer.Option(help="Robot contract (default: of the simulated arm).")
@@ -35,33 +48,20 @@ def finetune(
     export: Annotated[
         Path | None, typer.Option(help="Also write the new policy here, unless it is worse.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Frames per step.")] = 32,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-4,
-    warmup_steps: Annotated[int, typer.Option(help="Steps of linear warm-up.")] = 50,
-    val_fraction: Annotated[
-        float, typer.Option(help="Share of demonstrations to validate on, drawn by seed.")
-    ] = 0.05,
+    *,
+    given: Annotated[
+        dict[str, Any], OptionsOf(TrainSettings, only=_TRAINING, defaults=FINE_TUNING)
+    ],
     imitate_failures: Annotated[
         bool, typer.Option(help="Human frames of episodes without success teach too.")
-    ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of batches, noise and split.")] = 0,
-    mixed_precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
-    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 250,
-    test_episodes: Annotated[
-        int, typer.Option(min=0, help="Simulated scenes that compare old and new; 0: none.")
-    ] = 30,
-    test_seed: Annotated[
-        int, typer.Option(min=0, help="First of them; 100000 to 199999 are for choosing.")
-    ] = 100_000,
+    ] = TrainSettings.imitate_failures,
     rounds: Annotated[
         int, typer.Option(min=0, help="Rounds of HG-DAgger with the simulated human; 0: none.")
     ] = 0,
-    round_episodes: Annotated[int, typer.Option(min=1, help="Collected in each.")] = 40,
-    round_seed: Annotated[int, typer.Option(min=0, help="First scene of the first.")] = 60_000,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="Torch threads on a CPU.")] = 1,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that assemble batches.")] = 0,
+    collected: Annotated[dict[str, Any], OptionsOf(RoundsSettings, but=("test_episodes",))],
+    test_episodes: Annotated[
+        int, typer.Option(min=0, help="Simulated scenes that compare old and new; 0: none.")
+    ] = RoundsSettings.test_episodes,
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder of decoded frames (default: ~/.cache/rewact_ros/frames)."),
@@ -69,7 +69,6 @@ def finetune(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Train on from a checkpoint on demonstrations and interventions, and compare the two."""
-    from rewact_ros.learning.imitation.settings import TrainError, TrainSettings
     from rewact_ros.runs import new_run, require_writable
     from rewact_ros.stack.bringup import default_contract
 
@@ -81,36 +80,19 @@ def finetune(
     settings = TrainSettings(
         dataset=str(demos),
         out=str(out or new_run("finetune")),
-        episodes=episodes,
-        val_fraction=val_fraction,
-        steps=steps,
-        batch_size=batch_size,
-        lr=lr,
-        lr_backbone=lr,
-        warmup_steps=warmup_steps,
-        seed=seed,
-        mixed_precision=mixed_precision,
+        lr_backbone=given["lr"],
         imitate_failures=imitate_failures,
         start=str(policy),
         interventions=tuple(map(str, interventions or [])),
-        share=share,
-        reward_share=reward_share,
         contract=str(contract or default_contract()),
-        device=device,
-        threads=threads,
-        workers=workers,
-        save_every=save_every,
+        **given,
     )
     if rounds:
-        from rewact_ros.learning.imitation.dagger import RoundsSettings
-
-        chosen = _rounds(
-            RoundsSettings(settings, rounds, round_episodes, round_seed, test_episodes, test_seed),
-            cache,
-            resume,
-        )
+        several = RoundsSettings(settings, rounds=rounds, test_episodes=test_episodes, **collected)
+        chosen = _rounds(several, cache, resume)
     else:
-        chosen = _once(settings, range(test_seed, test_seed + test_episodes), cache, resume)
+        first = collected["test_seed"]
+        chosen = _once(settings, range(first, first + test_episodes), cache, resume)
     if chosen is not None and export is not None:
         from rewact_ros.policy.checkpoint import export_policy
 
@@ -119,7 +101,7 @@ def finetune(
     typer.echo(f"policy: {chosen or policy}")
 
 
-def _once(settings: "TrainSettings", seeds: range, cache: Path | None, resume: bool) -> Path | None:
+def _once(settings: TrainSettings, seeds: range, cache: Path | None, resume: bool) -> Path | None:
     """Fine-tune and compare; returns the new checkpoint unless it is worse."""
     from rewact_ros.contract import load_contract
     from rewact_ros.learning.imitation.finetune import (
@@ -140,7 +122,7 @@ def _once(settings: "TrainSettings", seeds: range, cache: Path | None, resume: b
     return new if comparison.kept else None
 
 
-def _rounds(settings: "RoundsSettings", cache: Path | None, resume: bool) -> Path | None:
+def _rounds(settings: RoundsSettings, cache: Path | None, resume: bool) -> Path | None:
     """Run the rounds; returns the last checkpoint that was kept."""
     from rewact_ros.learning.imitation.dagger import run_rounds
 

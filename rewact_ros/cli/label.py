@@ -1,32 +1,22 @@
 """`rewact label`: write progress labels into a LeRobotDataset."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from rewact_ros.cli.options import OptionsOf, with_options
+from rewact_ros.data.labels.settings import LabelSettings
 
+
+@with_options
 def label(
     dataset: Annotated[Path, typer.Option(help="Folder of a LeRobotDataset v3.")],
-    keypoints: Annotated[
-        Path | None,
-        typer.Option(help="Label file, YAML or JSON (default: reward_keypoints.json in it)."),
-    ] = None,
-    subtasks: Annotated[
-        str | None, typer.Option(help="LeRobot's annotation: sparse, dense or language.")
-    ] = None,
-    ramp: Annotated[
-        bool, typer.Option("--ramp", help="Label the other episodes by time, as successes.")
-    ] = False,
     failed: Annotated[
         str | None, typer.Option(help="Failed episodes, e.g. 3,7:9: by time, up to --failed-cap.")
     ] = None,
-    failed_cap: Annotated[float, typer.Option(help="Highest label of --failed.")] = 0.5,
-    ramp_start: Annotated[float, typer.Option(help="Share of an episode before a ramp.")] = 0.05,
-    ramp_end: Annotated[float, typer.Option(help="Share at which a ramp has ended.")] = 0.95,
-    interpolation: Annotated[
-        str | None, typer.Option(help="Between keypoints: pchip (default) or linear.")
-    ] = None,
+    *,
+    given: Annotated[dict[str, Any], OptionsOf(LabelSettings)],
     episodes: Annotated[
         str | None, typer.Option(help="Only these, e.g. 0:24 or 0,3,5:9; others keep theirs.")
     ] = None,
@@ -42,7 +32,7 @@ def label(
 ) -> None:
     """Write next.reward, next.success and next.done of a LeRobotDataset in one step."""
     from rewact_ros.cli.label_report import plot_labels, present_labels, print_changes, print_still
-    from rewact_ros.data.labels.plan import LabelSettings, PlannedLabels, keypoint_file, plan_labels
+    from rewact_ros.data.labels.plan import PlannedLabels, keypoint_file, plan_labels
     from rewact_ros.data.labels.write import (
         EpisodeLabels,
         open_labelled,
@@ -55,25 +45,18 @@ def label(
     total = len(source.lengths)
     chosen = list(source.lengths) if episodes is None else _episodes(episodes, total)
     if clear:
-        if keypoints or subtasks or ramp or failed or interpolation:
+        chosen_by = ("keypoints", "subtasks", "ramp", "interpolation")
+        if failed or any(given[name] for name in chosen_by):
             raise ValueError("--clear goes alone, or with --episodes, --dry-run and --plots")
         planned = {
             index: PlannedLabels(EpisodeLabels.unknown(source.lengths[index]), "clear")
             for index in chosen
         }
     else:
-        settings = LabelSettings(
-            keypoints=keypoints,
-            subtasks=subtasks,
-            failed=() if failed is None else tuple(_episodes(failed, total)),
-            failed_cap=failed_cap,
-            ramp=ramp,
-            ramp_start=ramp_start,
-            ramp_end=ramp_end,
-            interpolation=interpolation,
-        )
+        of_failed = () if failed is None else tuple(_episodes(failed, total))
+        settings = LabelSettings(failed=of_failed, **given)
         found = keypoint_file(dataset)
-        if keypoints is None and found is not None:
+        if settings.keypoints is None and found is not None:
             typer.echo(f"keypoints: {found}")
         planned = plan_labels(source, chosen, settings)
     changed = {

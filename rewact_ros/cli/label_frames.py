@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from rewact_ros.cli.options import OptionsOf, with_options
+from rewact_ros.learning.classifier.settings import ClassifierSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +24,7 @@ _STEPS = {"left": -1, "right": 1, "up": -10, "down": 10}
 _NAMES = {SUCCESS: "success", FAIL: "failure", UNUSED: "-"}
 
 
+@with_options
 def label_frames(
     dataset: Annotated[Path, typer.Option(help="Folder of a LeRobotDataset v3.")],
     keys: Annotated[
@@ -32,9 +36,8 @@ def label_frames(
     episodes: Annotated[
         str | None, typer.Option(help="Only these, e.g. 0:24 or 0,3,5:9; others keep theirs.")
     ] = None,
-    margin: Annotated[
-        int, typer.Option(min=0, help="Frames left out before success, for outcomes.")
-    ] = 5,
+    *,
+    given: Annotated[dict[str, Any], OptionsOf(ClassifierSettings, only=("margin",))],
     clear: Annotated[bool, typer.Option("--clear", help="Make the frames unused again.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be written, write nothing.")
@@ -51,6 +54,7 @@ def label_frames(
     )
     from rewact_ros.data.labels.write import open_labelled
 
+    margin = given["margin"]
     if keys and (clear or dry_run):
         raise ValueError("--keys: goes without --clear and --dry-run")
     lengths = open_labelled(dataset).lengths

@@ -1,16 +1,20 @@
 """`rewact learn`: fine-tune a policy by reinforcement learning with a human at hand."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rewact_ros.cli.options import OptionsOf, with_options
+from rewact_ros.learning.rl.run_settings import LearnSettings, RunSettings, SimEpisodeSettings
+from rewact_ros.ros.params import LearnerParams
+from rewact_ros.stack.arguments import BringUp
+
 if TYPE_CHECKING:
-    from rewact_ros.learning.rl.environment import SimEpisodeSettings
-    from rewact_ros.learning.rl.loop import LearnSettings
     from rewact_ros.learning.rl.settings import RLSettings
 
 
+@with_options
 def learn(
     sim: Annotated[bool, typer.Option("--sim", help="Learn in simulation.")] = False,
     fast: Annotated[
@@ -19,11 +23,9 @@ def learn(
     policy: Annotated[
         Path | None, typer.Option(help="Checkpoint of the base policy (default: the shipped one).")
     ] = None,
-    demos: Annotated[
-        str, typer.Option(help="LeRobotDataset of successes to learn from too ('': none).")
-    ] = "",
-    demo_episodes: Annotated[int, typer.Option(min=1, help="How many of its successes.")] = 30,
-    algorithm: Annotated[str, typer.Option(help="residual, act_sac or q_chunking.")] = "act_sac",
+    algorithm: Annotated[str, typer.Option(help="residual, act_sac or q_chunking.")] = (
+        LearnerParams.algorithm
+    ),
     config: Annotated[
         Path | None, typer.Option(help="JSON file of settings instead, e.g. config/learn/*.json.")
     ] = None,
@@ -31,48 +33,39 @@ def learn(
         list[str] | None,
         typer.Option("--set", help="Setting NAME=VALUE, e.g. residual_bound=0.03; may repeat."),
     ] = None,
-    episodes: Annotated[int, typer.Option(min=0, help="Episodes of the run.")] = 200,
-    first_seed: Annotated[int, typer.Option(min=0, help="Scene of the first episode.")] = 50_000,
+    *,
+    shared: Annotated[dict[str, Any], OptionsOf(RunSettings, but=("save_every_s", "wandb"))],
+    looped: Annotated[
+        dict[str, Any],
+        OptionsOf(
+            LearnSettings,
+            only=(
+                "episodes",
+                "environment_episodes",
+                "first_seed",
+                "eval_every",
+                "eval_episodes",
+                "wandb",
+            ),
+        ),
+    ],
     interventions: Annotated[bool, typer.Option(help="Let the scripted human help.")] = True,
-    completion: Annotated[float, typer.Option(help="Level of progress that counts as done.")] = 0.9,
-    success_by: Annotated[
-        str, typer.Option(help="What tells success: progress, classifier or environment.")
-    ] = "progress",
-    classifier: Annotated[
-        str, typer.Option(help="Checkpoint of a success classifier, for success or reward.")
-    ] = "",
-    success_threshold: Annotated[
-        float, typer.Option(help="Probability of the classifier that counts.")
-    ] = 0.5,
-    success_hold: Annotated[int, typer.Option(help="How many in a row must count.")] = 5,
+    ended: Annotated[
+        dict[str, Any],
+        OptionsOf(SimEpisodeSettings, but=("stall_s", "drawdown", "hold_s")),
+    ],
     reward: Annotated[
         Path | None, typer.Option(help="JSON file of how the classifier's reward enters.")
     ] = None,
-    environment_episodes: Annotated[
-        int, typer.Option(min=0, help="First episodes that the simulation judges and rewards.")
-    ] = 0,
-    limit_s: Annotated[float, typer.Option(help="Time-out of an episode.")] = 20.0,
-    eval_every: Annotated[
-        int, typer.Option(min=0, help="Episodes between evaluations; 0: none.")
-    ] = 50,
-    eval_episodes: Annotated[int, typer.Option(min=1, help="Scenes of an evaluation.")] = 20,
-    target: Annotated[
-        float, typer.Option(help="Success rate without a human that the panel looks ahead to.")
-    ] = 0.95,
-    video_every: Annotated[
-        int, typer.Option(min=0, help="Episodes from one video to the next; 0: none.")
-    ] = 25,
     publish_every: Annotated[
         int, typer.Option(min=1, help="Over topics: episodes from one version to the next.")
-    ] = 5,
+    ] = LearnerParams.publish_every,
     contract: Annotated[
         Path | None, typer.Option(help="Robot contract (default: of the simulated arm).")
     ] = None,
-    speed: Annotated[float, typer.Option(help="Over topics: simulated seconds per second.")] = 1.0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    wandb: Annotated[
-        str | None, typer.Option(help="Log to this Weights & Biases project too.")
-    ] = None,
+    speed: Annotated[
+        float, typer.Option(help="Over topics: simulated seconds per second.")
+    ] = BringUp.real_time_factor,
     out: Annotated[Path | None, typer.Option(help="Folder (default: runs/<time>-learn).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     verbose: Annotated[bool, typer.Option(help="Show the log of the nodes.")] = False,
@@ -88,70 +81,47 @@ def learn(
     from rewact_ros.stack.bringup import default_contract, default_policy
 
     require_writable(out)
-    shared = {
+    shared |= {
         "out": str(out or new_run("learn")),
         "policy": str(policy or default_policy()),
         "contract": str(contract or default_contract()),
-        "demos": demos,
-        "demo_episodes": demo_episodes,
-        "target": target,
-        "video_every": video_every,
-        "device": device,
     }
     rl = _settings(algorithm, config, set_ or [], sim)
-    from rewact_ros.learning.rl.run import RunSettings, follow
+    from rewact_ros.learning.rl.run import follow
     from rewact_ros.learning.rl.team import follows
 
     if follows():
         return follow(RunSettings(**shared, rl=rl))
-    from rewact_ros.learning.rl.environment import SimEpisodeSettings
     from rewact_ros.learning.rl.reward_judge import load_reward
     from rewact_ros.sim.human import Traits
 
     episode = SimEpisodeSettings(
-        completion=completion,
-        limit_s=limit_s,
         human=Traits() if interventions else None,
-        success_by=success_by,
-        classifier=classifier,
-        success_threshold=success_threshold,
-        success_hold=success_hold,
         reward=load_reward(reward) if reward else None,
+        **ended,
     )
     if fast:
-        from rewact_ros.learning.rl.loop import LearnSettings
-
-        fast_settings = LearnSettings(
-            **shared,
-            rl=rl,
-            wandb=wandb,
-            episode=episode,
-            episodes=episodes,
-            environment_episodes=environment_episodes,
-            first_seed=first_seed,
-            eval_every=eval_every,
-            eval_episodes=eval_episodes,
-        )
+        fast_settings = LearnSettings(**shared, rl=rl, episode=episode, **looped)
         _in_process(fast_settings, resume)
     else:
         from rewact_ros.cli.learn_robot import SimulatedRobot, learn_over_topics
 
-        _check_judges(sim, episode, environment_episodes, shared["contract"])
+        _check_judges(sim, episode, looped["environment_episodes"], shared["contract"])
         folder = Path(shared["out"])
         learner = {
             **shared,
             "settings": _written(rl, folder, resume),
-            "completion": completion,
             "publish_every": publish_every,
-            "wandb": wandb or "",
+            "completion": episode.completion,
+            "wandb": looped["wandb"] or "",
         }
-        robot = SimulatedRobot(episodes, first_seed, episode, speed)
+        robot = SimulatedRobot(looped["episodes"], looped["first_seed"], episode, speed)
         learn_over_topics(folder, learner, robot if sim else None, verbose)
     typer.echo(f"run: {shared['out']} (versions: policies/; TensorBoard: tensorboard/)")
 
 
 def _check_judges(
-    sim: bool, episode: "SimEpisodeSettings", environment_episodes: int, contract: str
+    sim: bool, episode: SimEpisodeSettings, environment_episodes: int, contract: str
 ) -> None:
     """Over topics the supervisor judges, with or without a classifier.
 
@@ -176,7 +146,7 @@ def _check_judges(
     open_classifier(episode.classifier, load_contract(contract), "cpu")
 
 
-def _in_process(settings: "LearnSettings", resume: bool) -> None:
+def _in_process(settings: LearnSettings, resume: bool) -> None:
     from rich.live import Live
 
     from rewact_ros.cli.learn_panel import panel

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rewact_ros.runs import NEWEST, VERSIONS
+from rewact_ros.settings import setting_of
 from rewact_ros.stack.bringup import (
     BringUp,
     ParameterValue,
@@ -20,7 +21,7 @@ from rewact_ros.stack.bringup import (
 
 if TYPE_CHECKING:
     from rewact_ros.cli.learn_watch import LearnerWatch
-    from rewact_ros.learning.rl.environment import SimEpisodeSettings
+    from rewact_ros.learning.rl.run_settings import SimEpisodeSettings
 
 TASK = "put the cube into the tray"
 RESULTS = "episodes.jsonl"
@@ -42,12 +43,13 @@ class SimulatedRobot:
     episodes: int
     first_seed: int
     episode: "SimEpisodeSettings"
-    speed: float = 1.0
+    speed: float = BringUp.real_time_factor
     human_silence_s: float = 5.0
 
     def __post_init__(self) -> None:
         """Refuse a speed before policies are loaded; raises ValueError."""
-        low, high = BringUp.__dataclass_fields__["real_time_factor"].metadata["bounds"]
+        about = setting_of(BringUp, "real_time_factor").metadata
+        low, high = about["low"], about["high"]
         if not low <= self.speed <= high:
             raise ValueError(f"speed: expected {low} to {high}, got {self.speed}")
 

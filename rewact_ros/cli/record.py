@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from rewact_ros.ros.params import RecorderParams
+
 
 def record(
     contract: Annotated[
@@ -12,9 +14,11 @@ def record(
     bags_dir: Annotated[str, typer.Option(help="Folder of all recordings; default: bags.")] = "",
     topics: Annotated[
         str, typer.Option(help="Regular expression of more topics, such as '/tf|/imu/.*'.")
-    ] = "",
-    task: Annotated[str, typer.Option(help="What is being demonstrated.")] = "",
-    operator: Annotated[str, typer.Option(help="Who demonstrates and judges.")] = "",
+    ] = RecorderParams.topics,
+    task: Annotated[str, typer.Option(help="What is being demonstrated.")] = RecorderParams.task,
+    operator: Annotated[
+        str, typer.Option(help="Who demonstrates and judges.")
+    ] = RecorderParams.operator,
     namespace: Annotated[str, typer.Option(help="Namespace of the robot, such as left.")] = "",
     params_file: Annotated[str, typer.Option(help="ROS parameter file, for all the rest.")] = "",
     use_sim_time: Annotated[bool, typer.Option(help="Follow /clock.")] = False,

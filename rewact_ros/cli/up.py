@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rewact_ros.settings import meaning
 from rewact_ros.stack.arguments import BringUp
 from rewact_ros.stack.bringup import processes
 from rewact_ros.stack.interpreters import check_interpreters
@@ -49,7 +50,7 @@ def _options() -> dict[str, inspect.Parameter]:
     for f in fields(BringUp):
         flag = isinstance(f.default, bool)
         option: Any = typer.Option(
-            help=f"{f.metadata['meaning'][:1].upper()}{f.metadata['meaning'][1:]}.",
+            help=meaning(f.metadata),
             metavar=None if flag else type(f.default).__name__.upper().replace("STR", "TEXT"),
         )
         options[f.name] = inspect.Parameter(

@@ -21,6 +21,7 @@ from rewact_ros.episodes.dataset import (
 from rewact_ros.episodes.demo_jobs import DemoJob, Simulator
 from rewact_ros.episodes.demonstration import Demonstration
 from rewact_ros.reward.labels import task_progress
+from rewact_ros.settings import check, setting
 from rewact_ros.sim.task import DEFAULT_TASK, Task, find_task
 
 if TYPE_CHECKING:
@@ -34,14 +35,6 @@ class DemoSettings:
     Attributes:
         out: folder of the new dataset; must not exist.
         contract: robot contract (features, rate, image size).
-        episodes: episodes that succeed, `retries` of them after the task's retry fault.
-        failures: episodes that end failed, by each of the task's faults in turn.
-        retries: as above.
-        seed: first scene seed; each episode takes the next (training 0 to 99 999, tuning 100 000
-            to 199 999, reported figures 200 000 and up).
-        noise_rad: standard deviation of the motion noise on the arm joints.
-        workers: processes that simulate; with 1, the writing process does it itself.
-        task: name of the simulated task.
 
     Raises:
         DemosError: a number out of range.
@@ -49,32 +42,33 @@ class DemoSettings:
 
     out: Path
     contract: Path
-    episodes: int = 300
-    failures: int = 60
-    retries: int = 40
-    seed: int = 0
-    noise_rad: float = 0.035
-    workers: int = 2
-    task: str = DEFAULT_TASK
+    episodes: int = setting(300, "episodes that succeed", low=0)
+    failures: int = setting(
+        60, "further episodes that fail, by each of the task's faults in turn", low=0
+    )
+    retries: int = setting(
+        40, "of the successes, how many make good a fault of the first attempt", low=0
+    )
+    # The next ones: tuning 100 000 to 199 999, reported figures 200 000 and up.
+    seed: int = setting(
+        0, "first scene seed; each episode takes the next (training: 0 to 99999)", low=0
+    )
+    noise_rad: float = setting(
+        0.035, "motion noise on the arm joints", "rad", 0.0, 0.2, option="noise"
+    )
+    workers: int = setting(
+        2, "simulating processes; with 1, the writing process does it itself", low=1
+    )
+    task: str = setting(DEFAULT_TASK, "simulated task")
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("episodes", 0),
-            ("failures", 0),
-            ("retries", 0),
-            ("seed", 0),
-            ("workers", 1),
-        ):
-            if getattr(self, name) < least:
-                raise DemosError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        check(self, DemosError)
         if self.retries > self.episodes:
             raise DemosError(
                 f"retries: expected at most episodes ({self.episodes}), got {self.retries}"
             )
         if self.episodes + self.failures == 0:
             raise DemosError("nothing to record: episodes and failures are both 0")
-        if not 0.0 <= self.noise_rad <= 0.2:
-            raise DemosError(f"noise: expected 0 to 0.2 rad, got {self.noise_rad}")
 
 
 def write_demos(settings: DemoSettings, progress: bool = True) -> dict[str, Any]:

@@ -5,45 +5,19 @@ simulation's truth. The human sees the scene, and what the human did counts as d
 says so.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rewact_ros.control.modes import Mode
 from rewact_ros.policy.engine import Engine, Prediction
-from rewact_ros.sim.human import ScriptedHuman, Traits
+from rewact_ros.sim.human import ScriptedHuman
 from rewact_ros.sim.task import FloatArray, Task
 from rewact_ros.supervision.escalation import EscalationSettings, Ladder, Step
 from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds
 from rewact_ros.supervision.signals import PolicySample, SignalSettings
 
 from .loop import FrameLog, Planned, Turns, drive
-
-
-@dataclass(frozen=True)
-class HelpSettings:
-    """When help is called, and how an episode ends.
-
-    Attributes:
-        completion: level of progress that counts as done.
-        stall_s, drawdown: of the learned progress, above which a human is called.
-        hold_s: how long such an alarm stands first.
-        limit_s: time-out, of the time in which nobody helps.
-        latency_s: from an observation until its chunk may act.
-        human: how the human differs from a machine.
-    """
-
-    completion: float = 0.9
-    stall_s: float = 3.0
-    drawdown: float = 0.3
-    hold_s: float = 0.5
-    limit_s: float = 20.0
-    latency_s: float = 0.02
-    human: Traits = field(default_factory=Traits)
-
-    def __post_init__(self) -> None:
-        for name in ("completion", "stall_s", "drawdown", "hold_s", "limit_s", "latency_s"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+from .settings import HelpSettings
 
 
 @dataclass(frozen=True)

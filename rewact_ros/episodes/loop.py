@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.chunks import Chunk, ChunkQueue
 from rewact_ros.control.modes import Mode
-from rewact_ros.policy.engine import Engine, Prediction
 from rewact_ros.sim.human import ScriptedHuman
 from rewact_ros.sim.task import FloatArray, Task, Truth
 from rewact_ros.sim.timing import smooth_noise
+
+if TYPE_CHECKING:  # torch, which demonstrations can do without
+    from rewact_ros.policy.engine import Engine, Prediction
 
 
 class Lead(Protocol):

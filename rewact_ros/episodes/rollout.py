@@ -14,46 +14,7 @@ from rewact_ros.policy.engine import Engine, Prediction
 from rewact_ros.sim.task import Course, Expert, FloatArray, Task
 
 from .loop import Disturbance, FrameLog, Listener, Planned, drive
-
-
-@dataclass(frozen=True)
-class RolloutSettings:
-    """How an episode is driven and disturbed.
-
-    Attributes:
-        replan_steps: observations from one inference to the next.
-        combine: as ``ChunkQueue``.
-        latency_s: from the observation until its chunk may act.
-        limit_s: time-out.
-        hold_s: how long success must last before the episode ends.
-        action_noise_rad: standard deviation of smooth noise on the arm's commands, so that a good
-            policy fails too.
-        push_n: force in N that pushes the task's object sideways for 0.1 s, at a time drawn by
-            seed.
-
-    Raises:
-        ValueError: a number out of range.
-    """
-
-    replan_steps: int = 1
-    combine: str = "ensemble"
-    latency_s: float = 0.02
-    limit_s: float = 20.0
-    hold_s: float = 0.5
-    action_noise_rad: float = 0.0
-    push_n: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("replan_steps", 1, 1000),
-            ("latency_s", 0, 1),
-            ("limit_s", 1, 3600),
-            ("hold_s", 0, 3600),
-            ("action_noise_rad", 0, 0.5),
-            ("push_n", 0, 100),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name}: expected {low} to {high}, got {getattr(self, name)}")
+from .settings import RolloutSettings
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from rewact_ros.policy.compatibility import check_contract as check_policy
 from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.sim.task import DEFAULT_TASK, Task, find_task
 
-from .rollout import Rollout, RolloutSettings, Trace, record_rollout, roll_out
+from .rollout import Rollout, Trace, record_rollout, roll_out
+from .settings import RolloutSettings
 
 _FURTHER = {"predicted_reward": {"dtype": "float32", "shape": (1,), "names": None}}
 

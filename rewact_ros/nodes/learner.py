@@ -17,7 +17,8 @@ from rclpy.node import Node
 
 from rewact_ros.files import replace_file
 from rewact_ros.learning.rl.feed import Feed, check_transition
-from rewact_ros.learning.rl.run import LearningRun, RunSettings
+from rewact_ros.learning.rl.run import LearningRun
+from rewact_ros.learning.rl.run_settings import RunSettings
 from rewact_ros.learning.rl.settings import LearnError, load_settings, preset
 from rewact_ros.msg import (
     LearnerStatus,

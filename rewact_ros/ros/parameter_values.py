@@ -1,6 +1,5 @@
 """What a parameter may be: its type, bounds and choices, and how ROS is told of them."""
 
-import math
 import sys
 from dataclasses import Field
 from typing import TYPE_CHECKING, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rewact_ros.contract.names import check_topic
 from rewact_ros.contract.schema import ContractError
 from rewact_ros.contract.sections import short
+from rewact_ros.settings import allowed, bounds
 
 if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterDescriptor
@@ -34,14 +34,7 @@ def check_value(node: str, field: "Field[Any]", value: object) -> Any:
         raise ParameterError(
             f"{where}: expected {expected}, got {short(value)}{_mend(field.type, value)}"
         )
-    low, high, choices = (field.metadata[key] for key in ("low", "high", "choices"))
-    refused = (
-        (isinstance(value, float) and not math.isfinite(value))
-        or (low is not None and value < low)  # type: ignore[operator]
-        or (high is not None and value > high)  # type: ignore[operator]
-        or (choices and value not in choices)
-    )
-    if refused:
+    if not allowed(field.metadata, value):
         raise ParameterError(f"{where}: expected {expected}, got {short(value)}")
     if field.metadata["topic"] and value:
         try:
@@ -74,15 +67,13 @@ def describe(field: "Field[Any]") -> "ParameterDescriptor":
 
 
 def _expected(field: "Field[Any]") -> str:
-    low, high, choices = (field.metadata[key] for key in ("low", "high", "choices"))
-    if choices:
-        return f"one of {', '.join(choices)}"
+    limits = bounds(field.metadata)
+    if field.metadata["choices"]:
+        return limits
     unit = f" {field.metadata['unit']}" if field.metadata["unit"] else ""
     kind = {bool: "true or false", str: "text", int: "a whole number", float: "a number"}
-    bounds = f" of {low:g} to {high:g}" if None not in (low, high) else ""
-    if low is not None and high is None:
-        bounds = f" of at least {low:g}"
-    return f"{kind[field.type]}{bounds}{unit}"  # type: ignore[index]
+    within = f" of {limits}" if limits else ""
+    return f"{kind[field.type]}{within}{unit}"  # type: ignore[index]
 
 
 def _mend(wanted: object, value: object) -> str:

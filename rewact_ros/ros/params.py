@@ -3,36 +3,20 @@
 ROS descriptors, command-line flags and `config/params.yaml` all come from these dataclasses.
 """
 
-from dataclasses import MISSING, dataclass, field, fields, make_dataclass
+from dataclasses import MISSING, dataclass, fields, make_dataclass
 from typing import TYPE_CHECKING, Any
 
 from rewact_ros.ros.parameter_values import check_value, describe
+from rewact_ros.settings import same
+from rewact_ros.settings import setting as _param
 from rewact_ros.sim.task import DEFAULT_TASK
-from rewact_ros.supervision.alarms import ALARMS
+from rewact_ros.supervision.alarms import ALARMS, Alarm, limit_setting
+from rewact_ros.supervision.monitor import Thresholds
+from rewact_ros.supervision.signals import SignalSettings
 
 if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.parameter import Parameter
-
-
-def _param(
-    default: Any,
-    doc: str,
-    unit: str = "",
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    topic: bool = False,
-) -> Any:
-    metadata = {
-        "doc": doc,
-        "unit": unit,
-        "low": low,
-        "high": high,
-        "choices": choices,
-        "topic": topic,
-    }
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -93,12 +77,17 @@ class HilParams:
 
 def alarm_fields() -> list[tuple[str, type, Any]]:
     """The parameters of each row of the table of alarms: its threshold and its ladder."""
-    alarms = ALARMS.values()
-    limits = [(alarm.key, alarm.limit) for alarm in alarms if alarm.limit]
+    limited = [alarm for alarm in ALARMS.values() if alarm.limit]
     return [
-        *((key, float, _param(x.default, x.doc, x.unit, x.low, x.high)) for key, x in limits),
-        *((f"ladder_{a.name}", str, _param(a.ladder, a.ladder_doc)) for a in alarms),
+        *((alarm.key, float, _limit(alarm)) for alarm in limited),
+        *((f"ladder_{a.name}", str, _param(a.ladder, a.ladder_doc)) for a in ALARMS.values()),
     ]
+
+
+def _limit(alarm: Alarm) -> Any:
+    if alarm.limit is None or not alarm.share:
+        return limit_setting(alarm.name)
+    return limit_setting(alarm.name, doc=f"{alarm.limit.doc}, where not calibrated")
 
 
 @dataclass(frozen=True)
@@ -113,13 +102,21 @@ class _CompletionParams:
         "completion is judged by the reward's q10 or mean; auto: q10 where it has one",
         choices=("auto", "q10", "mean"),
     )
-    threshold: float = _param(
-        0.9, "level that counts as complete, where not calibrated", low=0.01, high=0.999
+    threshold: float = same(
+        Thresholds,
+        "completion",
+        doc="level that counts as complete, where not calibrated",
+        low=0.01,
+        high=0.999,
     )
-    hysteresis: float = _param(0.05, "complete ends only this far below", low=0.0, high=1.0)
-    filter_s: float = _param(0.1, "time constant of the reward's filter", "s", 0.001, 10.0)
-    dwell: int = _param(8, "complete samples needed within the window", low=1, high=1000)
-    window: int = _param(10, "samples in the dwell window", low=1, high=1000)
+    hysteresis: float = same(Thresholds, "hysteresis", low=0.0, high=1.0)
+    filter_s: float = same(SignalSettings, "filter_s", low=0.001, high=10.0, above=None)
+    dwell: int = same(
+        SignalSettings, "dwell", doc="complete samples needed within the window", low=1, high=1000
+    )
+    window: int = same(
+        SignalSettings, "window", doc="samples in the dwell window", low=1, high=1000
+    )
 
 
 _AlarmParams = make_dataclass(
@@ -280,8 +277,12 @@ class LearnerParams:
     )
     demos: str = _param("", "folder of a LeRobotDataset of successes; empty: none")
     demo_episodes: int = _param(30, "how many of its successes", low=1, high=1000000)
-    completion: float = _param(
-        0.9, "level of progress at which a demonstration counts as done", low=0.01
+    completion: float = same(
+        Thresholds,
+        "completion",
+        doc="level of progress at which a demonstration counts as done",
+        low=0.01,
+        high=None,
     )
     publish_every: int = _param(5, "episodes from one version to the next", low=1, high=1000000)
     video_every: int = _param(25, "episodes from one video to the next; 0: none", low=0)

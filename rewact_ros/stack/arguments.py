@@ -1,11 +1,10 @@
 """Arguments of a bring-up: declared once, read from text by one parser for both front ends."""
 
 import difflib
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from rewact_ros.contract.schema import ContractError
 from rewact_ros.ros.parameter_values import ParameterError
 from rewact_ros.ros.params_file import check_params_file
 from rewact_ros.runs import NEWEST, VERSIONS
+from rewact_ros.settings import check, setting
 from rewact_ros.sim.task import DEFAULT_TASK, TaskError, find_task
 
 # ROS's spellings of a boolean, in any case.
@@ -30,17 +30,6 @@ class ArgumentError(ValueError):
     """An argument of a bring-up is wrong; the message names it, what was expected and what came."""
 
 
-def _argument(
-    default: Any,
-    meaning: str,
-    choices: tuple[str, ...] = (),
-    bounds: tuple[float, float] | None = None,
-    path: bool = False,
-) -> Any:
-    metadata = {"meaning": meaning, "choices": choices, "bounds": bounds, "path": path}
-    return field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True)
 class BringUp:
     """Arguments of a bring-up; `rewact up` and the launch file offer exactly these.
@@ -49,57 +38,54 @@ class BringUp:
         ArgumentError: one is out of its range, names what is not there, or contradicts another.
     """
 
-    contract: str = _argument(
+    contract: str = setting(
         "", "contract file of the robot; empty: the simulated one with its policy", path=True
     )
-    policy: str = _argument(
+    policy: str = setting(
         "", "checkpoint folder; none (or empty with a contract): no policy", path=True
     )
-    params_file: str = _argument(
+    params_file: str = setting(
         "", "ROS parameter file for all nodes, like config/params.yaml", path=True
     )
-    namespace: str = _argument("", "prefix of all topics, such as left: one robot each")
-    use_sim_time: bool = _argument(False, "follow /clock")
-    device: str = _argument(
-        "auto", "where the policy runs: auto, cpu or cuda", choices=("auto", "cpu", "cuda")
-    )
-    dry_run: bool = _argument(False, "compute commands, publish none")
-    reward_only: bool = _argument(
+    namespace: str = setting("", "prefix of all topics, such as left: one robot each")
+    use_sim_time: bool = setting(False, "follow /clock")
+    device: str = setting("auto", "where the policy runs", choices=("auto", "cpu", "cuda"))
+    dry_run: bool = setting(False, "compute commands, publish none")
+    reward_only: bool = setting(
         False, "the policy publishes its reward and no actions; another one acts"
     )
-    success_model: str = _argument(
+    success_model: str = setting(
         "",
         "folder of a success classifier, which the supervisor then requires as well",
         path=True,
     )
-    teleop: str = _argument(
+    teleop: str = setting(
         "", "teleop source to start: a gamepad of the contract, or scripted_human"
     )
-    bags_dir: str = _argument(
+    bags_dir: str = setting(
         "", "folder of recordings, one per episode; empty: no recorder", path=True
     )
-    learn: str = _argument(
+    learn: str = setting(
         "",
         "folder of a learning run, whose newest version runs and explores; empty: none",
         path=True,
     )
-    sim: bool = _argument(False, "simulate the robot of the contract")
-    task: str = _argument(DEFAULT_TASK, "simulated task, which brings its robot and policy")
-    ml_python: str = _argument(
+    sim: bool = setting(False, "simulate the robot of the contract")
+    task: str = setting(DEFAULT_TASK, "simulated task, which brings its robot and policy")
+    ml_python: str = setting(
         "",
         "interpreter of what needs PyTorch or MuJoCo, e.g. of .venv beside a stock ROS",
         path=True,
     )
-    seed: int = _argument(300000, "first scene of the simulated robot", bounds=(0, 2**31))
-    real_time_factor: float = _argument(
+    seed: int = setting(300000, "first scene of the simulated robot", low=0, high=2**31)
+    real_time_factor: float = setting(
         1.0,
         "speed of the simulated robot; other than 1 needs use_sim_time",
-        bounds=(0.05, 20.0),
+        low=0.05,
+        high=20.0,
     )
-    log_level: str = _argument(
-        "info", "of all nodes: debug, info, warn, error or fatal", choices=LOG_LEVELS
-    )
-    remap: str = _argument(
+    log_level: str = setting("info", "of all nodes", choices=LOG_LEVELS)
+    remap: str = setting(
         "", "ROS remapping rules for all nodes, such as front/image_raw:=/camera/color/image_raw"
     )
 
@@ -110,9 +96,11 @@ class BringUp:
         return cls(**{name: _read(known[name], text) for name, text in texts.items()})
 
     def __post_init__(self) -> None:
+        check(self, ArgumentError)
         for f in fields(self):
             value = getattr(self, f.name)
-            _check(f, value)
+            if isinstance(value, str) and not value.isprintable():
+                raise ArgumentError(f"{f.name}: expected printable text, got {value!r}")
             if f.metadata["path"]:
                 # A shell leaves the ~ of `name:=~/x` as it is.
                 object.__setattr__(self, f.name, os.path.expanduser(value))
@@ -219,13 +207,3 @@ def _read(argument: "Field[Any]", text: str) -> Any:
         return float(bare)
     except ValueError:
         raise ArgumentError(f"{name}: expected a number, got '{text[:60]}'") from None
-
-
-def _check(argument: "Field[Any]", value: Any) -> None:
-    choices, bounds = argument.metadata["choices"], argument.metadata["bounds"]
-    if choices and value not in choices:
-        raise ArgumentError(f"{argument.name}: expected one of {', '.join(choices)}, got '{value}'")
-    if bounds is not None and not (math.isfinite(value) and bounds[0] <= value <= bounds[1]):
-        raise ArgumentError(f"{argument.name}: expected {bounds[0]} to {bounds[1]}, got {value}")
-    if isinstance(value, str) and not value.isprintable():
-        raise ArgumentError(f"{argument.name}: expected printable text, got {value!r}")

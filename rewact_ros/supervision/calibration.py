@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rewact_ros import strict_yaml
 from rewact_ros.files import replace_file
+from rewact_ros.settings import check, setting
 from rewact_ros.supervision.alarms import calibrated
 from rewact_ros.supervision.signals import FeatureDistance, SignalSettings
 from rewact_ros.text import reason
@@ -50,31 +51,26 @@ class Bound:
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """What is asked of a calibration.
+    """What is asked of a calibration; ``alpha`` is of all signals together."""
 
-    Attributes:
-        beta: bound on false completions per episode.
-        alpha: bound on false alarms per successful episode, all signals together.
-        verdict_s: alarms count as false until this long after the true success, by when the
-            episode should have been judged complete.
-        fit_fraction: of the successful episodes, for fitting the novelty alone.
-        seed: chooses those.
-    """
-
-    beta: float = 0.05
-    alpha: float = 0.05
-    verdict_s: float = 0.5
-    fit_fraction: float = 0.25
-    seed: int = 0
+    beta: float = setting(0.05, "false completions per episode, at most", above=0, below=1)
+    alpha: float = setting(0.05, "false alarms per successful episode, at most", above=0, below=1)
+    # By then the episode should have been judged complete.
+    verdict_s: float = setting(
+        0.5,
+        "an alarm so long after the true success still counts as false",
+        "s",
+        low=0,
+        high=math.inf,
+        option="verdict",
+    )
+    fit_fraction: float = setting(
+        0.25, "of the successes, for fitting the novelty alone", above=0, below=1
+    )
+    seed: int = setting(0, "chooses those", low=0)
 
     def __post_init__(self) -> None:
-        for name in ("beta", "alpha", "fit_fraction"):
-            if not 0 < getattr(self, name) < 1:
-                raise CalibrationError(
-                    f"{name}: expected between 0 and 1, got {getattr(self, name)}"
-                )
-        if not self.verdict_s >= 0:
-            raise CalibrationError(f"verdict_s: expected 0 or more, got {self.verdict_s:g}")
+        check(self, CalibrationError)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from rewact_ros.settings import setting
+
 
 class Step(IntEnum):
     """Rungs of the ladder."""
@@ -25,7 +27,9 @@ class Ladder:
     """
 
     warn_s: float = 0.0
-    hold_s: float = 1.0
+    hold_s: float = setting(
+        1.0, "how long an alarm stands before a human is called", "s", 0, math.inf
+    )
     abort_s: float = math.inf
     holds: int = 3
 

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from rewact_ros.settings import setting
 from rewact_ros.supervision.alarms import ALARMS, Moment, calibrated, scores
 from rewact_ros.supervision.calibration import Calibration
 from rewact_ros.supervision.escalation import Escalation, EscalationSettings, Response
@@ -22,13 +23,12 @@ class Thresholds:
 
     Attributes:
         completion: on ``Signals.held``.
-        hysteresis: complete ends only this far below.
         limits: on the alarms' scores, by ``Alarm.key``; infinite: no alarm.
     """
 
-    completion: float
-    hysteresis: float
-    limits: Mapping[str, float]
+    completion: float = setting(0.9, "level of progress that counts as done", low=0, high=math.inf)
+    hysteresis: float = setting(0.05, "complete ends only this far below", low=0, high=math.inf)
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     def __init__(self, completion: float = 0.9, hysteresis: float = 0.05, **limits: float) -> None:
         """``limits`` are given one by one; where one is left out, the table of alarms says it."""

@@ -11,40 +11,45 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rewact_ros.settings import check, setting
+
 FloatArray = NDArray[np.float64]
 LEVELS = ("q10", "mean")
 
 
 @dataclass(frozen=True)
 class SignalSettings:
-    """How signals are made of samples; a calibration holds for these settings only.
+    """How signals are made of samples; a calibration holds for these settings only."""
 
-    Attributes:
-        level: what completion is judged by: ``q10`` of a distributional reward head, or ``mean``.
-        filter_s: time constant of the first-order low-pass filter on mean and level.
-        dwell: completion needs this many of the last ``window`` levels above the threshold.
-        window: samples in the dwell window.
-        max_gap_s: after a longer gap between samples filter and dwell window start anew.
-        rise: only a maximum that exceeds the last one by this counts as new (stall).
-        slack_per_s: fall of the mean per second that the CUSUM forgives.
-    """
-
-    level: str = "q10"
-    filter_s: float = 0.1
-    dwell: int = 8
-    window: int = 10
-    max_gap_s: float = 0.5
-    rise: float = 0.01
-    slack_per_s: float = 0.05
+    level: str = setting(
+        "q10",
+        "what completion is judged by; q10 is of a distributional reward head",
+        choices=LEVELS,
+    )
+    filter_s: float = setting(
+        0.1, "time constant of the reward's filter", "s", above=0, high=math.inf
+    )
+    dwell: int = setting(8, "samples above the threshold, of those that completion looks back on")
+    window: int = setting(10, "samples that completion looks back on")
+    max_gap_s: float = setting(
+        0.5,
+        "after a longer gap between samples filter and window start anew",
+        "s",
+        above=0,
+        high=math.inf,
+    )
+    rise: float = setting(
+        0.01,
+        "only a maximum that exceeds the last one by this counts as new",
+        above=0,
+        high=math.inf,
+    )
+    slack_per_s: float = setting(0.05, "fall of the mean per second that the CUSUM forgives")
 
     def __post_init__(self) -> None:
-        if self.level not in LEVELS:
-            raise ValueError(f"level: expected one of {', '.join(LEVELS)}, got {self.level!r}")
+        check(self)
         if not 1 <= self.dwell <= self.window:
             raise ValueError(f"dwell: expected 1 to window ({self.window}), got {self.dwell}")
-        for name in ("filter_s", "max_gap_s", "rise"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ from rewact_ros.contract import Contract, load_contract, names
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.modes import Mode
 from rewact_ros.data.bags.episode_file import OUTCOMES, EpisodeRecord, write_episode
+from rewact_ros.data.bags.from_dataset_settings import BagsError, BagsSettings
 from rewact_ros.data.bags.reader import REWARD_TOPIC, typestore
 from rewact_ros.data.dataset.episodes import RecordedEpisodes
 from rewact_ros.data.export.sources import EVENT_TOPIC
 from rewact_ros.data.export.steps import CONTROL_TOPIC
 from rewact_ros.files import place_folder
 from rewact_ros.msg import ControlStatus, EpisodeEvent, Reward
-from rewact_ros.picture_file import LOSSLESS
 from rewact_ros.ros.commands import command_encoder
 from rewact_ros.ros.convert import to_stamp
 from rewact_ros.ros.images import camera_message
@@ -45,44 +44,6 @@ _FURTHER = (
     "predicted_reward",
     "policy_version",
 )
-
-
-class BagsError(ValueError):
-    """A dataset that cannot be written as recordings as asked."""
-
-
-@dataclass(frozen=True)
-class BagsSettings:
-    """What to write.
-
-    Attributes:
-        dataset: folder of a LeRobotDataset v3.
-        contract: contract file of the robot that the recordings are of.
-        out: folder that gets one recording per episode.
-        episodes: indices; None: all.
-        outcome: of episodes that the dataset does not judge; empty: unlabelled.
-        jpeg: quality 1 to 100 of compressed images; 0: PNG, which loses nothing.
-        zstd: compress the recordings.
-        namespace: of the robot.
-
-    Raises:
-        BagsError: a setting out of its range.
-    """
-
-    dataset: Path
-    contract: Path
-    out: Path
-    episodes: tuple[int, ...] | None = None
-    outcome: str = ""
-    jpeg: int = LOSSLESS
-    zstd: bool = False
-    namespace: str = ""
-
-    def __post_init__(self) -> None:
-        if self.outcome not in ("", *OUTCOMES):
-            raise BagsError(f"outcome: expected one of {', '.join(OUTCOMES)}, got {self.outcome!r}")
-        if not 0 <= self.jpeg <= 100:
-            raise BagsError(f"jpeg: expected 0 to 100, got {self.jpeg}")
 
 
 def write_bags(settings: BagsSettings, progress: bool = True) -> list[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rewact_ros.reward.keypoints import INTERPOLATIONS, Keypoint, LabelError, keypoint_curve
+from rewact_ros.reward.keypoints import Keypoint, LabelError, keypoint_curve
 from rewact_ros.reward.label_file import (
     EpisodePlan,
     LabelFile,
@@ -16,45 +16,8 @@ from rewact_ros.reward.label_file import (
 from rewact_ros.reward.labels import progress_ramp
 
 from .annotations import read_subtasks, subtask_shares
+from .settings import KEYPOINT_FILES, LabelSettings
 from .write import EpisodeLabels, LabelledDataset
-
-# Where the RewACT packages keep keypoints inside a dataset.
-KEYPOINT_FILES = ("rewact_extensions/reward_keypoints.json", "meta/reward_keypoints.json")
-
-
-@dataclass(frozen=True)
-class LabelSettings:
-    """What to label by; an episode is labelled by the first that knows it.
-
-    Attributes:
-        keypoints: label file; None: one of `KEYPOINT_FILES` in the dataset, if there.
-        subtasks: kind of LeRobot's subtask annotation (`sparse`, `dense`, `language`), or None.
-        failed: episodes that failed; labelled by a ramp up to `failed_cap`.
-        failed_cap: as above, 0 to below 1.
-        ramp: whether all others are successes, to be labelled by a ramp up to 1.
-        ramp_start, ramp_end: share of the episode up to which a ramp is flat, and from which on.
-        interpolation: `pchip` or `linear` between keypoints; None: as the label file says.
-
-    Raises:
-        LabelError: a cap out of range.
-    """
-
-    keypoints: Path | None = None
-    subtasks: str | None = None
-    failed: tuple[int, ...] = ()
-    failed_cap: float = 0.5
-    ramp: bool = False
-    ramp_start: float = 0.05
-    ramp_end: float = 0.95
-    interpolation: str | None = None
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.failed_cap < 1.0:
-            raise LabelError(f"failed_cap: expected 0 to below 1, got {self.failed_cap}")
-        if self.interpolation not in (None, *INTERPOLATIONS):
-            raise LabelError(
-                f"interpolation: expected {' or '.join(INTERPOLATIONS)}, got {self.interpolation!r}"
-            )
 
 
 @dataclass(frozen=True)

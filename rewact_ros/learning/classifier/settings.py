@@ -1,9 +1,9 @@
 """What a training run of the success classifier is made of."""
 
-import math
 from dataclasses import dataclass
 
-from rewact_ros.learning.imitation.settings import TrainError, check_seed
+from rewact_ros.learning.imitation.settings import LARGEST_SEED, TrainError, TrainSettings
+from rewact_ros.settings import check, same, setting
 
 
 @dataclass(frozen=True)
@@ -14,20 +14,8 @@ class ClassifierSettings:
         datasets: folders of LeRobotDatasets v3.
         out: checkpoint folder.
         cameras: feature keys; empty for all common ones.
-        arch, hidden_dim, dropout: see `RewardModelConfig`.
         image_size: (height, width) px; None for the datasets' own.
         init: checkpoint to go on from; its settings replace the model's here.
-        margin: frames left out before success, where labels come from outcomes.
-        val_fraction: share of episodes for early stopping and calibration.
-        test_fraction: share of episodes that the figures come from; 0: no figures.
-        fail_success_ratio: failure frames per success frame in a batch.
-        steps: optimiser steps at most.
-        batch_size: frames per step, over all processes.
-        random_shift_px, brightness, noise: augmentation: largest shift, px; change of brightness
-            and standard deviation of the pixels' noise, both as shares of the full scale.
-        eval_every: steps between looks at the validation split.
-        patience: looks without an improvement by `min_delta` before the training stops.
-        min_delta: smallest fall of the validation loss that counts.
 
     Raises:
         TrainError: a setting out of its range.
@@ -36,51 +24,44 @@ class ClassifierSettings:
     datasets: tuple[str, ...]
     out: str
     cameras: tuple[str, ...] = ()
-    arch: str = "resnet18"
-    hidden_dim: int = 256
-    dropout: float = 0.1
+    arch: str = setting("resnet18", "backbone: small_cnn, resnet18 or resnet34")
+    hidden_dim: int = setting(256, "width of the hidden layer")
+    dropout: float = setting(0.1, "before the logit")
     image_size: tuple[int, int] | None = None
     init: str | None = None
-    margin: int = 5
-    val_fraction: float = 0.1
-    test_fraction: float = 0.1
-    fail_success_ratio: float = 3.0
-    steps: int = 2000
-    batch_size: int = 64
-    lr: float = 3e-4
-    weight_decay: float = 1e-4
-    random_shift_px: int = 4
-    brightness: float = 0.2
-    noise: float = 0.01
-    eval_every: int = 100
-    patience: int = 5
-    min_delta: float = 1e-4
-    seed: int = 0
-    mixed_precision: str = "no"
-    device: str = "auto"
-    threads: int = 1
+    margin: int = setting(5, "frames left out before success, for labels from outcomes", low=0)
+    val_fraction: float = setting(
+        0.1, "share of episodes for early stopping and calibration", above=0
+    )
+    test_fraction: float = setting(
+        0.1, "share of episodes for the printed figures; 0: none", low=0, below=1
+    )
+    fail_success_ratio: float = setting(3.0, "failure frames per success frame in a batch", above=0)
+    steps: int = setting(2000, "optimiser steps at most", low=1)
+    batch_size: int = setting(64, "frames per step, over all processes", low=1)
+    lr: float = setting(3e-4, "learning rate", above=0)
+    weight_decay: float = setting(1e-4, "AdamW's weight decay", low=0)
+    random_shift_px: int = setting(4, "augmentation: largest shift", "px", low=0)
+    brightness: float = setting(
+        0.2, "augmentation: change of brightness, of the full scale", low=0, below=1
+    )
+    noise: float = setting(
+        0.01, "augmentation: standard deviation of the pixels' noise, of the full scale", low=0
+    )
+    eval_every: int = setting(100, "steps between validations", low=1)
+    patience: int = setting(5, "validations without improvement before it stops", low=1)
+    min_delta: float = setting(1e-4, "smallest fall of the loss that is an improvement", low=0)
+    seed: int = setting(0, "of weights, batches and split", low=0, high=LARGEST_SEED)
+    mixed_precision: str = same(TrainSettings, "mixed_precision")
+    device: str = same(TrainSettings, "device")
+    threads: int = same(TrainSettings, "threads")
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        check(self, TrainError)
         if not self.datasets:
             raise TrainError("datasets: expected at least one folder")
-        for name in ("steps", "batch_size", "eval_every", "patience", "threads"):
-            if getattr(self, name) < 1:
-                raise TrainError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("margin", "random_shift_px", "noise", "weight_decay", "min_delta"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise TrainError(f"{name}: expected at least 0, got {getattr(self, name)}")
-        for name in ("lr", "fail_success_ratio", "val_fraction"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise TrainError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        check_seed(self.seed)
-        for name in ("test_fraction", "brightness"):
-            if not 0 <= getattr(self, name) < 1:
-                raise TrainError(f"{name}: expected 0 <= x < 1, got {getattr(self, name)}")
         if self.val_fraction + self.test_fraction >= 1:
             raise TrainError(
                 f"val_fraction and test_fraction: expected a sum below 1, got "
                 f"{self.val_fraction + self.test_fraction:g}"
             )
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise TrainError(f"device: expected one of auto, cpu, cuda, got {self.device}")

@@ -1,7 +1,6 @@
 """`rewact calibrate`: recorded roll-outs -> the monitor's signals per episode -> thresholds."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +20,9 @@ from rewact_ros.supervision.calibration import Basis, CalibrationError
 from rewact_ros.supervision.conformal import CalibrationEpisode
 from rewact_ros.supervision.signals import PolicySample, SignalSettings, SignalTracker
 
+from .settings import RolloutSource
+
 _BATCH = 64
-
-
-@dataclass(frozen=True)
-class RolloutSource:
-    """Recorded roll-outs.
-
-    Attributes:
-        dataset: a LeRobotDataset with ``next.success`` per frame, such as `rewact eval --record`
-            writes.
-        episodes: such as ``0:100``; empty: all.
-        timeout_s: of the roll-outs; 0: as `meta/rollouts.json` says.
-        driver: version of the policy that drove them; empty: as `meta/rollouts.json` says.
-        cache: of decoded frames; None: the usual.
-    """
-
-    dataset: Path
-    episodes: str = ""
-    timeout_s: float = 0.0
-    driver: str = ""
-    cache: Path | None = None
 
 
 def signal_settings(loaded: LoadedPolicy, **changes: float) -> SignalSettings:

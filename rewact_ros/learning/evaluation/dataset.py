@@ -16,36 +16,13 @@ from rewact_ros.reward.baselines import Baseline, ClockBaseline, ProprioceptionB
 from .ablations import ABLATIONS, predict_curves
 from .open_loop import ActionError, action_errors
 from .reward import Curve, Judged, LabelledEpisode, judge, labelled_episodes
+from .settings import EvaluationSettings
 
 POLICY, CLOCK, JOINTS = "policy", "clock only", "joints only"
 
 
 class EvaluationError(ValueError):
     """An evaluation that cannot be made as asked."""
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """What to judge a policy on.
-
-    Attributes:
-        dataset: a LeRobotDataset.
-        episodes: such as ``24:30``; empty: all.
-        train_dataset: where the baselines are fitted; None: the same dataset.
-        train_episodes: as ``episodes``; empty: all of another dataset, and of the same none, so
-            that there are no baselines.
-        progress_ramp: label a dataset without ``next.reward`` by a time ramp.
-        ablations: also spoil one input at a time.
-        cache: of decoded frames; None: the usual.
-    """
-
-    dataset: Path
-    episodes: str = ""
-    train_dataset: Path | None = None
-    train_episodes: str = ""
-    progress_ramp: bool = False
-    ablations: bool = True
-    cache: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from rewact_ros.contract.frames import NANO
 from rewact_ros.control.modes import Mode
 from rewact_ros.data.video.reward_chart import MAX_GAP_S, Reading, Reference
 from rewact_ros.data.video.reward_video import RewardVideo
-from rewact_ros.episodes.rollout import Rollout, RolloutSettings, roll_out
+from rewact_ros.episodes.rollout import Rollout, roll_out
+from rewact_ros.episodes.settings import RolloutSettings
 from rewact_ros.learning.imitation.videos import decode_episodes
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.policy.compatibility import check_contract

@@ -7,7 +7,7 @@ run goes on where it was.
 import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,10 @@ from tqdm import tqdm
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.control.modes import Mode
 from rewact_ros.episodes.dataset import add_episode, new_dataset, whole_folder, write_json
-from rewact_ros.episodes.helped import HelpedEpisode, HelpSettings, drive_with_help
+from rewact_ros.episodes.helped import HelpedEpisode, drive_with_help
 from rewact_ros.episodes.loop import FrameLog
 from rewact_ros.episodes.rollout_dataset import simulated
+from rewact_ros.episodes.settings import HelpSettings
 from rewact_ros.learning.evaluation.calibrate import signal_settings
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.sim.human import LOOK_S
@@ -26,7 +27,7 @@ from rewact_ros.sim.task import DEFAULT_TASK
 
 from .demonstrations import Demonstrations, load_demonstrations
 from .finetune import PolicyComparison, compare, count_successes, fine_tune
-from .settings import TrainError, TrainSettings
+from .settings import RoundsSettings, TrainError
 
 REPORT = Path("meta") / "interventions.json"
 _DWELL_S = 0.5  # completion is judged by that long a window
@@ -34,35 +35,6 @@ _FURTHER = {
     "intervention": {"dtype": "bool", "shape": (1,), "names": None},
     "control_mode": {"dtype": "int64", "shape": (1,), "names": None},
 }
-
-
-@dataclass(frozen=True)
-class RoundsSettings:
-    """A run of HG-DAgger.
-
-    Attributes:
-        training: of each round's fine-tuning; ``start`` is the first policy, ``out`` the run's
-            folder, ``interventions`` are used in every round beside the collected ones.
-        rounds: how many.
-        episodes, seed: collected per round, and the first scene of the first round.
-        test_episodes, test_seed: scenes by which a round is kept or not.
-        help: when the human is called.
-    """
-
-    training: TrainSettings
-    rounds: int = 2
-    episodes: int = 40
-    seed: int = 60_000
-    test_episodes: int = 30
-    test_seed: int = 100_000
-    help: HelpSettings = field(default_factory=HelpSettings)
-
-    def __post_init__(self) -> None:
-        for name in ("rounds", "episodes", "test_episodes"):
-            if getattr(self, name) < 1:
-                raise TrainError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.training.start is None or self.training.contract is None:
-            raise TrainError("rounds need a policy to start from and the robot's contract")
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from rewact_ros.contract import (
 )
 from rewact_ros.data.dataset.info import read_info
 from rewact_ros.episodes.dataset import DemosError, check_contract
-from rewact_ros.episodes.rollout import RolloutSettings
 from rewact_ros.episodes.rollout_dataset import roll_outs
+from rewact_ros.episodes.settings import RolloutSettings
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.compatibility import check_contract as check_policy
 from rewact_ros.sim.task import DEFAULT_TASK, find_task

@@ -1,7 +1,9 @@
 """What a training run is made of."""
 
-import math
 from dataclasses import dataclass, field
+
+from rewact_ros.episodes.settings import HelpSettings
+from rewact_ros.settings import check, same, setting
 
 BEST_FIGURES = ("loss", "action_l1", "reward_mae", "success")
 # What NumPy and torch both take.
@@ -12,50 +14,18 @@ class TrainError(ValueError):
     """Training cannot start or cannot go on."""
 
 
-def check_seed(seed: int) -> None:
-    """Raise TrainError where a generator would refuse it, in words that name no option."""
-    if not 0 <= seed <= LARGEST_SEED:
-        raise TrainError(f"seed: expected 0 to {LARGEST_SEED}, got {seed}")
-
-
 @dataclass(frozen=True)
 class TrainSettings:
     """What a run is made of; saved with it, so that it can be resumed and repeated.
 
     Attributes:
-        dataset: folder of a LeRobotDataset v3.
-        out: folder of the run (checkpoints, TensorBoard log).
-        episodes: such as ``0:24``; None for all.
-        val_episodes: such as ``20:24``; None: ``val_fraction`` of the episodes, drawn by ``seed``.
-        steps: optimiser steps.
-        batch_size: frames per step, over all processes.
-        lr_backbone: learning rate of the image backbone.
-        warmup_steps: linear rise before the cosine fall to ``final_lr_ratio``.
-        ema_decay: of the averaged weights, which are the ones evaluated and exported; 0: none.
-        min_std: floor of the normalisation's standard deviations, contract units.
-        mixed_precision: ``no``, ``bf16`` or ``fp16`` (accelerate's).
-        progress_ramp: label a dataset without ``next.reward`` by time.
-        action_frames: whose frames teach actions: ``all``, ``human`` or ``autonomous``.
-        imitate_failures: let episodes that never succeed teach actions, whatever ``demo_is_pad``
-            says of them.
-        rewind: probability that a sample shows its episode played backwards (n_obs_steps > 1).
         policy: settings of ``RewACTConfig`` as ``name -> text``.
         start: checkpoint whose weights, configuration and normalisation the run begins with; None:
             a new policy.
         interventions: folders of LeRobotDatasets in which a human corrected the policy; of these
             only human frames teach actions.
-        share: of each batch that comes from the interventions.
-        reward_share: of that share, how much goes to frames that teach the reward alone.
         contract: robot contract file whose signature goes into the checkpoint.
-        threads: torch threads of a CPU run.
-        workers: processes that assemble batches ahead; 0: the training process does it.
         frame_cache: decode every frame once, into a cache; false: anew for every batch.
-        val_every, save_every, test_every: steps between validations, checkpoints and closed-loop
-            tests in simulation (0: none).
-        test_episodes, test_seed: scenes of a test; seeds 100 000 to 199 999 are for choosing.
-        best_by: figure that ``checkpoints/best`` is chosen by: ``loss``, ``action_l1``,
-            ``reward_mae``, ``success``, or ``auto``: success where it is tested, else loss.
-        wandb: Weights & Biases project that is logged to beside TensorBoard.
 
     Raises:
         TrainError: a setting out of its range.
@@ -63,71 +33,73 @@ class TrainSettings:
 
     dataset: str
     out: str
-    episodes: str | None = None
-    val_episodes: str | None = None
-    val_fraction: float = 0.1
-    steps: int = 5000
-    batch_size: int = 32
-    lr: float = 3e-4
-    lr_backbone: float = 3e-4
-    weight_decay: float = 1e-4
-    warmup_steps: int = 200
-    final_lr_ratio: float = 0.02
-    grad_clip_norm: float = 10.0
-    ema_decay: float = 0.999
-    min_std: float = 1e-2
-    seed: int = 0
-    mixed_precision: str = "no"
-    progress_ramp: bool = False
-    action_frames: str = "all"
-    imitate_failures: bool = False
-    rewind: float = 0.0
+    episodes: str | None = setting(None, "episodes to use, e.g. 0:24 or 0,3,5:9; default: all")
+    val_episodes: str | None = setting(None, "episodes to validate on, e.g. 20:24")
+    val_fraction: float = setting(
+        0.1, "share of episodes to validate on, drawn by seed", low=0, below=1
+    )
+    steps: int = setting(5000, "optimiser steps", low=1)
+    batch_size: int = setting(32, "frames per step, over all processes", low=1)
+    lr: float = setting(3e-4, "peak learning rate", above=0)
+    lr_backbone: float = setting(3e-4, "of the image backbone", above=0)
+    weight_decay: float = setting(1e-4, "AdamW's weight decay", low=0)
+    warmup_steps: int = setting(200, "steps of linear warm-up before the cosine", low=0)
+    final_lr_ratio: float = setting(0.02, "of the learning rate, where the cosine ends")
+    grad_clip_norm: float = setting(10.0, "of the gradient", above=0)
+    ema_decay: float = setting(
+        0.999,
+        "decay of the averaged weights, which are evaluated and exported; 0 for none",
+        low=0,
+        below=1,
+    )
+    min_std: float = setting(
+        1e-2, "floor of the normalisation's standard deviations, contract units", above=0
+    )
+    seed: int = setting(0, "seed of weights, batches, noise and split", low=0, high=LARGEST_SEED)
+    mixed_precision: str = setting(
+        "no", "what the network computes in (accelerate's)", choices=("no", "bf16", "fp16")
+    )
+    progress_ramp: bool = setting(False, "label a dataset without next.reward by time, 5 % to 95 %")
+    action_frames: str = setting(
+        "all", "whose frames teach actions", choices=("all", "human", "autonomous")
+    )
+    imitate_failures: bool = setting(
+        False, "let episodes without success teach actions, whatever demo_is_pad says of them"
+    )
+    rewind: float = setting(
+        0.0, "share of samples played backwards; for --policy n_obs_steps > 1", low=0, below=1
+    )
     policy: dict[str, str] = field(default_factory=dict)
     start: str | None = None
     interventions: tuple[str, ...] = ()
-    share: float = 0.5
-    reward_share: float = 0.25
+    share: float = setting(0.5, "of each batch that comes from the interventions", low=0, below=1)
+    reward_share: float = setting(
+        0.25, "of that, for frames that teach the reward alone", low=0, below=1
+    )
     contract: str | None = None
-    device: str = "auto"
-    threads: int = 1
-    workers: int = 0
+    device: str = setting("auto", "where it trains", choices=("auto", "cpu", "cuda"))
+    threads: int = setting(1, "torch threads on a CPU", low=1)
+    workers: int = setting(
+        0, "processes that assemble batches ahead; 0: the training process does it", low=0
+    )
     frame_cache: bool = True
-    log_every: int = 50
-    val_every: int = 500
-    save_every: int = 500
-    test_every: int = 0
-    test_episodes: int = 20
-    test_seed: int = 100_000
-    best_by: str = "auto"
-    wandb: str | None = None
+    log_every: int = setting(50, "steps between log entries", low=1)
+    val_every: int = setting(500, "steps between validations", low=1)
+    save_every: int = setting(500, "steps between checkpoints", low=1)
+    test_every: int = setting(0, "steps between closed-loop tests in simulation; 0: none", low=0)
+    test_episodes: int = setting(20, "scenes of a test", low=1)
+    test_seed: int = setting(
+        100_000, "first scene's seed; 100000 to 199999 are for choosing", low=0
+    )
+    best_by: str = setting(
+        "auto",
+        "what checkpoints/best is chosen by; auto: success where it is tested, else loss",
+        choices=("auto", *BEST_FIGURES),
+    )
+    wandb: str | None = setting(None, "log to this Weights & Biases project too")
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
-        zero = ("warmup_steps", "weight_decay", "workers", "test_every", "test_seed")
-        one = ("steps", "batch_size", "threads", "log_every", "val_every", "save_every")
-        for name, low in {
-            **dict.fromkeys(zero, 0),
-            **dict.fromkeys(one, 1),
-            "test_episodes": 1,
-        }.items():
-            if not low <= getattr(self, name) < math.inf:
-                raise TrainError(f"{name}: expected at least {low}, got {getattr(self, name)}")
-        for name in ("lr", "lr_backbone", "min_std", "grad_clip_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise TrainError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        check_seed(self.seed)
-        for name in ("val_fraction", "ema_decay", "rewind", "share", "reward_share"):
-            if not 0 <= getattr(self, name) < 1:
-                raise TrainError(f"{name}: expected 0 <= x < 1, got {getattr(self, name)}")
-        for name, choices in (
-            ("mixed_precision", ("no", "bf16", "fp16")),
-            ("device", ("auto", "cpu", "cuda")),
-            ("action_frames", ("all", "human", "autonomous")),
-            ("best_by", ("auto", *BEST_FIGURES)),
-        ):
-            if getattr(self, name) not in choices:
-                got = getattr(self, name)
-                raise TrainError(f"{name}: expected one of {', '.join(choices)}, got {got}")
+        check(self, TrainError)
         if self.start is not None and self.policy:
             raise TrainError(
                 f"policy settings {self.policy}: the policy is that of {self.start}; leave them out"
@@ -141,3 +113,36 @@ class TrainSettings:
         if self.best_by != "auto":
             return self.best_by
         return "success" if self.test_every else "loss"
+
+
+# Fine-tuning begins with trained weights: fewer steps do, and a shorter warm-up.
+FINE_TUNING = {"steps": 1000, "warmup_steps": 50, "val_fraction": 0.05, "save_every": 250}
+
+
+@dataclass(frozen=True)
+class RoundsSettings:
+    """A run of HG-DAgger.
+
+    Attributes:
+        training: of each round's fine-tuning; ``start`` is the first policy, ``out`` the run's
+            folder, ``interventions`` are used in every round beside the collected ones.
+        help: when the human is called.
+
+    Raises:
+        TrainError: a setting out of its range, or nothing to start from.
+    """
+
+    training: TrainSettings
+    rounds: int = setting(2, "rounds of HG-DAgger with the simulated human", low=1)
+    episodes: int = setting(40, "collected in each", low=1, option="round_episodes")
+    seed: int = setting(60_000, "first scene of the first", low=0, option="round_seed")
+    test_episodes: int = setting(30, "simulated scenes that compare old and new", low=1)
+    test_seed: int = same(
+        TrainSettings, "test_seed", doc="first of them; 100000 to 199999 are for choosing"
+    )
+    help: HelpSettings = field(default_factory=HelpSettings)
+
+    def __post_init__(self) -> None:
+        check(self, TrainError)
+        if self.training.start is None or self.training.contract is None:
+            raise TrainError("rounds need a policy to start from and the robot's contract")

@@ -3,6 +3,7 @@
 from .algorithm import Algorithm
 
 ACT_SAC = Algorithm(
+    doc="an actor of its own that begins as the base",
     usual={
         "enable_q_chunking": True,
         "use_act_actor": True,

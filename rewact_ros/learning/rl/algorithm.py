@@ -1,13 +1,16 @@
 """What one algorithm of fine-tuning does differently from the others; `algorithms` has them all."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from torch import Tensor
+if TYPE_CHECKING:  # the settings come from here, and are shown without torch
+    import numpy as np
+    from torch import Tensor
 
-from rewact_ros.policy.checkpoint import LoadedPolicy
+    from rewact_ros.policy.checkpoint import LoadedPolicy
 
 
 class Candidates(Protocol):
@@ -24,6 +27,7 @@ class Algorithm:
     """One row of the table.
 
     Attributes:
+        doc: what it learns, in one line.
         usual: settings that differ from the defaults of ``RLSettings``.
         has_actor: whether anything but the critic is trained.
         has_act_actor: whether the actor may be an ACT transformer.
@@ -34,6 +38,7 @@ class Algorithm:
         needs, why: one of these settings must be on, else this is wrong.
     """
 
+    doc: str
     usual: Mapping[str, object] = field(default_factory=dict)
     has_actor: bool = True
     has_act_actor: bool = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,108 +20,14 @@ from rewact_ros.control.modes import Mode
 from rewact_ros.episodes.loop import Turns, drive
 from rewact_ros.policy.engine import Prediction
 from rewact_ros.reward.classifier import LoadedClassifier
-from rewact_ros.reward.composition import CompositionError, CompositionSettings
-from rewact_ros.sim.human import ScriptedHuman, Traits
+from rewact_ros.sim.human import ScriptedHuman
 from rewact_ros.sim.task import FloatArray, Task
-from rewact_ros.supervision.classifier_gate import ClassifierGate
-from rewact_ros.supervision.escalation import EscalationSettings, Ladder, Step
-from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds
-from rewact_ros.supervision.signals import FeatureDistance, SignalSettings
+from rewact_ros.supervision.escalation import Step
+from rewact_ros.supervision.signals import SignalSettings
 
 from .driver import Driver
-from .reward_judge import RewardJudge
-from .settings import LearnError
+from .run_settings import SimEpisodeSettings
 from .transitions import Transition, TransitionBuilder
-
-SUCCESS_BY = ("progress", "classifier", "environment")
-
-
-@dataclass(frozen=True)
-class SimEpisodeSettings:
-    """How an episode ends, and when a human is called.
-
-    Attributes:
-        completion: level of progress that counts as done.
-        stall_s, drawdown: of the learned progress, above which a human is called: early, so that
-            recoveries are shown and not only finishes.
-        hold_s: how long such an alarm stands first.
-        limit_s: time-out, of the time in which the policy leads.
-        human: how the human differs from a machine; None: nobody helps.
-        success_by: what tells that the policy has succeeded: ``progress`` alone, ``classifier``
-            (which must agree with the progress, as in the supervisor) or ``environment`` (the
-            simulation, once it has succeeded for half a second).
-        classifier: checkpoint folder; "": none.
-        success_threshold, success_hold: probability of the classifier that counts, and how many in
-            a row must; as the supervisor's parameters.
-        reward: how the classifier's probabilities become rewards; None: only a success earns.
-
-    Raises:
-        LearnError: a number out of range, or a classifier that is missing or not asked.
-    """
-
-    completion: float = 0.9
-    stall_s: float = 2.0
-    drawdown: float = 0.25
-    hold_s: float = 0.3
-    limit_s: float = 20.0
-    human: Traits | None = field(default_factory=Traits)
-    success_by: str = "progress"
-    classifier: str = ""
-    success_threshold: float = 0.5
-    success_hold: int = 5
-    reward: CompositionSettings | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("completion", "stall_s", "drawdown", "hold_s", "limit_s"):
-            if not getattr(self, name) >= 0:
-                raise LearnError(f"{name}: expected 0 or more, got {getattr(self, name)}")
-        if self.success_by not in SUCCESS_BY:
-            raise LearnError(
-                f"success_by: expected one of {', '.join(SUCCESS_BY)}, got {self.success_by!r}"
-            )
-        asked = self.success_by == "classifier" or bool(self.reward and self.reward.uses_model)
-        if asked and not self.classifier:
-            raise LearnError(
-                "classifier: none is given, and success or reward asks one; give the folder of a "
-                "checkpoint (`rewact train-classifier`)"
-            )
-        if self.classifier and not asked:
-            raise LearnError(
-                f"classifier {self.classifier}: nothing asks it; let it tell success (success_by "
-                "classifier), or give a reward that it enters"
-            )
-        try:
-            self._gate()
-        except CompositionError as error:
-            raise LearnError(f"success_threshold, success_hold: {error}") from error
-
-    @property
-    def by_environment(self) -> SimEpisodeSettings:
-        """The same, with the environment's success and reward alone."""
-        return replace(self, success_by="environment", classifier="", reward=None)
-
-    def judge(self, classifier: LoadedClassifier | None) -> RewardJudge:
-        """Of rewards, and of the classifier's part in success.
-
-        Args:
-            classifier: what lies in ``classifier``.
-        """
-        gate = self._gate() if self.success_by == "classifier" else None
-        return RewardJudge(self.reward, classifier if self.classifier else None, gate)
-
-    def _gate(self) -> ClassifierGate:
-        return ClassifierGate(self.success_threshold, self.success_hold)
-
-    def monitor(
-        self, signals: SignalSettings, distance: FeatureDistance | None = None
-    ) -> EpisodeMonitor:
-        """Of one episode."""
-        thresholds = Thresholds(
-            completion=self.completion, stall_s=self.stall_s, drawdown=self.drawdown
-        )
-        hold_s = self.hold_s if self.human else float("inf")
-        ladder = Ladder(hold_s=hold_s)
-        return EpisodeMonitor(thresholds, signals, EscalationSettings(default=ladder), distance)
 
 
 @dataclass(frozen=True)

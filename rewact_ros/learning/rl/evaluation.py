@@ -15,7 +15,8 @@ from .algorithms import CRITICS_ONLY
 from .base import open_base
 from .decision import Decision
 from .driver import Driver
-from .environment import Acting, EpisodeResult, SimEpisode, SimEpisodeSettings
+from .environment import Acting, EpisodeResult, SimEpisode
+from .run_settings import SimEpisodeSettings
 from .settings import preset
 from .transitions import CANDIDATES, TransitionBuilder
 from .updates import open_update, updates_seen

@@ -3,62 +3,26 @@
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 from rewact_ros.contract import load_contract
 from rewact_ros.episodes.dataset import check_contract
 from rewact_ros.episodes.rollout_dataset import simulation
 from rewact_ros.runs import BEST, VERSIONS, point
-from rewact_ros.sim.task import DEFAULT_TASK, Task, find_task
+from rewact_ros.sim.task import Task, find_task
 
 from .driver import Driver
-from .environment import Acting, EpisodeResult, SimEpisode, SimEpisodeSettings
+from .environment import Acting, EpisodeResult, SimEpisode
 from .figures import RECENT
 from .reward_judge import open_classifier
-from .run import LearningRun, RunSettings
+from .run import LearningRun
 from .run import new_agent as new_agent
+from .run_settings import LearnSettings, SimEpisodeSettings
 from .transitions import Transition, TransitionBuilder
 from .updates import write_update
 
 _RESULTS = "episodes.jsonl"
-
-
-@dataclass(frozen=True)
-class LearnSettings(RunSettings):
-    """A run on the fast path, of a simulated task.
-
-    Attributes:
-        episode: how episodes end, and who helps.
-        episodes: of the run.
-        environment_episodes: the first ones, which the environment alone judges and rewards: stage
-            1 of two.
-        first_seed: scene of the first episode; below 100 000.
-        eval_every: episodes between evaluations (0: none).
-        eval_episodes, eval_seed: scenes of an evaluation; 100 000 to 199 999 are for choosing.
-        task: name of the simulated task.
-
-    Raises:
-        LearnError: a number out of range.
-    """
-
-    episode: SimEpisodeSettings = field(default_factory=SimEpisodeSettings)
-    episodes: int = 200
-    environment_episodes: int = 0
-    first_seed: int = 50_000
-    eval_every: int = 50
-    eval_episodes: int = 20
-    eval_seed: int = 150_000
-    task: str = DEFAULT_TASK
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("episodes", 0, 1_000_000)
-        self.require("environment_episodes", 0, 1_000_000)
-        self.require("first_seed", 0, 99_999)
-        self.require("eval_every", 0, 1_000_000)
-        self.require("eval_episodes", 1, 100_000)
-        self.require("eval_seed", 100_000, 10_000_000)
 
 
 class FastLoop:

@@ -3,13 +3,22 @@
 As the best-of-N variant of Q-chunking does (Li, Zhou and Levine 2025, arXiv:2507.07969).
 """
 
-from .algorithm import Algorithm
-from .candidates import BaseCandidates
+from typing import Any
+
+from .algorithm import Algorithm, Candidates
+
+
+def _candidates(*arguments: Any) -> Candidates:
+    from .candidates import BaseCandidates  # torch, which a list of settings can do without
+
+    return BaseCandidates(*arguments)
+
 
 Q_CHUNKING = Algorithm(
+    doc="the best of the base's own chunks, no actor",
     usual={"enable_q_chunking": True, "speeds": (1.0, 1.5, 2.0, 3.0)},
     has_actor=False,
-    candidates=BaseCandidates,
+    candidates=_candidates,
     needs=("enable_q_chunking",),
     why="q_chunking judges whole chunks; set it to true",
 )

@@ -7,6 +7,7 @@ learned is added to it.
 from .algorithm import Algorithm
 
 RESIDUAL = Algorithm(
+    doc="a bounded correction of the base policy's action",
     corrects=True,
     entropy=-0.5,  # half of SAC's -1 per dimension: the unit is the bound of a correction, so small
     needs=("residual_bound", "gripper_bound"),

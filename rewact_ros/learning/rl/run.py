@@ -3,7 +3,6 @@
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -23,6 +22,7 @@ from .film import EpisodeFilm
 from .journal import Journal
 from .learner import Learner
 from .reward_judge import RewardJudge
+from .run_settings import RunSettings
 from .settings import LearnError, RLSettings
 from .team import Order, Team, make_team
 from .transitions import Transition
@@ -30,51 +30,6 @@ from .updates import write_update
 
 _REPLAY = "replay"
 _KEPT = 5  # newest versions; the robot may go back to the one before
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What every run is made of.
-
-    Attributes:
-        out: folder of the run.
-        policy: checkpoint folder of the base, best one that was fine-tuned on interventions.
-        contract: file of the robot's.
-        rl: algorithm and learner.
-        demos: folder of a LeRobotDataset of successes; "": none.
-        demo_episodes: how many of its successes are taken.
-        target: success rate without a human that the run aims at.
-        video_every: episodes from one video to the next (0: none).
-        save_every_s: longest time between checkpoints.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        wandb: Weights & Biases project that is logged to beside TensorBoard.
-
-    Raises:
-        LearnError: a number out of range.
-    """
-
-    out: str
-    policy: str
-    contract: str
-    rl: RLSettings = field(default_factory=RLSettings)
-    demos: str = ""
-    demo_episodes: int = 30
-    target: float = 0.95
-    video_every: int = 25
-    save_every_s: float = 60.0
-    device: str = "auto"
-    wandb: str | None = None
-
-    def __post_init__(self) -> None:
-        self.require("demo_episodes", 1, 1_000_000)
-        self.require("target", 0, 1)
-        self.require("video_every", 0, 1_000_000)
-        self.require("save_every_s", 0, 3600)
-
-    def require(self, name: str, low: float, high: float) -> None:
-        """Raise LearnError unless a setting lies within bounds."""
-        if not low <= getattr(self, name) <= high:
-            raise LearnError(f"{name}: expected {low:g} to {high:g}, got {getattr(self, name)}")
 
 
 class LearningRun:

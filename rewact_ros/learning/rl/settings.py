@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from rewact_ros import strict_yaml
+from rewact_ros.settings import check, setting
 from rewact_ros.text import reason
 
 from .algorithm import Algorithm
@@ -21,169 +22,216 @@ class RLSettings:
     """Everything that decides which weights come out; see docs/rl.md for the formulas.
 
     Attributes:
-        algorithm: name in ``ALGORITHMS``; each has a file that says what it does.
-        seed: of weights, batches and exploration.
-        act_chunk_size: robot steps of an actor's chunk.
-        enable_q_chunking: decide once per ``act_chunk_size`` steps and let the critic judge the
-            whole executed chunk; else once per step.
-        n_step: robot steps whose rewards a target sums before it asks the critic.
-        use_act_actor: the actor is an ACT transformer, where the algorithm has one; else a small
-            network.
-        use_sequence_act_actor: the actor sees ``obs_history_length`` observations, not one.
-        obs_history_length: observations of a sequence, one robot step apart.
-        imitation_steps: robot steps of an ACT actor's chunk that imitation teaches, as far as its
-            network has them; acting ensembles them over time, as the base's are, so that a decision
-            rests on several observations. At least those of a decision.
-        act_from_base: the ACT actor begins with the base checkpoint's weights.
-        act_dim_model, act_n_heads, act_dim_feedforward, act_n_encoder_layers,
-        act_n_decoder_layers: of an ACT actor that does not begin with the base's.
-        action_parts: named slices of the action with heads of their own, as ``RewACTConfig`` has
-            them; of an ACT actor that does not begin with the base's.
-        base_candidate: the base's own action competes by Q, in acting and in the target.
-        actor_leads: acting follows the actor unless another candidate beats it; else it follows the
-            base.
-        actor_in_target: the target asks the actor too what it would do next; else the base alone,
-            which is cheaper and never imagines.
-        num_candidates: chunks of the base that compete, its own among them, where the
-            algorithm draws others.
-        candidate_noise: spread of candidates where the base has no latent to sample, in standard
-            deviations of its action.
-        advantage_gate: another candidate than the leading one must be better by so many standard
-            deviations of the ensemble's opinions.
+        imitation_steps: as far as the actor's network has them; acting ensembles them over time, as
+            the base's are, so that a decision rests on several observations. At least those of a
+            decision.
         speeds: how fast a chunk may be executed, of the pace that was demonstrated; each is a
             candidate of its own. The first, which is 1, leads; the others have to beat it by Q.
-        exploration: probability, per decision in training, of acting by a candidate drawn at random
-            whatever Q says.
-        exploration_half_life: updates after which exploring, noise and draws alike, has halved; 0:
-            it stays.
-        residual_bound: of a correction, in joint units.
         gripper_joints: joints that contain one of these words are bounded apart.
-        gripper_bound: of a correction of those; 0: they are masked.
-        discount: per robot step.
-        critic_lr, actor_lr, temperature_lr: of Adam.
-        critic_target_update_weight: share of the critic that its slow copy takes per update.
-        num_critics, num_subsample_critics: size of the ensemble, and of the random subset whose
-            minimum is the target.
-        temperature_init: weight of the entropy at first.
-        target_entropy: nats per chunk; None: minus half of steps times dimensions.
-        use_backup_entropy: count the entropy of the next action in the target too.
-        log_std_min, log_std_max: of the Gaussian before the tanh.
-        bc_initial_weight, bc_final_weight, bc_decay_steps: of imitating the human, falling
-            exponentially over so many updates.
-        actor_ema_decay: of the averaged weights of the actor, which act; 0: the newest act.
-        q_weight: of the critics' value in the actor's loss.
-        own_weight: of imitating the policy's own commands in turns that it ended by success, where
-            the critics hold them to be better than what it would do now.
-        grad_clip_norm: of each network.
-        mixed_precision: ``no``, or ``bf16`` in the training of an ACT actor.
-        batch_size: half of it from demonstrations and interventions, where there are any.
-        actor_online_share: of an actor's batch from all that the robot did; the rest is
-            demonstrations and interventions.
-        intervention_share: of that rest from interventions; None: as it comes.
-        utd_ratio: updates per robot step; the learner never runs ahead of it.
-        utd_ratio_uncalibrated: the same until the critic is calibrated.
-        calibration_episodes, calibrated_gap: the critic is calibrated once its values of the
-            newest so many episodes' first decisions lie within this of what came, on average.
-        online_step_before_learning: robot steps before the first update.
-        critic_warmup_updates: updates of the critic alone, while the base acts.
-        policy_update_freq: critic updates per actor update.
         image_size: (height, width) px that critic and small actor see.
-        random_shift_px: largest shift of a training image, px of ``image_size``.
-        image_encoder_hidden_dim: features per camera.
-        hidden_dim: width of critics and small actor.
-        success_reward: at a verified success.
-        shaping_weight: kappa of the potential-based shaping by the frozen reward head; 0: none.
-        online_buffer_capacity, offline_buffer_capacity: robot steps; the oldest leave.
 
     Raises:
         LearnError: a setting out of its range, or two that contradict each other.
     """
 
-    algorithm: str = DEFAULT
-    seed: int = 0
-    act_chunk_size: int = 5
-    enable_q_chunking: bool = False
-    n_step: int = 5
-    use_act_actor: bool = False
-    use_sequence_act_actor: bool = False
-    obs_history_length: int = 3
-    imitation_steps: int = 1
-    act_from_base: bool = True
-    act_dim_model: int = 64
-    act_n_heads: int = 4
-    act_dim_feedforward: int = 128
-    act_n_encoder_layers: int = 1
-    act_n_decoder_layers: int = 1
-    action_parts: dict[str, int] | None = None
-    base_candidate: bool = True
-    actor_leads: bool = False
-    actor_in_target: bool = True
-    num_candidates: int = 8
-    candidate_noise: float = 0.2
-    advantage_gate: float = 0.5
+    algorithm: str = setting(
+        DEFAULT,
+        "; ".join(f"{name}: {kind.doc}" for name, kind in ALGORITHMS.items()),
+        choices=tuple(ALGORITHMS),
+    )
+    seed: int = setting(0, "of weights, batches and exploration")
+    act_chunk_size: int = setting(5, "robot steps of an actor's chunk", low=1, high=1000)
+    enable_q_chunking: bool = setting(
+        False,
+        "decide once per act_chunk_size steps and let the critic judge the whole executed "
+        "chunk; else once per step",
+    )
+    n_step: int = setting(
+        5, "robot steps whose rewards a target sums before it asks the critic", low=1, high=1000
+    )
+    use_act_actor: bool = setting(
+        False, "the actor is an ACT transformer, where the algorithm has one; else a small network"
+    )
+    use_sequence_act_actor: bool = setting(
+        False, "the actor sees obs_history_length observations, not one"
+    )
+    obs_history_length: int = setting(
+        3, "observations of a sequence, one robot step apart", low=1, high=1000
+    )
+    imitation_steps: int = setting(
+        1, "robot steps of an ACT actor's chunk that imitation teaches", low=1, high=1000
+    )
+    act_from_base: bool = setting(True, "the ACT actor begins with the base checkpoint's weights")
+    act_dim_model: int = setting(
+        64, "of an ACT actor that does not begin with the base's weights", low=1, high=10_000
+    )
+    act_n_heads: int = setting(4, "likewise", low=1, high=10_000)
+    act_dim_feedforward: int = setting(128, "likewise", low=1, high=10_000)
+    act_n_encoder_layers: int = setting(1, "likewise", low=0, high=64)
+    act_n_decoder_layers: int = setting(1, "likewise", low=1, high=64)
+    action_parts: dict[str, int] | None = setting(
+        None,
+        "named slices of the action with heads of their own, as RewACTConfig has them; likewise",
+    )
+    base_candidate: bool = setting(
+        True, "the base's own action competes by Q, in acting and in the target"
+    )
+    actor_leads: bool = setting(
+        False,
+        "acting follows the actor unless another candidate beats it; else it follows the base",
+    )
+    actor_in_target: bool = setting(
+        True,
+        "the target asks the actor too what it would do next; else the base alone, which is "
+        "cheaper and never imagines",
+    )
+    num_candidates: int = setting(
+        8,
+        "chunks of the base that compete, its own among them, where the algorithm draws others",
+        low=1,
+        high=256,
+    )
+    candidate_noise: float = setting(
+        0.2,
+        "spread of candidates where the base has no latent to sample, in standard deviations "
+        "of its action",
+        low=0.0,
+        high=100.0,
+    )
+    advantage_gate: float = setting(
+        0.5,
+        "another candidate than the leading one must be better by so many standard "
+        "deviations of the ensemble's opinions",
+        low=0.0,
+        high=100.0,
+    )
     speeds: tuple[float, ...] = (1.0,)
-    exploration: float = 0.1
-    exploration_half_life: int = 0
-    residual_bound: float = 0.05
+    exploration: float = setting(
+        0.1,
+        "probability, per decision in training, of acting by a candidate drawn at random "
+        "whatever Q says",
+        low=0.0,
+        high=1.0,
+    )
+    exploration_half_life: int = setting(
+        0,
+        "updates after which exploring, noise and draws alike, has halved; 0: it stays",
+        low=0,
+        high=100_000_000,
+    )
+    residual_bound: float = setting(0.05, "of a correction, in joint units", low=0.0, high=10.0)
     gripper_joints: tuple[str, ...] = ("gripper", "finger", "hand")
-    gripper_bound: float = 0.0
-    discount: float = 0.99
-    critic_lr: float = 3e-4
-    actor_lr: float = 3e-4
-    temperature_lr: float = 3e-4
-    critic_target_update_weight: float = 0.005
-    num_critics: int = 4
-    num_subsample_critics: int = 2
-    temperature_init: float = 0.01
-    target_entropy: float | None = None
-    use_backup_entropy: bool = False
-    log_std_min: float = -5.0
-    log_std_max: float = 0.0
-    bc_initial_weight: float = 0.5
-    bc_final_weight: float = 0.01
-    bc_decay_steps: int = 50_000
-    actor_ema_decay: float = 0.0
-    q_weight: float = 1.0
-    own_weight: float = 0.0
-    grad_clip_norm: float = 10.0
-    mixed_precision: str = "no"
-    batch_size: int = 64
-    actor_online_share: float = 0.5
-    intervention_share: float | None = None
-    utd_ratio: float = 1.0
-    utd_ratio_uncalibrated: float = 0.5
-    calibration_episodes: int = 10
-    calibrated_gap: float = 0.2
-    online_step_before_learning: int = 500
-    critic_warmup_updates: int = 500
-    policy_update_freq: int = 2
+    gripper_bound: float = setting(
+        0.0, "of a correction of the gripper joints; 0: they are masked", low=0.0, high=10.0
+    )
+    discount: float = setting(0.99, "per robot step", low=0.0, high=0.9999)
+    critic_lr: float = setting(3e-4, "of Adam", low=1e-8, high=1.0)
+    actor_lr: float = setting(3e-4, "of Adam", low=1e-8, high=1.0)
+    temperature_lr: float = setting(3e-4, "of Adam", low=1e-8, high=1.0)
+    critic_target_update_weight: float = setting(
+        0.005, "share of the critic that its slow copy takes per update", low=1e-6, high=1.0
+    )
+    num_critics: int = setting(4, "size of the ensemble", low=1, high=256)
+    num_subsample_critics: int = setting(
+        2, "size of its random subset whose minimum is the target", low=1, high=256
+    )
+    temperature_init: float = setting(0.01, "weight of the entropy at first", low=1e-8, high=1e6)
+    target_entropy: float | None = setting(
+        None, "nats per chunk; none: minus half of steps times dimensions"
+    )
+    use_backup_entropy: bool = setting(
+        False, "count the entropy of the next action in the target too"
+    )
+    log_std_min: float = setting(-5.0, "of the Gaussian before the tanh", low=-20.0, high=2.0)
+    log_std_max: float = setting(0.0, "likewise", low=-20.0, high=2.0)
+    bc_initial_weight: float = setting(0.5, "of imitating the human, at first", low=0.0, high=1.0)
+    bc_final_weight: float = setting(
+        0.01, "of imitating the human, after bc_decay_steps", low=0.0, high=1.0
+    )
+    bc_decay_steps: int = setting(
+        50_000, "updates over which that weight falls exponentially", low=1, high=100_000_000
+    )
+    actor_ema_decay: float = setting(
+        0.0,
+        "of the averaged weights of the actor, which act; 0: the newest act",
+        low=0.0,
+        high=0.99999,
+    )
+    q_weight: float = setting(1.0, "of the critics' value in the actor's loss", low=0.0, high=100.0)
+    own_weight: float = setting(
+        0.0,
+        "of imitating the policy's own commands in turns that it ended by success, where the "
+        "critics hold them to be better than what it would do now",
+        low=0.0,
+        high=100.0,
+    )
+    grad_clip_norm: float = setting(10.0, "of each network", low=1e-8, high=1e6)
+    mixed_precision: str = setting("no", "of the training of an ACT actor", choices=("no", "bf16"))
+    batch_size: int = setting(
+        64,
+        "half of it from demonstrations and interventions, where there are any",
+        low=1,
+        high=100_000_000,
+    )
+    actor_online_share: float = setting(
+        0.5,
+        "of an actor's batch from all that the robot did; the rest is demonstrations and "
+        "interventions",
+        low=0.0,
+        high=1.0,
+    )
+    intervention_share: float | None = setting(
+        None, "of that rest from interventions; none: as it comes", low=0.0, high=1.0
+    )
+    utd_ratio: float = setting(
+        1.0, "updates per robot step; the learner never runs ahead of it", low=0.0, high=100.0
+    )
+    utd_ratio_uncalibrated: float = setting(
+        0.5, "the same until the critic is calibrated", low=0.0, high=100.0
+    )
+    calibration_episodes: int = setting(
+        10,
+        "newest episodes whose first decisions' values tell whether the critic is calibrated",
+        low=1,
+        high=100_000_000,
+    )
+    calibrated_gap: float = setting(
+        0.2, "it is once they lie within this of what came, on average", low=0.0, high=1e6
+    )
+    online_step_before_learning: int = setting(
+        500, "robot steps before the first update", low=0, high=100_000_000
+    )
+    critic_warmup_updates: int = setting(
+        500, "updates of the critic alone, while the base acts", low=0, high=100_000_000
+    )
+    policy_update_freq: int = setting(2, "critic updates per actor update", low=1, high=64)
     image_size: tuple[int, int] = (48, 48)
-    random_shift_px: int = 3
-    image_encoder_hidden_dim: int = 64
-    hidden_dim: int = 256
-    success_reward: float = 1.0
-    shaping_weight: float = 0.5
-    online_buffer_capacity: int = 40_000
-    offline_buffer_capacity: int = 20_000
+    random_shift_px: int = setting(
+        3, "largest shift of a training image, of image_size", "px", low=0, high=64
+    )
+    image_encoder_hidden_dim: int = setting(64, "features per camera", low=1, high=10_000)
+    hidden_dim: int = setting(256, "width of critics and small actor", low=1, high=10_000)
+    success_reward: float = setting(1.0, "at a verified success", low=1e-8, high=1e6)
+    shaping_weight: float = setting(
+        0.5,
+        "kappa of the potential-based shaping by the frozen reward head; 0: none",
+        low=0.0,
+        high=100.0,
+    )
+    online_buffer_capacity: int = setting(
+        40_000, "robot steps; the oldest leave", low=100, high=100_000_000
+    )
+    offline_buffer_capacity: int = setting(20_000, "likewise", low=100, high=100_000_000)
 
     def __post_init__(self) -> None:
         """Check ranges and combinations."""
         for name in ("gripper_joints", "image_size", "speeds"):  # JSON has lists only
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.algorithm not in ALGORITHMS:
-            raise LearnError(
-                f"algorithm: expected one of {', '.join(ALGORITHMS)}, got {self.algorithm!r}"
-            )
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:  # so for NaN
-                raise LearnError(f"{name}: expected {low:g} to {high:g}, got {getattr(self, name)}")
+        check(self, LearnError)
         if len(self.image_size) != 2 or min(self.image_size) < 16:
             raise LearnError(
                 f"image_size: expected (height, width) of at least 16, got {self.image_size}"
             )
-        if self.mixed_precision not in ("no", "bf16"):
-            raise LearnError(f"mixed_precision: expected no or bf16, got {self.mixed_precision!r}")
         if self.num_subsample_critics > self.num_critics:
             raise LearnError(
                 f"num_subsample_critics: expected at most num_critics ({self.num_critics}), "
@@ -293,35 +341,6 @@ class RLSettings:
         if self.target_entropy is not None:
             return self.target_entropy
         return self.kind.entropy * self.steps * dimensions
-
-
-_UNIT, _SIZE, _RATE = (0.0, 1.0), (1, 100_000_000), (1e-8, 1.0)
-_RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("act_chunk_size", "n_step", "obs_history_length"), (1, 1000)),
-    "imitation_steps": (1, 1000),
-    **dict.fromkeys(("act_dim_model", "act_n_heads", "act_dim_feedforward"), (1, 10_000)),
-    **dict.fromkeys(("act_n_encoder_layers", "random_shift_px"), (0, 64)),
-    **dict.fromkeys(("num_candidates", "num_critics", "num_subsample_critics"), (1, 256)),
-    **dict.fromkeys(("act_n_decoder_layers", "policy_update_freq"), (1, 64)),
-    **dict.fromkeys(("exploration", "bc_initial_weight", "bc_final_weight"), _UNIT),
-    **dict.fromkeys(("actor_online_share", "intervention_share"), _UNIT),
-    **dict.fromkeys(("critic_lr", "actor_lr", "temperature_lr"), _RATE),
-    **dict.fromkeys(("batch_size", "bc_decay_steps", "calibration_episodes"), _SIZE),
-    **dict.fromkeys(("image_encoder_hidden_dim", "hidden_dim"), (1, 10_000)),
-    **dict.fromkeys(("online_buffer_capacity", "offline_buffer_capacity"), (100, 100_000_000)),
-    **dict.fromkeys(("online_step_before_learning", "critic_warmup_updates"), (0, 100_000_000)),
-    **dict.fromkeys(("utd_ratio", "utd_ratio_uncalibrated"), (0.0, 100.0)),
-    **dict.fromkeys(("candidate_noise", "advantage_gate", "shaping_weight"), (0.0, 100.0)),
-    **dict.fromkeys(("q_weight", "own_weight"), (0.0, 100.0)),
-    **dict.fromkeys(("residual_bound", "gripper_bound"), (0.0, 10.0)),
-    **dict.fromkeys(("temperature_init", "grad_clip_norm", "success_reward"), (1e-8, 1e6)),
-    **dict.fromkeys(("log_std_min", "log_std_max"), (-20.0, 2.0)),
-    "discount": (0.0, 0.9999),
-    "actor_ema_decay": (0.0, 0.99999),
-    "critic_target_update_weight": (1e-6, 1.0),
-    "calibrated_gap": (0.0, 1e6),
-    "exploration_half_life": (0, 100_000_000),
-}
 
 
 def preset(algorithm: str, **changes: object) -> RLSettings:
