@@ -44,6 +44,13 @@ def test_values_are_scaled_and_moved_and_are_of_the_joints_named(device):
     np.testing.assert_allclose(device.at(10.0), [2.5, -0.25])
 
 
+def test_what_no_position_can_be_read_from_says_why_once_the_usable_ones_stay_away(device):
+    send(device, 0.0, 10.0)
+    device.refuse("leader/targets: expected a stream of single points")
+    assert device.fault(10.2) == ""
+    assert device.fault(10.3) == "teleop leader: leader/targets: expected a stream of single points"
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(
     ("after_s", "allowed"),
