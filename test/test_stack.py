@@ -22,7 +22,7 @@ from rewact_ros.stack.episode_watch import EpisodeWatch
 from rewact_ros.stack.runner import BringUpError
 from rewact_ros.supervision.verdict import Outcome
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 
 class Stack:
@@ -133,13 +133,13 @@ def test_a_killed_policy_leaves_the_arm_held_until_a_person_resumes(stack):
     held = list(stack.commands[-1].data)
     # The policy is started again by the bring-up; the arm must not move by itself.
     robot.policy = None
-    stack.wait(lambda: robot.policy is not None and robot.policy.ready, "policy is back", 120.0)
+    robot.wait_until_ready()
     stack.robot.pause(0.5)
     assert stack.mode() == ControlStatus.HOLD
     assert list(stack.commands[-1].data) == held
     result = task.result(30.0)
     assert result.outcome is Outcome.UNLABELLED and result.state == GoalStatus.STATUS_ABORTED
-    robot.trigger("hil/resume")
+    robot.arm()  # resumes
 
 
 def test_cancelling_a_task_stops_motion(stack):

@@ -13,7 +13,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 JOIN_S = 5.0
-POLL_S, LOOK_S = 0.002, 0.05
+POLL_S, LOOK_S = 0.005, 0.05
 
 
 class NodeThread:
