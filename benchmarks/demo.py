@@ -16,7 +16,7 @@ from rewact_ros.cli.demo import run_demo
 from rewact_ros.contract import load_contract
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.share import share_dir
-from rewact_ros.stack.bringup import BringUp, default_contract, default_policy, processes
+from rewact_ros.stack.bringup import BringUp, default_contract, default_policy
 
 DEMO_SEED = 300_000
 # No policy, threshold or setting was chosen on these scenes.
@@ -110,47 +110,30 @@ def demo(bench: Bench, name: str, seed: int, episodes: int) -> None:
 
 def killed_policy(bench: Bench, trials: int) -> None:
     """`kill -9` of the policy in mid-motion: from its last chunk to hil's HOLD."""
-    import rclpy
-    from rclpy.signals import SignalHandlerOptions
-
     from rewact_ros.msg import ActionChunk, ControlStatus
     from rewact_ros.ros import interfaces as names
-    from rewact_ros.stack.domain import own_domain
-    from rewact_ros.stack.runner import Runner
-    from rewact_ros.stack.task_client import TaskClient
+    from rewact_ros.stack.commander import Commander
 
-    args = BringUp(policy=default_policy(), sim=True, seed=KILL_SEED)
-    contract = load_contract(default_contract())
-    lock = own_domain()
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     rng, chunks, delays, resumed = random.Random(0), [], [], 0
-    try:
-        with Runner(processes(args), lambda line: None) as runner:
-            client = TaskClient(contract, runner.poll)
-            client.create_subscription(
-                ActionChunk,
-                names.ACTION_CHUNK,
-                lambda m: chunks.append(time.monotonic()),
-                names.EVENTS,
-            )
-            for _ in range(trials):
-                client.policy = None
-                client.wait_until_ready()
-                client.arm()
-                goal = client.start_task("kill test", 60.0)
-                client.spin(lambda: client.control.mode == ControlStatus.POLICY, 20.0, "policy")
-                end_s = time.monotonic() + rng.uniform(0.8, 2.5)
-                client.spin(lambda end_s=end_s: time.monotonic() > end_s, 10.0, "motion")
-                os.kill(runner.pid("policy"), signal.SIGKILL)
-                client.spin(lambda: client.control.mode == ControlStatus.HOLD, 10.0, "hold")
-                delays.append(1e3 * (time.monotonic() - chunks[-1]))
-                result = goal.get_result_async()
-                client.spin(result.done, 30.0, "result")
-                resumed += not client.control.resume_required
-            client.close()
-    finally:
-        rclpy.try_shutdown()
-        lock.release()
+    with Commander(BringUp(policy=default_policy(), sim=True, seed=KILL_SEED)) as robot:
+        robot.node.create_subscription(
+            ActionChunk,
+            names.ACTION_CHUNK,
+            lambda m: chunks.append(time.monotonic()),
+            names.EVENTS,
+        )
+        for _ in range(trials):
+            robot.policy = None
+            robot.wait_until_ready()
+            robot.arm()
+            task = robot.start("kill test", 60.0)
+            robot.wait(lambda: robot.control.mode == ControlStatus.POLICY, 20.0, "policy")
+            robot.pause(rng.uniform(0.8, 2.5))
+            os.kill(robot.runner.pid("policy"), signal.SIGKILL)
+            robot.wait(lambda: robot.control.mode == ControlStatus.HOLD, 10.0, "hold")
+            delays.append(1e3 * (time.monotonic() - chunks[-1]))
+            task.result(30.0)
+            resumed += not robot.control.resume_required
     goal = "≤ 50 + 150 (chunk period + heartbeat limit)"
     bench.add(
         "kill_last_chunk_to_hold_p50",

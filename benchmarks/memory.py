@@ -1,6 +1,5 @@
 """Memory of every process of the robot over an hour of simulated tasks, recorder included."""
 
-import contextlib
 import shutil
 import tempfile
 import time
@@ -8,20 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import rclpy
-from rclpy.signals import SignalHandlerOptions
 
 from rewact_ros.cli.bench import Bench
 from rewact_ros.cli.demo import unattended
-from rewact_ros.contract import load_contract
 from rewact_ros.msg import SimTruth
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import to_ns
-from rewact_ros.stack.bringup import BringUp, default_contract, default_policy, processes
-from rewact_ros.stack.domain import own_domain
+from rewact_ros.stack.bringup import BringUp, default_policy
+from rewact_ros.stack.commander import Commander
 from rewact_ros.stack.rig_stack import memory_mb
 from rewact_ros.stack.runner import Runner
-from rewact_ros.stack.task_client import TaskClient
 
 SEED = 260_000
 SPEED = 2.0  # simulated seconds per second: what two cores keep up with
@@ -100,9 +95,8 @@ def slope_of(hours: np.ndarray, memory_mb: np.ndarray) -> tuple[float, float]:
 
 def watch(simulated_s: float) -> tuple[Samples, int]:
     """Run tasks for so long on the recorded stack; returns the samples and how many tasks."""
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        stack.callback(own_domain().release)
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
         args = BringUp(
             policy=default_policy(),
             params_file=str(unattended(folder)),
@@ -112,42 +106,41 @@ def watch(simulated_s: float) -> tuple[Samples, int]:
             seed=SEED,
             real_time_factor=SPEED,
         )
-        runner = stack.enter_context(Runner(processes(args), lambda line: None))
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        stack.callback(rclpy.try_shutdown)
-        client = Watcher(runner)
-        stack.callback(client.close)
-        client.wait_until_ready()
-        tasks, end_h = 0, client.now_h + simulated_s / 3600.0
-        client.begin()
-        while client.now_h < end_h:
-            client.arm()
-            client.run_task("put the cube into the tray", settle_s=0.2)
-            tasks += 1
-            for bag in sorted((folder / "bags").iterdir())[:-1]:
-                shutil.rmtree(bag, ignore_errors=True)
-        return client.samples, tasks
+        sampler = Sampler()
+        with Commander(args, look_after=sampler.look) as robot:
+            tasks, end_h = 0, sampler.begin(robot) + simulated_s / 3600.0
+            while sampler.now_h < end_h:
+                robot.arm()
+                robot.execute("put the cube into the tray")
+                robot.pause(0.2)
+                tasks += 1
+                for bag in sorted((folder / "bags").iterdir())[:-1]:
+                    shutil.rmtree(bag, ignore_errors=True)
+        return sampler.samples, tasks
 
 
-class Watcher(TaskClient):
-    """Runs tasks and samples the memory of the processes meanwhile."""
+class Sampler:
+    """Samples the memory of the processes while a commander waits."""
 
-    def __init__(self, runner: Runner) -> None:
-        super().__init__(load_contract(default_contract()), self._look)
+    def __init__(self) -> None:
         self.now_h = 0.0
-        self.samples = Samples({name: runner.pid(name) for name in WATCHED})
-        self._runner, self._due_s = runner, float("inf")
-        self.create_subscription(SimTruth, names.SIM_TRUTH, self._keep_time, names.EVENTS)
+        self._due_s = float("inf")
 
-    def begin(self) -> None:
-        """Sample from now on."""
+    def begin(self, robot: Commander) -> float:
+        """Sample from now on; returns the simulated time in hours."""
+        assert robot.runner is not None
+        self._runner = robot.runner
+        self.samples = Samples({name: self._runner.pid(name) for name in WATCHED})
+        robot.node.create_subscription(SimTruth, names.SIM_TRUTH, self._keep_time, names.EVENTS)
+        robot.wait(lambda: self.now_h > 0.0, 30.0, "simulated time")
         self._due_s = time.monotonic()
+        return self.now_h
 
     def _keep_time(self, msg: SimTruth) -> None:
         self.now_h = to_ns(msg.header.stamp) / 3.6e12
 
-    def _look(self) -> None:
-        self._runner.poll()
+    def look(self) -> None:
+        """Take a sample when one is due."""
         if time.monotonic() >= self._due_s:
             self._due_s += PERIOD_S
             self.samples.take(self._runner, self.now_h)

@@ -5,25 +5,21 @@ Times are of the system clock when a sender hands a message to the middleware. `
 engine call take turns on the same cameras. `demo` is the whole stack of `rewact demo`.
 """
 
-import contextlib
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-import rclpy
 import yaml
 from path_turns import Case, Session, bare_turn, our_turn, peer_turn
 from path_wire import Wire
-from rclpy.signals import SignalHandlerOptions
 
 from rewact_ros import strict_yaml
 from rewact_ros.cli.bench import Bench
 from rewact_ros.contract import Contract, load_contract
-from rewact_ros.stack.bringup import BringUp, default_contract, default_policy, processes
-from rewact_ros.stack.domain import own_domain
-from rewact_ros.stack.runner import Runner
-from rewact_ros.stack.task_client import TaskClient
+from rewact_ros.stack.bringup import BringUp, default_contract, default_policy
+from rewact_ros.stack.commander import Commander
+from rewact_ros.stack.episode_watch import EpisodeWatch
 
 SEED = 250_000
 LOAD_HZ, LOAD_SHAPE, LOAD_SEEN = 30, (480, 640, 3), (120, 160)
@@ -137,21 +133,15 @@ def demo(bench: Bench, seconds: float) -> None:
     """Robot, policy, hil and supervisor as `rewact demo` starts them, task after task."""
     args = BringUp(policy=default_policy(), sim=True, seed=SEED)
     contract = load_contract(default_contract())
-    with contextlib.ExitStack() as stack:
-        stack.callback(own_domain().release)
-        runner = stack.enter_context(Runner(processes(args), lambda line: None))
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        stack.callback(rclpy.try_shutdown)
-        client = TaskClient(contract, runner.poll)
-        stack.callback(client.close)
-        wire = Wire(contract).listen(client)
-        client.wait_until_ready()
-        client.arm()
+    with Commander(args) as robot:
+        wire = Wire(contract).listen(robot.node)
+        watch = EpisodeWatch(robot, contract)  # a second reader of the images, as in the demo
+        robot.arm()
         since_ns = time.time_ns()
         while time.time_ns() < since_ns + seconds * 1e9:
-            client.run_task("put the cube into the tray")
+            watch.execute("put the cube into the tray")
         end_ns = time.time_ns()
-        client.trigger("hil/disarm")
+        robot.disarm()
     period_ms = 1e3 * contract.dt_s
     goal = f"≤ {period_ms:g}"
     add_percentiles(bench, "demo_stamp_to_chunk", wire.stamp_to_chunk_ms(since_ns))

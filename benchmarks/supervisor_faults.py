@@ -11,23 +11,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import rclpy
 from faulty_sim import FAULTS
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
 from rewact_ros.cli.bench import Bench
-from rewact_ros.contract import Contract, load_contract
 from rewact_ros.msg import EpisodeEvent, Reward, RewardFeatures, SupervisorStatus
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import NANO, to_ns
 from rewact_ros.stack.bringup import BringUp, Process, default_contract, processes
+from rewact_ros.stack.commander import Commander
 from rewact_ros.stack.domain import own_domain
 from rewact_ros.stack.rig_stack import cpu_seconds
 from rewact_ros.stack.runner import Runner, node_log
-from rewact_ros.stack.task_client import TaskClient
 from rewact_ros.supervision.calibration import Calibration
 from rewact_ros.supervision.signals import PolicySample, Signals, SignalTracker
 
@@ -108,20 +105,21 @@ class Watched:
     held: int
 
 
-class Watcher(TaskClient):
-    """A client that keeps what the supervisor says."""
+class Watcher:
+    """Runs episodes by a commander and keeps what the supervisor says."""
 
-    def __init__(self, contract: Contract, runner: Runner) -> None:
-        super().__init__(contract, runner.poll)
+    def __init__(self, robot: Commander) -> None:
+        self.robot = robot
         self.seen = Seen(HEALTHY)
-        self._faults = {fault: self.create_client(Trigger, f"sim/{fault}") for fault in FAULTS}
+        node = robot.node
+        self._faults = {fault: node.create_client(Trigger, f"sim/{fault}") for fault in FAULTS}
         for kind, topic, keep, qos in (
             (SupervisorStatus, names.SUPERVISOR_STATUS, "statuses", _EVERY_STATUS),
             (EpisodeEvent, names.EPISODE_EVENT, "events", names.EVENTS),
             (Reward, names.REWARD, "rewards", names.EVENTS),
             (RewardFeatures, names.REWARD_FEATURES, "features", names.EVENTS),
         ):
-            self.create_subscription(
+            node.create_subscription(
                 kind,
                 topic,
                 lambda m, keep=keep: getattr(self.seen, keep).append(
@@ -131,38 +129,36 @@ class Watcher(TaskClient):
             )
 
     def wait_for(self, event: int, timeout_s: float, other: int | None = None) -> None:
-        """Handle messages until an event (or another one) has come."""
+        """Wait until an event (or another one) has come."""
         wanted = {event, event if other is None else other}
-        self.spin(
+        self.robot.wait(
             lambda: any(m.event in wanted for _, m in self.seen.events), timeout_s, f"event {event}"
         )
-
-    def pause(self, seconds: float) -> None:
-        """Handle messages for a while."""
-        end_s = time.monotonic() + seconds
-        self.spin(lambda: time.monotonic() > end_s, seconds + 10.0, "pause")
 
     def run_episode(self, fault: str, delay_s: float) -> Seen:
         """Run a task, spoil it so long after its start, and stop it once a human is asked for."""
         self.seen = seen = Seen(fault)
-        self.wait_until_ready()
-        self.trigger("sim/mend")
+        robot = self.robot
+        robot.wait_until_ready()
+        robot.trigger("sim/mend")
         for client in self._faults.values():  # found before, so that a fault comes when it should
-            self.spin(client.service_is_ready, 10.0, f"service {client.srv_name}")
-        self.arm()
-        goal = self.start_task(TASK, TIMEOUT_S)
+            robot.wait(client.service_is_ready, 10.0, f"service {client.srv_name}")
+        robot.arm()
+        task = robot.start(TASK, TIMEOUT_S)
         self.wait_for(EpisodeEvent.RUNNING, 30.0, EpisodeEvent.VERDICT)
         if fault != HEALTHY:
-            self.pause(delay_s)
+            robot.pause(delay_s)
             done = self._faults[fault].call_async(Trigger.Request())
             seen.fault_s = time.time()
-            self.spin(done.done, 10.0, f"service sim/{fault}")
+            robot.wait(done.done, 10.0, f"service sim/{fault}")
         self.wait_for(EpisodeEvent.VERDICT, TIMEOUT_S + 30.0, EpisodeEvent.HELP)
         if math.isnan(seen.time_of(EpisodeEvent.VERDICT)):
-            self.pause(_AFTER_HELP_S)
-            goal.cancel_goal_async()
+            robot.pause(_AFTER_HELP_S)
+            task.cancel()
             self.wait_for(EpisodeEvent.VERDICT, 10.0)
-        self.pause(0.2)
+        else:
+            task.result()
+        robot.pause(0.2)
         return seen
 
 
@@ -170,14 +166,14 @@ def run_episodes(policy: Path, calibration: Path, trials: int, folder: Path) -> 
     """Run healthy and faulty episodes in turn."""
     args = BringUp(contract=default_contract(), policy=str(policy), sim=True, seed=SEED)
     rng, found, used_s, ran_s, held = random.Random(0), [], 0.0, 0.0, 0
-    with _stack(args, calibration, folder) as (client, runner):
+    with _stack(args, calibration, folder) as (watcher, runner):
         for _ in range(trials):
             for fault in (HEALTHY, *FAULTS):
                 supervisor = runner.pid("supervisor")
                 delay_s = rng.uniform(_EARLIEST_S, _LATEST_S)
                 for _ in range(_ATTEMPTS):
                     before_s, started_s = cpu_seconds(supervisor), time.monotonic()
-                    seen = client.run_episode(fault, delay_s)
+                    seen = watcher.run_episode(fault, delay_s)
                     if seen.late:
                         held += 1
                         continue
@@ -202,12 +198,8 @@ def _stack(args: BringUp, calibration: Path, folder: Path) -> Iterator[tuple[Wat
         judging = {"calibration": str(calibration.absolute()), "state_dir": state}
         nodes = [_changed(process, judging) for process in processes(args)]
         runner = stack.enter_context(Runner(nodes, write))
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        stack.callback(rclpy.try_shutdown)
-        client = Watcher(load_contract(args.contract), runner)
-        stack.callback(client.close)
-        yield client, runner
-        client.trigger("hil/disarm")
+        robot = stack.enter_context(Commander(look_after=runner.poll))
+        yield Watcher(robot), runner
 
 
 def _changed(process: Process, judging: dict[str, str]) -> Process:

@@ -4,51 +4,45 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-import rclpy
 import yaml
 from action_msgs.msg import GoalStatus
 from conftest import VX300S
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Float64MultiArray
 
 from rewact_ros import strict_yaml
-from rewact_ros.action import ExecuteTask
 from rewact_ros.msg import ActionChunk, ControlStatus, Reward
 from rewact_ros.ros import interfaces as names
-from rewact_ros.stack.bringup import BringUp, processes
+from rewact_ros.stack.bringup import BringUp
+from rewact_ros.stack.commander import Commander, StackError
 from rewact_ros.stack.domain import own_domain
-from rewact_ros.stack.runner import BringUpError, Runner
-from rewact_ros.stack.task_client import StackError, TaskClient
+from rewact_ros.stack.episode_watch import EpisodeWatch
+from rewact_ros.stack.runner import BringUpError
+from rewact_ros.supervision.verdict import Outcome
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 
 class Stack:
-    """A running robot, a client, and counters of what was on the wire."""
+    """A running robot, its commander, and counters of what was on the wire."""
 
-    def __init__(self, runner, client, log):
-        self.runner, self.client, self.log = runner, client, log
+    def __init__(self, robot, log):
+        self.runner, self.robot, self.log = robot.runner, robot, log
         self.commands, self.chunks, self.rewards = [], [], []
         for kind, topic, sink, qos in (
             (Float64MultiArray, "arm/commands", self.commands, names.COMMAND),
             (ActionChunk, names.ACTION_CHUNK, self.chunks, names.EVENTS),
             (Reward, names.REWARD, self.rewards, names.EVENTS),
         ):
-            client.create_subscription(kind, topic, sink.append, qos)
+            robot.node.create_subscription(kind, topic, sink.append, qos)
 
     def mode(self):
-        return self.client.control.mode if self.client.control else None
+        return self.robot.control.mode if self.robot.control else None
 
     def wait(self, condition, what, timeout_s=60.0):
-        self.client.spin(condition, timeout_s, what)
-
-    def pause(self, seconds):
-        end_s = time.monotonic() + seconds
-        self.wait(lambda: time.monotonic() > end_s, "pause")
+        self.robot.wait(condition, timeout_s, what)
 
 
 @pytest.fixture(scope="module")
@@ -69,26 +63,18 @@ def patient(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stack(vx300s, tiny_policy, monkeypatch_module, patient):
+def stack(tiny_policy, monkeypatch_module, patient):
     monkeypatch_module.delenv("ROS_DOMAIN_ID", raising=False)
-    lock = own_domain()
     log = []
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     args = BringUp(
         contract=str(patient / "vx300s.yaml"),
         params_file=str(patient / "params.yaml"),
         policy=str(tiny_policy),
         sim=True,
     )
-    with Runner(processes(args), log.append) as runner:
-        client = TaskClient(vx300s, runner.poll)
-        try:
-            yield Stack(runner, client, log)
-        finally:
-            client.close()
-            pids = [runner.pid(name) for name in ("sim", "hil", "supervisor", "policy")]
-    rclpy.shutdown()
-    lock.release()
+    with Commander(args, write=log.append) as robot:
+        yield Stack(robot, log)
+        pids = [robot.runner.pid(name) for name in ("sim", "hil", "supervisor", "policy")]
     left = [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
     assert not left, f"processes left running: {left}"
 
@@ -100,7 +86,6 @@ def monkeypatch_module():
 
 
 def test_the_reward_flows_while_disarmed_and_nothing_is_commanded(stack):
-    stack.client.wait_until_ready(120.0)
     stack.wait(lambda: len(stack.rewards) > 20, "rewards")
     assert stack.mode() == ControlStatus.DISARMED
     assert not stack.commands
@@ -118,57 +103,56 @@ def test_a_stopped_neighbour_cannot_lock_shared_memory_that_hil_writes_to(stack)
 
 def test_a_task_is_refused_while_disarmed(stack):
     with pytest.raises(StackError, match="refused"):
-        stack.client.run_task("test", 1.0)
+        stack.robot.execute("test", 1.0)
     assert not stack.commands
 
 
-def test_a_task_runs_through_reset_and_policy_to_a_verdict(stack):
-    stack.client.arm()
-    log = stack.client.run_task("test", 2.0, settle_s=0.2)
-    assert log.outcome == ExecuteTask.Result.FAILURE and log.reason.startswith("timeout")
-    assert log.state == GoalStatus.STATUS_SUCCEEDED
+def test_a_task_runs_through_reset_and_policy_to_a_verdict(stack, vx300s):
+    stack.robot.arm()
+    result, log = EpisodeWatch(stack.robot, vx300s).execute("test", 2.0, settle_s=0.2)
+    assert result.outcome is Outcome.FAILURE and result.reason.startswith("timeout")
+    assert result.state == GoalStatus.STATUS_SUCCEEDED and not result.success
+    assert 0 <= result.reward <= 1 and result.duration_s >= 2.0
     assert log.truth is not None and not log.truth.success
     assert log.frames and log.rewards
     assert stack.commands and all(len(c.data) == 7 for c in stack.commands)
-    timings = stack.client.timings()
+    timings = stack.robot.timings()
     assert timings["observation_to_command"].n > 10 and timings["command_interval"].n > 100
     stack.wait(lambda: stack.mode() == ControlStatus.HOLD, "hold after the verdict")
 
 
 def test_a_killed_policy_leaves_the_arm_held_until_a_person_resumes(stack):
-    client = stack.client
-    goal = client.start_task("test", 60.0)
+    robot = stack.robot
+    task = robot.start("test", 60.0)
     stack.wait(lambda: stack.mode() == ControlStatus.POLICY, "policy mode")
-    stack.pause(0.5)
+    stack.robot.pause(0.5)
     os.kill(stack.runner.pid("policy"), signal.SIGKILL)
     stack.wait(lambda: stack.mode() == ControlStatus.HOLD, "hold", 10.0)
-    assert client.control.resume_required
-    stack.pause(0.5)
+    assert robot.control.resume_required
+    stack.robot.pause(0.5)
     held = list(stack.commands[-1].data)
     # The policy is started again by the bring-up; the arm must not move by itself.
-    client.policy = None
-    stack.wait(lambda: client.policy is not None and client.policy.ready, "policy is back", 120.0)
-    stack.pause(0.5)
+    robot.policy = None
+    robot.wait_until_ready()
+    stack.robot.pause(0.5)
     assert stack.mode() == ControlStatus.HOLD
     assert list(stack.commands[-1].data) == held
-    done = goal.get_result_async()
-    stack.wait(done.done, "result", 30.0)
-    assert done.result().result.outcome == ExecuteTask.Result.UNLABELLED
-    assert done.result().status == GoalStatus.STATUS_ABORTED
-    client.trigger("hil/resume")
+    result = task.result(30.0)
+    assert result.outcome is Outcome.UNLABELLED and result.state == GoalStatus.STATUS_ABORTED
+    robot.arm()  # resumes
 
 
 def test_cancelling_a_task_stops_motion(stack):
-    client = stack.client
-    goal = client.start_task("test", 60.0)
+    robot = stack.robot
+    task = robot.start("test", 60.0)
     stack.wait(lambda: stack.mode() == ControlStatus.POLICY, "policy mode")
-    cancelled = goal.cancel_goal_async()
-    stack.wait(cancelled.done, "cancel")
+    with pytest.raises(StackError, match="got one that runs"):
+        robot.start("test", 60.0)
+    assert task.running and task.feedback.phase == "running"
+    result = task.cancel()
     stack.wait(lambda: stack.mode() == ControlStatus.HOLD, "hold", 10.0)
-    assert not client.control.resume_required
-    done = goal.get_result_async()
-    stack.wait(done.done, "result")
-    assert done.result().status == GoalStatus.STATUS_CANCELED
+    assert not robot.control.resume_required
+    assert result.state == GoalStatus.STATUS_CANCELED and not task.running
 
 
 def test_processes_have_the_names_of_their_nodes(stack):
@@ -178,10 +162,10 @@ def test_processes_have_the_names_of_their_nodes(stack):
 
 
 def test_disarming_silences_the_command_topic(stack):
-    stack.client.trigger("hil/disarm")
-    stack.pause(0.5)
+    stack.robot.disarm()
+    stack.robot.pause(0.5)
     count = len(stack.commands)
-    stack.pause(0.5)
+    stack.robot.pause(0.5)
     assert len(stack.commands) == count
 
 

@@ -1,20 +1,15 @@
 """Help on the real stack: the policy stalls, the scripted human finishes, the reward says so."""
 
 import pytest
-import rclpy
 import yaml
 from conftest import ROOT, VX300S
-from rclpy.signals import SignalHandlerOptions
 
 from rewact_ros import strict_yaml
-from rewact_ros.action import ExecuteTask
-from rewact_ros.contract import load_contract
 from rewact_ros.msg import EpisodeEvent
 from rewact_ros.ros import interfaces as names
-from rewact_ros.stack.bringup import BringUp, processes
-from rewact_ros.stack.domain import own_domain
-from rewact_ros.stack.runner import Runner
-from rewact_ros.stack.task_client import TaskClient
+from rewact_ros.stack.bringup import BringUp
+from rewact_ros.stack.commander import Commander
+from rewact_ros.stack.episode_watch import EpisodeWatch
 
 POLICY = ROOT / "models" / "vx300s_pick_place"
 # Whatever the policy does counts as a stall at once, so that help is needed in every scene.
@@ -32,7 +27,7 @@ PARAMS = """
 
 
 @pytest.fixture
-def client(tmp_path):
+def robot(tmp_path):
     data = strict_yaml.load(VX300S)
     for key, value in data.items():  # a busy machine must not trip watchdogs
         if key.startswith("observation"):
@@ -44,8 +39,6 @@ def client(tmp_path):
     (tmp_path / "params.yaml").write_text(PARAMS)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ROS_DOMAIN_ID", raising=False)
-        lock = own_domain()
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         args = BringUp(
             contract=str(tmp_path / "vx300s.yaml"),
             params_file=str(tmp_path / "params.yaml"),
@@ -54,25 +47,19 @@ def client(tmp_path):
             sim=True,
             seed=100_020,
         )
-        with Runner(processes(args), lambda line: None) as runner:
-            client = TaskClient(load_contract(args.contract), runner.poll)
-            try:
-                yield client
-            finally:
-                client.close()
-        rclpy.shutdown()
-        lock.release()
+        with Commander(args) as robot:
+            yield robot
 
 
 @pytest.mark.timeout(300)
-def test_a_policy_that_stalls_calls_a_human_whose_success_is_recognised(client):
+def test_a_policy_that_stalls_calls_a_human_whose_success_is_recognised(robot, vx300s):
     events = []
-    client.create_subscription(EpisodeEvent, names.EPISODE_EVENT, events.append, names.EVENTS)
-    client.wait_until_ready(120.0)
-    client.arm()
-    log = client.run_task("put the cube into the tray", settle_s=0.5)
-    assert log.outcome == ExecuteTask.Result.SUCCESS, (log.reason, client.supervisor.text)
-    assert log.reason.startswith("progress")
+    robot.node.create_subscription(EpisodeEvent, names.EPISODE_EVENT, events.append, names.EVENTS)
+    robot.arm()
+    watch = EpisodeWatch(robot, vx300s)
+    result, log = watch.execute("put the cube into the tray", settle_s=0.5)
+    assert result.success, (result.reason, robot.supervisor.text)
+    assert result.reason.startswith("progress")
     assert log.truth.success
     kinds = [event.event for event in events]
     order = (EpisodeEvent.RUNNING, EpisodeEvent.HELP, EpisodeEvent.RESUMED, EpisodeEvent.VERDICT)

@@ -12,10 +12,8 @@ import time
 
 import numpy as np
 import pytest
-import rclpy
 import yaml
 from conftest import VX300S
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool
@@ -27,9 +25,9 @@ from rewact_ros.msg import ControlStatus, SimTruth
 from rewact_ros.ros import interfaces as names
 from rewact_ros.sim.pick_place.scene import build_xml
 from rewact_ros.stack.bringup import BringUp, Process, processes
+from rewact_ros.stack.commander import Commander
 from rewact_ros.stack.domain import own_domain
 from rewact_ros.stack.runner import Runner
-from rewact_ros.stack.task_client import TaskClient
 
 pytestmark = pytest.mark.timeout(240)
 TELEOP = [sys.executable, "-c", "from rewact_ros.cli import main; main()", "teleop"]
@@ -41,15 +39,14 @@ class Robot:
     def __init__(self, client, contract, folder):
         self.client, self.contract, self.folder = client, contract, folder
         self.joints = self.truth = self.command = None
-        self._joy = client.create_publisher(Joy, "joy", names.SENSOR_OUT)
-        client.create_subscription(JointState, "joint_states", self._on_joints, names.SENSOR)
-        client.create_subscription(SimTruth, names.SIM_TRUTH, self._on_truth, names.EVENTS)
-        client.create_subscription(
-            Float64MultiArray, "arm/commands", self._on_command, names.COMMAND
-        )
+        node = client.node
+        self._joy = node.create_publisher(Joy, "joy", names.SENSOR_OUT)
+        node.create_subscription(JointState, "joint_states", self._on_joints, names.SENSOR)
+        node.create_subscription(SimTruth, names.SIM_TRUTH, self._on_truth, names.EVENTS)
+        node.create_subscription(Float64MultiArray, "arm/commands", self._on_command, names.COMMAND)
         self._heard_s = 0.0
         gamepad = contract.teleop_source("gamepad")
-        client.create_subscription(JointState, gamepad.topic, self._on_target, names.SENSOR)
+        node.create_subscription(JointState, gamepad.topic, self._on_target, names.SENSOR)
 
     def _on_joints(self, msg):
         self.joints = np.array(msg.position)
@@ -68,7 +65,7 @@ class Robot:
         return self.client.control.mode
 
     def wait(self, condition, what, timeout_s=30.0):
-        self.client.spin(condition, timeout_s, what)
+        self.client.wait(condition, timeout_s, what)
 
     def hold_stick(self, until, what, pressed=True, timeout_s=20.0, **axes):
         """Publish the gamepad at 50 Hz until a condition holds."""
@@ -76,11 +73,11 @@ class Robot:
         msg.buttons[5] = int(pressed)
         for name, value in axes.items():
             msg.axes[{"x": 1, "y": 0, "z": 4, "yaw": 3}[name]] = value
-        timer = self.client.create_timer(0.02, lambda: self._joy.publish(msg))
+        timer = self.client.node.create_timer(0.02, lambda: self._joy.publish(msg))
         try:
             self.wait(until, what, timeout_s)
         finally:
-            self.client.destroy_timer(timer)
+            self.client.node.destroy_timer(timer)
 
     def rest_stick(self):
         """The gamepad lies on the table until the teleop node was seen to know it.
@@ -110,7 +107,6 @@ def robot(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ROS_DOMAIN_ID", raising=False)
         lock = own_domain()
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         contract = str(folder / "vx300s.yaml")
         args = BringUp(
             contract=contract,
@@ -123,17 +119,15 @@ def robot(tmp_path_factory):
             Process(name, f"rewact_ros.nodes.{name}", {"contract": contract}, sys.executable, True)
             for name in ("teleop", "scripted_human")
         ]
-        with Runner([*processes(args), *extra], lambda line: None) as runner:
-            client = TaskClient(load_contract(contract), runner.poll)
-            try:
-                robot = Robot(client, load_contract(contract), folder)
-                robot.wait(
-                    lambda: client.control is not None and robot.joints is not None, "robot", 60.0
-                )
-                yield robot
-            finally:
-                client.close()
-        rclpy.shutdown()
+        with (
+            Runner([*processes(args), *extra], lambda line: None) as runner,
+            Commander(look_after=runner.poll) as client,
+        ):
+            robot = Robot(client, load_contract(contract), folder)
+            robot.wait(
+                lambda: client.control is not None and robot.joints is not None, "robot", 60.0
+            )
+            yield robot
         lock.release()
 
 
@@ -168,7 +162,7 @@ def test_a_gamepad_that_falls_silent_stops_the_arm(robot):
 
 def test_the_scripted_human_finishes_the_task_through_the_same_topics(robot):
     robot.arm()
-    helper = robot.client.create_client(SetBool, "scripted_human/help")
+    helper = robot.client.node.create_client(SetBool, "scripted_human/help")
     robot.wait(helper.service_is_ready, "scripted_human")
     robot.wait(lambda: robot.truth is not None, "truth")
     future = helper.call_async(SetBool.Request(data=True))

@@ -1,6 +1,5 @@
 """`rewact demo`: the simulated robot, the trained policy, ten tasks, one table."""
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -58,16 +57,13 @@ def run_demo(
     verbose: bool = False,
 ) -> tuple[Path, bool]:
     """Run the demo; returns the folder of its results and whether every task ran to a verdict."""
-    import rclpy
-    from rclpy.signals import SignalHandlerOptions
-
     from rewact_ros.cli.demo_report import DemoReport
     from rewact_ros.contract import load_contract
     from rewact_ros.runs import new_run
-    from rewact_ros.stack.bringup import BringUp, default_contract, default_policy, processes
-    from rewact_ros.stack.domain import own_domain
-    from rewact_ros.stack.runner import Runner, node_log
-    from rewact_ros.stack.task_client import TaskClient
+    from rewact_ros.stack.bringup import BringUp, default_contract, default_policy
+    from rewact_ros.stack.commander import Commander
+    from rewact_ros.stack.episode_watch import EpisodeWatch
+    from rewact_ros.stack.runner import node_log
 
     folder = Path(out) if out else new_run("demo")
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,24 +74,15 @@ def run_demo(
         sim=True,
         seed=seed,
     )
-    robot = load_contract(args.contract)
     report = DemoReport(folder, seed, args)
-    with contextlib.ExitStack() as stack:
-        stack.callback(own_domain().release)
-        write = stack.enter_context(node_log(folder, verbose))
-        typer.echo(
-            f"starting robot, policy, hil and supervisor (ROS domain {os.environ['ROS_DOMAIN_ID']})"
-        )
-        runner = stack.enter_context(Runner(processes(args), write))
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        stack.callback(rclpy.try_shutdown)
-        client = TaskClient(robot, runner.poll)
-        stack.callback(client.close)
-        client.wait_until_ready()
+    typer.echo("starting robot, policy, hil and supervisor")
+    with node_log(folder, verbose) as write, Commander(args, write=write) as robot:
+        typer.echo(f"they run in ROS domain {os.environ['ROS_DOMAIN_ID']}")
+        watch = EpisodeWatch(robot, load_contract(args.contract))
         for _ in range(episodes):
-            client.arm()
-            report.add(client.run_task("put the cube into the tray", timeout_s))
-        client.trigger("hil/disarm")
-        report.timings(client.timings())
+            robot.arm()
+            report.add(*watch.execute("put the cube into the tray", timeout_s))
+        robot.disarm()
+        report.timings(robot.timings())
     report.finish()
     return folder, len(report.rows) == episodes

@@ -15,10 +15,10 @@ from rich.table import Table
 from rewact_ros.msg import Timing
 from rewact_ros.runs import machine
 from rewact_ros.stack.bringup import BringUp
-from rewact_ros.stack.task_client import EpisodeLog
+from rewact_ros.stack.episode_watch import EpisodeLog
+from rewact_ros.stack.task import TaskResult
 from rewact_ros.text import printable
 
-OUTCOMES = {0: "unlabelled", 1: "success", 2: "failure"}
 STRIP_FRAMES = 8
 
 
@@ -55,18 +55,18 @@ class DemoReport:
         # A log file or pipe has no width of its own; 80 columns would cut the words.
         self._console = Console(width=None if sys.stdout.isatty() else 110)
 
-    def add(self, log: EpisodeLog) -> None:
+    def add(self, result: TaskResult, log: EpisodeLog) -> None:
         """Take one episode."""
         truth = log.truth
         row = Row(
             seed=int(truth.seed) if truth else self._first_seed + len(self.rows),
-            verdict=OUTCOMES[log.outcome],
+            verdict=result.outcome.name.lower(),
             truth="success" if truth and truth.success else "failure",
-            duration_s=log.duration_s,
-            peak_reward=log.peak_reward,
+            duration_s=result.duration_s,
+            peak_reward=math.nan if result.peak_reward is None else result.peak_reward,
             # Only a success that was both true and found has a delay.
-            detection_delay_s=log.verdict_s - log.true_success_s if log.outcome == 1 else math.nan,
-            reason=log.reason,
+            detection_delay_s=log.verdict_s - log.true_success_s if result.success else math.nan,
+            reason=result.reason,
             stage=truth.stage if truth else "",
             failure=truth.failure if truth else "",
         )

@@ -157,35 +157,33 @@ def _params(robot: SimulatedRobot, out: Path) -> str:
 
 
 def _run_episodes(robot: SimulatedRobot, contract: str, out: Path, watch: "LearnerWatch") -> None:
-    from rewact_ros.action import ExecuteTask
     from rewact_ros.contract import load_contract
-    from rewact_ros.stack.task_client import TaskClient
+    from rewact_ros.stack.commander import Commander
+    from rewact_ros.stack.episode_watch import EpisodeWatch
 
-    client = TaskClient(load_contract(contract), watch.poll)
-    try:
+    with Commander(look_after=watch.poll) as commander:
+        episodes = EpisodeWatch(commander, load_contract(contract))
         watch.note = "the simulated robot starts"
-        client.wait_until_ready()
+        commander.wait_until_ready()
         for number in range(_done(out), robot.episodes):
             watch.note = f"episode {number + 1} of {robot.episodes}"
-            client.arm()
-            log = client.run_task(TASK, settle_s=0.3)
+            commander.arm()
+            result, log = episodes.execute(TASK, settle_s=0.3)
             truth = log.truth
             line = {
-                "episode": log.episode_id,
-                "success": log.outcome == ExecuteTask.Result.SUCCESS,
-                "reason": log.reason,
-                "duration_s": log.duration_s,
+                "episode": result.episode_id,
+                "success": result.success,
+                "reason": result.reason,
+                "duration_s": result.duration_s,
                 "policy_version": log.policy_version,
                 "seed": truth.seed if truth else None,
                 "truth": bool(truth and truth.success),
             }
             with (out / RESULTS).open("a") as handle:
                 handle.write(json.dumps(line) + "\n")
-        client.trigger("hil/disarm")
+        commander.disarm()
         watch.note = "learns from the last episode"
         watch.wait(_caught_up(watch), CATCH_UP_S, "the learner")
-    finally:
-        client.close()
 
 
 def _caught_up(watch: "LearnerWatch") -> Callable[[], bool]:

@@ -154,6 +154,11 @@ class BringUp:
             )
 
     @property
+    def simulated(self) -> bool:
+        """Whether the robot is simulated; the one without a contract is."""
+        return self.sim or not self.contract
+
+    @property
     def remappings(self) -> tuple[tuple[str, str], ...]:
         """Pairs of a name, with or without a node before it, and the name that it becomes."""
         rules = tuple(rule.strip() for rule in self.remap.split(",") if rule.strip())

@@ -120,7 +120,6 @@ def _profile(name: str) -> str:
 def processes(args: BringUp) -> list[Process]:
     """Processes of one robot, in the order in which they start."""
     contract = args.contract or default_contract(args.task)
-    sim = args.sim or not args.contract
     run = Path(args.learn).resolve() if args.learn else None
     usual = "" if args.contract else default_policy(args.task)
     # By the link: a policy process that dies comes back with the version that is newest then.
@@ -153,7 +152,7 @@ def processes(args: BringUp) -> list[Process]:
         )
 
     nodes = []
-    if sim:
+    if args.simulated:
         nodes.append(
             process(
                 "sim",
@@ -177,7 +176,7 @@ def processes(args: BringUp) -> list[Process]:
     judging: dict[str, ParameterValue] = {"contract": contract}
     if args.dry_run:
         judging["reset_motion"] = False  # nothing can move to a reset pose
-    if sim:
+    if args.simulated:
         judging["reset_service"] = "sim/reset"
     if policy not in ("", "none"):
         judging["policy"] = policy  # for the calibration beside it

@@ -5,21 +5,16 @@ supervisor), lets a test spoil any stream, and keeps every command and status wi
 arrival on the wire.
 """
 
-import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-import rclpy
 from numpy.typing import NDArray
 from rclpy.action import ActionClient
-from rclpy.context import Context
 from rclpy.duration import Duration
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -32,7 +27,8 @@ from rewact_ros.ros.clock import steady_clock
 from rewact_ros.ros.commands import COMMANDS, command_type
 from rewact_ros.ros.convert import NANO, joint_state_message, to_stamp
 from rewact_ros.ros.images import camera_message, camera_type
-from rewact_ros.stack.task_client import READY_S
+from rewact_ros.stack.commander import READY_S
+from rewact_ros.stack.node_thread import NodeThread
 
 FloatArray = NDArray[np.float64]
 RATES_HZ = {"joints": 50.0, "heartbeat": 30.0, "chunk": 20.0, "lease": 10.0}
@@ -91,17 +87,14 @@ class Rig:
         self._noise = np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8)
 
     def __enter__(self) -> "Rig":
-        self._context = Context()
-        rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
-        self.node = Node(
-            "rig", namespace=self._namespace, context=self._context, use_global_arguments=False
+        self._thread = NodeThread(
+            lambda context: Node(
+                "rig", namespace=self._namespace, context=context, use_global_arguments=False
+            )
         )
+        self.node = self._thread.node
         self._services: dict[str, Any] = {}
         self._make_interfaces()
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
-        self._stop = False
-        self._thread = threading.Thread(target=self._spin, name="rig", daemon=True)
         self._thread.start()
         return self
 
@@ -111,15 +104,7 @@ class Rig:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop = True
-        self._thread.join(timeout=5.0)
-        self._executor.shutdown()
-        self.node.destroy_node()
-        rclpy.try_shutdown(context=self._context)
-
-    def _spin(self) -> None:
-        while not self._stop:
-            self._executor.spin_once(timeout_sec=0.1)
+        self._thread.close()
 
     def _make_interfaces(self) -> None:
         node, contract = self.node, self.contract

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.stack.bringup import BringUp, command_transport_environment, processes
-from rewact_ros.stack.domain import own_domain
+from rewact_ros.stack.domain import kept_environment, own_domain
 from rewact_ros.stack.rig import Rig
 from rewact_ros.stack.runner import Runner
 
@@ -55,7 +55,8 @@ def robot(
     )
     with contextlib.ExitStack() as stack:
         if own:
-            stack.callback(_restore_domain, os.environ.pop("ROS_DOMAIN_ID", None))
+            stack.enter_context(kept_environment("ROS_DOMAIN_ID"))
+            os.environ.pop("ROS_DOMAIN_ID", None)
             stack.callback(own_domain().release)
         contract = load_contract(setup.contract)
         rig = Rig(contract, plays, args.namespace)
@@ -63,29 +64,12 @@ def robot(
         wanted = [process for process in processes(args) if process.name in runs]
         runner = stack.enter_context(Runner(wanted, lambda line: None))
         # What is measured must not be how long a stopped neighbour's lock keeps the rig waiting.
-        with _environment(command_transport_environment()):
+        transport = command_transport_environment()
+        with kept_environment(*transport):
+            os.environ.update(transport)
             stack.enter_context(rig)
         rig.look_after = runner.poll
         yield Robot(rig, runner, contract)
-
-
-@contextlib.contextmanager
-def _environment(changes: dict[str, str]) -> Iterator[None]:
-    before = {key: os.environ.get(key) for key in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            os.environ.pop(key, None)
-            if value is not None:
-                os.environ[key] = value
-
-
-def _restore_domain(had: str | None) -> None:
-    os.environ.pop("ROS_DOMAIN_ID", None)
-    if had is not None:
-        os.environ["ROS_DOMAIN_ID"] = had
 
 
 def memory_mb(pid: int) -> float:
