@@ -1,4 +1,4 @@
-"""The documentation: links and anchors lead somewhere, every page is found, tables agree."""
+"""The documentation: links and anchors lead somewhere, every page is found, it is short."""
 
 import re
 from pathlib import Path
