@@ -1,5 +1,5 @@
 # `make demo` runs the robot, `make test` the tests; both set everything up first.
-.PHONY: setup demo test faults lint types clean
+.PHONY: setup demo test faults lint types docs clean
 .DEFAULT_GOAL := setup
 
 # One thread per process: on few cores more threads fight. No download at run time. Robots of other
@@ -37,6 +37,10 @@ lint: setup
 types: setup
 	.venv/bin/mypy $(PURE_ROOMS)
 
+# The documentation as a site in site/; a broken link is an error. Needs no `make setup`.
+docs:
+	@scripts/docs
+
 clean:
-	rm -rf build install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build site install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find rewact_ros test -name __pycache__ -prune -exec rm -rf {} +
