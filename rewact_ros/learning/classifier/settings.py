@@ -41,10 +41,10 @@ class ClassifierSettings:
     dropout: float = 0.1
     image_size: tuple[int, int] | None = None
     init: str | None = None
-    margin: int = 5
+    margin: int = 5  # more loses hard examples, less learns from doubtful labels
     val_fraction: float = 0.1
     test_fraction: float = 0.1
-    fail_success_ratio: float = 3.0
+    fail_success_ratio: float = 3.0  # more failures make false successes rarer, and learn slower
     steps: int = 2000
     batch_size: int = 64
     lr: float = 3e-4
@@ -53,7 +53,7 @@ class ClassifierSettings:
     brightness: float = 0.2
     noise: float = 0.01
     eval_every: int = 100
-    patience: int = 5
+    patience: int = 5  # fewer stop at noise, more train on after the best
     min_delta: float = 1e-4
     seed: int = 0
     mixed_precision: str = "no"

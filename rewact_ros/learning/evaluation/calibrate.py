@@ -21,7 +21,7 @@ from rewact_ros.supervision.calibration import Basis, CalibrationError
 from rewact_ros.supervision.conformal import CalibrationEpisode
 from rewact_ros.supervision.signals import PolicySample, SignalSettings, SignalTracker
 
-_BATCH = 64
+_BATCH = 64  # frames at once: memory against speed, the signals are the same
 
 
 @dataclass(frozen=True)

@@ -72,10 +72,10 @@ class TrainSettings:
     lr_backbone: float = 3e-4
     weight_decay: float = 1e-4
     warmup_steps: int = 200
-    final_lr_ratio: float = 0.02
-    grad_clip_norm: float = 10.0
-    ema_decay: float = 0.999
-    min_std: float = 1e-2
+    final_lr_ratio: float = 0.02  # not 0, so that the last steps still count
+    grad_clip_norm: float = 10.0  # LeRobot's
+    ema_decay: float = 0.999  # about 1,000 steps of the 5,000: more averages in what was unlearned
+    min_std: float = 1e-2  # a joint that hardly moves must not have its noise blown up to 1
     seed: int = 0
     mixed_precision: str = "no"
     progress_ramp: bool = False
@@ -85,8 +85,8 @@ class TrainSettings:
     policy: dict[str, str] = field(default_factory=dict)
     start: str | None = None
     interventions: tuple[str, ...] = ()
-    share: float = 0.5
-    reward_share: float = 0.25
+    share: float = 0.5  # few interventions would drown in the demonstrations
+    reward_share: float = 0.25  # frames that teach no action, such as the policy's mistakes
     contract: str | None = None
     device: str = "auto"
     threads: int = 1

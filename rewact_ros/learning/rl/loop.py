@@ -45,13 +45,14 @@ class LearnSettings(RunSettings):
     environment_episodes: int = 0
     first_seed: int = 50_000
     eval_every: int = 50
-    eval_episodes: int = 20
+    eval_episodes: int = 20  # one more success is 5 %: enough to choose by, not to report
     eval_seed: int = 150_000
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("episodes", 0, 1_000_000)
         self.require("environment_episodes", 0, 1_000_000)
+        # Scenes from 100,000 on are for evaluations: none is judged that was learned from.
         self.require("first_seed", 0, 99_999)
         self.require("eval_every", 0, 1_000_000)
         self.require("eval_episodes", 1, 100_000)
@@ -122,7 +123,7 @@ class FastLoop:
         return figures
 
     def _take(self, transition: Transition) -> None:
-        """Journal, replay, update: see ``LearningRun.take``, which the node ``learner`` calls too."""
+        """Journal, replay, update, as over topics: see ``LearningRun.take``."""
         self.run_state.take(transition)
 
     def _restore(self) -> int:

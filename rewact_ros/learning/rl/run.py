@@ -61,7 +61,7 @@ class RunSettings:
     demo_episodes: int = 30
     target: float = 0.95
     video_every: int = 25
-    save_every_s: float = 60.0
+    save_every_s: float = 60.0  # of updates are done again after a kill; a shorter time writes more
     device: str = "auto"
     wandb: str | None = None
 

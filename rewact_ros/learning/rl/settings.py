@@ -11,6 +11,10 @@ from rewact_ros.text import reason
 from .algorithm import Algorithm
 from .algorithms import ALGORITHMS, DEFAULT
 
+# Torch takes one number for a seed. Runs of neighbouring seeds share no draw before their update or
+# episode of this number.
+SEED_STRIDE = 1_000_003
+
 
 class LearnError(ValueError):
     """Learning cannot start or cannot go on; says what, where, expected, got, mend."""
@@ -101,9 +105,9 @@ class RLSettings:
 
     algorithm: str = DEFAULT
     seed: int = 0
-    act_chunk_size: int = 5
+    act_chunk_size: int = 5  # at 20 Hz a quarter of a second: longer reacts later, credits further
     enable_q_chunking: bool = False
-    n_step: int = 5
+    n_step: int = 5  # more carry a late reward back faster, but rest on what acted then
     use_act_actor: bool = False
     use_sequence_act_actor: bool = False
     obs_history_length: int = 3
@@ -118,27 +122,31 @@ class RLSettings:
     base_candidate: bool = True
     actor_leads: bool = False
     actor_in_target: bool = True
-    num_candidates: int = 8
-    candidate_noise: float = 0.2
-    advantage_gate: float = 0.5
+    num_candidates: int = 8  # each costs a look of the critics per decision and per target
+    candidate_noise: float = 0.2  # less offers the critics no choice, more leaves what was shown
+    advantage_gate: float = 0.5  # higher trusts critics less, so that they change less
     speeds: tuple[float, ...] = (1.0,)
     exploration: float = 0.1
     exploration_half_life: int = 0
-    residual_bound: float = 0.05
+    residual_bound: float = 0.05  # more can correct more, and explores more roughly
     gripper_joints: tuple[str, ...] = ("gripper", "finger", "hand")
-    gripper_bound: float = 0.0
-    discount: float = 0.99
+    gripper_bound: float = 0.0  # masked: above 0, exploring may open a gripper that holds
+    discount: float = 0.99  # LeRobot's, as the rates below: at 20 Hz half is left after 3.4 s
     critic_lr: float = 3e-4
     actor_lr: float = 3e-4
     temperature_lr: float = 3e-4
-    critic_target_update_weight: float = 0.005
+    critic_target_update_weight: float = 0.005  # LeRobot's
+    # The least of two drawn from several, as REDQ has it (arXiv:2101.05982): the least of all would
+    # be too low. The spread of all is what `advantage_gate` counts in.
     num_critics: int = 4
     num_subsample_critics: int = 2
-    temperature_init: float = 0.01
+    temperature_init: float = 0.01  # LeRobot's is 1: entropy would outweigh a success of 1
     target_entropy: float | None = None
     use_backup_entropy: bool = False
-    log_std_min: float = -5.0
-    log_std_max: float = 0.0
+    log_std_min: float = -5.0  # below, log pi only grows while nothing more is explored
+    log_std_max: float = 0.0  # above, the tanh presses every draw to the bounds
+    # Imitation leads while the critics know little and fades as they learn: slower holds to the
+    # human for longer.
     bc_initial_weight: float = 0.5
     bc_final_weight: float = 0.01
     bc_decay_steps: int = 50_000
@@ -147,23 +155,23 @@ class RLSettings:
     own_weight: float = 0.0
     grad_clip_norm: float = 10.0
     mixed_precision: str = "no"
-    batch_size: int = 64
+    batch_size: int = 64  # an update takes 57 ms on one core (docs/rl.md), a robot step 50
     actor_online_share: float = 0.5
     intervention_share: float | None = None
-    utd_ratio: float = 1.0
-    utd_ratio_uncalibrated: float = 0.5
-    calibration_episodes: int = 10
-    calibrated_gap: float = 0.2
+    utd_ratio: float = 1.0  # more learns more of each step, and overfits a small buffer sooner
+    utd_ratio_uncalibrated: float = 0.5  # before its values agree with what came
+    calibration_episodes: int = 10  # fewer may agree by chance, more slow the beginning
+    calibrated_gap: float = 0.2  # of a success, which returns about 1
     online_step_before_learning: int = 500
     critic_warmup_updates: int = 500
-    policy_update_freq: int = 2
-    image_size: tuple[int, int] = (48, 48)
-    random_shift_px: int = 3
+    policy_update_freq: int = 2  # TD3's delay (arXiv:1802.09477)
+    image_size: tuple[int, int] = (48, 48)  # replay and update cost grow with its square
+    random_shift_px: int = 3  # 6 % of the width; DrQ's 4 of 84 are 5 % (arXiv:2004.13649)
     image_encoder_hidden_dim: int = 64
     hidden_dim: int = 256
     success_reward: float = 1.0
-    shaping_weight: float = 0.5
-    online_buffer_capacity: int = 40_000
+    shaping_weight: float = 0.5  # any leaves the best policy (docs/rl.md); less guides less
+    online_buffer_capacity: int = 40_000  # 0.8 GB of disk with the other (docs/rl.md); 33 min
     offline_buffer_capacity: int = 20_000
 
     def __post_init__(self) -> None:
