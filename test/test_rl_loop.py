@@ -15,8 +15,9 @@ from rewact_ros.episodes.dataset import add_episode, new_dataset
 from rewact_ros.learning.rl.demos import open_demos
 from rewact_ros.learning.rl.driver import Driver
 from rewact_ros.learning.rl.environment import Acting, SimEpisode
-from rewact_ros.learning.rl.journal import Journal, JournalError
+from rewact_ros.learning.rl.journal import Journal, JournalError, from_record
 from rewact_ros.learning.rl.loop import FastLoop, new_agent
+from rewact_ros.learning.rl.run import LearningRun
 from rewact_ros.learning.rl.run_settings import LearnSettings, SimEpisodeSettings
 from rewact_ros.learning.rl.settings import LearnError, preset
 from rewact_ros.learning.rl.transitions import Transition, TransitionBuilder
@@ -151,6 +152,41 @@ def test_a_run_broken_off_in_an_episode_goes_on_and_loses_no_transition(
     assert (tmp_path / "run" / "checkpoints" / "last" / "agent.safetensors").is_file()
     assert list((tmp_path / "run" / "tensorboard").iterdir())
     assert not (tmp_path / "run" / "replay").exists()  # a cache, of gigabytes
+
+
+def bytes_of(run: LearningRun) -> dict[str, bytes]:
+    """What a run has made: replay, journal, and its checkpoint."""
+    run.save()
+    replay = {
+        f"{name} {array}": getattr(buffer, array).tobytes()
+        for name, buffer in (("online", run.learner.online), ("demos", run.learner.demos))
+        for array in ("_action", "_reward", "_human", "_segment", "_run")
+    }
+    last = run.out / "checkpoints" / "last"
+    names = ("agent.safetensors", "optimizers.safetensors", "state.json")
+    files = [*sorted((run.out / "journal").glob("*.bin")), *(last / name for name in names)]
+    return replay | {file.name: file.read_bytes() for file in files}
+
+
+def test_who_is_told_learns_the_same_bytes_as_who_drives(
+    tiny_policy: Path, contract_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    helped = replace(SHORT, human=Traits(reaction_s=0.1, attempts=0), completion=2.0)
+    settings = fast(tiny_policy, contract_file, tmp_path / "drives", episode=helped)
+    made = []
+    with monkeypatch.context() as patch:
+        close = LearningRun.close
+        patch.setattr(LearningRun, "close", lambda run: (made.append(bytes_of(run)), close(run)))
+        FastLoop(settings).run()
+    told = LearningRun(replace(settings, out=str(tmp_path / "told")), resume=False)
+    told.restore(helped.completion)
+    robot = Journal(tmp_path / "drives" / "journal")
+    for record in robot.records():
+        told.take(from_record(record))
+    assert told.learner.counts.updates and told.learner.counts.human_steps
+    assert bytes_of(told) == made[0]
+    told.close()
+    robot.close()
 
 
 def test_a_second_learner_on_a_run_is_refused(

@@ -217,6 +217,7 @@ class ChunkQueue:
             )
         if len(chunk.positions) == 0:
             raise ChunkError("chunk has no steps")
+        # Within these a step in ns neither rounds away nor, 500 times over, leaves 64 bits.
         if not 1e-6 <= chunk.dt_s <= 3600:
             raise ChunkError(f"chunk has steps of {chunk.dt_s} s, expected 1e-6 to 3600")
         if not (np.abs(chunk.positions) < LARGEST).all():  # so for NaN
@@ -239,14 +240,14 @@ class ChunkQueue:
         end_ns = chunk.stamp_ns + round(length_ns)
         # Some more than are sampled, because a slope depends on its neighbours.
         rows = np.array(chunk.positions[: int(self._max_age_ns / dt_ns) + 4], dtype=np.float64)
-        if len(rows) == 1:
+        if len(rows) == 1:  # two steps lie at either end of what is interpolated
             rows = np.repeat(rows, 2, axis=0)
         steps = len(rows)
         if self._cubic:
             rows = np.concatenate((rows, monotone_slopes(rows)))
         begin_ns = max(now_ns, chunk.stamp_ns)
         fade_in_ns = {"replace": 1, "crossfade": self._crossfade_ns}.get(self._combine, dt_ns)
-        if self._combine == "replace" or not self._covers(begin_ns):
+        if self._combine == "replace" or not self._covers(begin_ns):  # nothing to fade against
             begin_ns -= math.ceil(fade_in_ns)
         full_ns = begin_ns + fade_in_ns
         # A chunk too short to take over fully leaves the older ones in place.

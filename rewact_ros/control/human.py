@@ -14,6 +14,7 @@ from rewact_ros.control.watch import Freshness
 
 FloatArray = NDArray[np.float64]
 MOTION_WINDOW_S = 1.0  # a leader that drifts more slowly than its threshold per window is at rest
+# Gliding between two messages lags the hand by their interval; it is not to lag by more than this.
 LONGEST_SMOOTHING_S = 0.1
 # No hand outruns the arm's own velocity limit by more than this: an encoder that wraps does, and a
 # driver that comes back with another zero. Messages also come in bursts, hence the shortest time;

@@ -24,7 +24,8 @@ LONGEST_TICK_S = 0.05
 AT_REST = 0.05
 # Of the contract's velocity limits; the rest is for hil, which blends and catches up.
 SPEED_SHARE = 0.5
-# How far the wanted tool pose may run ahead of what the arm reaches.
+# How far the wanted tool pose may run ahead of what the arm reaches: a longer leash leaves more to
+# make up when the stick turns back, a shorter one stops the tool where the arm only lags.
 LEASH_M, LEASH_RAD = 0.005, 0.05
 
 

@@ -13,14 +13,14 @@ from rewact_ros.stamps import stamp_fault
 
 FloatArray = NDArray[np.float64]
 # Two publishers that lie further apart (rad, m or normalized) do not speak of one arm; a joint with
-# a smaller `max_start_jump` has that instead.
+# a smaller `max_start_jump` has that instead. Less would blame the noise and lag of honest ones.
 TOLERANCE = 0.05
 # What is wrong with a topic is remembered so long, for its publishers may be slow.
 MEMORY_S = 3.0
 # A stall of ours makes a few stamps look old at once. So often within `MEMORY_S`, each time at
 # least `APART_S` after the last, they are the publisher's fault: reason not to begin, and to end.
 APART_S, REFUSED, FAULTY = 0.1, 2, 5
-# More publishers than this at once are not told apart.
+# More publishers than this at once are not told apart: each message is compared with every stream.
 MOST_STREAMS = 4
 
 

@@ -9,7 +9,8 @@ from rewact_ros.control.jog import JogInput
 
 # One press moves for this long; a held key repeats faster than that.
 PRESS_S = 0.15
-# After the last motion key the deadman counts as let go.
+# After the last motion key the deadman counts as let go: sooner, it would let go between two
+# presses; later, the arm would be led by a hand that has left the keys.
 DEADMAN_S = 0.5
 
 KEYS_HELP = (

@@ -11,10 +11,12 @@ from rewact_ros.contract.turns import turns_hint
 from rewact_ros.control.violations import Violation, beyond, non_finite
 
 FloatArray = NDArray[np.float64]
-# Below this a joint is at rest.
+# Below this, in unit/s, a joint is at rest: rounding of positions over a tick makes less.
 TOLERANCE = 1e-9
 # Limits between which no product or quotient here overflows, far wider than any robot's.
 SMALLEST, LARGEST = 1e-9, 1e9
+# A command that differs by less, in joint unit or unit/s, was not clipped.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ class SafetyGate:
         self._step = self._limits.acceleration * period_s
         self._position: FloatArray | None = None
         self._velocity = np.zeros_like(limits.low)
-        # What the source asked last, within position and velocity limits.
+        # What the source asked last, within position and velocity limits. What is sent may lag
+        # behind it, and a source is not to blame for how the gate catches up.
         self._target = self._asked_velocity = self._velocity
 
     @property
@@ -197,10 +200,11 @@ class SafetyGate:
         error = self._target - position
         reachable = braking_speed(np.abs(error), self._step, self._dt)
         closing = _clip(error / self._dt, -reachable, reachable)
+        # The target's own speed goes on top, or the arm would trail a moving target for good.
         speed = (wanted - self._target) / self._dt + closing
         self._target, self._asked_velocity = wanted, asked_velocity
         sent = self._advance(speed)
-        return Gated(sent, bool(np.any(np.abs(sent - target) > 1e-6)), violations)
+        return Gated(sent, bool(np.any(np.abs(sent - target) > ROUNDING)), violations)
 
     def brake(self) -> FloatArray:
         """Next command of a stop at the acceleration limit; constant once at rest."""
@@ -214,6 +218,7 @@ class SafetyGate:
         up = braking_speed(np.maximum(limits.high - position, 0), self._step, dt)
         down = braking_speed(np.maximum(position - limits.low, 0), self._step, dt)
         speed = _clip(speed, -down, up)
+        # Last, for the speeds above leave room to brake at this rate: nothing runs over a limit.
         speed = _clip(speed, self._velocity - self._step, self._velocity + self._step)
         self._position = _clip(position + speed * dt, limits.low, limits.high)
         self._velocity = (self._position - position) / dt
@@ -231,7 +236,8 @@ class VelocityGate:
     Args:
         limits: (A,) arrays in joint units, unit/s, unit/s².
         period_s: time between two commands.
-        delay_s: longest time from a command until the measured joints show its effect.
+        delay_s: longest time from a command until the measured joints show its effect; a longer one
+            brakes earlier before a limit, too short a one lets a slow robot run over it.
     """
 
     def __init__(self, limits: Limits, period_s: float, delay_s: float = 0.05) -> None:
@@ -304,7 +310,7 @@ class VelocityGate:
             return None
         wanted, self._asked, violations = self._judge(target, measured)
         sent = self._advance(wanted)
-        return Gated(sent, bool(np.any(np.abs(sent - target) > 1e-6)), violations)
+        return Gated(sent, bool(np.any(np.abs(sent - target) > ROUNDING)), violations)
 
     def brake(self) -> FloatArray:
         """Next command of a stop at the acceleration limit; zero once at rest."""
@@ -313,7 +319,7 @@ class VelocityGate:
 
     def _towards_limits(self, measured: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Largest speeds down and up (A,) that still end within the position limits."""
-        measured = _clip(measured, -2 * LARGEST, 2 * LARGEST)
+        measured = _clip(measured, -2 * LARGEST, 2 * LARGEST)  # beyond any limit, still finite
         unseen = np.array(self._unseen).reshape(-1, len(measured)) * self._dt
         room_up = self._limits.high - measured - np.maximum(unseen, 0).sum(axis=0)
         room_down = measured - self._limits.low + np.minimum(unseen, 0).sum(axis=0)

@@ -25,7 +25,10 @@ from rewact_ros.control.violations import Violation, ViolationCounts, worst
 from rewact_ros.control.watch import Heartbeat, Joints, Lease, Now
 
 FloatArray = NDArray[np.float64]
+# After a tick that is later than this, what came meanwhile still waits unread, so ages say nothing.
+# Fewer would let ordinary jitter skip the watchdogs, more would blame streams for a stall of ours.
 OVERRUN_PERIODS = 3.0
+# For so long an arm may stand on an old command and go on by itself; a stopped ROS clock likewise.
 OVERRUN_STOP_S = 0.5
 LEASE_EXPIRED = "the supervisor's lease expired"
 RESUME = "check the robot, then call ~/resume"
@@ -46,10 +49,10 @@ class PathSettings:
     """Settings that are not the robot's own (those are in the contract)."""
 
     combine: str = "ensemble"
-    ensemble_coefficient: float = 0.01
+    ensemble_coefficient: float = 0.01  # ACT's m (Zhao et al. 2023)
     interpolation: str = "linear"
-    crossfade_s: float = 0.1
-    lease_timeout_s: float = 0.3
+    crossfade_s: float = 0.1  # measured in docs/chunks-and-limits.md; longer follows news later
+    lease_timeout_s: float = 0.3  # the supervisor renews at 10 Hz: two messages may be lost
 
     def queue(self, contract: Contract) -> ChunkQueue:
         """An empty chunk queue of these settings."""
@@ -181,7 +184,7 @@ class CommandPath:
         if self.rogue:
             return self._answer(False, f"{self.rogue} also publishes robot commands; stop it first")
         pressed = self.human.pressed(now.age_s)
-        if pressed:
+        if pressed:  # armed like this, the arm would follow that hand at once
             return self._answer(False, f"teleop {pressed}: the deadman is down; let it go first")
         refusals = [source.refusal(now) for source in self.sources]
         fault = next(filter(None, refusals), "") or self.joints.fault(now)
@@ -267,6 +270,7 @@ class CommandPath:
         self._last_ros_ns = now.ros_ns
         if not self._excuse_overrun(now):
             self._watch(now)
+        # A fault comes before a person, and a person before the supervisor.
         self._follow_human(now)
         self._follow_lease(now)
         if self.mode not in SENDING:
@@ -363,7 +367,7 @@ class CommandPath:
             return
         if self.mode in MOVING:
             self.modes.fire(Event.RELEASE, "the supervisor asked for another motion")
-        if self.mode is not Mode.HOLD or self.gate.moving:
+        if self.mode is not Mode.HOLD or self.gate.moving:  # a motion begins at rest
             return
         fault = self.joints.fault(now)
         fault = fault or self._jump(self.sent)

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# Peak speed and acceleration of a unit move of unit duration.
+# Peak speed and acceleration of a unit move of unit duration: 15/8 half-way, and 10/sqrt(3) at a
+# fifth and at four fifths of the time.
 PEAK_SPEED, PEAK_ACCELERATION = 1.875, 5.7735
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LOWEST_S = 1e-6
+LOWEST_S = 1e-6  # what takes less counts as this
 BINS_PER_DECADE = 200  # bins are 1.2 % wide: finer than the noise of any clock here
-DECADES = 8
+DECADES = 8  # to 100 s; what takes longer counts as that, and `max` tells
 
 
 @dataclass(frozen=True)

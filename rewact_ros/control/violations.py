@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from rewact_ros.contract.schema import OnViolation
 
 FloatArray = NDArray[np.float64]
+# In the gate's order, for a joint is named by the first limit that it broke (position gate).
 KINDS = ("non_finite", "position", "velocity", "acceleration")
+# From the mildest: of several violations the last in this order counts.
 VERDICTS = ("clip", "hold", "fault")
 # Rounding must not count as a violation: relative to the allowed value, absolute below 1.
 _SLACK = 1e-6

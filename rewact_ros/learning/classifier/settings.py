@@ -29,6 +29,7 @@ class ClassifierSettings:
     dropout: float = setting(0.1, "before the logit")
     image_size: tuple[int, int] | None = None
     init: str | None = None
+    # More loses hard examples, less learns from doubtful labels.
     margin: int = setting(5, "frames left out before success, for labels from outcomes", low=0)
     val_fraction: float = setting(
         0.1, "share of episodes for early stopping and calibration", above=0
@@ -36,6 +37,7 @@ class ClassifierSettings:
     test_fraction: float = setting(
         0.1, "share of episodes for the printed figures; 0: none", low=0, below=1
     )
+    # More failures make false successes rarer, and learn slower.
     fail_success_ratio: float = setting(3.0, "failure frames per success frame in a batch", above=0)
     steps: int = setting(2000, "optimiser steps at most", low=1)
     batch_size: int = setting(64, "frames per step, over all processes", low=1)
@@ -49,6 +51,7 @@ class ClassifierSettings:
         0.01, "augmentation: standard deviation of the pixels' noise, of the full scale", low=0
     )
     eval_every: int = setting(100, "steps between validations", low=1)
+    # Fewer stop at noise, more train on after the best.
     patience: int = setting(5, "validations without improvement before it stops", low=1)
     min_delta: float = setting(1e-4, "smallest fall of the loss that is an improvement", low=0)
     seed: int = setting(0, "of weights, batches and split", low=0, high=LARGEST_SEED)

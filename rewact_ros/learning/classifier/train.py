@@ -29,7 +29,7 @@ from .settings import ClassifierSettings
 
 # Frames that early stopping looks at; all of a large split would cost more than the training.
 _VAL_FRAMES = 2000
-_EVAL_BATCH = 64
+_EVAL_BATCH = 64  # memory against speed, the logits are the same
 
 
 def train_classifier(
@@ -181,6 +181,7 @@ class _Run:
             )
         self.optimizer.zero_grad()
         accelerator.backward(loss)
+        # LeRobot's bound, so that one odd batch does not undo many.
         accelerator.clip_grad_norm_(self.model.parameters(), 10.0)
         self.optimizer.step()
         return loss.item()

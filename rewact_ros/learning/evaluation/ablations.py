@@ -19,8 +19,8 @@ from rewact_ros.policy.checkpoint import LoadedPolicy
 from .reward import Curve
 
 Rows = NDArray[np.int64]
-_BATCH = 64
-_SHIFT = 0.04  # of the image's width
+_BATCH = 64  # frames at once: memory against speed, the figures are the same
+_SHIFT = 0.04  # of the image's width: a camera that was nudged, not one that looks elsewhere
 
 
 def _other_time(rows: Rows, rng: np.random.Generator) -> Rows:

@@ -22,7 +22,7 @@ from rewact_ros.supervision.signals import PolicySample, SignalSettings, SignalT
 
 from .settings import RolloutSource
 
-_BATCH = 64
+_BATCH = 64  # frames at once: memory against speed, the signals are the same
 
 
 def signal_settings(loaded: LoadedPolicy, **changes: float) -> SignalSettings:

@@ -19,6 +19,7 @@ from rewact_ros.policy.policy import PolicyConfig
 LEROBOT = "lerobot:"
 _PLUGINS = "lerobot_env_"
 Observation = dict[str, NDArray[np.generic]]
+# Of an environment that names no `render_fps`: it gives ages and videos a clock.
 _DEFAULT_RATE_HZ = 30.0
 # What environments call these inputs, in order of preference.
 _USUAL_NAMES = {

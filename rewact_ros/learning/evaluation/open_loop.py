@@ -143,7 +143,7 @@ def action_errors(
     chunk, steps, held = loaded.config.chunk_size, loaded.config.n_obs_steps, _held_joints(data)
     sums: dict[str, FloatArray] = {}
     valid = np.zeros(chunk)
-    for part in np.array_split(rows, -(-len(rows) // 64)):
+    for part in np.array_split(rows, -(-len(rows) // 64)):  # a batch that fits any memory
         batch = data.batch(part, chunk, steps)
         truth, taught = batch[ACTION], ~batch[ACTION_IS_PAD]
         guesses = {"policy": loaded.predict({k: batch[k] for k in _inputs(batch)}).actions}

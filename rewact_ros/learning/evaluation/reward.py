@@ -13,8 +13,10 @@ from rewact_ros.supervision.signals import LowPass, SignalSettings
 
 FloatArray = NDArray[np.float64]
 COMPLETE = 0.9  # filtered progress that the supervisor calls complete by default
-DROP = 0.2  # a smaller fall of a label is none
-EARLY_S, LATE_S = 1.0, 2.0  # a predicted fall may lead and lag the labelled one by these
+DROP = 0.2  # a smaller fall of a label is none: less counts noise, more misses a step undone
+# A predicted fall may lead and lag the labelled one by these: less would miss what the low-pass
+# filter delays, more would credit another fall.
+EARLY_S, LATE_S = 1.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -246,7 +248,7 @@ def _crossing(
 
 
 def _done_frame(episode: LabelledEpisode) -> int | None:
-    done = episode.labels >= 1 - 1e-6
+    done = episode.labels >= 1 - 1e-6  # labels are float32
     return int(done.argmax()) if done.any() else None
 
 
@@ -257,6 +259,7 @@ def _mean(values: Sequence[float]) -> tuple[float, int, float, float]:
 
 def _bootstrapped(statistic: Callable[[NDArray[np.intp]], float], n: int) -> Scored:
     value = statistic(np.arange(n))
+    # More draws would steady the interval's ends, and take longer.
     return Scored(value, n, *metrics.bootstrap_interval(statistic, n, draws=300))
 
 

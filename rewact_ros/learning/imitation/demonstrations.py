@@ -27,7 +27,7 @@ from .teaching import (
 )
 from .videos import VideoFrames
 
-_FEW_FRAMES = 5  # a shorter episode may rise in one step
+_FEW_FRAMES = 5  # a shorter episode may rise from 0 to 1 in one step without being a success flag
 
 
 @dataclass

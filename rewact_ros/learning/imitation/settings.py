@@ -44,14 +44,18 @@ class TrainSettings:
     lr_backbone: float = setting(3e-4, "of the image backbone", above=0)
     weight_decay: float = setting(1e-4, "AdamW's weight decay", low=0)
     warmup_steps: int = setting(200, "steps of linear warm-up before the cosine", low=0)
+    # Not 0, so that the last steps still count.
     final_lr_ratio: float = setting(0.02, "of the learning rate, where the cosine ends")
+    # LeRobot's.
     grad_clip_norm: float = setting(10.0, "of the gradient", above=0)
+    # About 1,000 steps of the 5,000: more averages in what was unlearned.
     ema_decay: float = setting(
         0.999,
         "decay of the averaged weights, which are evaluated and exported; 0 for none",
         low=0,
         below=1,
     )
+    # A joint that hardly moves must not have its noise blown up to 1.
     min_std: float = setting(
         1e-2, "floor of the normalisation's standard deviations, contract units", above=0
     )
@@ -72,7 +76,9 @@ class TrainSettings:
     policy: dict[str, str] = field(default_factory=dict)
     start: str | None = None
     interventions: tuple[str, ...] = ()
+    # Few interventions would drown in the demonstrations.
     share: float = setting(0.5, "of each batch that comes from the interventions", low=0, below=1)
+    # Frames that teach no action, such as the policy's mistakes.
     reward_share: float = setting(
         0.25, "of that, for frames that teach the reward alone", low=0, below=1
     )

@@ -48,6 +48,7 @@ def progress_labels(
     successful = succeeding(column, episode)
     for index in np.unique(episode[successful]):
         rows = np.flatnonzero(episode == index)
+        # As `rewact label` does by default.
         labels[rows] = time_ramp(len(rows), start=0.05, end=0.95)
     return labels
 

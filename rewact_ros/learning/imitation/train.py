@@ -334,5 +334,6 @@ def _seed_step(seed: int, step: int, process: int) -> None:
 @torch.no_grad()
 def _average(averaged: Policy, policy: Policy, decay: float, step: int) -> None:
     """Move the averaged weights; the decay rises with the steps, to forget the early weights."""
+    # As TensorFlow's ExponentialMovingAverage does with `num_updates`.
     decay = min(decay, (1 + step) / (10 + step)) if decay else 0.0
     torch._foreach_lerp_(list(averaged.parameters()), list(policy.parameters()), 1 - decay)

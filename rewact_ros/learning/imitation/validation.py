@@ -21,7 +21,7 @@ def evaluate(
     postprocessor,
     data: Demonstrations,
     rows: np.ndarray,
-    max_frames: int = 1024,
+    max_frames: int = 1024,  # more costs training time at every validation
 ) -> dict[str, float]:
     """Score the policy on at most ``max_frames`` evenly spaced rows.
 
@@ -32,7 +32,7 @@ def evaluate(
     """
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), max_frames)).astype(int)]
     sums = dict.fromkeys(("raw", "normalised", "valid", "reward", "known"), 0.0)
-    for part in np.array_split(rows, math.ceil(len(rows) / 64)):
+    for part in np.array_split(rows, math.ceil(len(rows) / 64)):  # a batch that fits any memory
         raw = data.batch(part, policy.config.chunk_size, policy.config.n_obs_steps)
         batch = preprocessor(raw)
         estimate = policy.predict(batch)

@@ -246,6 +246,7 @@ class Agent(nn.Module):
         """
         if self.actor is None or self.averaged_actor is None:
             return
+        # As TensorFlow's ExponentialMovingAverage does with `num_updates`.
         decay = min(self.settings.actor_ema_decay, (1 + updates) / (10 + updates))
         for old, new in zip(self.averaged_actor.parameters(), self.actor.parameters(), strict=True):
             old.lerp_(new, 1 - decay)
@@ -343,6 +344,6 @@ def _mean_over(error: Tensor, mask: Tensor) -> Tensor:
 
 def _with_history(observation: Observed) -> Observed:
     """Add the axis of a history of one where it is missing."""
-    if observation[CANDIDATES].dim() == 5:
+    if observation[CANDIDATES].dim() == 5:  # (B, history, N, steps, A)
         return observation
     return {name: value.unsqueeze(1) for name, value in observation.items()}

@@ -9,6 +9,7 @@ from rewact_ros.policy.images import random_shift, unit_images
 from .settings import RLSettings
 from .transitions import CANDIDATES, IMAGES, STATE
 
+# Fewer than DrQ's four layers of 32: more would see finer in small images, and cost every update.
 _CHANNELS = (16, 32, 32)
 Observed = dict[str, Tensor]  # observations of the replay, each (B, history, ...)
 
@@ -44,7 +45,7 @@ class ObservationEncoder(nn.Module):
         width = settings.image_encoder_hidden_dim
         places = 1
         for size in self._size:
-            places *= -(-size // 8)
+            places *= -(-size // 8)  # three strides of 2, each rounded up
         self.cameras = nn.ModuleList(
             nn.Sequential(
                 *_convolutions(),

@@ -17,11 +17,9 @@ from .agent import Agent
 from .base import Base
 from .critics import base_plan
 from .decision import Decision
-from .settings import RLSettings
+from .settings import SEED_STRIDE, RLSettings
 from .squash import TanhGaussian
 from .transitions import CANDIDATES, IMAGES, PROGRESS, STATE, Observation
-
-_SEED_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -71,12 +69,13 @@ class Driver:
         """A new episode; its draws derive from the run's seed and its number alone."""
         seed = self.settings.seed
         self._rng = np.random.default_rng([seed, number])
-        self._generator.manual_seed(seed * _SEED_STRIDE + number)
+        self._generator.manual_seed(seed * SEED_STRIDE + number)
         self.release()
 
     def release(self) -> None:
         """Forget plans and past: somebody else moved the robot."""
         self._engine.reset()
+        # The task's clock runs ahead at speed: a chunk is as old in it as that is fast.
         max_age_s = self.base.contract.max_chunk_age_s * max(self.settings.speeds)
         self._queue, self._actor_queue = (
             ChunkQueue(len(self.base.action_mean), max_age_s=max_age_s) for _ in range(2)

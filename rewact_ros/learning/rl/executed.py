@@ -25,8 +25,10 @@ from .transitions import (
     TransitionError,
 )
 
-_PATIENCE_NS = NANO  # what has not come by then does not come
-_KEEP_NS = 5 * NANO
+# What has not come by then does not come. Less would lose steps to a late message, more would hold
+# a turn's end back from the learner where a stream has died.
+_PATIENCE_NS = NANO
+_KEEP_NS = 5 * NANO  # a look back goes as far as patience and one step; the rest is clocks apart
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class ExecutedSteps:
         assert previous is not None
         command = self._commands.at(end_ns)
         why = ""
-        if not 0.5 < (end_ns - previous.stamp_ns) / self._dt_ns < 1.5:
+        if not 0.5 < (end_ns - previous.stamp_ns) / self._dt_ns < 1.5:  # rounds to one step
             why = "observation missing"
         elif command is None or command[0] < previous.stamp_ns - self._dt_ns:
             why = "no command"

@@ -14,7 +14,9 @@ import numpy as np
 from .journal import JournalError, from_record
 from .transitions import FrameSpec, Transition, TransitionError
 
-_ROOM = 64  # transitions that may wait; the others wait at the robot
+# Transitions that may wait; the others wait at the robot. Half of it takes one answer
+# (`outbox.WINDOW`), so it asks again while the learner still has work.
+_ROOM = 64
 _FULL_ASK_S = 1.0  # with no room left, asking is a sign of life only
 
 

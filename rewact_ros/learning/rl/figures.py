@@ -8,9 +8,9 @@ import numpy as np
 
 from .transitions import Transition
 
-RECENT = 20  # episodes that running rates are taken over
-_TREND = 60  # episodes that an extrapolation looks back on, at least RECENT
-_SURE = 2.0  # standard errors that a trend must differ from none
+RECENT = 20  # episodes that running rates are taken over: one more success is 5 %
+_TREND = 60  # episodes that an extrapolation looks back on, at least RECENT: older ones mislead it
+_SURE = 2.0  # standard errors, 95 %, that a trend must differ from none
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def minutes_to_target(episodes: Sequence[EpisodeFigures], target: float) -> floa
         return float("nan")
     slope = float((from_mean * alone).sum()) / spread
     rest = alone - alone.mean() - slope * from_mean
-    error = float(np.sqrt((rest**2).sum() / (len(rest) - 2) / spread))
+    error = float(np.sqrt((rest**2).sum() / (len(rest) - 2) / spread))  # level and slope are fitted
     if slope <= _SURE * error:
         return float("nan")
     level = alone.mean() + slope * from_mean[-1]

@@ -24,7 +24,7 @@ from rewact_ros.files import FileLock, LockedError
 from .transitions import Transition
 
 _MAGIC, _HEAD = b"RWT1", struct.Struct("<4sII")
-_ROTATE_BYTES = 256 * 2**20
+_ROTATE_BYTES = 256 * 2**20  # so much has to be copied again where a file is damaged
 _PREFIX = "observation "  # of an observation's arrays among the record's
 _RUN = "run"
 

@@ -19,12 +19,10 @@ from .calibration import CriticCalibration
 from .journal import from_record, to_record
 from .learner_state import load_learner, save_learner
 from .replay import Replay, Windows
-from .settings import LearnError, RLSettings
+from .settings import SEED_STRIDE, LearnError, RLSettings
 from .shaping import shaped_reward
 from .team import Order, Team
 from .transitions import PROGRESS, FrameSpec, Transition
-
-_SEED_STRIDE = 1_000_003
 
 
 @dataclass
@@ -105,7 +103,7 @@ class Learner:
         counts.human_steps += steps * transition.human
         self.calibration.add(transition)
         learning = counts.robot_steps - self.settings.online_step_before_learning
-        counts.credit += self.ratio * min(max(learning, 0), steps)
+        counts.credit += self.ratio * min(max(learning, 0), steps)  # none for the first steps
 
     @property
     def ratio(self) -> float:
@@ -180,7 +178,8 @@ class Learner:
         try:
             with torch.random.fork_rng(devices=[]):
                 # Rows are drawn alike by all processes, what happens to them is not.
-                torch.manual_seed(settings.seed * _SEED_STRIDE + number + (self.team.rank << 40))
+                # The rank goes above all bits that seed and update use.
+                torch.manual_seed(settings.seed * SEED_STRIDE + number + (self.team.rank << 40))
                 batch = self.team.part(self._batch(rng))
                 logs = self._step("critic", batch, self._critic_parameters())
                 self.agent.update_target()
@@ -236,6 +235,7 @@ class Learner:
 
     def _batch(self, rng: np.random.Generator) -> dict:
         """Half from the robot, half from demonstrations and interventions, where there are any."""
+        # RLPD's symmetric sampling (arXiv:2302.02948): the rare successes are in every batch.
         half = self.settings.batch_size // 2 if len(self.demos) else 0
         return self._drawn(rng, self.settings.batch_size - half, 0, half)
 

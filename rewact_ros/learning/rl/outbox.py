@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from .journal import Journal, to_record
 from .transitions import Transition
 
-WINDOW = 32  # records per request
-SILENCE_S = 5.0  # a learner that is quiet for longer is gone
+WINDOW = 32  # records per request: half of the room that a learner has (`feed`)
+SILENCE_S = 5.0  # a learner asks once a second at least: one that misses five is gone
+# Of memory on the robot, so that what a learner that keeps up asks for is never read back.
 _RECENT_BYTES = 64 * 2**20
 
 

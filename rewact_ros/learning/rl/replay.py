@@ -90,6 +90,7 @@ class Replay:
     @property
     def bytes(self) -> int:
         """Size of the full buffer, on disk and in memory."""
+        # With action, reward, flags, and numbers of segment and run.
         return self.capacity * (self.spec.bytes_per_frame + 4 * self.spec.action_dim + 4 + 3 + 16)
 
     def add(self, transition: Transition) -> None:
@@ -184,6 +185,7 @@ class Replay:
             observation=self._seen(rows, history),
             next_observation=self._seen(after, history),
             action=self._action[(rows[:, None] + index) % self.capacity],
+            # After its end the robot holds the last command: such a chunk was executed as decided.
             length=np.where(self._ended[end], 1.0, decided / steps).astype(np.float32),
             reward=reward.astype(np.float32),
             discount=np.where(self._terminated[last], 0.0, discount**taken).astype(np.float32),

@@ -131,6 +131,7 @@ class RunSettings:
     video_every: int = setting(
         25, "episodes from one video to the next; 0: none", low=0, high=1_000_000
     )
+    # Of updates are done again after a kill; a shorter time writes more.
     save_every_s: float = setting(60.0, "longest time between checkpoints", "s", 0, 3600)
     device: str = setting("auto", "where it learns: auto, cpu or cuda")
     wandb: str | None = setting(None, "log to this Weights & Biases project too")
@@ -159,6 +160,7 @@ class LearnSettings(RunSettings):
     # Scenes from 100 000 on are for choosing and for reported figures.
     first_seed: int = setting(50_000, "scene of the first episode", low=0, high=99_999)
     eval_every: int = setting(50, "episodes between evaluations; 0: none", low=0, high=1_000_000)
+    # One more success of 20 is 5 %: enough to choose by, not to report.
     eval_episodes: int = setting(20, "scenes of an evaluation", low=1, high=100_000)
     task: str = setting(DEFAULT_TASK, "simulated task")
     eval_seed: int = setting(

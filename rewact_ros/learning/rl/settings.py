@@ -12,6 +12,10 @@ from rewact_ros.text import reason
 from .algorithm import Algorithm
 from .algorithms import ALGORITHMS, DEFAULT
 
+# Torch takes one number for a seed. Runs of neighbouring seeds share no draw before their update or
+# episode of this number.
+SEED_STRIDE = 1_000_003
+
 
 class LearnError(ValueError):
     """Learning cannot start or cannot go on; says what, where, expected, got, mend."""
@@ -40,12 +44,14 @@ class RLSettings:
         choices=tuple(ALGORITHMS),
     )
     seed: int = setting(0, "of weights, batches and exploration")
+    # At 20 Hz a quarter of a second: longer reacts later, credits further.
     act_chunk_size: int = setting(5, "robot steps of an actor's chunk", low=1, high=1000)
     enable_q_chunking: bool = setting(
         False,
         "decide once per act_chunk_size steps and let the critic judge the whole executed "
         "chunk; else once per step",
     )
+    # More carry a late reward back faster, but rest on what acted then.
     n_step: int = setting(
         5, "robot steps whose rewards a target sums before it asks the critic", low=1, high=1000
     )
@@ -85,12 +91,14 @@ class RLSettings:
         "the target asks the actor too what it would do next; else the base alone, which is "
         "cheaper and never imagines",
     )
+    # Each costs a look of the critics per decision and per target.
     num_candidates: int = setting(
         8,
         "chunks of the base that compete, its own among them, where the algorithm draws others",
         low=1,
         high=256,
     )
+    # Less offers the critics no choice, more leaves what was shown.
     candidate_noise: float = setting(
         0.2,
         "spread of candidates where the base has no latent to sample, in standard deviations "
@@ -98,6 +106,7 @@ class RLSettings:
         low=0.0,
         high=100.0,
     )
+    # Higher trusts critics less, so that they change less.
     advantage_gate: float = setting(
         0.5,
         "another candidate than the leading one must be better by so many standard "
@@ -119,22 +128,29 @@ class RLSettings:
         low=0,
         high=100_000_000,
     )
+    # More can correct more, and explores more roughly.
     residual_bound: float = setting(0.05, "of a correction, in joint units", low=0.0, high=10.0)
     gripper_joints: tuple[str, ...] = ("gripper", "finger", "hand")
+    # Masked: above 0, exploring may open a gripper that holds.
     gripper_bound: float = setting(
         0.0, "of a correction of the gripper joints; 0: they are masked", low=0.0, high=10.0
     )
+    # LeRobot's, as the rates below: at 20 Hz half is left after 3.4 s.
     discount: float = setting(0.99, "per robot step", low=0.0, high=0.9999)
     critic_lr: float = setting(3e-4, "of Adam", low=1e-8, high=1.0)
     actor_lr: float = setting(3e-4, "of Adam", low=1e-8, high=1.0)
     temperature_lr: float = setting(3e-4, "of Adam", low=1e-8, high=1.0)
+    # LeRobot's.
     critic_target_update_weight: float = setting(
         0.005, "share of the critic that its slow copy takes per update", low=1e-6, high=1.0
     )
+    # The least of two drawn from several, as REDQ has it (arXiv:2101.05982): the least of all would
+    # be too low. The spread of all is what `advantage_gate` counts in.
     num_critics: int = setting(4, "size of the ensemble", low=1, high=256)
     num_subsample_critics: int = setting(
         2, "size of its random subset whose minimum is the target", low=1, high=256
     )
+    # LeRobot's is 1: entropy would outweigh a success of 1.
     temperature_init: float = setting(0.01, "weight of the entropy at first", low=1e-8, high=1e6)
     target_entropy: float | None = setting(
         None, "nats per chunk; none: minus half of steps times dimensions"
@@ -142,8 +158,12 @@ class RLSettings:
     use_backup_entropy: bool = setting(
         False, "count the entropy of the next action in the target too"
     )
+    # Below, log pi only grows while nothing more is explored.
     log_std_min: float = setting(-5.0, "of the Gaussian before the tanh", low=-20.0, high=2.0)
+    # Above, the tanh presses every draw to the bounds.
     log_std_max: float = setting(0.0, "likewise", low=-20.0, high=2.0)
+    # Imitation leads while the critics know little and fades as they learn: slower holds to the
+    # human for longer.
     bc_initial_weight: float = setting(0.5, "of imitating the human, at first", low=0.0, high=1.0)
     bc_final_weight: float = setting(
         0.01, "of imitating the human, after bc_decay_steps", low=0.0, high=1.0
@@ -167,6 +187,7 @@ class RLSettings:
     )
     grad_clip_norm: float = setting(10.0, "of each network", low=1e-8, high=1e6)
     mixed_precision: str = setting("no", "of the training of an ACT actor", choices=("no", "bf16"))
+    # An update takes 57 ms on one core (docs/rl.md), a robot step 50.
     batch_size: int = setting(
         64,
         "half of it from demonstrations and interventions, where there are any",
@@ -183,18 +204,22 @@ class RLSettings:
     intervention_share: float | None = setting(
         None, "of that rest from interventions; none: as it comes", low=0.0, high=1.0
     )
+    # More learns more of each step, and overfits a small buffer sooner.
     utd_ratio: float = setting(
         1.0, "updates per robot step; the learner never runs ahead of it", low=0.0, high=100.0
     )
+    # Before its values agree with what came.
     utd_ratio_uncalibrated: float = setting(
         0.5, "the same until the critic is calibrated", low=0.0, high=100.0
     )
+    # Fewer may agree by chance, more slow the beginning.
     calibration_episodes: int = setting(
         10,
         "newest episodes whose first decisions' values tell whether the critic is calibrated",
         low=1,
         high=100_000_000,
     )
+    # Of a success, which returns about 1.
     calibrated_gap: float = setting(
         0.2, "it is once they lie within this of what came, on average", low=0.0, high=1e6
     )
@@ -204,20 +229,24 @@ class RLSettings:
     critic_warmup_updates: int = setting(
         500, "updates of the critic alone, while the base acts", low=0, high=100_000_000
     )
+    # TD3's delay (arXiv:1802.09477).
     policy_update_freq: int = setting(2, "critic updates per actor update", low=1, high=64)
-    image_size: tuple[int, int] = (48, 48)
+    image_size: tuple[int, int] = (48, 48)  # replay and update cost grow with its square
+    # 6 % of the width; DrQ's 4 of 84 are 5 % (arXiv:2004.13649).
     random_shift_px: int = setting(
         3, "largest shift of a training image, of image_size", "px", low=0, high=64
     )
     image_encoder_hidden_dim: int = setting(64, "features per camera", low=1, high=10_000)
     hidden_dim: int = setting(256, "width of critics and small actor", low=1, high=10_000)
     success_reward: float = setting(1.0, "at a verified success", low=1e-8, high=1e6)
+    # Any leaves the best policy (docs/rl.md); less guides less.
     shaping_weight: float = setting(
         0.5,
         "kappa of the potential-based shaping by the frozen reward head; 0: none",
         low=0.0,
         high=100.0,
     )
+    # 0.8 GB of disk with the other (docs/rl.md); 33 min.
     online_buffer_capacity: int = setting(
         40_000, "robot steps; the oldest leave", low=100, high=100_000_000
     )

@@ -97,6 +97,7 @@ class Processes(Team):
     def average(self, tensors: list[Tensor | None]) -> None:
         """As of ``Team``, in one message."""
         known = [tensor for tensor in tensors if tensor is not None]
+        # One message: a network of many small tensors would wait for the wire at each.
         flat = torch.cat([tensor.reshape(-1).float() for tensor in known])
         distributed.all_reduce(flat)
         flat /= self.count

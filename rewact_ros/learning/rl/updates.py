@@ -50,7 +50,7 @@ def write_update(directory: Path, agent: Agent, base: Base, updates: int) -> Upd
         shutil.copytree(base.loaded.path, partial / BASE)
         if (partial / BASE / CALIBRATION).is_file():  # the reward head is the base's, and frozen
             shutil.copy(partial / BASE / CALIBRATION, partial / CALIBRATION)
-        partial.chmod(0o755)
+        partial.chmod(0o755)  # of mkdtemp's nobody but the owner could read it
         (partial / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
         files = open_folder(partial)
         replace_folder(partial, directory / files.version)
