@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
 
 INTERPOLATIONS = ("pchip", "linear")
 
@@ -74,6 +73,8 @@ def keypoint_curve(
         keypoints: as `check_keypoints` demands them.
         interpolation: one of `INTERPOLATIONS`.
     """
+    from scipy.interpolate import PchipInterpolator  # seconds, for every command
+
     if interpolation not in INTERPOLATIONS:
         raise LabelError(f"interpolation: expected pchip or linear, got {interpolation!r}")
     points = list(keypoints)
