@@ -148,7 +148,8 @@ def test_cancelling_a_task_stops_motion(stack):
     stack.wait(lambda: stack.mode() == ControlStatus.POLICY, "policy mode")
     with pytest.raises(StackError, match="got one that runs"):
         robot.start("test", 60.0)
-    assert task.running and task.feedback.phase == "running"
+    stack.wait(lambda: task.feedback and task.feedback.phase == "running", "feedback")
+    assert task.running
     result = task.cancel()
     stack.wait(lambda: stack.mode() == ControlStatus.HOLD, "hold", 10.0)
     assert not robot.control.resume_required
