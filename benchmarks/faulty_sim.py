@@ -8,14 +8,14 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from rewact_ros.nodes.sim import SimNode
-from rewact_ros.ros.convert import image_message
+from rewact_ros.ros.images import camera_message
 from rewact_ros.ros.process import run_node
 
 FAULTS = ("cover_camera", "remove_object", "block_arm")
@@ -57,7 +57,7 @@ class FaultySimNode(SimNode):
         response.success = True
         return response
 
-    def _on_command(self, msg: Float64MultiArray) -> None:
+    def _on_command(self, msg: Any) -> None:
         if self._blocked:
             self._last_command_s = time.monotonic()  # a controller is there all the same
         else:
@@ -70,7 +70,7 @@ class FaultySimNode(SimNode):
         for camera in reversed(self.contract.cameras):
             dark = self._sensor.integers(0, _DARK, camera.shape, dtype=np.uint8)
             frame = f"{camera.name}_optical_frame"
-            self._image_pubs[camera.name].publish(image_message(dark, stamp, frame))
+            self._image_pubs[camera.name].publish(camera_message(camera, dark, stamp, frame))
 
 
 def main() -> None:

@@ -21,13 +21,13 @@ from typing import Any
 from recording_dagger import COLLECT_SEED, DEMO_COUNT, DEMOS, train_base
 
 from rewact_ros.cli.bench import Bench
-from rewact_ros.learning.rl.environment import EpisodeResult, EpisodeSettings
+from rewact_ros.learning.rl.environment import EpisodeResult, SimEpisodeSettings
 from rewact_ros.learning.rl.evaluation import evaluate_policy, evaluate_version
 from rewact_ros.learning.rl.loop import FastLoop, LearnSettings
 from rewact_ros.learning.rl.settings import preset
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.share import share_dir
-from rewact_ros.sim.pick_place.human import Traits
+from rewact_ros.sim.human import Traits
 from rewact_ros.stack.bringup import default_contract, default_policy
 
 # No policy, threshold or setting was chosen on these scenes.
@@ -117,7 +117,7 @@ def learn_settings(arm: Arm, seed: int, base: Path, out: Path, quick: bool) -> L
         policy=str(base),
         contract=default_contract(),
         rl=preset(arm.algorithm, seed=seed, **{**arm.changes, **small}),
-        episode=EpisodeSettings(
+        episode=SimEpisodeSettings(
             human=Traits() if arm.human else None,
             success_by=arm.success_by,
             classifier=str(CLASSIFIER) if arm.success_by == "classifier" else "",

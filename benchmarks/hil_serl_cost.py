@@ -18,8 +18,8 @@ from recording_dagger import DEMOS
 
 from rewact_ros.cli.bench import Bench
 from rewact_ros.episodes.rollout import observe
+from rewact_ros.episodes.rollout_dataset import simulation
 from rewact_ros.learning.rl.driver import Driver
-from rewact_ros.learning.rl.environment import simulation
 from rewact_ros.learning.rl.journal import Journal
 from rewact_ros.learning.rl.learner import Learner
 from rewact_ros.learning.rl.run import LearningRun, RunSettings

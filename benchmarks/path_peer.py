@@ -21,13 +21,14 @@ from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
 
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.contract.frames import select_joints
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.convert import camera_type, decode_image, to_ns
+from rewact_ros.ros.commands import command_encoder, command_type
+from rewact_ros.ros.convert import to_ns
+from rewact_ros.ros.images import camera_type, decode_image
 
 LATEST = QoSProfile(
     depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT
@@ -56,7 +57,8 @@ class PeerNode(Node):
                 LATEST,
             )
         action = contract.action[0]
-        self._publisher = self.create_publisher(Float64MultiArray, action.topic, names.COMMAND)
+        self._encode = command_encoder(action)
+        self._publisher = self.create_publisher(command_type(action), action.topic, names.COMMAND)
         self.create_timer(contract.dt_s, self._on_timer)
 
     def _on_image(self, key: str, msg) -> None:  # type: ignore[no-untyped-def]
@@ -80,8 +82,8 @@ class PeerNode(Node):
             image = torch.from_numpy(decode_image(self._latest[camera.key], camera.topic))
             batch[camera.key] = image.permute(2, 0, 1).float().div(255).unsqueeze(0)
         action = self.select_action(batch)
-        message = Float64MultiArray(data=action.astype(np.float64).tolist())
         stamp = self._latest[self.contract.cameras[0].key].header.stamp
+        message = self._encode(action.astype(np.float64), stamp)
         self.commands.append((to_ns(stamp), time.time_ns()))
         self._publisher.publish(message)
 

@@ -16,7 +16,8 @@ from rclpy.signals import SignalHandlerOptions
 
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.convert import image_message, to_stamp
+from rewact_ros.ros.convert import to_stamp
+from rewact_ros.ros.images import image_message
 
 SHIFTS = 64  # pictures that differ
 

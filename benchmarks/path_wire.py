@@ -9,7 +9,8 @@ from rclpy.node import Node
 from rewact_ros.contract import Contract
 from rewact_ros.msg import ActionChunk, ControlStatus, SimTruth
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.convert import command_type, to_ns
+from rewact_ros.ros.commands import command_type
+from rewact_ros.ros.convert import to_ns
 from rewact_ros.ros.loop import SERVE_AHEAD_S
 
 SERVE_AHEAD_NS = round(SERVE_AHEAD_S * 1e9)

@@ -212,13 +212,14 @@ def parity(ticks: int = TICKS) -> dict[str, Figure]:
 
 def _robot(frames: int, jitter: bool) -> Iterator[tuple[str, int, Any]]:
     """(topic, time of recording in ns, message) of the simulated arm's topics."""
-    from std_msgs.msg import Float64MultiArray
-
     from rewact_ros.contract import load_contract
-    from rewact_ros.ros.convert import image_message, joint_state_message, to_stamp
+    from rewact_ros.ros.commands import command_encoder
+    from rewact_ros.ros.convert import joint_state_message, to_stamp
+    from rewact_ros.ros.images import image_message
 
     contract = load_contract(share_dir() / "config" / "robots" / "vx300s.yaml")
     names, rng = contract.state_names, np.random.default_rng(0)
+    encode = command_encoder(contract.action[0])
     period_ns, start_ns = round(1e9 / contract.rate_hz), 1_700_000_000_000_000_000
 
     def recorded(topic: str, ns: int, message: Any) -> Iterator[tuple[str, int, Any]]:
@@ -238,7 +239,7 @@ def _robot(frames: int, jitter: bool) -> Iterator[tuple[str, int, Any]]:
             values = rng.normal(size=len(names))
             joints = joint_state_message(names, "position", values, to_stamp(ns))
             yield from recorded("/joint_states", ns, joints)
-            command = Float64MultiArray(data=values.tolist())
+            command = encode(values, to_stamp(ns))
             yield from recorded("/arm/commands", ns, command)
 
 
@@ -275,7 +276,8 @@ def _from_live(messages: Any, contract: Any) -> dict[int, dict[str, Any]]:
     from rclpy.serialization import deserialize_message, serialize_message
 
     from rewact_ros.contract import Frame, FrameAssembler, state_stream
-    from rewact_ros.ros.convert import camera_sample, state_sample
+    from rewact_ros.ros.convert import state_sample
+    from rewact_ros.ros.images import camera_sample
 
     assembler, made = FrameAssembler(contract), {}
     cameras = {f"/{camera.topic}": camera for camera in contract.cameras}

@@ -12,12 +12,12 @@ import numpy as np
 import rclpy
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CompressedImage, JointState
+from sensor_msgs.msg import JointState
 
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.convert import image_message
+from rewact_ros.ros.images import compressed_message, image_message
 
-HEIGHT, WIDTH = 480, 640
+HEIGHT, WIDTH, JPEG_QUALITY = 480, 640, 90
 CAMERA_HZ, JOINTS_HZ = 30.0, 100.0
 JOINTS = tuple(f"joint_{i}" for i in range(7))
 CAMERAS = {"raw": 2, "compressed": 4, "one": 1, "joints": 0}
@@ -45,7 +45,11 @@ class Source(Node):
         for i in range(CAMERAS[load]):
             topic = f"/camera_{i}/image_raw" + ("/compressed" if compressed else "")
             picture = _picture(i)
-            message = _jpeg(picture) if compressed else image_message(picture, stamp, "camera")
+            message = (
+                compressed_message(picture, stamp, "camera", JPEG_QUALITY)
+                if compressed
+                else image_message(picture, stamp, "camera")
+            )
             publisher = self.create_publisher(type(message), topic, names.SENSOR_OUT)
             self.streams[topic] = Stream(publisher, 1 / CAMERA_HZ, message)
         joints = JointState(name=list(JOINTS), position=[0.0] * len(JOINTS))
@@ -78,13 +82,6 @@ def _picture(seed: int) -> np.ndarray:
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     shade = (96 + 80 * np.sin(x / 90 + seed) * np.cos(y / 70))[..., None] + [0, 20, -20]
     return np.clip(shade + rng.normal(0, 4, shade.shape), 0, 255).astype(np.uint8)
-
-
-def _jpeg(picture: np.ndarray) -> CompressedImage:
-    import cv2
-
-    data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
-    return CompressedImage(format="jpeg", data=data)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import torch
 
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.policy.engine import Prediction
+from rewact_ros.policy.images import unit_images
 
 Observation = dict[str, np.ndarray]
 
@@ -71,7 +72,7 @@ class SharedEngine:
         for key in self._loaded.config.input_features:
             tensor = torch.from_numpy(np.stack([o[key] for o in observations]))
             is_image = key in self._loaded.config.image_features
-            batch[key] = tensor.permute(0, 3, 1, 2).float() / 255 if is_image else tensor.float()
+            batch[key] = unit_images(tensor) if is_image else tensor.float()
         estimate = self._loaded.predict(batch)
         reward = estimate.reward
         columns = (estimate.actions, reward.value, reward.quantiles, reward.entropy)

@@ -13,6 +13,7 @@ from rewact_ros.cli.bench import Bench
 from rewact_ros.data.dataset.reader import open_dataset
 from rewact_ros.data.labels.frames import SUCCESS, UNUSED, read_frame_labels
 from rewact_ros.learning.imitation.frames import open_frames
+from rewact_ros.policy.images import unit_images
 from rewact_ros.reward.classifier import LoadedClassifier
 from rewact_ros.reward.classifier_checkpoint import load_classifier
 from rewact_ros.reward.metrics import bootstrap_interval, calibration_error, roc_auc
@@ -85,8 +86,8 @@ def _judged(loaded: LoadedClassifier, dataset: Path, episodes: int | None) -> Ju
 @torch.inference_mode()
 def _predict(loaded: LoadedClassifier, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Probabilities (N,) of pictures (N, cameras, H, W, 3)."""
-    tensor = torch.from_numpy(pictures).permute(0, 1, 4, 2, 3)
-    return torch.cat([loaded.model.predict(b.float() / 255) for b in tensor.split(_BATCH)]).numpy()
+    batches = torch.from_numpy(pictures).split(_BATCH)
+    return torch.cat([loaded.model.predict(unit_images(batch)) for batch in batches]).numpy()
 
 
 def _latency(bench: Bench, loaded: LoadedClassifier, runs: int) -> None:

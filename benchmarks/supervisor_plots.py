@@ -1,6 +1,7 @@
 """Pictures of the supervisor's figures."""
 
 import math
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -13,6 +14,7 @@ from supervisor_faults import HEALTHY, Seen
 from supervisor_splits import MONITOR, QUANTILE
 
 from rewact_ros.msg import EpisodeEvent
+from rewact_ros.supervision.alarms import Moment, calibrated
 from rewact_ros.supervision.calibration import Calibration
 
 # Colours that stay apart for the colour-blind (Okabe and Ito 2008).
@@ -96,13 +98,10 @@ def _draw_fault(top: Axes, bottom: Axes, seen: Seen, calibration: Calibration) -
     top.plot(time_s, [s.progress for s in signals], color=BLUE, label="mean, filtered")
     top.plot(time_s, [s.held for s in signals], color=GREEN, label="level held by 8 of 10")
     top.axhline(calibration.completion.threshold, color=GREEN, ls=":", lw=1, label="complete above")
-    for name, field, colour in (
-        ("stall", "stall_s", ORANGE),
-        ("drawdown", "drawdown", PURPLE),
-        ("novelty", "novelty", BLUE),
-    ):
-        values = np.array([getattr(s, field) for s in signals])
-        bottom.plot(time_s, values / calibration.alarms[name].threshold, color=colour, label=name)
+    for alarm, colour in zip(calibrated(), cycle((ORANGE, PURPLE, BLUE, GREEN)), strict=False):
+        values = np.array([alarm.score(Moment(s, s.stamp_s)) for s in signals])
+        limit = calibration.alarms[alarm.name].threshold
+        bottom.plot(time_s, values / limit, color=colour, label=alarm.name)
     bottom.axhline(1.0, color="black", ls=":", lw=1)
     bottom.set(xlabel="s since the start", ylim=(0, 3))
     for name, at_s, colour, style in (

@@ -6,7 +6,6 @@ cut short goes on where it stopped.
 """
 
 import json
-import os
 import queue
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +19,11 @@ from tqdm import tqdm
 
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.episodes.rollout import RolloutSettings, Trace, record_rollout
+from rewact_ros.files import replacing_file
 from rewact_ros.learning.evaluation.calibrate import signal_settings
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.policy.compatibility import check_contract
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+from rewact_ros.sim.pick_place.task import PickPlace
 from rewact_ros.sim.pick_place.truth import FAILURES, STAGES
 from rewact_ros.sim.timing import RATE_HZ
 from rewact_ros.stack.bringup import default_contract
@@ -104,7 +104,7 @@ def _record(
     bar = tqdm(total=len(seeds), desc="roll-outs", unit="episode", mininterval=5)
 
     def lane() -> None:
-        sim = PickPlaceSim(width, height)
+        sim = PickPlace(width, height)
         engine.join()
         try:
             while True:
@@ -169,7 +169,7 @@ def _arrays(trace: Trace, signals: SignalSettings) -> dict[str, np.ndarray]:
         "success": np.array([truth.success for truth in trace.truths]),
         "stage": np.array([STAGES.index(truth.stage) for truth in trace.truths], np.int8),
         "failure": np.array([FAILURES.index(truth.failure) for truth in trace.truths], np.int8),
-        "closed_s": np.array(trace.plan.closed_s),
+        "closed_s": np.array(trace.expert.current.closed_s),
     }
 
 
@@ -178,13 +178,8 @@ def _q10(quantiles: tuple[float, float, float] | None) -> float:
 
 
 def _write(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write whole or not at all (temporary file, fsync, rename)."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    with open(partial, "wb") as handle:
-        np.savez(handle, **arrays)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(partial, file)
+    with replacing_file(file) as whole:
+        np.savez(whole, **arrays)
 
 
 def _read(folder: Path, seeds: list[int]) -> Iterator[Recorded]:

@@ -12,7 +12,8 @@ from supervisor_rollouts import Collection, Recorded
 
 from rewact_ros.sim.pick_place.truth import FAILURES
 from rewact_ros.sim.timing import RATE_HZ
-from rewact_ros.supervision.calibration import ALARMS, CalibrationSettings
+from rewact_ros.supervision.alarms import calibrated
+from rewact_ros.supervision.calibration import CalibrationSettings
 from rewact_ros.supervision.conformal import CalibrationEpisode, calibrate
 from rewact_ros.supervision.signals import PolicySample, SignalSettings, SignalTracker
 
@@ -30,7 +31,8 @@ class Episodes:
     Attributes:
         sources: for the calibration.
         start: (E,) first inference of each.
-        mean, held, stall, drawdown: (N,), the first unfiltered, the others as in `Signals`.
+        mean, held: (N,), the first unfiltered, the other as in `Signals`.
+        scores: (N,) by alarm, as in `CalibrationEpisode`.
         features: (N, D).
         success, failure: (E,) frame of the first true success and, in episodes without one, of the
             first true failure; `NEVER` where there is none.
@@ -41,8 +43,7 @@ class Episodes:
     start: NDArray[np.intp]
     mean: Frames
     held: Frames
-    stall: Frames
-    drawdown: Frames
+    scores: dict[str, Frames]
     features: NDArray[np.float32]
     success: Frames
     failure: Frames
@@ -58,8 +59,7 @@ class Episodes:
             start,
             self.mean[rows],
             self.held[rows],
-            self.stall[rows],
-            self.drawdown[rows],
+            {name: values[rows] for name, values in self.scores.items()},
             self.features[rows],
             self.success[index],
             self.failure[index],
@@ -99,8 +99,10 @@ def episodes_of(collection: Collection) -> Episodes:
         np.cumsum(lengths) - lengths,
         np.concatenate([episode.mean for episode in collection.episodes]).astype(float),
         np.concatenate([source.held for source in sources]),
-        np.concatenate([source.stall_s for source in sources]),
-        np.concatenate([source.drawdown for source in sources]),
+        {
+            name: np.concatenate([source.scores[name] for source in sources])
+            for name in sources[0].scores
+        },
         np.concatenate([episode.features for episode in collection.episodes]),
         np.array([NEVER if s.success is None else s.success for s in sources]),
         np.array([frame for frame, _ in failures]),
@@ -115,14 +117,8 @@ def _source(episode: Recorded, settings: SignalSettings) -> CalibrationEpisode:
         for frame, (mean, q10) in enumerate(zip(episode.mean, episode.q10, strict=True))
     ]
     succeeded = np.flatnonzero(episode.success)
-    return CalibrationEpisode(
-        name=f"seed {episode.seed}",
-        held=np.array([s.held for s in signals]),
-        stall_s=np.array([s.stall_s for s in signals]),
-        drawdown=np.array([s.drawdown for s in signals]),
-        features=episode.features,
-        success=int(succeeded[0]) if len(succeeded) else None,
-    )
+    success = int(succeeded[0]) if len(succeeded) else None
+    return CalibrationEpisode.of(f"seed {episode.seed}", signals, episode.features, success)
 
 
 def _failure(episode: Recorded) -> tuple[float, str]:
@@ -145,10 +141,10 @@ def _last_change(values: NDArray) -> int:
 
 
 def judge_by_monitor(
-    episodes: Episodes, completion: float, limits: dict[str, float], novelty: Frames
+    episodes: Episodes, completion: float, limits: dict[str, float], distance: Frames
 ) -> Verdicts:
-    """Apply calibrated thresholds; `novelty` (N,) is the distance of the features."""
-    values = {"stall": episodes.stall, "drawdown": episodes.drawdown, "novelty": novelty}
+    """Apply calibrated thresholds; `distance` (N,) is that of the features."""
+    values = {**episodes.scores, **{a.name: distance for a in calibrated() if a.features}}
     return Verdicts(
         episodes.first(episodes.held > completion),
         {name: episodes.first(values[name] > limits[name]) for name in limits},
@@ -221,10 +217,10 @@ def over_splits(
         calibration = calibrate(sources, collection.signals, collection.basis, settings)
         test = episodes.chosen(rest)
         assert calibration.distance is not None  # the policy gives features
-        limits = {name: calibration.alarms[name].threshold for name in ALARMS}
-        novelty = calibration.distance(test.features)
+        limits = {name: bound.threshold for name, bound in calibration.alarms.items()}
+        distance = calibration.distance(test.features)
         tau = calibration.completion.threshold
-        judged = {MONITOR: (tau, judge_by_monitor(test, tau, limits, novelty))}
+        judged = {MONITOR: (tau, judge_by_monitor(test, tau, limits, distance))}
         naive = naive_threshold([incomplete[i] for i in chosen], settings.beta)
         fixed = {f"one_sample_{value:g}": value for value in ONE_SAMPLE}
         for rule, value in {QUANTILE: naive, **fixed}.items():

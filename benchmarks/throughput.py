@@ -46,7 +46,7 @@ _STEP = re.compile(r" step:(\d+) .*updt_s:([\d.]+) data_s:([\d.]+)")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SideBySide:
     """One way to set stock and ours side by side.
 
     Attributes:
@@ -83,12 +83,12 @@ def measure(quick: bool) -> dict[str, Figure]:
         typer.echo(f"  throughput: no videos at {data}; set REWACT_DATA")
         return figures
     cores = os.cpu_count() or 1
-    plan = [Comparison("small_no_workers", SMALL, SMALL, 0, 8, 2, goals=("≥ 3", ""))]
+    plan = [SideBySide("small_no_workers", SMALL, SMALL, 0, 8, 2, goals=("≥ 3", ""))]
     if not quick:
         plan = [
-            Comparison("small", SMALL, SMALL, cores, 24, 10, True, ("≥ 3", "≥ 0.97")),
-            Comparison("small_no_workers", SMALL, SMALL, 0, 14, 3, True, ("≥ 3", "≥ 0.97")),
-            Comparison("default", None, SMALL, cores, 10, 5, goals=("≥ 3", "")),
+            SideBySide("small", SMALL, SMALL, cores, 24, 10, True, ("≥ 3", "≥ 0.97")),
+            SideBySide("small_no_workers", SMALL, SMALL, 0, 14, 3, True, ("≥ 3", "≥ 0.97")),
+            SideBySide("default", None, SMALL, cores, 10, 5, goals=("≥ 3", "")),
         ]
     with tempfile.TemporaryDirectory() as folder:
         for comparison in plan:
@@ -96,7 +96,7 @@ def measure(quick: bool) -> dict[str, Figure]:
     return figures
 
 
-def compare(comparison: Comparison, data: Path, folder: Path, repeats: int) -> dict[str, Figure]:
+def compare(comparison: SideBySide, data: Path, folder: Path, repeats: int) -> dict[str, Figure]:
     """Run stock, ours cached and ours uncached in turn, ``repeats`` times over."""
     speeds: dict[str, list[float]] = {}
     for _ in range(repeats):
@@ -123,7 +123,7 @@ def _figure(values: list[float], unit: str, goal: str = "") -> Figure:
     return Figure(middle, unit, goal, len(values), min(values), max(values))
 
 
-def _stock(comparison: Comparison, data: Path, folder: Path) -> float:
+def _stock(comparison: SideBySide, data: Path, folder: Path) -> float:
     """Samples per second of `lerobot-train`, from the times that it logs itself."""
     out = Path(tempfile.mkdtemp(dir=folder)) / "run"
     arguments = {
@@ -156,7 +156,7 @@ def _stock(comparison: Comparison, data: Path, folder: Path) -> float:
     return _speed([seconds for number, seconds in steps if number > comparison.warm_up], text)
 
 
-def _ours(comparison: Comparison, data: Path, folder: Path, cached: bool) -> float:
+def _ours(comparison: SideBySide, data: Path, folder: Path, cached: bool) -> float:
     """Samples per second of `rewact train`, from its own log."""
     out = Path(tempfile.mkdtemp(dir=folder)) / "run"
     policy = dict(NETWORK)

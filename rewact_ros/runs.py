@@ -7,6 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from .files import point
+
 # In a learning run's folder: its versions, the links among them, the robot's journal.
 VERSIONS, NEWEST, BEST, ROBOT_JOURNAL = "policies", "newest", "best", "robot"
 LEARNED = "learned.json"  # of a version, beside its weights
@@ -42,14 +44,6 @@ def require_writable(*folders: Path | None) -> None:
                 pass  # leaves nothing behind
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(place)) from error
-
-
-def point(link: Path, target: str) -> None:
-    """Let a link point at a neighbour, in one step."""
-    new = link.with_name(f".{link.name}-{os.getpid()}")
-    new.unlink(missing_ok=True)
-    new.symlink_to(target)
-    os.replace(new, link)
 
 
 def is_version(folder: Path) -> bool:

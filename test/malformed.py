@@ -16,8 +16,9 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from rewact_ros.contract import Contract
 from rewact_ros.msg import ActionChunk, EpisodeEvent, Reward, RewardFeatures
-from rewact_ros.ros.convert import image_message, to_stamp
+from rewact_ros.ros.convert import to_stamp
 from rewact_ros.ros.door import _class
+from rewact_ros.ros.images import image_message
 
 HUGE_TEXT = "x" * 1_000_000
 HOSTILE_TEXT = "\x1b[2J\x1b]0;owned\x07\r\n[red]\u202eerror: 100%s {0}"

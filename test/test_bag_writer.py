@@ -35,7 +35,7 @@ from rewact_ros.data.bags.mcap_scan import scan
 from rewact_ros.data.bags.message_types import message_type
 from rewact_ros.data.bags.metadata import BagTopic
 from rewact_ros.data.bags.reader import Bag, typestore
-from rewact_ros.data.bags.recorder import Recording, RecordingError, RecordingSettings
+from rewact_ros.data.bags.recorder import BagRecorder, RecordingError, RecordingSettings
 from rewact_ros.data.bags.recorder_session import RecordingSession, RefusedError, SessionSettings
 from rewact_ros.data.bags.recovery import needs_recovery, recover_all, recover_bag
 from rewact_ros.data.bags.sequence_gaps import SequenceGaps
@@ -326,7 +326,7 @@ def make(tmp_path):
 
     def make(**settings):
         settings = {"bags_dir": tmp_path / "bags", "min_free_bytes": 0, **settings}
-        made.append(Recording(RecordingSettings(**settings)))
+        made.append(BagRecorder(RecordingSettings(**settings)))
         for name in TOPICS:
             made[-1].declare(bag_topic(name))
         return made[-1]
@@ -420,7 +420,7 @@ FILL = """
     sys.path.insert(0, {tests!r})
     from test_bag_writer import *
     resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-    recording = Recording(RecordingSettings(Path({folder!r}), min_free_bytes=0))
+    recording = BagRecorder(RecordingSettings(Path({folder!r}), min_free_bytes=0))
     for name in TOPICS:
         recording.declare(bag_topic(name))
     session = RecordingSession(recording, EpisodeRecord(""), "", SessionSettings(), lambda: "")

@@ -18,17 +18,12 @@ from rewact_ros.contract import (
     select_joints,
 )
 from rewact_ros.contract.frames import NANO, state_stream
-from rewact_ros.data.bags.commands import CommandError, command_reader
 from rewact_ros.data.bags.frames import BagFrames
 from rewact_ros.data.bags.reader import Bag, BagError, RecordedReward, typestore
 from rewact_ros.msg import Reward
-from rewact_ros.ros.convert import (
-    camera_sample,
-    image_message,
-    joint_state_message,
-    state_sample,
-    to_stamp,
-)
+from rewact_ros.ros.commands import command_decoder
+from rewact_ros.ros.convert import joint_state_message, state_sample, to_stamp
+from rewact_ros.ros.images import camera_sample, image_message
 from rewact_ros.share import share_dir
 
 IMAGE, JOINTS = "sensor_msgs/msg/Image", "sensor_msgs/msg/JointState"
@@ -211,10 +206,10 @@ def test_a_value_that_is_infinite_in_float32_is_none(contract, value):
     select_joints(["a"], [3.4e38], ["a"], "joint_states")
     with pytest.raises(SampleError, match="joint_states: joint a is "):
         select_joints(["a"], [value], ["a"], "joint_states")
-    read = command_reader(contract.action[0])
+    read = command_decoder(contract.action[0])
     width = len(contract.action[0].joints)
     read(SimpleNamespace(data=[0.5] * width))
-    with pytest.raises(CommandError, match=f"expected {width} finite values"):
+    with pytest.raises(SampleError, match=f"expected {width} finite values"):
         read(SimpleNamespace(data=[value, *[0.5] * (width - 1)]))
 
 

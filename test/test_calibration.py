@@ -33,8 +33,10 @@ def episode(rng, success=None, frames=FRAMES):
     return CalibrationEpisode(
         name="made up",
         held=rng.beta(2, 5) * rng.uniform(0, 1, frames),
-        stall_s=rng.gamma(2.0) * rng.uniform(0, 1, frames),
-        drawdown=rng.beta(1, 6) * rng.uniform(0, 1, frames),
+        scores={
+            "stall": rng.gamma(2.0) * rng.uniform(0, 1, frames),
+            "drawdown": rng.beta(1, 6) * rng.uniform(0, 1, frames),
+        },
         features=(rng.normal(size=3) + 0.5 * rng.normal(size=(frames, 3))).astype(np.float32),
         success=success,
     )
@@ -50,8 +52,8 @@ def false_alarm(calibration, e):
     """Whether any signal exceeds its threshold before `verdict_s` after the success."""
     end = e.success + round(calibration.settings.verdict_s * RATE_HZ) + 1
     novelty = calibration.distance(e.features[:end])
-    signals = {"stall": e.stall_s[:end], "drawdown": e.drawdown[:end], "novelty": novelty}
-    return any(signals[n].max() > bound.threshold for n, bound in calibration.alarms.items())
+    scores = {name: values[:end] for name, values in e.scores.items()} | {"novelty": novelty}
+    return any(scores[n].max() > bound.threshold for n, bound in calibration.alarms.items())
 
 
 # The statistics ---------------------------------------------------------------------------------
@@ -101,15 +103,7 @@ def test_the_live_monitor_completes_exactly_where_the_recorded_score_exceeds():
     for means in streams:
         tracker = SignalTracker(SIGNALS)
         signals = [tracker.add(PolicySample(i / RATE_HZ, m, m)) for i, m in enumerate(means)]
-        recorded.append(
-            replace(
-                episode(rng, None),
-                held=np.array([s.held for s in signals]),
-                stall_s=np.array([s.stall_s for s in signals]),
-                drawdown=np.array([s.drawdown for s in signals]),
-                features=None,
-            )
-        )
+        recorded.append(CalibrationEpisode.of("recorded", signals, None, None))
     # Some must succeed for alarms; with success in the last frame nearly all of it counts.
     recorded = [replace(e, success=FRAMES - 1) if i % 2 else e for i, e in enumerate(recorded)]
     found = calibrate(recorded, SIGNALS, BASIS, settings)
@@ -123,8 +117,8 @@ def test_the_live_monitor_completes_exactly_where_the_recorded_score_exceeds():
                 completed |= judgement.complete
             alarmed |= judgement.alarms
         assert completed == (completion_score(e, FRAMES) > found.completion.threshold)
-        assert ("stall" in alarmed) == (e.stall_s.max() > found.alarms["stall"].threshold)
-        assert ("drawdown" in alarmed) == (e.drawdown.max() > found.alarms["drawdown"].threshold)
+        for name in ("stall", "drawdown"):
+            assert (name in alarmed) == (e.scores[name].max() > found.alarms[name].threshold)
 
 
 # Refusals ---------------------------------------------------------------------------------------
@@ -286,6 +280,7 @@ def rollouts(vx300s, tmp_path_factory):
             add_episode(
                 dataset,
                 vx300s,
+                "task",
                 rng.normal(size=(20, 7)).astype(np.float32),
                 np.zeros((20, 7), np.float32),
                 {c.name: rng.integers(0, 256, (20, *c.shape), np.uint8) for c in vx300s.cameras},

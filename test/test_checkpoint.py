@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from rewact_ros.policy import RewACTConfig, RewACTPolicy, make_rewact_pre_post_processors
 from rewact_ros.policy.checkpoint import (
+    LOADERS,
     CheckpointError,
     export_policy,
     load_policy,
@@ -183,6 +184,26 @@ def test_an_alien_configuration_is_refused(copy, text):
     (copy / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"config\.json"):
         load_policy(copy)
+
+
+@pytest.mark.parametrize("kind", ["act", ["rewact"], {}, 3, None])
+def test_another_type_of_policy_is_refused_with_those_that_there_are(copy, kind):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "type": kind}))
+    (copy / "model.safetensors").write_bytes(b"")  # the type is asked for first
+    with pytest.raises(CheckpointError, match=r"config\.json: type: expected one of rewact, got "):
+        load_policy(copy)
+
+
+def test_a_type_of_policy_is_a_row_of_the_table(copy, monkeypatch):
+    config = json.loads((copy / "config.json").read_text())
+    rewact = load_policy(copy, "cpu")
+    parts = rewact.policy, rewact.preprocessor, rewact.postprocessor
+    (copy / "config.json").write_text(json.dumps({**config, "type": "other"}))
+    monkeypatch.setitem(LOADERS, "other", lambda files, device: parts)
+    loaded = load_policy(copy, "cpu")
+    assert loaded.policy is rewact.policy and loaded.version == rewact.version
+    assert np.isfinite(TorchEngine(loaded).infer(_observation()).reward)
 
 
 def test_a_device_of_another_machine_does_not_stop_this_one(copy):

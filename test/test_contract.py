@@ -19,12 +19,12 @@ from rewact_ros.contract import (
     SampleError,
     Stale,
     check_signature,
-    image_sample,
     load_contract,
     parse_contract,
     select_joints,
     signature_of_dataset,
 )
+from rewact_ros.contract.frames import check_image
 
 MS = 1_000_000
 
@@ -511,7 +511,7 @@ def test_a_clock_that_runs_backwards_flushes_the_stream(vx300s):
 
 def test_an_image_of_another_size_is_refused_with_both_sizes(vx300s):
     with pytest.raises(SampleError, match=r"\(96, 96, 3\).*\(48, 64, 3\)"):
-        image_sample(vx300s.cameras[0], np.zeros((48, 64, 3), np.uint8), 0, 0.0)
+        check_image(vx300s.cameras[0], (48, 64))
 
 
 def test_memory_of_images_is_bounded_whatever_stands_still(vx300s):

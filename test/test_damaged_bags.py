@@ -27,7 +27,7 @@ from rewact_ros.data.bags.episode_file import (
 )
 from rewact_ros.data.bags.mcap_scan import scan
 from rewact_ros.data.bags.reader import Bag, BagError, typestore
-from rewact_ros.data.bags.recorder import Recording, RecordingSettings
+from rewact_ros.data.bags.recorder import BagRecorder, RecordingSettings
 from rewact_ros.data.bags.recovery import Recovered, recover_all
 from rewact_ros.data.bags.writer import WriterSettings
 
@@ -682,7 +682,7 @@ def test_no_damaged_recording_ends_the_recorder(tmp_path, whole):
         shutil.copytree(whole, folder)
         for path in sorted(folder.iterdir()):
             path.write_bytes(spoil(draw, path.read_bytes()))
-    recording = Recording(RecordingSettings(tmp_path, min_free_bytes=0))
+    recording = BagRecorder(RecordingSettings(tmp_path, min_free_bytes=0))
     for turn in range(5):
         recording.label(tmp_path / f"ep-{turn}", "success", "ada")
     recording.close()

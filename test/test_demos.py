@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from rewact_ros.contract import check_signature, load_contract
-from rewact_ros.episodes.demonstration import roll_out
+from rewact_ros.episodes.demonstration import demonstrate
 from rewact_ros.episodes.demos import DemosError, DemoSettings, episode_labels, write_demos
-from rewact_ros.sim.pick_place.simulation import JOINTS, PickPlaceSim
+from rewact_ros.sim.pick_place.simulation import JOINTS
+from rewact_ros.sim.pick_place.task import PickPlace
 
 CONTRACT = Path(__file__).parents[1] / "config" / "robots" / "vx300s.yaml"
 
@@ -35,15 +36,15 @@ def written(tmp_path_factory):
 def test_round_trip_keeps_states_actions_labels_and_pictures(written):
     settings, report, dataset = written
     assert dataset.meta.total_episodes == 2 and dataset.fps == 20
-    sim = PickPlaceSim()
+    sim = PickPlace()
     row = 0
     for index, summary in enumerate(report["episodes"]):
-        episode = roll_out(sim, summary["seed"], summary["fault"], noise_rad=settings.noise_rad)
+        episode = demonstrate(sim, summary["seed"], summary["fault"], noise_rad=settings.noise_rad)
         frames = len(episode.action)
         table = dataset.hf_dataset.with_format("numpy")[row : row + frames]
         np.testing.assert_array_equal(table["observation.state"], episode.state)
         np.testing.assert_array_equal(table["action"], episode.action)
-        for key, expected in episode_labels(episode).items():
+        for key, expected in episode_labels(episode, PickPlace).items():
             np.testing.assert_array_equal(table[key], expected, err_msg=key)
         assert set(table["episode_index"]) == {index}
         for camera in ("front", "wrist"):

@@ -144,10 +144,10 @@ def simulated():
     """Frames of the simulated arm on its way to the cube."""
     from rewact_ros.episodes.rollout import observe
     from rewact_ros.sim.pick_place.expert import Expert
-    from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+    from rewact_ros.sim.pick_place.task import PickPlace
 
     frames = []
-    sim = PickPlaceSim()
+    sim = PickPlace()
     try:
         sim.reset(100_000)
         expert = Expert(sim)

@@ -26,13 +26,14 @@ from rewact_ros.data.export.labels import label_steps
 from rewact_ros.data.export.report import text
 from rewact_ros.data.export.run import export
 from rewact_ros.data.export.settings import VIDEO_KINDS, ExportError, ExportSettings
-from rewact_ros.data.export.sources import Recording, episodes_of
+from rewact_ros.data.export.sources import RecordedBag, episodes_of
 from rewact_ros.data.export.steps import Pacer, Step, StepReader
 from rewact_ros.data.export.video import VideoWriter, video_settings
 from rewact_ros.learning.imitation.demonstrations import load_demonstrations
 from rewact_ros.msg import ControlStatus, EpisodeEvent, Reward
 from rewact_ros.reward.labels import progress_ramp
-from rewact_ros.ros.convert import image_message, joint_state_message, to_stamp
+from rewact_ros.ros.convert import joint_state_message, to_stamp
+from rewact_ros.ros.images import image_message
 
 MS = 1_000_000
 PERIOD = NANO // RATE_HZ
@@ -144,7 +145,7 @@ def columns(dataset):
 
 
 def read_steps(path, contract, max_step=1.75):
-    recording = Recording(path, path.name, contract, "", None)
+    recording = RecordedBag(path, path.name, contract, "", None)
     with Bag(path) as bag:
         (span,) = episodes_of(recording, bag)
         reader = StepReader(bag, contract, span.start_ns, span.end_ns, max_step)

@@ -11,12 +11,13 @@ from conftest import VX300S, write_policy
 from test_train import LENGTHS, TINY, write_dataset
 
 from rewact_ros.control.modes import Mode
-from rewact_ros.episodes.helped import Frames, HelpedEpisode, HelpSettings
+from rewact_ros.episodes.helped import HelpedEpisode, HelpSettings
+from rewact_ros.episodes.loop import FrameLog
 from rewact_ros.learning.imitation import train as train_module
 from rewact_ros.learning.imitation.batches import TrainingBatches
 from rewact_ros.learning.imitation.dagger import RoundsSettings, collect, helped_labels, run_rounds
 from rewact_ros.learning.imitation.demonstrations import load_demonstrations
-from rewact_ros.learning.imitation.finetune import Comparison, check_dataset
+from rewact_ros.learning.imitation.finetune import PolicyComparison, check_dataset
 from rewact_ros.learning.imitation.mixture import draw_interventions, join, load_interventions
 from rewact_ros.learning.imitation.settings import TrainError, TrainSettings
 from rewact_ros.learning.imitation.teaching import DatasetError
@@ -192,15 +193,15 @@ def test_a_dataset_of_another_robot_is_refused_by_the_contract(demos, vx300s, tm
 
 
 def test_a_worse_policy_is_not_promoted():
-    worse = Comparison("a", "b", 20, 19, 30, 100_000)
+    worse = PolicyComparison("a", "b", 20, 19, 30, 100_000)
     assert not worse.kept and "worse: not promoted" in worse.line
     assert replace(worse, new_successes=20).kept
 
 
 def helped(modes: list[Mode], **changes) -> dict[str, np.ndarray]:
     result = HelpedEpisode(1, True, "human", "done", True, 1, 1.0, 5.0)
-    frames = Frames(state=[np.zeros(7)] * len(modes), mode=modes)
-    return helped_labels(replace(result, **changes), frames, nominal_frames=50)
+    frames = FrameLog(state=[np.zeros(7)] * len(modes), mode=modes)
+    return helped_labels(replace(result, **changes), frames, nominal_frames=50, rate_hz=20)
 
 
 def test_progress_is_labelled_on_the_way_to_a_success_only():

@@ -173,7 +173,7 @@ HUGE = {
 
 @pytest.mark.parametrize("name", HUGE)
 def test_a_setting_out_of_bounds_is_refused_before_anything_is_built(folder, name, monkeypatch):
-    monkeypatch.setattr("rewact_ros.policy.checkpoint.RewACTPolicy", None)
+    monkeypatch.setattr("rewact_ros.policy.open_rewact.RewACTPolicy", None)
     edit(folder / "config.json", lambda c: c.update({name: HUGE[name]}))
     with pytest.raises(CheckpointError, match=f"config.json: .*{name}") as told:
         load_policy(folder, "cpu")

@@ -13,12 +13,11 @@ from rewact_ros.contract import (
     Sample,
     SampleError,
     Stale,
-    image_sample,
     joint_sample,
     parse_contract,
     select_joints,
 )
-from rewact_ros.contract.frames import COMPARE_STRIDE, KEEP_NS, DecodeError
+from rewact_ros.contract.frames import COMPARE_STRIDE, KEEP_NS, DecodeError, check_image
 from rewact_ros.contract.turns import turns_hint
 
 MS = 1_000_000
@@ -287,12 +286,11 @@ def test_one_message_of_each_kind_is_checked_against_its_part(vx300s):
     sample = joint_sample(part, part.joints[::-1], range(JOINTS), 5, 2.0)
     assert (sample.stamp_ns, sample.received_s) == (5, 2.0)
     assert sample.value.tolist() == [6, 5, 4, 3, 2, 1, 0]
-    image = np.zeros((96, 96, 3), np.uint8)
-    assert image_sample(camera, image, 5, 2.0).value is image
+    check_image(camera, (96, 96))
     with pytest.raises(
-        SampleError, match=r"front/image_raw: expected a \(96, 96, 3\) uint8 .*int8"
+        SampleError, match=r"front/image_raw: expected a \(96, 96, 3\) uint8 .*\(96, 95, 3\)"
     ):
-        image_sample(camera, image.astype(np.int8), 5, 2.0)
+        check_image(camera, (96, 95))
     with pytest.raises(SampleError, match="joint b is listed twice"):
         select_joints(["a", "b", "b"], [1.0, 2.0, 3.0], ["a"], "joint_states")
     assert isinstance(robot_without_messages(vx300s), Stale)

@@ -271,7 +271,7 @@ CRASH = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from rewact_ros.data import replace_folder
+from rewact_ros.data.dataset import replace_folder
 calls, die_at = 0, int(sys.argv[2])
 def dying(name):
     real = getattr(os, name)
@@ -285,7 +285,7 @@ def dying(name):
 for name in ("link", "fsync", "rename", "replace", "unlink", "rmdir"):
     dying(name)
 if sys.argv[4] == "two steps":
-    replace_folder._exchange_in_one_step = lambda one, other: False
+    replace_folder.exchange = lambda one, other: False
 with replace_folder.replacing(Path(sys.argv[1])) as copy:
     for name in ("a", "b/c"):
         path = copy / (name + ".partial")
@@ -304,7 +304,7 @@ def test_killed_at_any_moment_the_folder_is_the_old_or_the_new_one_and_the_next_
         (folder / "b").mkdir(parents=True)
         for name in ("a", "b/c", "b/d"):
             (folder / name).write_text("old")
-        source = str(Path(replace_folder.__file__).parents[2])
+        source = str(Path(replace_folder.__file__).parents[3])
         arguments = [str(folder), str(die_at), source, way]
         done = subprocess.run([sys.executable, "-c", CRASH, *arguments], check=False)
         if way == "two steps":

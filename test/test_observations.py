@@ -14,8 +14,9 @@ from test_bags import START_NS, contract_of, write_bag
 
 from rewact_ros.contract import Frame, FrameAssembler, Sample, SampleError
 from rewact_ros.contract.frames import DecodeError, Selection
+from rewact_ros.data.bags.frames import BagFrames
 from rewact_ros.data.bags.reader import Bag
-from rewact_ros.ros import convert
+from rewact_ros.ros import convert, images
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock
 from rewact_ros.ros.observations import Observations
@@ -126,7 +127,7 @@ def test_a_recording_gives_the_frames_that_were_decoded_live(tmp_path):
             if topic == "/joint_states":
                 sample = convert.state_sample(contract.state[0], message, ns / 1e9)
             else:
-                sample = convert.camera_sample(contract.cameras[0], message, ns / 1e9)
+                sample = images.camera_sample(contract.cameras[0], message, ns / 1e9)
         except SampleError:
             continue  # its header tells already; it counts as not received
         assembler.put(STATE if topic == "/joint_states" else FRONT, sample)
@@ -139,8 +140,9 @@ def test_a_recording_gives_the_frames_that_were_decoded_live(tmp_path):
                 assembler.discard(error.stream, selected)
                 selected = assembler.select()
     with Bag(write_bag(tmp_path / "bag", messages)) as bag:
-        found = list(bag.observations(contract))
-        assert bag.refused.total() == 8
+        frames = BagFrames(bag, contract)
+        found = list(frames.read())
+        assert frames.refused.total() == 8
     assert len(live) == 32
     for ours, theirs in zip(live, found, strict=True):
         assert ours.stamp_ns == theirs.stamp_ns
@@ -240,13 +242,13 @@ def live(graph, vx300s):
 @pytest.fixture
 def decoded(monkeypatch):
     """Threads in which pictures were decoded, by the real decoder."""
-    threads, decode = [], convert.decode_compressed
+    threads, decode = [], images.decode_picture
 
     def noted(*given):
         threads.append(threading.current_thread().name)
         return decode(*given)
 
-    monkeypatch.setattr(convert, "decode_compressed", noted)
+    monkeypatch.setattr(images, "decode_picture", noted)
     return threads
 
 

@@ -12,8 +12,10 @@ from sensor_msgs.msg import CompressedImage
 from test_bags import contract_of, recording, write_bag
 
 from rewact_ros.contract import SampleError
+from rewact_ros.data.bags.frames import BagFrames
 from rewact_ros.data.bags.reader import Bag, BagError
-from rewact_ros.ros.convert import camera_sample, to_stamp
+from rewact_ros.ros.convert import to_stamp
+from rewact_ros.ros.images import camera_sample
 
 TYPE = "sensor_msgs/msg/CompressedImage"
 CAMERA = contract_of(TYPE).cameras[0]
@@ -129,7 +131,7 @@ def in_a_bag(folder, stated, data):
         for topic, ns, body in recording(3)
     ]
     with Bag(write_bag(folder, given)) as bag:
-        return next(bag.observations(contract_of(TYPE))).values[CAMERA.key]
+        return next(BagFrames(bag, contract_of(TYPE)).read()).values[CAMERA.key]
 
 
 @pytest.mark.parametrize("name", SOUND)

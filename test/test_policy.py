@@ -10,7 +10,7 @@ from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.policies.factory import get_policy_class, make_policy_config, make_pre_post_processors
 
 from rewact_ros.policy import RewACTConfig, RewACTPolicy
-from rewact_ros.policy.images import resize_images
+from rewact_ros.policy.images import resize_images, unit_images
 
 STATE, ACTION, CAMERA = "observation.state", "action", "observation.images.front"
 CHUNK, STATE_DIM, ACTION_DIM = 4, 5, 3
@@ -181,6 +181,14 @@ def test_temporal_ensembling_still_works():
     first = policy.select_action(batch)
     second, reward = policy.select_action(batch, returns_reward=True)
     assert first.shape == second.shape == (1, ACTION_DIM) and reward.shape == (1,)
+
+
+def test_pixels_become_floats_with_the_colours_first_and_stay_what_they_are():
+    pixels = torch.arange(2 * 4 * 5 * 3, dtype=torch.uint8).reshape(2, 4, 5, 3)
+    for given in (pixels, pixels.float()):
+        before = given.clone()
+        assert torch.equal(unit_images(given), pixels.permute(0, 3, 1, 2).float() / 255)
+        assert torch.equal(given, before)
 
 
 def test_the_policy_resizes_as_the_frame_cache_does():

@@ -19,7 +19,7 @@ from sensor_msgs.msg import Image, JointState
 from rewact_ros.msg import ActionChunk, EpisodeEvent, PolicyStatus, Reward, RewardFeatures
 from rewact_ros.policy.updates import Update
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.convert import image_message
+from rewact_ros.ros.images import image_message
 from rewact_ros.ros.swap_client import SwapClient, SwapError, update_for
 from rewact_ros.stack.domain import own_domain
 

@@ -24,6 +24,7 @@ from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
 from rewact_ros.data.bags.episode_file import EPISODE_FILE, read_episode
+from rewact_ros.data.bags.frames import BagFrames
 from rewact_ros.data.bags.lock import BagsLockedError
 from rewact_ros.data.bags.reader import Bag
 from rewact_ros.data.bags.recorder_setup import git_revision, topic_filter
@@ -31,7 +32,7 @@ from rewact_ros.data.bags.recovery import needs_recovery
 from rewact_ros.msg import EpisodeEvent, PolicyStatus, RecorderStatus, Reward, SupervisorStatus
 from rewact_ros.nodes.recorder import RecorderNode
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.convert import image_message
+from rewact_ros.ros.images import image_message
 from rewact_ros.ros.parameter_values import ParameterError
 from rewact_ros.ros.params import RecorderParams
 from rewact_ros.ros.process import CONFIGURATION_FAULT
@@ -199,7 +200,7 @@ def test_a_supervised_episode_is_recorded_whole(stage, vx300s):
     assert {EpisodeEvent.STARTED, EpisodeEvent.RUNNING} <= set(kinds)
     assert kinds[-1] == EpisodeEvent.VERDICT
     with Bag(folder) as bag:
-        assert len(list(bag.observations(vx300s))) > 20
+        assert len(list(BagFrames(bag, vx300s).read())) > 20
         assert "/sim/truth" not in bag.topics
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from rewact_ros.episodes.rollout import RolloutSettings
 from rewact_ros.episodes.rollout_dataset import record_rollouts
-from rewact_ros.episodes.rollout_labels import Events, Pace, attempts_progress
 from rewact_ros.learning.evaluation.ablations import ABLATIONS, predict_curves
 from rewact_ros.learning.evaluation.dataset import (
     CLOCK,
@@ -25,6 +24,7 @@ from rewact_ros.learning.imitation.demonstrations import load_demonstrations
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.reward.baselines import ClockBaseline, ProprioceptionBaseline
 from rewact_ros.reward.labels import task_progress
+from rewact_ros.sim.pick_place.labels import Events, Pace, attempts_progress
 
 PACE = Pace(closed=37, over_tray=64, released=78)
 

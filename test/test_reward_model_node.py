@@ -16,7 +16,8 @@ from rewact_ros.nodes.reward_model import DEBUG_VARIABLE, RewardModelNode
 from rewact_ros.reward.classifier import ClassifierError, ResNetRewardModel, RewardModelConfig
 from rewact_ros.reward.classifier_checkpoint import load_classifier, save_classifier
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.convert import image_message, to_ns
+from rewact_ros.ros.convert import to_ns
+from rewact_ros.ros.images import image_message
 
 PICTURES = {
     "front": np.full((96, 96, 3), 40, np.uint8),

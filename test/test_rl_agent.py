@@ -11,9 +11,9 @@ from conftest import write_policy
 from rewact_ros.contract import Contract
 from rewact_ros.learning.rl.agent import Agent
 from rewact_ros.learning.rl.base import Base, open_base
+from rewact_ros.learning.rl.candidates import BaseCandidates
 from rewact_ros.learning.rl.driver import Driver
 from rewact_ros.learning.rl.loop import new_agent
-from rewact_ros.learning.rl.q_chunking import BaseCandidates
 from rewact_ros.learning.rl.settings import LearnError, RLSettings, preset
 from rewact_ros.learning.rl.squash import TanhGaussian, bounded_log_std
 from rewact_ros.policy.checkpoint import load_policy

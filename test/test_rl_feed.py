@@ -1,5 +1,6 @@
 """The learner's end of the pull: order, doubles, damage, other robots, room."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from rewact_ros.contract import Contract
 from rewact_ros.learning.rl.base import Base
 from rewact_ros.learning.rl.feed import Feed, Wish, check_transition
 from rewact_ros.learning.rl.journal import Journal, JournalError, from_record, to_record
+from rewact_ros.learning.rl.outbox import Outbox
 from rewact_ros.learning.rl.settings import preset
 from rewact_ros.learning.rl.transitions import Transition, TransitionError
 
@@ -116,3 +118,28 @@ def test_a_journal_keeps_its_name_and_takes_records_as_they_came(
     other.close()
     with pytest.raises(JournalError, match="damaged"):
         from_record(to_record(transitions[0])[:-1])
+
+
+def test_a_record_reaches_the_learners_journal_as_the_robots_holds_it(
+    transitions: list[Transition], tmp_path: Path
+):
+    robot, learner = Journal(tmp_path / "robot"), Journal(tmp_path / "learner")
+    outbox, feed = Outbox(robot), Feed("", 0, "robot")
+    for transition in transitions:
+        outbox.append(transition)
+    for number, record in outbox.answer("learner", "", 0, 0.0):
+        feed.offer(robot.run, "robot", number, len(robot), record)
+        learner.append(feed.take(0.0))
+    assert len(learner) == len(transitions)
+    assert list(learner.records()) == list(robot.records()) == list(map(to_record, robot.read()))
+    robot.close()
+    learner.close()
+
+
+def test_a_changed_copy_does_not_travel_in_the_record_of_what_it_was_made_from(
+    transitions: list[Transition],
+):
+    found = from_record(to_record(transitions[0]))
+    changed = replace(found, success=not found.success)
+    assert to_record(found) == to_record(transitions[0]) != to_record(changed)
+    assert from_record(to_record(changed)).success == changed.success

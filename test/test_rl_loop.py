@@ -14,22 +14,22 @@ from rewact_ros.contract import Contract, ContractError
 from rewact_ros.episodes.dataset import add_episode, new_dataset
 from rewact_ros.learning.rl.demos import open_demos
 from rewact_ros.learning.rl.driver import Driver
-from rewact_ros.learning.rl.environment import Acting, EpisodeSettings, SimEpisode
+from rewact_ros.learning.rl.environment import Acting, SimEpisode, SimEpisodeSettings
 from rewact_ros.learning.rl.journal import Journal, JournalError
 from rewact_ros.learning.rl.loop import FastLoop, LearnSettings, new_agent
 from rewact_ros.learning.rl.settings import LearnError, preset
 from rewact_ros.learning.rl.transitions import Transition, TransitionBuilder
-from rewact_ros.sim.pick_place.human import Traits
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+from rewact_ros.sim.human import Traits
+from rewact_ros.sim.pick_place.task import PickPlace
 from rewact_ros.supervision.signals import SignalSettings
 
 RL = preset("residual", **QUICK)
-SHORT = EpisodeSettings(limit_s=1.0, stall_s=0.2, hold_s=0.1, human=None)
+SHORT = SimEpisodeSettings(limit_s=1.0, stall_s=0.2, hold_s=0.1, human=None)
 
 
 @pytest.fixture(scope="module")
 def sim():
-    found = PickPlaceSim()
+    found = PickPlace()
     yield found
     found.close()
 
@@ -54,7 +54,7 @@ def contract_file() -> str:
 
 
 def drive(
-    sim: PickPlaceSim, tiny_policy: Path, contract: Contract, settings: EpisodeSettings
+    sim: PickPlace, tiny_policy: Path, contract: Contract, settings: SimEpisodeSettings
 ) -> tuple[list[Transition], object]:
     base = make_base(tiny_policy, contract, RL)
     driver = Driver(RL, base, new_agent(RL, base))
@@ -66,7 +66,7 @@ def drive(
 
 
 def test_a_stalling_policy_is_helped_and_what_the_human_did_is_marked(
-    sim: PickPlaceSim, tiny_policy: Path, vx300s: Contract
+    sim: PickPlace, tiny_policy: Path, vx300s: Contract
 ):
     helped = replace(SHORT, human=Traits(reaction_s=0.1, noise_rad=0.0), completion=2.0)
     found, result = drive(sim, tiny_policy, vx300s, helped)
@@ -95,7 +95,7 @@ def test_a_stalling_policy_is_helped_and_what_the_human_did_is_marked(
 
 
 def test_the_policy_goes_on_where_a_human_gives_up(
-    sim: PickPlaceSim, tiny_policy: Path, vx300s: Contract
+    sim: PickPlace, tiny_policy: Path, vx300s: Contract
 ):
     tired = replace(SHORT, human=Traits(reaction_s=0.1, attempts=0), completion=2.0)
     found, result = drive(sim, tiny_policy, vx300s, tired)
@@ -105,7 +105,7 @@ def test_the_policy_goes_on_where_a_human_gives_up(
 
 
 def test_nobody_helps_where_there_is_nobody_and_the_time_out_truncates(
-    sim: PickPlaceSim, tiny_policy: Path, vx300s: Contract
+    sim: PickPlace, tiny_policy: Path, vx300s: Contract
 ):
     found, result = drive(sim, tiny_policy, vx300s, SHORT)
     assert (result.reason, result.interventions, result.success) == ("timeout", 0, False)
@@ -115,7 +115,7 @@ def test_nobody_helps_where_there_is_nobody_and_the_time_out_truncates(
 
 
 def test_an_episode_is_the_same_for_the_same_number(
-    sim: PickPlaceSim, tiny_policy: Path, vx300s: Contract
+    sim: PickPlace, tiny_policy: Path, vx300s: Contract
 ):
     (one, _), (other, _) = (drive(sim, tiny_policy, vx300s, SHORT) for _ in range(2))
     for a, b in zip(one, other, strict=True):
@@ -213,7 +213,7 @@ def write_demos(contract: Contract, folder: Path, success: bool = True) -> Path:
             shapes = {camera.name: (frames, *camera.shape) for camera in contract.cameras}
             images = {n: rng.integers(0, 255, s).astype(np.uint8) for n, s in shapes.items()}
             state = pose.astype(np.float32)
-            add_episode(dataset, contract, state, state + 0.01, images, labels)
+            add_episode(dataset, contract, "task", state, state + 0.01, images, labels)
     return folder
 
 

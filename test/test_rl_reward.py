@@ -18,7 +18,7 @@ from rewact_ros.cli.learn_robot import SimulatedRobot, _simulation
 from rewact_ros.contract import Contract
 from rewact_ros.learning.rl.demos import open_demos
 from rewact_ros.learning.rl.driver import Driver
-from rewact_ros.learning.rl.environment import Acting, EpisodeResult, EpisodeSettings, SimEpisode
+from rewact_ros.learning.rl.environment import Acting, EpisodeResult, SimEpisode, SimEpisodeSettings
 from rewact_ros.learning.rl.figures import RunFigures
 from rewact_ros.learning.rl.journal import Journal, from_record, to_record
 from rewact_ros.learning.rl.loop import FastLoop, new_agent
@@ -28,8 +28,8 @@ from rewact_ros.learning.rl.transitions import Transition, TransitionBuilder
 from rewact_ros.reward.classifier import LoadedClassifier, ResNetRewardModel, RewardModelConfig
 from rewact_ros.reward.classifier_checkpoint import load_classifier, save_classifier
 from rewact_ros.reward.composition import CompositionSettings, compose_episode
-from rewact_ros.sim.pick_place.human import Traits
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+from rewact_ros.sim.human import Traits
+from rewact_ros.sim.pick_place.task import PickPlace
 from rewact_ros.stack.bringup import processes
 from rewact_ros.supervision.signals import SignalSettings
 
@@ -63,7 +63,7 @@ def no(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def sim():
-    found = PickPlaceSim()
+    found = PickPlace()
     yield found
     found.close()
 
@@ -74,11 +74,11 @@ def contract_file() -> str:
 
 
 @pytest.fixture
-def drive(sim: PickPlaceSim, tiny_policy: Path, vx300s: Contract):
+def drive(sim: PickPlace, tiny_policy: Path, vx300s: Contract):
     """Function: drive one episode; its transitions and result."""
 
     def drive(
-        settings: EpisodeSettings, classifier: LoadedClassifier | None = None
+        settings: SimEpisodeSettings, classifier: LoadedClassifier | None = None
     ) -> tuple[list[Transition], EpisodeResult]:
         base = make_base(tiny_policy, vx300s, RL)
         driver = Driver(RL, base, new_agent(RL, base))
@@ -110,7 +110,7 @@ def test_progress_alone_tells_success_unless_a_classifier_has_to_agree(drive, ye
 
 
 def test_the_environment_tells_success_whatever_the_progress_says(
-    drive, sim: PickPlaceSim, monkeypatch: pytest.MonkeyPatch
+    drive, sim: PickPlace, monkeypatch: pytest.MonkeyPatch
 ):
     judged = replace(EAGER, success_by="environment")
     found, result = drive(judged)
@@ -272,12 +272,12 @@ def test_a_run_begins_with_the_environment_and_goes_on_with_the_classifier(
 )
 def test_settings_that_contradict_each_other_are_refused(changes: dict[str, object], words: str):
     with pytest.raises(LearnError, match=words):
-        EpisodeSettings(**changes)
+        SimEpisodeSettings(**changes)
 
 
 def test_the_environments_reward_needs_no_classifier():
     only = CompositionSettings(combine_mode="weighted", reward_weight=0.0, env_reward_weight=2.0)
-    judge = EpisodeSettings(reward=only).judge(None)
+    judge = SimEpisodeSettings(reward=only).judge(None)
     assert [judge.step(), judge.step(success=True, last=True)] == [0, 2]
 
 
@@ -311,7 +311,7 @@ def test_a_file_of_reward_settings_is_read_or_refused_by_name(tmp_path: Path):
 def test_over_topics_the_supervisor_asks_the_same_classifier(
     contract_file: str, yes: str, tmp_path: Path
 ):
-    episode = EpisodeSettings(
+    episode = SimEpisodeSettings(
         success_by="classifier", classifier=yes, success_threshold=0.8, success_hold=3
     )
     (tmp_path / "policies" / "newest").mkdir(parents=True)
@@ -337,6 +337,6 @@ def test_what_only_the_fast_path_has_is_refused_over_topics(
         (missing, True, 0, "missing model.safetensors"),
     ):
         with pytest.raises(LearnError, match=words):
-            _check_judges(sim, EpisodeSettings(**changes), stage_1, contract_file)
-    _check_judges(True, EpisodeSettings(**by_classifier), 0, contract_file)
-    _check_judges(False, EpisodeSettings(), 0, contract_file)
+            _check_judges(sim, SimEpisodeSettings(**changes), stage_1, contract_file)
+    _check_judges(True, SimEpisodeSettings(**by_classifier), 0, contract_file)
+    _check_judges(False, SimEpisodeSettings(), 0, contract_file)

@@ -21,7 +21,7 @@ from rewact_ros.learning.rl.transitions import (
 from rewact_ros.learning.rl.updates import write_update
 from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.runs import is_version
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+from rewact_ros.sim.pick_place.task import PickPlace
 
 UPDATES = 7  # more than the critic's warm-up
 SETTINGS = {
@@ -37,7 +37,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def observations() -> list[dict[str, np.ndarray]]:
     """What the cameras and joints of a simulated arm show while it moves."""
-    sim = PickPlaceSim()
+    sim = PickPlace()
     sim.reset(1000)
     seen = []
     for step in range(14):
@@ -83,8 +83,8 @@ def test_the_robot_takes_the_decisions_of_the_fast_path(
         seen = driver.observe(raw, step / 20)
         act = driver.act(settings.exploring(UPDATES), base_only=False)
         got = engine.infer(raw, step / 20)
-        assert (got.decided, got.choice) == (act.decided, act.choice)
-        np.testing.assert_equal(got.value, act.value)
+        assert (got.decision.decided, got.decision.choice) == (act.decided, act.choice)
+        np.testing.assert_equal(got.decision.value, act.value)
         for key, value in seen.observation.items():
             np.testing.assert_array_equal(got.observation[key], value)
         assert got.actions.shape == seen.prediction.actions.shape and got.reward is not None
@@ -107,9 +107,9 @@ def test_a_missed_observation_does_not_delay_what_was_decided(
     settings = SETTINGS["chunks"]
     engine = opened(written(tmp_path, tiny_policy, vx300s, settings, UPDATES)[2], vx300s)[1]
     first, after = (engine.infer(observations[k], k / 20) for k in (0, 3))
-    assert first.decided and not after.decided
+    assert first.decision.decided and not after.decision.decided
     np.testing.assert_array_equal(after.actions[:3], first.actions[3:6])
-    assert engine.infer(observations[6], 6 / 20).decided
+    assert engine.infer(observations[6], 6 / 20).decision.decided
 
 
 def test_before_the_critic_is_warm_the_base_acts(
@@ -120,7 +120,8 @@ def test_before_the_critic_is_warm_the_base_acts(
     engine = opened(folder, vx300s)[1]
     plain = TorchEngine(base.loaded, threads=None)
     got, expected = engine.infer(observations[0], 0.0), plain.infer(observations[0])
-    assert got.choice == "base" and got.decided and np.isfinite(got.value)
+    assert got.decision.choice == "base" and got.decision.decided
+    assert np.isfinite(got.decision.value)
     np.testing.assert_allclose(got.actions, expected.actions, atol=1e-6)
     assert got.reward == expected.reward and engine.reward_hash == plain.reward_hash
     assert "base after 0 updates" in engine.description

@@ -1,7 +1,7 @@
 """Messages, parameters and bring-up: the glue between ROS and the rest."""
 
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import cv2
@@ -12,14 +12,9 @@ from sensor_msgs.msg import CompressedImage, Image
 from trajectory_msgs.msg import JointTrajectory
 
 from rewact_ros.contract import SampleError
-from rewact_ros.ros.convert import (
-    command_encoder,
-    decode_compressed,
-    decode_image,
-    image_message,
-    to_ns,
-    to_stamp,
-)
+from rewact_ros.ros.commands import command_encoder
+from rewact_ros.ros.convert import to_ns, to_stamp
+from rewact_ros.ros.images import camera_sample, decode_image, image_message
 from rewact_ros.ros.params import params_yaml
 from rewact_ros.stack.bringup import BringUp, command_transport_environment, processes
 
@@ -72,13 +67,14 @@ def test_an_unusable_image_is_refused_with_its_topic(msg, words):
     assert "front/image_raw" in str(error.value)
 
 
-def test_a_jpeg_decodes_and_a_corrupt_one_is_refused():
+def test_a_jpeg_decodes_and_a_corrupt_one_is_refused(vx300s):
+    camera = replace(vx300s.cameras[0], type="sensor_msgs/msg/CompressedImage", shape=(16, 16, 3))
     smooth = np.full((16, 16, 3), (200, 40, 10), np.uint8)
     data = cv2.imencode(".jpg", cv2.cvtColor(smooth, cv2.COLOR_RGB2BGR))[1].tobytes()
-    image = decode_compressed(CompressedImage(format="jpeg", data=data), "front")
+    image = camera_sample(camera, CompressedImage(format="jpeg", data=data), 0.0).value
     assert np.abs(image.astype(int) - smooth).max() < 8
     with pytest.raises(SampleError, match="does not decode"):
-        decode_compressed(CompressedImage(format="jpeg", data=data[:20]), "front")
+        camera_sample(camera, CompressedImage(format="jpeg", data=data[:20]), 0.0)
 
 
 def test_stamps_keep_nanoseconds():
@@ -86,8 +82,6 @@ def test_stamps_keep_nanoseconds():
 
 
 def test_commands_carry_joint_names_where_the_type_has_them(vx300s):
-    from dataclasses import replace
-
     part = replace(vx300s.action[0], type="trajectory_msgs/msg/JointTrajectory")
     msg = command_encoder(part)(np.arange(7.0), to_stamp(0))
     assert isinstance(msg, JointTrajectory)

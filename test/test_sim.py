@@ -5,13 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from rewact_ros.episodes.demonstration import roll_out
+from rewact_ros.episodes.demonstration import demonstrate
 from rewact_ros.mujoco_backend import SimulationUnavailableError
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.sim.pick_place.expert import Expert
 from rewact_ros.sim.pick_place.grasp_kinematics import TIP_M, tip_down
 from rewact_ros.sim.pick_place.scene import asset_dir
-from rewact_ros.sim.pick_place.simulation import HOME, JOINTS, PickPlaceSim, draw_scene
+from rewact_ros.sim.pick_place.simulation import HOME, JOINTS, draw_scene
+from rewact_ros.sim.pick_place.task import PickPlace
 from rewact_ros.sim.pick_place.truth import TaskJudge, TaskState
 from rewact_ros.sim.timing import smooth_noise
 
@@ -30,14 +31,14 @@ STILL = TaskState(
 
 @pytest.fixture(scope="module")
 def sim():
-    sim = PickPlaceSim(cameras=())
+    sim = PickPlace(cameras=())
     yield sim
     sim.close()
 
 
 @pytest.fixture(scope="module")
 def camera_sim():
-    sim = PickPlaceSim()
+    sim = PickPlace()
     yield sim
     sim.close()
 
@@ -124,9 +125,9 @@ def test_a_command_that_is_not_finite_is_refused_by_joint_name(sim, bad):
 
 def test_bad_arguments_are_refused(sim):
     with pytest.raises(ValueError, match="unknown camera 'top'"):
-        PickPlaceSim(cameras=("top",))
+        PickPlace(cameras=("top",))
     with pytest.raises(ValueError, match="px"):
-        PickPlaceSim(width=0)
+        PickPlace(width=0)
     with pytest.raises(ValueError, match="seed -1"):
         sim.reset(-1)
     with pytest.raises(ValueError, match="advance"):
@@ -175,7 +176,7 @@ def test_cameras_show_the_cube_and_follow_the_arm(camera_sim):
 
 
 def test_rendering_after_close_is_refused():
-    sim = PickPlaceSim(cameras=("front",))
+    sim = PickPlace(cameras=("front",))
     sim.close()
     sim.close()
     with pytest.raises(RuntimeError, match="closed"):
@@ -205,7 +206,7 @@ def test_failures_are_told_apart_and_a_grasp_clears_them():
 
 def test_the_expert_succeeds_with_and_without_noise(sim):
     for seed, noise in ((200_000, 0.0), (200_001, 0.035), (200_002, 0.035)):
-        episode = roll_out(sim, seed, noise_rad=noise)
+        episode = demonstrate(sim, seed, noise_rad=noise)
         assert episode.truth.success, episode.truth
         assert episode.truth.failure == ""
         assert 3.0 < episode.truth.success_time_s < 8.0
@@ -229,14 +230,14 @@ def test_the_expert_moves_smoothly(sim):
 )
 def test_faults_really_happen(sim, fault, failure):
     for seed in (200_010, 200_011):
-        episode = roll_out(sim, seed, fault)
+        episode = demonstrate(sim, seed, fault)
         assert not episode.truth.success
         assert episode.truth.failure == failure
         assert episode.failure_frame is not None
 
 
 def test_a_missed_grasp_is_tried_again(sim):
-    episode = roll_out(sim, 200_020, "missed_grasp", retry=True, noise_rad=0.02)
+    episode = demonstrate(sim, 200_020, "missed_grasp", retry=True, noise_rad=0.02)
     assert episode.truth.success and episode.retried
     assert episode.failure_frame < episode.resume_frame < episode.success_frame
     steps = np.abs(np.diff(episode.action[:, :6], axis=0)).max()
@@ -248,7 +249,7 @@ def test_frames_follow_the_time_convention(sim, monkeypatch):
     sent = []
     original = sim.set_command
     monkeypatch.setattr(sim, "set_command", lambda q: (sent.append(q.copy()), original(q)))
-    episode = roll_out(sim, 200_030)
+    episode = demonstrate(sim, 200_030)
     sent = np.array(sent)
     assert len(sent) == 5 * len(episode.action)
     np.testing.assert_allclose(sent[::5], episode.action, atol=1e-6)
@@ -257,7 +258,7 @@ def test_frames_follow_the_time_convention(sim, monkeypatch):
 
 
 def test_noise_is_smooth_and_of_the_asked_size():
-    noise = smooth_noise(20_000, 0.03, np.random.default_rng(0))
+    noise = smooth_noise(20_000, 0.03, np.random.default_rng(0), PickPlace.noisy)
     np.testing.assert_allclose(noise[:, :6].std(axis=0), 0.03, rtol=0.15)
     assert np.abs(np.diff(noise, axis=0)).max() < 0.03
     assert not noise[:, 6].any()

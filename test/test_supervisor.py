@@ -19,8 +19,8 @@ from rewact_ros.supervision.calibration import (
 from rewact_ros.supervision.classifier_gate import ClassifierGate
 from rewact_ros.supervision.episodes import Control, EpisodeSettings, Phase, Want
 from rewact_ros.supervision.escalation import EscalationSettings, Ladder
-from rewact_ros.supervision.journal import FORMAT, Journal, JournalError, state_file
 from rewact_ros.supervision.judging import Judging, RewardSource, find_calibration
+from rewact_ros.supervision.memory import FORMAT, EpisodeMemory, EpisodeMemoryError, state_file
 from rewact_ros.supervision.monitor import Thresholds
 from rewact_ros.supervision.reset import ResetCheck
 from rewact_ros.supervision.signals import PolicySample, SignalSettings
@@ -64,8 +64,8 @@ class Bench:
             lambda: gate,
             lambda: f"e{next(numbers)}",
         )
-        journal = Journal(state_file(str(folder), "/", "arm"))
-        self.it = Supervisor(judging, parts, journal, "anna")
+        memory = EpisodeMemory(state_file(str(folder), "/", "arm"))
+        self.it = Supervisor(judging, parts, memory, "anna")
         if source is not None:
             self.it.hear(source)
         self.t, self.reward, self.control, self.heard = 100.0, 0.3, None, 0
@@ -345,8 +345,8 @@ def test_what_people_ask_for_is_answered_in_words(bench):
     assert it.judge(Outcome.SUCCESS) == "SUCCESS by anna"  # once more, of the last one
     assert it.unpause() == "the batch goes on" and batch.paused == ""
     bench.run(0.3)
-    assert batch.episode is not None and it.episode_id == "e2" == it.journal.now.last.episode_id
-    assert it.journal.open_episode is not None
+    assert batch.episode is not None and it.episode_id == "e2" == it.memory.now.last.episode_id
+    assert it.memory.open_episode is not None
 
 
 def test_the_rest_of_a_batch_waits_while_another_task_runs(tmp_path):
@@ -418,7 +418,7 @@ def test_calibrated_thresholds_go_before_the_parameters_and_claim_their_rates(tm
     assert "false completions <= 0.05 (n 100)" in bench.text
     bench.reward = 0.87
     bench.run(1.0)
-    assert bench.it.journal.now.last.verdict.outcome is Outcome.SUCCESS
+    assert bench.it.memory.now.last.verdict.outcome is Outcome.SUCCESS
 
 
 @pytest.mark.parametrize(
@@ -491,9 +491,9 @@ def test_a_verdict_after_the_episode_relabels_it_and_its_batch(bench):
     told = bench.happenings[-1]
     assert (told.episode_id, told.change) == ("e1", Change.RELABELLED)
     assert told.verdict.by == "anna" and "before: failure, timeout" in told.detail
-    last = bench.it.journal.now.last
+    last = bench.it.memory.now.last
     assert last.verdict.outcome is Outcome.SUCCESS and last.judged_at.endswith("Z")
-    assert bench.it.journal.now.tally.successes == 1
+    assert bench.it.memory.now.tally.successes == 1
 
 
 def test_going_on_is_refused_where_nobody_asked_or_hil_has_stopped(tmp_path):
@@ -565,7 +565,7 @@ def test_a_cancelled_batch_leaves_nothing_to_continue(bench):
     bench.run(0.5)
     batch.end(Termination.CANCELLED, "by the client")
     bench.run(0.5)
-    assert bench.it.journal.now.batch is None and bench.it.batch is None
+    assert bench.it.memory.now.batch is None and bench.it.batch is None
 
 
 def test_an_ordered_stop_ends_the_episode_and_keeps_the_rest_of_the_batch(bench, tmp_path):
@@ -573,8 +573,8 @@ def test_an_ordered_stop_ends_the_episode_and_keeps_the_rest_of_the_batch(bench,
     bench.run(0.5)
     bench.it.stop()
     assert bench.it.happenings[-1].verdict.termination is Termination.INTERRUPTED
-    assert Bench(tmp_path).it.journal.now.batch.left == 2
-    assert Bench(tmp_path).it.journal.open_episode is None
+    assert Bench(tmp_path).it.memory.now.batch.left == 2
+    assert Bench(tmp_path).it.memory.open_episode is None
 
 
 def test_a_damaged_memory_is_set_aside_and_named(tmp_path):
@@ -582,15 +582,15 @@ def test_a_damaged_memory_is_set_aside_and_named(tmp_path):
     assert file.name == "supervisor-left-arm.json"
     for damage in ("{", json.dumps({"format": 99}), json.dumps([1])):
         file.write_text(damage)
-        journal = Journal(file)
-        assert "set aside" in journal.damaged and journal.now.last is None
+        memory = EpisodeMemory(file)
+        assert "set aside" in memory.damaged and memory.now.last is None
         assert file.with_suffix(".damaged").read_text() == damage
 
 
 def test_a_folder_that_cannot_be_written_is_refused_by_name(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(JournalError, match="state_dir"):
-        Journal(tmp_path / "file" / "state.json")
+    with pytest.raises(EpisodeMemoryError, match="state_dir"):
+        EpisodeMemory(tmp_path / "file" / "state.json")
 
 
 def test_a_disk_that_fails_later_is_told_and_ends_nothing(bench, tmp_path):
@@ -653,26 +653,26 @@ def test_the_documentation_lists_every_phase_and_every_ending():
 def test_an_episode_is_remembered_from_its_first_tick_and_once(bench):
     bench.goal()
     bench.run(TICK_S)
-    record = bench.it.journal.open_episode
+    record = bench.it.memory.open_episode
     assert record is not None and record.episode_id == "e1"
     bench.it.judge(Outcome.SUCCESS)
     bench.run(TICK_S)
-    verdict = bench.it.journal.now.last.verdict
-    assert verdict.outcome is Outcome.SUCCESS and bench.it.journal.open_episode is None
+    verdict = bench.it.memory.now.last.verdict
+    assert verdict.outcome is Outcome.SUCCESS and bench.it.memory.open_episode is None
 
 
 def test_a_relabelled_episode_is_counted_once(tmp_path, bench):
     bench.goal(timeout_s=0.5)
     bench.run(2.0)
-    assert bench.it.journal.now.tally == Tally(failures=1)
+    assert bench.it.memory.now.tally == Tally(failures=1)
     for outcome, tally in (
         (Outcome.SUCCESS, Tally(successes=1)),
         (Outcome.SUCCESS, Tally(successes=1)),
         (Outcome.FAILURE, Tally(failures=1)),
     ):
         bench.it.judge(outcome)
-        assert bench.it.journal.now.tally == tally
-    assert Bench(tmp_path).it.journal.now.tally == Tally(failures=1)
+        assert bench.it.memory.now.tally == tally
+    assert Bench(tmp_path).it.memory.now.tally == Tally(failures=1)
 
 
 def test_a_goal_judges_by_its_own_timeout_and_the_next_by_the_usual_one(tmp_path):
@@ -685,16 +685,16 @@ def test_a_goal_judges_by_its_own_timeout_and_the_next_by_the_usual_one(tmp_path
 
 def test_a_disk_that_works_again_is_no_fault_any_more(tmp_path):
     folder = tmp_path / "deep" / "state"
-    journal = Journal(state_file(str(folder), "/", "arm"))
+    memory = EpisodeMemory(state_file(str(folder), "/", "arm"))
     (file,) = folder.iterdir()  # written at once, so that a folder that cannot be is known now
     assert json.loads(file.read_text())["format"] == FORMAT
     file.unlink()
     folder.rmdir()
-    journal.keep(Plan("tidy up", 0.0, 2))
-    assert journal.fault
+    memory.keep(Plan("tidy up", 0.0, 2))
+    assert memory.fault
     folder.mkdir()
-    journal.keep(Plan("tidy up", 0.0, 3))
-    assert journal.fault == "" and Journal(file).now.batch.episodes == 3
+    memory.keep(Plan("tidy up", 0.0, 3))
+    assert memory.fault == "" and EpisodeMemory(file).now.batch.episodes == 3
 
 
 def test_memory_lies_where_xdg_says_and_an_unknown_format_is_named(monkeypatch, tmp_path):
@@ -707,4 +707,4 @@ def test_memory_lies_where_xdg_says_and_an_unknown_format_is_named(monkeypatch, 
     assert state_file("", "/", "arm") == expected
     file = tmp_path / "supervisor-arm.json"
     file.write_text(json.dumps({"format": 99}))
-    assert f"format: expected {FORMAT}, got 99" in Journal(file).damaged
+    assert f"format: expected {FORMAT}, got 99" in EpisodeMemory(file).damaged

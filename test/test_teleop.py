@@ -18,11 +18,11 @@ from rewact_ros.control.jog import (
 )
 from rewact_ros.control.keyboard import KeyboardJog, split_keys
 from rewact_ros.kinematics import ArmModel, ArmModelError, pose_error, rotation_by, rotation_vector
+from rewact_ros.sim.human import Phase, ScriptedHuman, Traits
 from rewact_ros.sim.pick_place.expert import Expert
 from rewact_ros.sim.pick_place.grasp_kinematics import tip_down
-from rewact_ros.sim.pick_place.human import Phase, Scene, ScriptedHuman, Traits
 from rewact_ros.sim.pick_place.scene import build_xml
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+from rewact_ros.sim.pick_place.task import PickPlace
 
 DT_S = 0.02
 HOME = np.append(tip_down(0.29, 0.0, 0.21, 0.0), 1.0)
@@ -392,7 +392,7 @@ def test_unknown_keys_and_directions_do_nothing(joint_contract):
 
 @pytest.fixture(scope="module")
 def sim():
-    sim = PickPlaceSim(cameras=())
+    sim = PickPlace(cameras=())
     yield sim
     sim.close()
 
@@ -402,16 +402,14 @@ class Helped:
 
     def __init__(self, sim, seed, traits=None):
         self.sim, self.now_s = sim, 0.0
-        self.human = ScriptedHuman(traits or Traits(), seed)
+        self.human = ScriptedHuman(PickPlace, traits or Traits(), seed)
         self.targets = []
 
     def run(self, until, limit_s=60.0, takes_control=True):
         end_s = self.now_s + limit_s
         while not until() and self.now_s < end_s:
-            cube, yaw = self.sim.cube_pose()
-            scene = Scene(cube, yaw, self.sim.layout, self.sim.truth().stage)
             control = takes_control and self.human.pressed
-            target = self.human.step(self.now_s, self.sim.command, scene, control)
+            target = self.human.step(self.now_s, self.sim.command, self.sim.scene(), control)
             if control and target is not None:
                 self.sim.set_command(target)
                 self.targets.append(target)
@@ -475,9 +473,9 @@ def test_the_scripted_human_lets_go_when_control_is_taken_away_or_it_is_sent_awa
 
 
 def test_a_cube_out_of_reach_is_said_and_not_reached_for(sim):
-    human = ScriptedHuman(Traits(reaction_s=0.0), 0)
+    human = ScriptedHuman(PickPlace, Traits(reaction_s=0.0), 0)
     sim.reset(100_007)
-    scene = Scene(np.array([0.9, 0.0, 0.02]), 0.0, sim.layout, "reach")
+    scene = replace(sim.scene(), objects=np.array([0.9, 0.0, 0.02, 0.0]))
     human.ask(0.0)
     human.step(0.1, HOME, scene, False)
     assert human.pressed

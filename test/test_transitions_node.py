@@ -40,7 +40,8 @@ from rewact_ros.nodes.policy import PolicyNode
 from rewact_ros.nodes.transitions import TransitionsNode
 from rewact_ros.policy.updates import Update
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.convert import image_message, to_ns, to_stamp
+from rewact_ros.ros.convert import to_ns, to_stamp
+from rewact_ros.ros.images import image_message
 from rewact_ros.ros.swap_client import to_message
 
 DT_NS = 50_000_000

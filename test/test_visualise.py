@@ -106,9 +106,9 @@ def test_a_distributional_head_shows_its_band(dataset, vx300s, tmp_path):
 
 def test_the_simulation_is_filmed_as_the_policy_saw_it(vx300s, tiny_policy, tmp_path):
     from rewact_ros.episodes.rollout import RolloutSettings
-    from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+    from rewact_ros.sim.pick_place.task import PickPlace
 
-    sim = PickPlaceSim(96, 96)
+    sim = PickPlace(96, 96)
     try:
         loaded = load_policy(tiny_policy, "cpu")
         film, rollout = film_simulation(

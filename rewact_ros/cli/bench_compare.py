@@ -15,7 +15,7 @@ KEPT_SHARE = 0.8  # of a published ratio, and its own interval on top: less is a
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparedRatio:
     """One published ratio beside the one measured here.
 
     Attributes:
@@ -32,7 +32,9 @@ class Comparison:
     kept: bool | None
 
 
-def compare_topics(measured: Path, published: Path, topics: Iterable[str] = ()) -> list[Comparison]:
+def compare_topics(
+    measured: Path, published: Path, topics: Iterable[str] = ()
+) -> list[ComparedRatio]:
     """Compare results in one folder with those in another.
 
     Args:
@@ -67,7 +69,7 @@ def compare_topics(measured: Path, published: Path, topics: Iterable[str] = ()) 
     ]
 
 
-def compare(measured: dict[str, Any], published: dict[str, Any]) -> list[Comparison]:
+def compare(measured: dict[str, Any], published: dict[str, Any]) -> list[ComparedRatio]:
     """Compare the ratios of one topic; what a full run no longer has counts as lost."""
     rows = []
     for name, figure in published["figures"].items():
@@ -85,5 +87,5 @@ def compare(measured: dict[str, Any], published: dict[str, Any]) -> list[Compari
             kept = got <= bound if less_is_better else got >= bound
         elif not measured["settings"].get("quick"):
             kept = False
-        rows.append(Comparison(f"{published['topic']}: {name}", value, got, bound, kept))
+        rows.append(ComparedRatio(f"{published['topic']}: {name}", value, got, bound, kept))
     return rows

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rewact_ros.learning.rl.environment import EpisodeSettings
+    from rewact_ros.learning.rl.environment import SimEpisodeSettings
     from rewact_ros.learning.rl.loop import LearnSettings
     from rewact_ros.learning.rl.settings import RLSettings
 
@@ -104,11 +104,11 @@ def learn(
 
     if follows():
         return follow(RunSettings(**shared, rl=rl))
-    from rewact_ros.learning.rl.environment import EpisodeSettings
+    from rewact_ros.learning.rl.environment import SimEpisodeSettings
     from rewact_ros.learning.rl.reward_judge import load_reward
-    from rewact_ros.sim.pick_place.human import Traits
+    from rewact_ros.sim.human import Traits
 
-    episode = EpisodeSettings(
+    episode = SimEpisodeSettings(
         completion=completion,
         limit_s=limit_s,
         human=Traits() if interventions else None,
@@ -151,7 +151,7 @@ def learn(
 
 
 def _check_judges(
-    sim: bool, episode: "EpisodeSettings", environment_episodes: int, contract: str
+    sim: bool, episode: "SimEpisodeSettings", environment_episodes: int, contract: str
 ) -> None:
     """Over topics the supervisor judges, with or without a classifier.
 

@@ -20,7 +20,7 @@ from rewact_ros.stack.bringup import (
 
 if TYPE_CHECKING:
     from rewact_ros.cli.learn_watch import LearnerWatch
-    from rewact_ros.learning.rl.environment import EpisodeSettings
+    from rewact_ros.learning.rl.environment import SimEpisodeSettings
 
 TASK = "put the cube into the tray"
 RESULTS = "episodes.jsonl"
@@ -41,7 +41,7 @@ class SimulatedRobot:
 
     episodes: int
     first_seed: int
-    episode: "EpisodeSettings"
+    episode: "SimEpisodeSettings"
     speed: float = 1.0
     human_silence_s: float = 5.0
 

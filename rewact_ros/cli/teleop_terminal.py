@@ -25,7 +25,7 @@ from rewact_ros.control.keyboard import KEYS_HELP, Call, KeyboardJog, split_keys
 from rewact_ros.control.modes import Mode
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.teleop import RobotState, TargetPublisher
-from rewact_ros.sim.pick_place.scene import build_xml
+from rewact_ros.sim.task import DEFAULT_TASK, find_task
 from rewact_ros.stack.bringup import default_contract
 from rewact_ros.stack.stop_request import StopRequest
 from rewact_ros.text import printable
@@ -51,7 +51,9 @@ class KeyboardTeleop(Guarded, Node):
         self._contract, self._source = contract, source
         self.keys = KeyboardJog(source.jog)
         self.robot = RobotState(self, contract)
-        self._jog = JogSource(make_integrator(contract, source, build_xml), source.max_age_s)
+        self._jog = JogSource(
+            make_integrator(contract, source, find_task(DEFAULT_TASK).robot_model), source.max_age_s
+        )
         self._targets = TargetPublisher(self, source, source.deadman)
         self._hil = {
             call: self.create_client(Trigger, f"hil/{call.value}")

@@ -1,9 +1,12 @@
 """`rewact visualise`: an episode's video with the reward drawn in, from a dataset, bag or sim."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rewact_ros.learning.evaluation.film import Film
 
 
 def visualise(
@@ -32,7 +35,6 @@ def visualise(
         raise ValueError("give one of --dataset, --bag and --sim")
     if sim and policy is None:
         raise ValueError("--sim: expected --policy, the checkpoint that drives, got none")
-    from rewact_ros.learning.evaluation.film import Film
     from rewact_ros.policy.checkpoint import load_policy
     from rewact_ros.runs import new_run, require_writable
 
@@ -40,7 +42,7 @@ def visualise(
     loaded = load_policy(policy, device) if policy else None
     out = out or new_run("visualise")
 
-    def report(film: Film) -> None:
+    def report(film: "Film") -> None:
         picture = film.path.with_suffix(".png").name
         typer.echo(f"written: {film.path} ({film.frames} frames) and {picture}")
 
@@ -63,14 +65,16 @@ def visualise(
 
         robot = load_contract(contract or default_contract())
         with Bag(bag, namespace) as recording:
-            report(film_bag(recording, robot, loaded, _file(out, bag.stem)))
-            _report_losses(recording)
+            film = film_bag(recording, robot, loaded, _file(out, bag.stem))
+            report(film)
+            _report_losses(film)
     elif loaded is not None:
         from rewact_ros.learning.evaluation.film import film_simulation
-        from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+        from rewact_ros.sim.task import DEFAULT_TASK, find_task
 
         height, width = next(iter(loaded.config.image_features.values())).shape[1:]
-        simulation = PickPlaceSim(width, height)
+        kind = find_task(DEFAULT_TASK)
+        simulation = kind(width, height, kind.cameras)
         try:
             film, rollout = film_simulation(loaded, simulation, seed, _file(out, f"seed-{seed}"))
         finally:
@@ -84,9 +88,9 @@ def _file(out: Path, name: str) -> Path:
     return out if out.suffix == ".mp4" else out / f"{name}.mp4"
 
 
-def _report_losses(recording) -> None:  # type: ignore[no-untyped-def]
+def _report_losses(film: "Film") -> None:
     """Say what of a bag did not become an observation."""
-    if recording.incomplete:
-        typer.echo(f"{recording.incomplete} images had no complete observation and are not shown")
-    for topic, count in recording.refused.items():
+    if film.incomplete:
+        typer.echo(f"{film.incomplete} images had no complete observation and are not shown")
+    for topic, count in film.refused.items():
         typer.echo(f"{count} messages of {topic} did not fit the contract, as they would live")

@@ -58,7 +58,7 @@ class TeleopInput:
         try:
             picked = select_joints(names, values, self.source.source_joints, self.source.topic)
         except SampleError as error:
-            self._fresh.take_fault(str(error))
+            self.refuse(str(error))
             return
         target = self._scale * picked + self._offset
         gap_s = received_s - self._fresh.received_s
@@ -74,6 +74,10 @@ class TeleopInput:
         self._recent.append((received_s, target))
         while received_s - self._recent[0][0] > MOTION_WINDOW_S:
             self._recent.popleft()
+
+    def refuse(self, reason: str) -> None:
+        """Take note of a message that carries no usable positions."""
+        self._fresh.take_fault(reason)
 
     def _judge_step(self, target: FloatArray, received_s: float) -> str:
         """Why no hand moved the device to this target (M,), or an empty string.

@@ -1,4 +1,4 @@
-"""LeRobotDatasets of the simulated task: features, labels, and a writer that leaves no half set."""
+"""LeRobotDatasets of a simulated task: features, labels, and a writer that leaves no half set."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rewact_ros.contract import Contract
-from rewact_ros.sim.pick_place.simulation import CAMERAS, JOINTS
-from rewact_ros.sim.timing import RATE_HZ
+from rewact_ros.sim.task import Task
 
 if TYPE_CHECKING:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-TASK = "Put the red cube into the blue tray."
-SETTLE_FRAMES = 6  # from the release until the cube lies still: completes a failed plan's length
 LABELS: dict[str, dict[str, Any]] = {
     "next.reward": {"dtype": "float32", "shape": (1,), "names": None},
     "next.done": {"dtype": "bool", "shape": (1,), "names": None},
@@ -32,27 +29,27 @@ class DemosError(ValueError):
     """Episodes that cannot be made or written as asked."""
 
 
-def check_contract(contract: Contract) -> None:
-    """Refuse a contract that the simulated robot does not fit.
+def check_contract(contract: Contract, task: type[Task]) -> None:
+    """Refuse a contract that a task's robot does not fit.
 
     Raises:
         DemosError: other joints, rate or cameras.
     """
     for what, names in (("state", contract.state_names), ("action", contract.action_names)):
-        if tuple(names) != JOINTS:
+        if tuple(names) != task.joints:
             raise DemosError(
-                f"contract {contract.robot}: {what} joints: expected {', '.join(JOINTS)}, "
+                f"contract {contract.robot}: {what} joints: expected {', '.join(task.joints)}, "
                 f"got {', '.join(names)}"
             )
-    if contract.rate_hz != RATE_HZ:
+    if contract.rate_hz != task.rate_hz:
         raise DemosError(
-            f"contract {contract.robot}: rate_hz: expected {RATE_HZ}, got {contract.rate_hz}"
+            f"contract {contract.robot}: rate_hz: expected {task.rate_hz}, got {contract.rate_hz}"
         )
     cameras = {camera.name: camera.shape for camera in contract.cameras}
-    if set(cameras) != set(CAMERAS) or len(set(cameras.values())) != 1:
+    if set(cameras) != set(task.cameras) or len(set(cameras.values())) != 1:
         raise DemosError(
-            f"contract {contract.robot}: cameras: expected {' and '.join(CAMERAS)} of one size, "
-            f"got {cameras}"
+            f"contract {contract.robot}: cameras: expected {' and '.join(task.cameras)} of "
+            f"one size, got {cameras}"
         )
 
 
@@ -92,7 +89,7 @@ def new_dataset(
 
     from rewact_ros.data.video.encoders import quiet_encoders
 
-    # Full colour resolution: in 96 px images a cube is a few pixels wide.
+    # Full colour resolution: in 96 px images a thing to grasp is a few pixels wide.
     encoder = RGBEncoderConfig(vcodec="h264", pix_fmt="yuv444p", crf=14, preset="veryfast")
     quiet_encoders()
     datasets.disable_progress_bars()  # one bar for the set, not one per episode
@@ -123,6 +120,7 @@ def new_dataset(
 def add_episode(
     dataset: LeRobotDataset,
     contract: Contract,
+    text: str,
     state: np.ndarray,
     action: np.ndarray,
     images: dict[str, np.ndarray],
@@ -133,7 +131,8 @@ def add_episode(
     Args:
         dataset: from `new_dataset`.
         contract: names the cameras.
-        state, action: (n, 7) float32.
+        text: what there is to do.
+        state: (n, S); action: (n, A) float32.
         images: per camera name (n, H, W, 3) uint8.
         labels: per label or further feature (n,).
     """
@@ -141,7 +140,7 @@ def add_episode(
         frame: dict[str, Any] = {
             "observation.state": state[index],
             "action": action[index],
-            "task": TASK,
+            "task": text,
         }
         for camera in contract.cameras:
             frame[camera.key] = images[camera.name][index]

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-from rewact_ros.episodes.demonstration import Episode, roll_out
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+from rewact_ros.episodes.demonstration import Demonstration, demonstrate
+from rewact_ros.sim.task import Task
 
 
 @dataclass(frozen=True)
 class DemoJob:
-    """One episode to simulate; arguments as for `roll_out`."""
+    """One episode to simulate; arguments as for `demonstrate`."""
 
     seed: int
     fault: str | None
@@ -31,14 +31,16 @@ class DemoJob:
 class Simulator:
     """Simulates jobs here (one worker) or in processes of their own; a context manager."""
 
-    def __init__(self, workers: int, size: tuple[int, int]) -> None:
+    def __init__(self, task: type[Task], workers: int, size: tuple[int, int]) -> None:
         self._pool: Any = None
         if workers > 1:
             # Spawned, as OpenGL and torch do not survive a fork.
             context = multiprocessing.get_context("spawn")
-            self._pool = context.Pool(workers, initializer=_start_worker, initargs=(*size, True))
+            self._pool = context.Pool(
+                workers, initializer=_start_worker, initargs=(task, *size, True)
+            )
         else:
-            _start_worker(*size, ignore_interrupt=False)
+            _start_worker(task, *size, ignore_interrupt=False)
 
     def __enter__(self) -> Self:
         return self
@@ -50,7 +52,7 @@ class Simulator:
         else:
             _stop_worker()
 
-    def run(self, jobs: list[DemoJob]) -> Iterator[tuple[DemoJob, Episode]]:
+    def run(self, jobs: list[DemoJob]) -> Iterator[tuple[DemoJob, Demonstration]]:
         """Yield results in the order of the jobs; few wait, as an episode's images weigh 7 MB."""
         if self._pool is None:
             yield from map(_simulate, jobs)
@@ -64,24 +66,24 @@ class Simulator:
             yield pending.popleft().get()
 
 
-_worker_sim: PickPlaceSim | None = None
+_worker_task: Task | None = None
 
 
-def _start_worker(height: int, width: int, ignore_interrupt: bool) -> None:
-    global _worker_sim
+def _start_worker(task: type[Task], height: int, width: int, ignore_interrupt: bool) -> None:
+    global _worker_task
     if ignore_interrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    _worker_sim = PickPlaceSim(width, height)
+    _worker_task = task(width, height, task.cameras)
 
 
 def _stop_worker() -> None:
-    global _worker_sim
-    if _worker_sim is not None:
-        _worker_sim.close()
-    _worker_sim = None
+    global _worker_task
+    if _worker_task is not None:
+        _worker_task.close()
+    _worker_task = None
 
 
-def _simulate(job: DemoJob) -> tuple[DemoJob, Episode]:
-    if _worker_sim is None:
+def _simulate(job: DemoJob) -> tuple[DemoJob, Demonstration]:
+    if _worker_task is None:
         raise RuntimeError("worker without a simulation: _start_worker did not run")
-    return job, roll_out(_worker_sim, job.seed, job.fault, job.retry, job.noise_rad)
+    return job, demonstrate(_worker_task, job.seed, job.fault, job.retry, job.noise_rad)

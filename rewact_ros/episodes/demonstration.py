@@ -1,34 +1,37 @@
 """Episodes of the scripted expert: smooth motion noise on the arm, clean actions as labels.
 
-Time convention, equal to the robot-side command stream: frame k is observed at k/rate, before
-any later command; `action[k]` is the clean command in force at exactly that time; between frames
-the executed command goes in a straight line from executed[k] to executed[k+1] at `COMMAND_HZ`.
+`action[k]` is the clean command in force at the time of frame k; between frames the executed
+command goes in a straight line from executed[k] to executed[k+1].
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from rewact_ros.sim.pick_place.expert import Expert
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim
-from rewact_ros.sim.pick_place.truth import Truth
-from rewact_ros.sim.timing import COMMAND_HZ, RATE_HZ, smooth_noise
+from rewact_ros.control.modes import Mode
+from rewact_ros.sim.task import Expert, FloatArray, Task, Truth
+from rewact_ros.sim.timing import smooth_noise
+
+from .loop import FrameLog, drive
+
+_LONGEST_S = 40  # of motion noise; later frames keep the last
 
 
 @dataclass(frozen=True)
-class Episode:
+class Demonstration:
     """One recorded episode of n frames.
 
     Attributes:
         seed, fault, retried: how it was made.
-        state: (n, 7) measured positions; action: (n, 7) clean commands; both rad, gripper 0 to 1.
+        state: (n, S) measured positions; action: (n, A) clean commands.
         images: per camera (n, H, W, 3) uint8.
         success_frame: first frame of true success (and of its lasting), or None.
         failure_frame: first frame at which a failure is true, or None.
         resume_frame: first frame of the renewed approach after a failure, or None.
-        nominal_frames: frames that the plan takes up to its release.
+        nominal_frames: frames until the plan has done what there is to do.
         truth: at the end.
     """
 
@@ -45,103 +48,98 @@ class Episode:
     truth: Truth
 
 
-class _Recorder:
-    """Collects frames and executes commands on the simulation's clock."""
-
-    def __init__(self, sim: PickPlaceSim, noise: np.ndarray) -> None:
-        self._sim = sim
-        self._noise = noise
-        self.state: list[np.ndarray] = []
-        self.action: list[np.ndarray] = []
-        self.images: dict[str, list[np.ndarray]] = {camera: [] for camera in sim.cameras}
-        self.truths: list[Truth] = []
-
-    def run(self, expert: Expert) -> None:
-        """Execute the expert's plan to its end."""
-        frames = int(np.ceil(expert.duration_s * RATE_HZ - 1e-9))
-        for index in range(frames):
-            t_s = index / RATE_HZ
-            self._observe(expert.command(t_s))
-            here = self._executed(expert, t_s, 0)
-            there = self._executed(expert, t_s + 1 / RATE_HZ, 1)
-            steps = COMMAND_HZ // RATE_HZ
-            for step in range(steps):
-                self._sim.set_command(here + (there - here) * step / steps)
-                self._sim.advance(1 / COMMAND_HZ)
-
-    def _observe(self, action: np.ndarray) -> None:
-        self.state.append(self._sim.joint_positions())
-        self.action.append(action)
-        self.truths.append(self._sim.truth())
-        for camera, frames in self.images.items():
-            frames.append(self._sim.render(camera).copy())
-
-    def _executed(self, expert: Expert, t_s: float, ahead: int) -> np.ndarray:
-        index = min(len(self.state) - 1 + ahead, len(self._noise) - 1)
-        return expert.command(t_s) + expert.noise_scale(t_s) * self._noise[index]
-
-
-def roll_out(
-    sim: PickPlaceSim,
+def demonstrate(
+    task: Task,
     seed: int,
     fault: str | None = None,
     retry: bool = False,
     noise_rad: float = 0.0,
     retries: int = 0,
-) -> Episode:
-    """Reset the simulation to a seed, run the expert and return what was seen and done.
+) -> Demonstration:
+    """Reset the task to a seed, run the expert and return what was seen and done.
 
     Args:
-        fault: as for `Expert`.
-        retry: only with `missed_grasp`: notice the miss after the lift, open and try again.
-        noise_rad: standard deviation of the arm's motion noise, small near grasp and release.
+        fault: one of the task's, that the expert makes.
+        retry: only with the task's `retry_fault`: notice it, and try again.
+        noise_rad: standard deviation of the arm's motion noise, small where it would ruin the task.
         retries: further attempts while the task is not done at the end of a plan.
 
     Raises:
-        ValueError: `retry` without a missed grasp, or negative noise.
+        ValueError: `retry` with another fault, or negative noise.
     """
-    if retry and fault != "missed_grasp":
-        raise ValueError(f"retry with fault {fault!r}: expected fault 'missed_grasp'")
+    if retry and (fault or "") != task.retry_fault:
+        raise ValueError(f"retry with fault {fault!r}: expected fault '{task.retry_fault}'")
     if noise_rad < 0:
         raise ValueError(f"noise {noise_rad} rad: expected 0 or more")
     rng = np.random.default_rng((seed, 1))  # not the stream that draws the scene
-    sim.reset(seed)
-    expert = Expert(sim, fault, rng)
-    nominal = expert.plan(give_up=retry)
-    recorder = _Recorder(sim, smooth_noise(40 * RATE_HZ, noise_rad, rng))
-    recorder.run(expert)
-    resume = None
-    for _ in range(int(retry) + retries):
-        if sim.truth().success:
-            break
-        resume = len(recorder.action)
-        expert_end = expert.command(expert.duration_s)
-        expert = Expert(sim)
-        nominal = expert.plan(start=expert_end)
-        recorder.run(expert)
-    return _finish(sim, seed, fault, recorder, resume, nominal.released_s)
-
-
-def _finish(
-    sim: PickPlaceSim,
-    seed: int,
-    fault: str | None,
-    recorder: _Recorder,
-    resume: int | None,
-    released_s: float,
-) -> Episode:
-    success = [truth.success for truth in recorder.truths]
-    failed = [index for index, truth in enumerate(recorder.truths) if truth.failure]
-    return Episode(
+    task.reset(seed)
+    expert = task.expert(rng, fault or "", give_up=retry)
+    frames = _LONGEST_S * task.rate_hz
+    noise = smooth_noise(frames, noise_rad, rng, task.noisy, task.rate_hz)
+    lead, log = _Scripted(task, expert, noise, int(retry) + retries), FrameLog()
+    drive(task, lead, [log])
+    success = [truth.success for truth in log.truths]
+    failed = [index for index, truth in enumerate(log.truths) if truth.failure]
+    return Demonstration(
         seed=seed,
         fault=fault,
-        retried=resume is not None,
-        state=np.asarray(recorder.state, dtype=np.float32),
-        action=np.asarray(recorder.action, dtype=np.float32),
-        images={camera: np.stack(frames) for camera, frames in recorder.images.items()},
+        retried=lead.resume_frame is not None,
+        state=np.asarray(log.state, dtype=np.float32),
+        action=np.asarray(lead.clean, dtype=np.float32),
+        images={camera: np.stack(images) for camera, images in log.images.items()},
         success_frame=success.index(True) if success[-1] else None,
         failure_frame=failed[0] if failed else None,
-        resume_frame=resume,
-        nominal_frames=round(released_s * RATE_HZ),
-        truth=sim.truth(),
+        resume_frame=lead.resume_frame,
+        nominal_frames=round(lead.expert.nominal_s * task.rate_hz),
+        truth=task.truth(),
     )
+
+
+class _Scripted:
+    """Leads by plan after plan, to the end of the last.
+
+    Attributes:
+        expert: whose plan is in force.
+        clean: (A,) per frame, its command without the noise.
+        resume_frame: where the newest further attempt began; None: there was none.
+    """
+
+    every = 1
+    mode = Mode.POLICY
+
+    def __init__(self, task: Task, expert: Expert, noise: FloatArray, attempts: int) -> None:
+        self._task, self._noise, self._attempts = task, noise, attempts
+        self._ticks = task.command_hz // task.rate_hz
+        self.clean: list[FloatArray] = []
+        self.resume_frame: int | None = None
+        self._begin(expert)
+
+    def over(self, tick: int) -> bool:
+        if tick < self._ends_frame * self._ticks:
+            return False
+        if not self._attempts or self._task.truth().success:
+            return True
+        self._attempts -= 1
+        self.resume_frame = len(self.clean)
+        self._begin(self._task.expert(start=self.expert.command(self.expert.duration_s)))
+        return False
+
+    def see(self, tick: int, observation: dict[str, Any]) -> tuple[bool, None]:
+        t_s = (len(self.clean) - self._begin_frame) / self._task.rate_hz
+        self.clean.append(self.expert.command(t_s))
+        self._here = self._executed(t_s, 0)
+        self._there = self._executed(t_s + 1 / self._task.rate_hz, 1)
+        return True, None
+
+    def command(self, tick: int) -> FloatArray:
+        step = tick % self._ticks
+        return self._here + (self._there - self._here) * step / self._ticks
+
+    def _begin(self, expert: Expert) -> None:
+        self.expert, self._begin_frame = expert, len(self.clean)
+        frames = int(np.ceil(expert.duration_s * self._task.rate_hz - 1e-9))
+        self._ends_frame = self._begin_frame + frames
+
+    def _executed(self, t_s: float, ahead: int) -> FloatArray:
+        index = min(len(self.clean) - 1 + ahead, len(self._noise) - 1)
+        return self.expert.command(t_s) + self.expert.noise_scale(t_s) * self._noise[index]

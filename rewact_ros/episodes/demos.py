@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.episodes.dataset import (
-    SETTLE_FRAMES,
     DemosError,
     add_episode,
     check_contract,
@@ -20,9 +19,9 @@ from rewact_ros.episodes.dataset import (
     write_json,
 )
 from rewact_ros.episodes.demo_jobs import DemoJob, Simulator
-from rewact_ros.episodes.demonstration import Episode
+from rewact_ros.episodes.demonstration import Demonstration
 from rewact_ros.reward.labels import task_progress
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+from rewact_ros.sim.task import DEFAULT_TASK, Task, find_task
 
 if TYPE_CHECKING:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -35,13 +34,14 @@ class DemoSettings:
     Attributes:
         out: folder of the new dataset; must not exist.
         contract: robot contract (features, rate, image size).
-        episodes: episodes that succeed, `retries` of them after a missed grasp.
-        failures: episodes that end failed, half missed grasps, half dropped cubes.
+        episodes: episodes that succeed, `retries` of them after the task's retry fault.
+        failures: episodes that end failed, by each of the task's faults in turn.
         retries: as above.
         seed: first scene seed; each episode takes the next (training 0 to 99 999, tuning 100 000
             to 199 999, reported figures 200 000 and up).
         noise_rad: standard deviation of the motion noise on the arm joints.
         workers: processes that simulate; with 1, the writing process does it itself.
+        task: name of the simulated task.
 
     Raises:
         DemosError: a number out of range.
@@ -55,6 +55,7 @@ class DemoSettings:
     seed: int = 0
     noise_rad: float = 0.035
     workers: int = 2
+    task: str = DEFAULT_TASK
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -91,14 +92,15 @@ def write_demos(settings: DemoSettings, progress: bool = True) -> dict[str, Any]
         SimulationUnavailableError: MuJoCo, its assets or off-screen OpenGL are missing.
     """
     contract = load_contract(settings.contract)
-    check_contract(contract)
+    task = find_task(settings.task)
+    check_contract(contract, task)
     with whole_folder(settings.out) as partial:
         height, width, _ = contract.cameras[0].shape
-        PickPlaceSim(width, height).close()  # a missing part is named here, before any worker
-        return _record(settings, contract, partial, progress)
+        task(width, height, task.cameras).close()  # a missing part is named here, before any worker
+        return _record(settings, task, contract, partial, progress)
 
 
-def episode_labels(episode: Episode) -> dict[str, np.ndarray]:
+def episode_labels(episode: Demonstration, task: type[Task]) -> dict[str, np.ndarray]:
     """Return the labels of an episode's n frames, each (n,).
 
     Raises:
@@ -107,7 +109,7 @@ def episode_labels(episode: Episode) -> dict[str, np.ndarray]:
     frames = len(episode.action)
     reward = task_progress(
         frames,
-        episode.nominal_frames + SETTLE_FRAMES,
+        episode.nominal_frames + task.settle_frames,
         success_frame=episode.success_frame,
         failure_frame=episode.failure_frame,
         resume_frame=episode.resume_frame if episode.success_frame is not None else None,
@@ -127,16 +129,20 @@ def episode_labels(episode: Episode) -> dict[str, np.ndarray]:
 
 
 def _record(
-    settings: DemoSettings, contract: Contract, folder: Path, progress: bool
+    settings: DemoSettings, task: type[Task], contract: Contract, folder: Path, progress: bool
 ) -> dict[str, Any]:
     with new_dataset(contract, folder) as dataset:
-        report = _fill(dataset, settings, contract, progress)
+        report = _fill(dataset, settings, task, contract, progress)
     write_json(folder / "meta" / "demos.json", report)
     return report
 
 
 def _fill(
-    dataset: LeRobotDataset, settings: DemoSettings, contract: Contract, progress: bool
+    dataset: LeRobotDataset,
+    settings: DemoSettings,
+    task: type[Task],
+    contract: Contract,
+    progress: bool,
 ) -> dict[str, Any]:
     report: dict[str, Any] = {
         "settings": {**asdict(settings), "out": settings.out.name, "contract": contract.robot},
@@ -144,10 +150,10 @@ def _fill(
         "episodes": [],
     }
     size = contract.cameras[0].shape[:2]
-    jobs = _jobs(settings)
+    jobs = _jobs(settings, task)
     next_seed = settings.seed + len(jobs)
     with (
-        Simulator(settings.workers, size) as simulator,
+        Simulator(task, settings.workers, size) as simulator,
         tqdm(
             total=len(jobs), desc="demos", unit="episode", disable=not progress, mininterval=1.0
         ) as bar,
@@ -166,9 +172,15 @@ def _fill(
                     again.append(DemoJob(next_seed, job.fault, job.retry, job.noise_rad))
                     next_seed += 1
                     continue
-                labels = episode_labels(episode)
+                labels = episode_labels(episode, task)
                 add_episode(
-                    dataset, contract, episode.state, episode.action, episode.images, labels
+                    dataset,
+                    contract,
+                    task.text,
+                    episode.state,
+                    episode.action,
+                    episode.images,
+                    labels,
                 )
                 report["episodes"].append(_summary(episode))
                 bar.update()
@@ -176,14 +188,11 @@ def _fill(
     return report
 
 
-def _jobs(settings: DemoSettings) -> list[DemoJob]:
+def _jobs(settings: DemoSettings, task: type[Task]) -> list[DemoJob]:
     """Return the episodes to record, the kinds mixed so that any part of the set has them all."""
     kinds: list[tuple[str | None, bool]] = [(None, False)] * (settings.episodes - settings.retries)
-    kinds += [("missed_grasp", True)] * settings.retries
-    kinds += [
-        ("missed_grasp" if index % 2 else "dropped_cube", False)
-        for index in range(settings.failures)
-    ]
+    kinds += [(task.retry_fault, True)] * settings.retries
+    kinds += [(task.faults[index % len(task.faults)], False) for index in range(settings.failures)]
     order = np.random.default_rng(settings.seed).permutation(len(kinds))
     return [
         DemoJob(settings.seed + place, *kinds[kind], settings.noise_rad)
@@ -191,7 +200,7 @@ def _jobs(settings: DemoSettings) -> list[DemoJob]:
     ]
 
 
-def _as_asked(job: DemoJob, episode: Episode) -> bool:
+def _as_asked(job: DemoJob, episode: Demonstration) -> bool:
     """Tell whether chance (noise, a lucky miss) left the episode what it was meant to be."""
     if job.wants_success:
         disturbed = episode.failure_frame is not None
@@ -199,7 +208,7 @@ def _as_asked(job: DemoJob, episode: Episode) -> bool:
     return episode.success_frame is None and episode.failure_frame is not None
 
 
-def _summary(episode: Episode) -> dict[str, Any]:
+def _summary(episode: Demonstration) -> dict[str, Any]:
     return {
         "seed": episode.seed,
         "fault": episode.fault,

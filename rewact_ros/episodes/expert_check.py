@@ -7,10 +7,9 @@ import time
 
 from tqdm import tqdm
 
-from rewact_ros.episodes.demonstration import roll_out
+from rewact_ros.episodes.demonstration import demonstrate
 from rewact_ros.reward.metrics import wilson_interval
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim
-from rewact_ros.sim.timing import RATE_HZ
+from rewact_ros.sim.task import DEFAULT_TASK, find_task, task_names
 
 
 def main() -> None:
@@ -20,14 +19,15 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=200_000, help="first seed")
     parser.add_argument("--noise", type=float, default=0.0, help="arm noise in rad")
     parser.add_argument("--retries", type=int, default=0, help="further attempts after a failure")
-    parser.add_argument("--fault", choices=("missed_grasp", "dropped_cube"), default=None)
+    parser.add_argument("--fault", default=None, help="of the task, that the expert makes")
+    parser.add_argument("--task", choices=task_names(), default=DEFAULT_TASK)
     arguments = parser.parse_args()
-    sim = PickPlaceSim(cameras=())
+    sim = find_task(arguments.task)(96, 96)
     failed, times, frames, begin_s = [], [], 0, time.perf_counter()
     for seed in tqdm(
         range(arguments.first, arguments.first + arguments.seeds), leave=False, mininterval=1.0
     ):
-        episode = roll_out(
+        episode = demonstrate(
             sim, seed, arguments.fault, noise_rad=arguments.noise, retries=arguments.retries
         )
         frames += len(episode.action)
@@ -42,7 +42,8 @@ def main() -> None:
     if times:
         print(f"time to success: {min(times):.2f} to {max(times):.2f} s")
     print(
-        f"mean episode {frames / count / RATE_HZ:.2f} s; {frames / took_s:.0f} frames/s, no cameras"
+        f"mean episode {frames / count / sim.rate_hz:.2f} s; "
+        f"{frames / took_s:.0f} frames/s, no cameras"
     )
     for seed, why in failed[:20]:
         print(f"  seed {seed}: {why}")

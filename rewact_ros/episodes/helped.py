@@ -6,23 +6,17 @@ says so.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
-
-from rewact_ros.contract.frames import NANO
-from rewact_ros.control.chunks import Chunk, ChunkQueue
 from rewact_ros.control.modes import Mode
-from rewact_ros.policy.engine import TorchEngine
-from rewact_ros.sim.pick_place.human import Scene, ScriptedHuman, Traits
-from rewact_ros.sim.pick_place.simulation import CAMERAS, PickPlaceSim
-from rewact_ros.sim.timing import COMMAND_HZ, RATE_HZ
+from rewact_ros.policy.engine import Engine, Prediction
+from rewact_ros.sim.human import ScriptedHuman, Traits
+from rewact_ros.sim.task import FloatArray, Task
 from rewact_ros.supervision.escalation import EscalationSettings, Ladder, Step
 from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds
 from rewact_ros.supervision.signals import PolicySample, SignalSettings
 
-from .rollout import observe
-
-_TICKS_PER_FRAME = COMMAND_HZ // RATE_HZ
+from .loop import FrameLog, Planned, Turns, drive
 
 
 @dataclass(frozen=True)
@@ -74,43 +68,44 @@ class HelpedEpisode:
     duration_s: float
 
 
-@dataclass
-class Frames:
-    """What a recorder would have kept, one entry per frame at ``RATE_HZ``.
-
-    Attributes:
-        state: (7,) measured joints each; action: (7,) first command sent at or after the frame.
-        mode: of control while that command was sent.
-        images: per camera (H, W, 3) uint8 each.
-    """
-
-    state: list[np.ndarray] = field(default_factory=list)
-    action: list[np.ndarray] = field(default_factory=list)
-    mode: list[Mode] = field(default_factory=list)
-    images: dict[str, list[np.ndarray]] = field(default_factory=lambda: {c: [] for c in CAMERAS})
-
-    def commanded(self, command: np.ndarray, mode: Mode) -> None:
-        """Take a command that is sent: it is the action of the frame that has none yet."""
-        if len(self.action) < len(self.state):
-            self.action.append(command.astype(np.float32))
-            self.mode.append(mode)
-
-
-class EpisodeWithHelp:
-    """Drives one episode from reset to verdict.
+def drive_with_help(
+    engine: Engine, task: Task, seed: int, level: str, settings: HelpSettings
+) -> tuple[HelpedEpisode, FrameLog]:
+    """Drive one episode from reset to verdict; returns how it went, and what a recorder had kept.
 
     Args:
         engine: the policy, with a reward head; its history is cleared.
-        sim: with both cameras at the policy's image size.
+        task: with the policy's cameras at its image size.
         seed: of the scene, and of the human's delays and unsteady hand.
         level: what completion is judged by, as in ``SignalSettings``.
         settings: when help is called.
     """
+    task.reset(seed)
+    lead, log = _Helped(engine, task, seed, level, settings), FrameLog()
+    ticks = drive(task, lead, [log])
+    success, by, reason = lead.verdict or (False, "supervisor", "timeout")
+    episode = HelpedEpisode(
+        seed,
+        success,
+        by,
+        reason,
+        task.truth().success,
+        lead.turns.interventions,
+        lead.human_ticks / task.command_hz,
+        ticks / task.command_hz,
+    )
+    return episode, log
+
+
+class _Helped:
+    """Leads by the policy, and by a person while she helps; hands change at any tick, as in hil."""
+
+    every = 1
 
     def __init__(
-        self, engine: TorchEngine, sim: PickPlaceSim, seed: int, level: str, settings: HelpSettings
+        self, engine: Engine, task: Task, seed: int, level: str, settings: HelpSettings
     ) -> None:
-        self._engine, self._sim, self._seed, self._settings = engine, sim, seed, settings
+        self._engine, self._task, self._settings = engine, task, settings
         self._monitor = EpisodeMonitor(
             Thresholds(
                 completion=settings.completion,
@@ -120,91 +115,53 @@ class EpisodeWithHelp:
             SignalSettings(level=level),
             EscalationSettings(default=Ladder(hold_s=settings.hold_s)),
         )
-        self._human = ScriptedHuman(settings.human, seed)
-        self._mode = Mode.HOLD
-        self._interventions = self._human_ticks = self._helped_ticks = 0
-        self._verdict: tuple[bool, str, str] | None = None
-        self.frames = Frames()
-        sim.reset(seed)
-        self._give_to_policy()
+        self._human = ScriptedHuman(type(task), settings.human, seed)
+        self.turns = Turns(self._human)
+        self.human_ticks = self._helped_ticks = 0
+        self.verdict: tuple[bool, str, str] | None = None
+        self._planned = Planned(task, engine, settings.latency_s)
 
-    def run(self) -> HelpedEpisode:
-        """Drive to the verdict."""
-        tick = 0
-        while self._verdict is None:
-            if tick % _TICKS_PER_FRAME == 0:
-                self._frame(tick)
-            command = self._command(tick)
-            self.frames.commanded(command, self._mode)
-            self._sim.set_command(command)
-            self._sim.advance(1 / COMMAND_HZ)
-            self._human_ticks += self._mode is Mode.HUMAN
-            self._helped_ticks += self._mode is not Mode.POLICY
-            tick += 1
-            if tick - self._helped_ticks > self._settings.limit_s * COMMAND_HZ:
-                self._verdict = (False, "supervisor", "timeout")
-        success, by, reason = self._verdict
-        truth = self._sim.truth().success
-        human_s, duration_s = self._human_ticks / COMMAND_HZ, tick / COMMAND_HZ
-        return HelpedEpisode(
-            self._seed, success, by, reason, truth, self._interventions, human_s, duration_s
-        )
+    @property
+    def mode(self) -> Mode:
+        return self.turns.mode
 
-    def _frame(self, tick: int) -> None:
-        """Observe, infer and judge."""
-        now_s = tick / COMMAND_HZ
-        observation = observe(self._sim)
-        self.frames.state.append(observation["observation.state"])
-        for camera, frames in self.frames.images.items():
-            frames.append(observation[f"observation.images.{camera}"].copy())
-        prediction = self._engine.infer(observation, now_s)
+    def over(self, tick: int) -> bool:
+        led = tick - self._helped_ticks
+        return self.verdict is not None or led > self._settings.limit_s * self._task.command_hz
+
+    def see(self, tick: int, observation: dict[str, Any]) -> tuple[bool, Prediction | None]:
+        """Infer and judge."""
+        now_s = tick / self._task.command_hz
+        prediction = self._planned.infer(tick, observation)
         q10 = prediction.quantiles[0] if prediction.quantiles else None
         self._monitor.add(PolicySample(now_s, prediction.reward, q10))
-        judgement = self._monitor.step(now_s, human=self._mode is Mode.HUMAN)
-        if self._mode is not Mode.POLICY:
-            return
-        now_ns = tick * NANO // COMMAND_HZ
-        chunk = Chunk(now_ns, 0, prediction.actions.astype(np.float64), 1 / RATE_HZ)
-        self._waiting.append((now_ns + round(self._settings.latency_s * NANO), chunk))
+        judgement = self._monitor.step(now_s, human=self.mode is Mode.HUMAN)
+        if self.mode is not Mode.POLICY:
+            return True, prediction
+        self._planned.add(tick, prediction)
         if judgement.complete:
-            self._verdict = (True, "supervisor", "progress")
+            self.verdict = (True, "supervisor", "progress")
         elif judgement.decision.step is Step.ABORT:
-            self._verdict = (False, "supervisor", judgement.decision.reason)
+            self.verdict = (False, "supervisor", judgement.decision.reason)
         elif judgement.decision.step is Step.HOLD:
-            self._mode = Mode.HOLD
-            self._human.ask(now_s)
+            self.turns.call(now_s)
+        return True, prediction
 
-    def _command(self, tick: int) -> np.ndarray:
-        """(7,) command of whoever leads; while a call for help is unanswered the arm holds."""
-        leads = self._mode is Mode.HUMAN
-        target = self._human.step(tick / COMMAND_HZ, self._sim.command, self._scene(), leads)
-        if self._mode is Mode.HOLD and self._human.pressed:
-            self._mode = Mode.HUMAN
-            self._interventions += 1
-        elif leads and not self._human.pressed:
-            if self._human.reason == "done":
-                self._verdict = (True, "human", "done")
-            else:
-                self._monitor.resume(tick / COMMAND_HZ)
-                self._give_to_policy()
+    def command(self, tick: int) -> FloatArray:
+        """(A,) of whoever leads; while a call for help is unanswered the arm holds."""
+        now_s, held = tick / self._task.command_hz, self._task.command
+        leads = self.mode is Mode.HUMAN
+        target = self._human.step(now_s, held, self._task.scene(), leads)
+        changed = self.turns.change()
+        if changed == "done":
+            self.verdict = (True, "human", "done")
+        elif changed == "back":
+            # Only what is observed from now on counts.
+            self._monitor.resume(now_s)
+            self._planned = Planned(self._task, self._engine, self._settings.latency_s)
+        self.human_ticks += self.mode is Mode.HUMAN
+        self._helped_ticks += self.mode is not Mode.POLICY
         if leads and target is not None:
             return target
-        planned = self._planned(tick) if self._mode is Mode.POLICY else None
-        return self._sim.command if planned is None else planned
-
-    def _planned(self, tick: int) -> np.ndarray | None:
-        now_ns = tick * NANO // COMMAND_HZ
-        while self._waiting and self._waiting[0][0] <= now_ns:
-            self._queue.add(self._waiting.pop(0)[1], now_ns)
-        return self._queue.sample(now_ns)
-
-    def _give_to_policy(self) -> None:
-        """Only what is observed from now on counts."""
-        self._mode = Mode.POLICY
-        self._engine.reset()
-        self._queue = ChunkQueue(len(self._sim.JOINTS))
-        self._waiting: list[tuple[int, Chunk]] = []
-
-    def _scene(self) -> Scene:
-        position, yaw = self._sim.cube_pose()
-        return Scene(position, yaw, self._sim.layout, self._sim.truth().stage)
+        planned = self._planned.command(tick) if self.mode is Mode.POLICY else None
+        return held if planned is None else planned

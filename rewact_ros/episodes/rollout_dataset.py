@@ -18,16 +18,19 @@ from rewact_ros.episodes.dataset import (
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.policy.compatibility import check_contract as check_policy
 from rewact_ros.policy.engine import TorchEngine
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+from rewact_ros.sim.task import DEFAULT_TASK, Task, find_task
 
-from .rollout import Rollout, RolloutSettings, record_rollout, roll_out
-from .rollout_labels import rollout_labels
+from .rollout import Rollout, RolloutSettings, Trace, record_rollout, roll_out
 
 _FURTHER = {"predicted_reward": {"dtype": "float32", "shape": (1,), "names": None}}
 
 
 def roll_outs(
-    loaded: LoadedPolicy, contract: Contract, seeds: Iterable[int], settings: RolloutSettings
+    loaded: LoadedPolicy,
+    contract: Contract,
+    seeds: Iterable[int],
+    settings: RolloutSettings,
+    task: str = DEFAULT_TASK,
 ) -> Iterator[Rollout]:
     """Drive an episode per seed and yield it.
 
@@ -35,7 +38,7 @@ def roll_outs(
         DemosError: the contract does not fit the simulated robot.
         ContractError, CheckpointError: the policy was made for another one.
     """
-    with simulated(loaded, contract) as (engine, sim):
+    with simulated(loaded, contract, task) as (engine, sim):
         for seed in seeds:
             yield roll_out(engine, sim, seed, settings)
 
@@ -46,6 +49,7 @@ def record_rollouts(
     seeds: Iterable[int],
     settings: RolloutSettings,
     out: Path,
+    task: str = DEFAULT_TASK,
 ) -> Iterator[Rollout]:
     """Drive an episode per seed, yield it, and write them all to a new dataset.
 
@@ -55,10 +59,11 @@ def record_rollouts(
 
     Args:
         loaded: the policy.
-        contract: of the simulated arm.
+        contract: of the simulated robot.
         seeds: scenes.
         settings: timing, end and disturbances.
         out: must not exist.
+        task: name of the simulated task.
 
     Raises:
         DemosError: the folder exists, or the contract does not fit the simulated robot.
@@ -66,17 +71,18 @@ def record_rollouts(
     """
 
     results: list[Rollout] = []
-    with whole_folder(out) as partial, simulated(loaded, contract) as (engine, sim):
+    with whole_folder(out) as partial, simulated(loaded, contract, task) as (engine, sim):
         with new_dataset(contract, partial, _FURTHER) as dataset:
             for seed in seeds:
                 rollout, trace = record_rollout(engine, sim, seed, settings)
                 add_episode(
                     dataset,
                     contract,
+                    sim.text,
                     np.array(trace.state),
                     np.array(trace.action),
                     {camera: np.array(images) for camera, images in trace.images.items()},
-                    rollout_labels(trace),
+                    rollout_labels(sim, trace),
                 )
                 results.append(rollout)
                 yield rollout
@@ -85,22 +91,45 @@ def record_rollouts(
 
 @contextmanager
 def simulated(
-    loaded: LoadedPolicy, contract: Contract
-) -> Iterator[tuple[TorchEngine, PickPlaceSim]]:
-    """Give the policy ready to run, and the arm with its cameras, once both fit the contract.
+    loaded: LoadedPolicy, contract: Contract, task: str = DEFAULT_TASK
+) -> Iterator[tuple[TorchEngine, Task]]:
+    """Give the policy ready to run, and the task with its cameras, once both fit the contract.
 
     Raises:
         DemosError: the contract does not fit the simulated robot.
         ContractError, CheckpointError: the policy was made for another one.
     """
-    check_contract(contract)
+    check_contract(contract, find_task(task))
     check_policy(loaded, contract)
-    height, width, _ = contract.cameras[0].shape
-    sim = PickPlaceSim(width, height)
-    try:
+    with simulation(contract, task) as sim:
         yield TorchEngine(loaded, rate_hz=contract.rate_hz), sim
+
+
+@contextmanager
+def simulation(contract: Contract, task: str = DEFAULT_TASK) -> Iterator[Task]:
+    """Give the task, its cameras at the size of the contract's first one."""
+    kind = find_task(task)
+    height, width, _ = contract.cameras[0].shape
+    sim = kind(width, height, kind.cameras)
+    try:
+        yield sim
     finally:
         sim.close()
+
+
+def rollout_labels(task: Task, trace: Trace) -> dict[str, np.ndarray]:
+    """Label the n frames of a roll-out; each (n,), ``predicted_reward`` the policy's own.
+
+    No frame teaches the action (``demo_is_pad``): these are no demonstrations.
+    """
+    n = len(trace.truths)
+    return {
+        "next.reward": task.progress(trace.course),
+        "next.done": np.arange(n) == n - 1,
+        "next.success": np.array([truth.success for truth in trace.truths]),
+        "demo_is_pad": np.ones(n, bool),
+        "predicted_reward": np.array(trace.reward, np.float32),
+    }
 
 
 def _report(loaded: LoadedPolicy, settings: RolloutSettings, results: list[Rollout]) -> dict:

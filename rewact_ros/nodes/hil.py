@@ -9,7 +9,6 @@ import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import JointState, Joy
 from std_srvs.srv import Trigger
-from trajectory_msgs.msg import JointTrajectory
 
 from rewact_ros.contract import SampleError, load_contract
 from rewact_ros.control.chunks import ChunkError
@@ -20,14 +19,9 @@ from rewact_ros.msg import ActionChunk, ControlStatus, ModeRequest, PolicyStatus
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.chunk_reader import read_chunk
 from rewact_ros.ros.clock import NodeClock, steady_clock
+from rewact_ros.ros.commands import COMMANDS, command_encoder, command_type
 from rewact_ros.ros.control_report import ControlReport
-from rewact_ros.ros.convert import (
-    NANO,
-    command_encoder,
-    command_type,
-    publication_sequence,
-    state_sample,
-)
+from rewact_ros.ros.convert import NANO, publication_sequence, state_sample
 from rewact_ros.ros.diagnostics import publish_diagnostics
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.graph_watch import OwnTopics, other_publishers, publisher_names
@@ -135,25 +129,20 @@ class HilNode(Guarded, Node):
         self.path.heartbeat.take(fault, self.clock.now())
 
     def _listen_to(self, device: TeleopInput) -> None:
-        source = device.source
+        source, interface = device.source, COMMANDS[device.source.type]
 
-        def on_joint_state(msg: JointState) -> None:
-            device.on_values(msg.name, msg.position, self.clock.now().age_s)
-
-        def on_trajectory(msg: JointTrajectory) -> None:
-            first = msg.points[0].positions if msg.points else []
-            device.on_values(msg.joint_names, first, self.clock.now().age_s)
+        def on_targets(msg: Any) -> None:
+            try:
+                joints, values = interface.read(msg, "position", source.topic)
+            except SampleError as error:
+                device.refuse(str(error))
+            else:
+                device.on_values(joints, values, self.clock.now().age_s)
 
         def on_buttons(msg: Joy) -> None:
             device.on_buttons(msg.buttons, self.clock.now().age_s)
 
-        types = {
-            "sensor_msgs/msg/JointState": (JointState, on_joint_state),
-            "trajectory_msgs/msg/JointTrajectory": (JointTrajectory, on_trajectory),
-        }
-        self.create_subscription(
-            types[source.type][0], source.topic, types[source.type][1], names.SENSOR
-        )
+        self.create_subscription(interface.message, source.topic, on_targets, names.SENSOR)
         if source.deadman:
             self.create_subscription(Joy, source.deadman.topic, on_buttons, names.SENSOR)
 

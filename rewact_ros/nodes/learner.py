@@ -15,6 +15,7 @@ from typing import Any
 
 from rclpy.node import Node
 
+from rewact_ros.files import replace_file
 from rewact_ros.learning.rl.feed import Feed, check_transition
 from rewact_ros.learning.rl.run import LearningRun, RunSettings
 from rewact_ros.learning.rl.settings import LearnError, load_settings, preset
@@ -234,9 +235,7 @@ def _follow(run: LearningRun, name: str) -> None:
     """Note whose transitions these are, before the first is kept."""
     file = run.out / _FOLLOWED
     if not file.is_file():
-        partial = file.with_name(f".{_FOLLOWED}")
-        partial.write_text(json.dumps({"run": name}) + "\n")
-        os.replace(partial, file)
+        replace_file(file, json.dumps({"run": name}) + "\n")
 
 
 def main() -> None:

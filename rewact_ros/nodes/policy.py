@@ -257,12 +257,13 @@ class PolicyNode(Guarded, LifecycleNode):
 
     def _publish_decision(self, seen: Observation, prediction: DecidedPrediction) -> None:
         """What a learner needs to know, after what the robot waits for."""
+        decision = prediction.decision
         msg = Decision(
             epoch=seen.epoch,
             policy_version=self.version,
-            decided=prediction.decided,
-            choice=prediction.choice,
-            value=prediction.value,
+            decided=decision.decided,
+            choice=decision.choice,
+            value=decision.value,
         )
         msg.header.stamp = to_stamp(seen.frame.stamp_ns)
         msg.observation.frombytes(pack_observation(prediction.observation))

@@ -11,7 +11,7 @@ from std_srvs.srv import Trigger
 from rewact_ros import strict_yaml
 from rewact_ros.contract import load_contract
 from rewact_ros.data.bags.lock import BagsLockedError
-from rewact_ros.data.bags.recorder import Recording, RecordingError
+from rewact_ros.data.bags.recorder import BagRecorder, RecordingError
 from rewact_ros.data.bags.recorder_session import RecordingSession, RefusedError, SessionSettings
 from rewact_ros.data.bags.recorder_setup import (
     ACTIONS,
@@ -51,7 +51,7 @@ class RecorderNode(Guarded, Node):
         wanted = topic_filter(contract, p, self.get_namespace(), self.clock.uses_sim_time)
         self.topics = RawTopics(self, wanted, self.get_logger().error)
         template = episode_template(contract, text, p, self.get_namespace())
-        self.recording = Recording(recording_settings(p))  # last: it locks the folder
+        self.recording = BagRecorder(recording_settings(p))  # last: it locks the folder
         self.session = RecordingSession(
             self.recording,
             template,

@@ -4,8 +4,8 @@ import math
 import time
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
+from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
 from rewact_ros.contract import ContractError, load_contract
@@ -17,8 +17,8 @@ from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.params import ScriptedHumanParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.ros.teleop import RobotState, TargetPublisher
-from rewact_ros.sim.pick_place.human import Scene, ScriptedHuman, Traits
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim, draw_scene
+from rewact_ros.sim.human import ScriptedHuman, Traits
+from rewact_ros.sim.task import Scene, find_task
 
 RATE_HZ = 50.0
 # Of the simulation's own topics, at 20 Hz.
@@ -36,23 +36,27 @@ class ScriptedHumanNode(Guarded, Node):
         self.params = p = declare(self, ScriptedHumanParams)
         self.contract = load_contract(p.contract, self.get_namespace())
         self.source = self.contract.teleop_source(p.source)
-        if self.contract.action_names != PickPlaceSim.JOINTS:
+        task = find_task(p.task)
+        if self.contract.action_names != task.joints:
             raise ContractError(
-                "scripted_human: it knows the simulated arm only; use config/robots/vx300s.yaml"
+                f"scripted_human: it knows the robot of task {task.name} only; use "
+                f"{task.contract_file()}"
             )
         if self.source.deadman is None or self.source.type != "sensor_msgs/msg/JointState":
             raise ContractError(
                 f"teleop.{self.source.name}: expected a JointState with a 'deadman'"
             )
         self.clock = NodeClock(self)
-        self.human = ScriptedHuman(Traits(p.reaction_s, p.noise_rad, p.attempts), p.seed)
+        self.human = ScriptedHuman(task, Traits(p.reaction_s, p.noise_rad, p.attempts), p.seed)
         self.robot = RobotState(self, self.contract)
         self._targets = TargetPublisher(self, self.source, self.source.deadman)
         self._truth: SimTruth | None = None
-        self._cube: PoseStamped | None = None
+        self._objects: Float64MultiArray | None = None
         self._seen_s = -math.inf
         self.create_subscription(SimTruth, names.SIM_TRUTH, self._on_truth, names.EVENTS)
-        self.create_subscription(PoseStamped, names.SIM_CUBE, self._on_cube, names.EVENTS)
+        self.create_subscription(
+            Float64MultiArray, names.SIM_OBJECTS, self._on_objects, names.EVENTS
+        )
         if p.answers_help:
             self.create_subscription(
                 EpisodeEvent, names.EPISODE_EVENT, self._on_event, names.EVENTS
@@ -65,8 +69,8 @@ class ScriptedHumanNode(Guarded, Node):
     def _on_truth(self, msg: SimTruth) -> None:
         self._truth, self._seen_s = msg, time.monotonic()
 
-    def _on_cube(self, msg: PoseStamped) -> None:
-        self._cube = msg
+    def _on_objects(self, msg: Float64MultiArray) -> None:
+        self._objects = msg
 
     def _on_event(self, msg: EpisodeEvent) -> None:
         if msg.event == EpisodeEvent.HELP:
@@ -82,16 +86,10 @@ class ScriptedHumanNode(Guarded, Node):
         return response
 
     def _scene(self) -> Scene | None:
-        truth, cube = self._truth, self._cube
-        if truth is None or cube is None or time.monotonic() - self._seen_s > SCENE_FRESH_S:
+        truth, objects = self._truth, self._objects
+        if truth is None or objects is None or time.monotonic() - self._seen_s > SCENE_FRESH_S:
             return None
-        place, turn = cube.pose.position, cube.pose.orientation
-        return Scene(
-            np.array([place.x, place.y, place.z]),
-            2.0 * math.atan2(turn.z, turn.w),
-            draw_scene(truth.seed)[0],
-            truth.stage,
-        )
+        return Scene(truth.seed, truth.stage, truth.success, np.array(objects.data))
 
     def _tick(self) -> None:
         led = self.human.pressed

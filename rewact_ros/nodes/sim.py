@@ -1,28 +1,29 @@
 """Node `sim`: the simulated robot behind the same topics as a real one."""
 
-import math
 import time
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
-from rewact_ros.contract import ContractError, load_contract
+from rewact_ros.contract import ContractError, SampleError, load_contract
 from rewact_ros.msg import SimTruth
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import steady_clock
-from rewact_ros.ros.convert import image_message, joint_state_message, to_stamp
+from rewact_ros.ros.commands import command_decoder, command_type
+from rewact_ros.ros.convert import joint_state_message, to_stamp
 from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
 from rewact_ros.ros.door import Guarded
+from rewact_ros.ros.images import camera_message, camera_type
 from rewact_ros.ros.params import SimParams, declare
 from rewact_ros.ros.process import run_node
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+from rewact_ros.sim.task import find_task
 
 TICK_HZ, JOINT_HZ = 100, 50
 # Falling further behind than this, the clock runs slower than asked instead of catching up.
@@ -38,11 +39,10 @@ class SimNode(Guarded, Node):
         super().__init__("sim")
         self.params = declare(self, SimParams)
         self.contract = load_contract(self.params.contract, self.get_namespace())
+        self._task = find_task(self.params.task)
         self._check_contract()
         height, width, _ = self.contract.cameras[0].shape
-        self.sim = PickPlaceSim(
-            width=width, height=height, cameras=tuple(c.name for c in self.contract.cameras)
-        )
+        self.sim = self._task(width, height, tuple(c.name for c in self.contract.cameras))
         self._next_seed = self.params.seed
         self._ticks = 0
         self._last_command_s = -np.inf
@@ -59,13 +59,15 @@ class SimNode(Guarded, Node):
         )
 
     def _check_contract(self) -> None:
-        if self.contract.action_names != PickPlaceSim.JOINTS:
+        if self.contract.action_names != self._task.joints:
             raise ContractError(
-                f"sim: expected the joints {', '.join(PickPlaceSim.JOINTS)} as action, got "
-                f"{', '.join(self.contract.action_names)}; use config/robots/vx300s.yaml"
+                f"sim: expected the joints {', '.join(self._task.joints)} as action, got "
+                f"{', '.join(self.contract.action_names)}; use {self._task.contract_file()}"
             )
         if len(self.contract.state) != 1 or len(self.contract.action) != 1:
             raise ContractError("sim: expected one state part and one action part")
+        if self.contract.action[0].command != "position":
+            raise ContractError("sim: expected an action of positions, got velocities")
         if len({c.shape for c in self.contract.cameras}) != 1:
             raise ContractError("sim: expected cameras of one shape")
         if TICK_HZ % self.contract.rate_hz:
@@ -73,27 +75,30 @@ class SimNode(Guarded, Node):
 
     def _make_interfaces(self) -> None:
         part = self.contract.action[0]
-        self.create_subscription(Float64MultiArray, part.topic, self._on_command, names.COMMAND)
+        self._decode = command_decoder(part)
+        self.create_subscription(command_type(part), part.topic, self._on_command, names.COMMAND)
         self._clock_pub = self.create_publisher(Clock, "/clock", QoSProfile(depth=10))
         state = self.contract.state[0]
         self._joints_pub = self.create_publisher(JointState, state.topic, names.SENSOR_OUT)
         self._image_pubs = {
-            camera.name: self.create_publisher(Image, camera.topic, names.SENSOR_OUT)
+            camera.name: self.create_publisher(camera_type(camera), camera.topic, names.SENSOR_OUT)
             for camera in self.contract.cameras
         }
         self._truth_pub = self.create_publisher(SimTruth, names.SIM_TRUTH, 10)
-        self._cube_pub = self.create_publisher(PoseStamped, names.SIM_CUBE, 10)
+        self._objects_pub = self.create_publisher(Float64MultiArray, names.SIM_OBJECTS, 10)
         self.create_service(Trigger, "~/reset", self._on_reset)
         period_s = 1.0 / TICK_HZ / self.params.real_time_factor
         self.create_timer(period_s, self._on_timer, clock=steady_clock())
         publish_diagnostics(self, self._diagnose)
 
-    def _on_command(self, msg: Float64MultiArray) -> None:
-        if len(msg.data) != len(PickPlaceSim.JOINTS) or not np.isfinite(msg.data).all():
+    def _on_command(self, msg: Any) -> None:
+        try:
+            command = self._decode(msg)
+        except SampleError:
             self._refused += 1
             return
         self._last_command_s = time.monotonic()
-        self.sim.set_command(np.array(msg.data))
+        self.sim.set_command(command)
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = True, f"seed {self._reset()}"
@@ -131,7 +136,7 @@ class SimNode(Guarded, Node):
 
     def _publish_joints(self, stamp: Time) -> None:
         part = self.contract.state[0]
-        order = [PickPlaceSim.JOINTS.index(joint) for joint in part.joints]
+        order = [self._task.joints.index(joint) for joint in part.joints]
         values = self.sim.joint_positions()[order]
         self._joints_pub.publish(joint_state_message(part.joints, "position", values, stamp))
 
@@ -142,7 +147,7 @@ class SimNode(Guarded, Node):
         for camera in reversed(self.contract.cameras):
             image = self.sim.render(camera.name)
             self._image_pubs[camera.name].publish(
-                image_message(image, stamp, f"{camera.name}_optical_frame")
+                camera_message(camera, image, stamp, f"{camera.name}_optical_frame")
             )
 
     def _publish_truth(self, stamp: Time) -> None:
@@ -155,13 +160,7 @@ class SimNode(Guarded, Node):
             failure=truth.failure,
         )
         msg.header.stamp = stamp
-        position, yaw = self.sim.cube_pose()
-        cube = PoseStamped()
-        cube.header.stamp, cube.header.frame_id = stamp, "base_link"
-        place, turn = cube.pose.position, cube.pose.orientation
-        place.x, place.y, place.z = position.tolist()
-        turn.z, turn.w = math.sin(yaw / 2), math.cos(yaw / 2)  # the yaw alone; it may lie tilted
-        self._cube_pub.publish(cube)
+        self._objects_pub.publish(Float64MultiArray(data=self.sim.objects().tolist()))
         self._truth_pub.publish(msg)
 
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:

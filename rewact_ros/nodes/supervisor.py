@@ -29,7 +29,7 @@ from rewact_ros.ros.params import SupervisorParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.supervision.batch import Batch, Plan
 from rewact_ros.supervision.episodes import Control, Episode, Phase
-from rewact_ros.supervision.journal import Journal, state_file
+from rewact_ros.supervision.memory import EpisodeMemory, state_file
 from rewact_ros.supervision.status import phase_name
 from rewact_ros.supervision.supervisor import TASK_LIMIT, RefusedError, Supervisor
 from rewact_ros.supervision.verdict import GoalState, Outcome, Termination
@@ -63,11 +63,11 @@ class SupervisorNode(Guarded, Node):
         super().__init__("supervisor", **node_arguments)
         self.params = p = declare(self, SupervisorParams)
         self.contract = load_contract(p.contract, self.get_namespace())
-        journal = Journal(state_file(p.state_dir, self.get_namespace(), self.contract.robot))
-        if journal.damaged:
-            self.get_logger().warning(journal.damaged)
+        memory = EpisodeMemory(state_file(p.state_dir, self.get_namespace(), self.contract.robot))
+        if memory.damaged:
+            self.get_logger().warning(memory.damaged)
         self.supervisor = Supervisor(
-            judging_of(p, self.contract), parts_of(p, self.contract), journal, p.operator
+            judging_of(p, self.contract), parts_of(p, self.contract), memory, p.operator
         )
         self.clock = NodeClock(self)
         self.joints = JointFeed(self, self.contract)
@@ -282,9 +282,9 @@ class SupervisorNode(Guarded, Node):
             self.get_logger().info(text)
 
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
-        supervisor, tally = self.supervisor, self.supervisor.journal.now.tally
+        supervisor, tally = self.supervisor, self.supervisor.memory.now.tally
         helpless = supervisor.episode is not None and supervisor.episode.phase is Phase.HELP
-        level = WARN if helpless or supervisor.misfit or supervisor.journal.fault else OK
+        level = WARN if helpless or supervisor.misfit or supervisor.memory.fault else OK
         values: dict[str, object] = {
             "episode": supervisor.episode_id,
             "bound": supervisor.promise,

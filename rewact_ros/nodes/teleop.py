@@ -21,7 +21,7 @@ from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.params import TeleopParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.ros.teleop import RobotState, TargetPublisher
-from rewact_ros.sim.pick_place.scene import build_xml
+from rewact_ros.sim.task import find_task
 
 
 class TeleopNode(Guarded, Node):
@@ -40,7 +40,8 @@ class TeleopNode(Guarded, Node):
             )
         self._jog, self._button = jog, deadman.button
         self.jog = JogSource(
-            make_integrator(self.contract, self.source, build_xml), deadman.max_age_s
+            make_integrator(self.contract, self.source, find_task(self.params.task).robot_model),
+            deadman.max_age_s,
         )
         self._given: JogInput | None = None
         self._alive = False

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from rclpy.node import Node
 
-from rewact_ros.contract import ContractError, load_contract
+from rewact_ros.contract import ContractError, SampleError, load_contract
 from rewact_ros.control.modes import Mode
-from rewact_ros.data.bags.commands import CommandError, command_reader
 from rewact_ros.learning.rl.executed import Decided, ExecutedSteps, Happened
 from rewact_ros.learning.rl.journal import Journal, JournalError
 from rewact_ros.learning.rl.outbox import Outbox
@@ -19,7 +18,8 @@ from rewact_ros.learning.rl.transitions import TransitionError, unpack_observati
 from rewact_ros.msg import ControlStatus, Decision, EpisodeEvent, Transition, TransitionRequest
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
-from rewact_ros.ros.convert import command_type, to_ns, to_stamp
+from rewact_ros.ros.commands import command_decoder, command_type
+from rewact_ros.ros.convert import to_ns, to_stamp
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
 from rewact_ros.ros.door import Guarded, MalformedError
 from rewact_ros.ros.params import TransitionsParams, declare
@@ -61,10 +61,10 @@ class TransitionsNode(Guarded, Node):
 
     def _make_interfaces(self) -> None:
         for index, part in enumerate(self.contract.action):
-            read = command_reader(part)
+            decode = command_decoder(part)
 
-            def on_command(msg, info, index=index, read=read):  # type: ignore[no-untyped-def]
-                self._on_command(index, read, msg, info)
+            def on_command(msg, info, index=index, decode=decode):  # type: ignore[no-untyped-def]
+                self._on_command(index, decode, msg, info)
 
             self.create_subscription(command_type(part), part.topic, on_command, names.EVENTS)
         for kind, topic, call, qos in (
@@ -83,10 +83,10 @@ class TransitionsNode(Guarded, Node):
     def _now_ns(self) -> int:
         return self.clock.now().ros_ns
 
-    def _on_command(self, index: int, read, msg, info) -> None:  # type: ignore[no-untyped-def]
+    def _on_command(self, index: int, decode, msg, info) -> None:  # type: ignore[no-untyped-def]
         try:
-            self._parts[index] = read(msg)
-        except CommandError as error:
+            self._parts[index] = decode(msg)
+        except SampleError as error:
             self.steps.refuse(str(error))
             return
         if all(part is not None for part in self._parts):

@@ -9,7 +9,7 @@ import torch
 from .checkpoint import LoadedPolicy
 from .engine import Engine, Observation, TorchEngine
 from .export import discard
-from .modeling_rewact import Estimate
+from .policy import Estimate
 from .runtimes import ServingEngine, brief
 from .scaling import action_line, input_scalings
 
@@ -53,7 +53,7 @@ TOLERANCES = {
 }
 
 
-class Comparison:
+class EngineComparison:
     """Measures how far one engine's estimate is from another's, for one policy."""
 
     def __init__(self, loaded: LoadedPolicy):
@@ -103,7 +103,7 @@ class CheckedEngine(Engine):
         self._reference = reference
         self._fast: ServingEngine | None = fast
         self._allowed = TOLERANCES[precision]
-        self._compare = Comparison(loaded)
+        self._compare = EngineComparison(loaded)
         self._scalings = input_scalings(loaded)
         self._report = report
         self._left, self._worst = REAL_OBSERVATIONS, Difference(0.0, 0.0, 0.0)

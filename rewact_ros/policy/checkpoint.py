@@ -1,22 +1,21 @@
 """Checkpoints: LeRobot's folder layout plus ``contract.json``; verified on load, atomic on save.
 
-``load_policy`` also opens the layouts of the public RewACT packages (see ``upstream``).
+``LOADERS`` is the table of the types of policy that ``load_policy`` opens.
 """
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from lerobot.processor import PolicyProcessorPipeline
 
-from .checkpoint_config import read_config
+from rewact_ros.files import replacing_folder
+
 from .checkpoint_files import (
     CONFIG,
     CONTRACT,
@@ -24,15 +23,18 @@ from .checkpoint_files import (
     CheckpointError,
     CheckpointFiles,
 )
-from .configuration_rewact import RewACTConfig
-from .modeling_rewact import Estimate, RewACTPolicy
-from .processor_rewact import make_rewact_pre_post_processors
-from .processors import POSTPROCESSOR, PREPROCESSOR, load_processors, prepare_statistics
+from .modeling_rewact import RewACTPolicy
+from .open_rewact import open_rewact
+from .policy import Estimate, Policy, PolicyConfig
 from .reward_hash import reward_hash
-from .upstream import Layout, Stats, convert, layout_of
-from .weights import check_weights, load_tensors, resolve_device
 
 CALIBRATION = "calibration.json"
+
+Loader = Callable[
+    [CheckpointFiles, str], tuple[Policy, PolicyProcessorPipeline, PolicyProcessorPipeline]
+]
+# By the `type` in config.json: what opens such a checkpoint on a device, checking all of it.
+LOADERS: dict[str, Loader] = {RewACTPolicy.name: open_rewact}
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,10 @@ class LoadedPolicy:
         sha256: of that whole folder, as in ``CheckpointFiles``; empty for a policy in memory.
     """
 
-    policy: RewACTPolicy
+    policy: Policy
     preprocessor: PolicyProcessorPipeline
     postprocessor: PolicyProcessorPipeline
-    config: RewACTConfig
+    config: PolicyConfig
     contract: dict[str, Any] | None
     version: str
     path: Path
@@ -104,43 +106,41 @@ def load_policy(source: str | Path | CheckpointFiles, device: str = "auto") -> L
             unexpected, of other dimensions or not finite.
     """
     files = CheckpointFiles.of(source)
-    weights = load_tensors(files, WEIGHTS)
-    layout = layout_of(weights)
-    _require_files(files, layout)
-    device = resolve_device(device)
-    raw, stats = files.json(CONFIG), {}
-    if layout is not Layout.OURS:
-        try:
-            raw, weights, stats = convert(layout, raw, weights)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{files.path}: {error}") from error
-    config, contract = read_config(raw, str(files.path / CONFIG), device), _contract(files)
-    with torch.device("meta"):  # first without memory, to see that the weights fit
-        shapes = _new_policy(config, files.path / CONFIG).state_dict()
-    check_weights(str(files.path / WEIGHTS), shapes, weights)
-    processors = _processors(files, layout, config, stats, device)
-    policy = _new_policy(config, files.path / CONFIG)
-    policy.load_state_dict(weights)
+    policy, preprocessor, postprocessor = _loader(files)(files, device)
     return LoadedPolicy(
-        policy.to(device).eval(),
-        *processors,
-        config=config,
-        contract=contract,
+        policy,
+        preprocessor,
+        postprocessor,
+        config=policy.config,
+        contract=_contract(files),
         version=files.version,
         sha256=files.sha256,
         path=files.path,
     )
 
 
+def _loader(files: CheckpointFiles) -> Loader:
+    """The row of the table for a checkpoint, which checks everything else about it."""
+    raw = files.json(CONFIG) if CONFIG in files else {}
+    # The oldest RewACT package wrote no type.
+    kind = raw.get("type", RewACTPolicy.name)
+    if not isinstance(kind, str) or kind not in LOADERS:
+        raise CheckpointError(
+            f"{files.path / CONFIG}: type: expected one of {', '.join(LOADERS)}, got "
+            f"{str(kind)[:80]}; give a checkpoint of such a policy"
+        )
+    return LOADERS[kind]
+
+
 def save_policy(
     path: str | Path,
-    policy: RewACTPolicy,
+    policy: Policy,
     preprocessor: PolicyProcessorPipeline,
     postprocessor: PolicyProcessorPipeline,
     contract: dict[str, Any] | None = None,
     extra_files: dict[str, str] | None = None,
 ) -> str:
-    """Write a checkpoint folder whole or not at all (temporary folder, fsync, rename).
+    """Write a checkpoint folder whole or not at all.
 
     Args:
         path: destination; an older checkpoint there is replaced.
@@ -154,9 +154,7 @@ def save_policy(
         the version, as in ``LoadedPolicy``.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    with replacing_folder(path) as partial:
         policy.save_pretrained(partial)
         preprocessor.save_pretrained(partial)
         postprocessor.save_pretrained(partial)
@@ -164,66 +162,15 @@ def save_policy(
             (partial / CONTRACT).write_text(json.dumps(contract, indent=2) + "\n")
         for name, text in (extra_files or {}).items():
             (partial / name).write_text(text)
-        partial.chmod(0o755)
         for file in partial.iterdir():
             file.chmod(0o644)  # safetensors writes for the owner alone
-        replace_folder(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return weights_version(path / WEIGHTS)
-
-
-def replace_folder(partial: Path, path: Path) -> None:
-    """Flush ``partial`` to disk and rename it to ``path``, setting an older folder aside first."""
-    for file in partial.rglob("*"):
-        if file.is_file():
-            with open(file, "rb") as handle:
-                os.fsync(handle.fileno())
-    aside = path.with_name(f".{path.name}.old-{os.getpid()}")
-    if path.exists():
-        os.replace(path, aside)
-    os.replace(partial, path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def weights_version(file: Path) -> str:
     """First 12 hexadecimal digits of the SHA-256 of ``file``."""
     with open(file, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()[:12]
-
-
-def _require_files(files: CheckpointFiles, layout: Layout) -> None:
-    names = [CONFIG] if layout is Layout.BUFFERS else [CONFIG, PREPROCESSOR, POSTPROCESSOR]
-    missing = [name for name in names if name not in files]
-    if missing:
-        raise CheckpointError(
-            f"{files.path}: missing {', '.join(missing)}; expected a folder written by "
-            "`rewact train` or LeRobot's save_pretrained (with both processors)"
-        )
-
-
-def _new_policy(config: RewACTConfig, where: Path) -> RewACTPolicy:
-    try:
-        return RewACTPolicy(config)
-    except Exception as error:  # LeRobot's and torch's constructors raise several families
-        raise CheckpointError(
-            f"{where}: no policy can be built from it: "
-            f"{' '.join(str(error).split())[:300] or type(error).__name__}; use the file of the "
-            "run that trained it"
-        ) from error
-
-
-def _processors(
-    files: CheckpointFiles, layout: Layout, config: RewACTConfig, stats: Stats, device: str
-) -> tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]:
-    if layout is not Layout.BUFFERS:
-        return load_processors(files, config, device)
-    features = {**config.input_features, **config.output_features}
-    prepare_statistics(str(files.path / WEIGHTS), features, config.normalization_mapping, stats)
-    return make_rewact_pre_post_processors(config, stats)
 
 
 def _contract(files: CheckpointFiles) -> dict[str, Any] | None:
@@ -244,13 +191,7 @@ def export_policy(source: Path, destination: Path) -> None:
 
     Files at the destination that are no part of a checkpoint (a README, say) stay.
     """
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-    try:
+    with replacing_folder(destination) as partial:
         if destination.is_dir():
             shutil.copytree(destination, partial, dirs_exist_ok=True)
         shutil.copytree(source, partial, dirs_exist_ok=True)
-        partial.chmod(0o755)
-        replace_folder(partial, destination)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -12,7 +12,8 @@ import torch
 
 from .checkpoint import LoadedPolicy
 from .history import ObservationHistory
-from .modeling_rewact import Estimate
+from .images import unit_images
+from .policy import Estimate
 
 Observation = dict[str, np.ndarray]
 
@@ -186,6 +187,6 @@ class TorchEngine(Engine):
         for key, value in observation.items():
             tensor = torch.from_numpy(value).to(self._device)
             if key in self._loaded.config.image_features:
-                tensor = tensor.permute(2, 0, 1).float() / 255
+                tensor = unit_images(tensor)
             batch[key] = tensor.unsqueeze(0)
         return batch

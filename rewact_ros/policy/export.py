@@ -15,11 +15,12 @@ import os
 import stat
 import subprocess
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 
 import torch
+
+from rewact_ros.files import replace_file
 
 from .checkpoint import LoadedPolicy, load_policy
 from .checkpoint_files import CheckpointFiles
@@ -119,15 +120,7 @@ def discard(loaded: LoadedPolicy) -> None:
 
 def _keep(file: Path, content: bytes) -> None:
     """Write whole or not at all, and drop what has long not been made anew."""
-    descriptor, partial = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with open(descriptor, "wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(partial, file)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    replace_file(file, content, mode=0o600)
     kept = sorted(file.parent.glob("*.onnx"), key=lambda other: other.stat().st_mtime_ns)
     for other in kept[:-_KEPT]:
         other.unlink(missing_ok=True)

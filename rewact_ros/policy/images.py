@@ -1,8 +1,14 @@
-"""Pixels on their way into the model: one resize for robot and cache, and training augmentation."""
+"""Pixels on their way into the model: floats, one resize for robot and cache, augmentation."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+
+
+def unit_images(images: Tensor) -> Tensor:
+    """(..., H, W, C) uint8 as (..., C, H, W) float32 in [0, 1], as LeRobot's policies take them."""
+    return images.movedim(-1, -3).to(torch.float32, copy=True).div_(255)
 
 
 def resize_images(images: Tensor, size: tuple[int, int] | None, round_to_8_bits: bool) -> Tensor:
@@ -21,6 +27,15 @@ def resize_images(images: Tensor, size: tuple[int, int] | None, round_to_8_bits:
         return images
     resized = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
     return (resized * 255).round() / 255 if round_to_8_bits else resized
+
+
+def resize_frames(images: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """Resize (B, H, W, 3) uint8 exactly as the policy resizes them; as is where they fit."""
+    if size is None or images.shape[1:3] == tuple(size):
+        return images
+    unit = unit_images(torch.from_numpy(images))
+    resized = resize_images(unit, size, round_to_8_bits=True)
+    return (resized * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
 def random_shift(images: Tensor, max_px: int) -> Tensor:

@@ -1,7 +1,6 @@
 """RewACT as a LeRobot policy: prediction, history, losses and masks."""
 
 import copy
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -14,26 +13,12 @@ from .configuration_rewact import RewACTConfig
 from .history import ObservationHistory
 from .images import jitter_brightness, random_shift, resize_images
 from .network import POSTURE, RewACT
-from .reward_head import RewardEstimate, build_reward
+from .policy import Estimate
+from .reward_head import build_reward
 
 ACTION_IS_PAD = "action_is_pad"
 DEMO_IS_PAD = "demo_is_pad"
 LABEL_SLACK = 1e-4  # of rounding, beyond the range of labels
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What the network says of B observations.
-
-    Attributes:
-        actions: (B, chunk, A).
-        reward: progress at the observation; None where the policy has no reward head.
-        features: (B, dim_model) float32, mean of the encoder's output tokens.
-    """
-
-    actions: Tensor
-    reward: RewardEstimate | None
-    features: Tensor
 
 
 class RewACTPolicy(ACTPolicy):

@@ -12,7 +12,7 @@ import torch
 
 from .checkpoint import LoadedPolicy
 from .engine import Engine, Observation
-from .modeling_rewact import Estimate
+from .policy import Estimate
 from .reward_head import build_reward
 from .serving import ServingNetwork
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rewact_ros.policy.backbone import SmallCNN
-from rewact_ros.policy.images import resize_images
+from rewact_ros.policy.images import resize_images, unit_images
 
 MAX_CAMERAS, MAX_PX, MAX_HIDDEN_DIM = 16, 4096, 16_384
 ARCHITECTURES = ("small_cnn", "resnet18", "resnet34")
@@ -179,11 +179,9 @@ class LoadedClassifier:
         device = self.model.temperature.device
         pictures = [
             resize_images(
-                torch.from_numpy(np.ascontiguousarray(images[camera]))
-                .to(device)
-                .permute(2, 0, 1)[None]
-                .float()
-                .div_(255),
+                unit_images(torch.from_numpy(np.ascontiguousarray(images[camera])).to(device))[
+                    None
+                ],
                 self.config.image_size,
                 round_to_8_bits=True,
             )

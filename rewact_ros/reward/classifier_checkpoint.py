@@ -1,8 +1,6 @@
 """Checkpoints of the success classifier: verified on load, atomic on save."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +9,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from rewact_ros.policy.checkpoint import replace_folder, weights_version
+from rewact_ros.files import replacing_folder
+from rewact_ros.policy.checkpoint import weights_version
 from rewact_ros.policy.checkpoint_files import (
     CONFIG,
     MAX_JSON_BYTES,
@@ -31,7 +30,7 @@ RECORD = "training.json"
 def save_classifier(
     path: str | Path, model: ResNetRewardModel, record: dict[str, Any] | None = None
 ) -> str:
-    """Write a checkpoint folder whole or not at all (temporary folder, fsync, rename).
+    """Write a checkpoint folder whole or not at all.
 
     Args:
         path: destination; an older checkpoint there is replaced.
@@ -42,22 +41,16 @@ def save_classifier(
         the version, as in `LoadedClassifier`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     config = {"type": TYPE, **asdict(model.config)}
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    with replacing_folder(path) as partial:
         # The copy in the weights file tells when somebody edits the other.
         weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
         save_file(weights, partial / WEIGHTS, metadata={"config": json.dumps(config)})
         (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         if record is not None:
             (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-        partial.chmod(0o755)
         for file in partial.iterdir():
             file.chmod(0o644)  # safetensors writes for the owner alone
-        replace_folder(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return weights_version(path / WEIGHTS)
 
 

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rewact_ros.picture_file import LOSSLESS, encode_picture
+
 _FOLDERS = {True: "resnet_success", False: "resnet_fail"}
 
 
@@ -43,7 +45,7 @@ class DebugImages:
         height = min(picture.shape[0] for picture in pictures)
         row = np.hstack([_of_height(picture, height) for picture in pictures])
         path = self._folder / _FOLDERS[success] / f"{self._next:06d}_prob{probability:.4f}.png"
-        path.write_bytes(cv2.imencode(".png", cv2.cvtColor(row, cv2.COLOR_RGB2BGR))[1].tobytes())
+        path.write_bytes(encode_picture(row, LOSSLESS))
         self._next += 1
         kept = self._kept[success]
         kept.append(path)

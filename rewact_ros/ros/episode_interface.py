@@ -23,6 +23,7 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import NANO, state_sample, to_ns
 from rewact_ros.ros.door import MalformedError
 from rewact_ros.stamps import Stamps
+from rewact_ros.supervision.alarms import ALARMS, Moment
 from rewact_ros.supervision.batch import Happening
 from rewact_ros.supervision.episodes import Want
 from rewact_ros.supervision.judging import RewardSource
@@ -100,6 +101,7 @@ class EpisodeInterface:
         self._text, self._status_s = text, now_s
         batch, episode = supervisor.batch, supervisor.episode
         signals = episode.signals if episode else Signals()
+        now = Moment(signals, stamp_s)
         judgement = episode.judgement if episode else None
         msg = SupervisorStatus(
             episode_id=supervisor.episode_id,
@@ -107,10 +109,7 @@ class EpisodeInterface:
             text=text,
             progress=signals.progress,
             level=signals.level,
-            drawdown=signals.drawdown,
-            stall=signals.stall_s,
-            novelty=signals.novelty,
-            staleness=signals.staleness_s(stamp_s),
+            **{alarm.field: alarm.score(now) for alarm in ALARMS.values() if alarm.field},
             slope_cusum=signals.slope_cusum,
             disagreement=signals.disagreement,
             alarms=sorted(judgement.alarms) if judgement else [],

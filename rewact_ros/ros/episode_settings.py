@@ -5,6 +5,7 @@ import uuid
 
 from rewact_ros.contract import Contract
 from rewact_ros.ros.params import SupervisorParams
+from rewact_ros.supervision.alarms import ALARMS
 from rewact_ros.supervision.classifier_gate import ClassifierGate
 from rewact_ros.supervision.episodes import EpisodeSettings
 from rewact_ros.supervision.escalation import EscalationSettings, Ladder
@@ -44,9 +45,7 @@ def judging_of(p: SupervisorParams, contract: Contract) -> Judging:
         thresholds=Thresholds(
             completion=p.threshold,
             hysteresis=p.hysteresis,
-            stall_s=p.stall_s,
-            drawdown=p.drawdown,
-            staleness_s=p.staleness_s,
+            **{alarm.key: getattr(p, alarm.key) for alarm in ALARMS.values() if alarm.limit},
         ),
         signals=SignalSettings(filter_s=p.filter_s, dwell=p.dwell, window=p.window),
         level=p.level,
@@ -57,10 +56,10 @@ def judging_of(p: SupervisorParams, contract: Contract) -> Judging:
 
 def _escalation(p: SupervisorParams) -> EscalationSettings:
     ladders = {}
-    for signal in ("stall", "drawdown", "novelty", "staleness"):
-        key = f"ladder_{signal}"
+    for name in ALARMS:
+        key = f"ladder_{name}"
         try:
-            ladders[signal] = Ladder.parse(getattr(p, key), p.helps_per_signal)
+            ladders[name] = Ladder.parse(getattr(p, key), p.helps_per_signal)
         except ValueError as error:
             raise ValueError(f"supervisor: parameter {key}: {error}") from error
     return EscalationSettings(ladders=ladders, holds=p.helps, human_silence_s=p.human_silence_s)

@@ -20,7 +20,7 @@ TRANSITION_REQUEST = "rewact/transition_request"
 LEARNER_STATUS = "rewact/learner_status"
 EXECUTE_TASK = "rewact/execute_task"
 SIM_TRUTH = "sim/truth"
-SIM_CUBE = "sim/cube_pose"
+SIM_OBJECTS = "sim/objects"
 
 # Cameras and joints: the newest counts, and a sensor may publish best effort (REP-2003).
 SENSOR = QoSProfile(

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, JointState
+from sensor_msgs.msg import JointState
 
 from rewact_ros.contract import Contract, Frame, FrameAssembler, SampleError, Stale
 from rewact_ros.contract.frames import DecodeError, Sample, Selection, state_stream
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock
-from rewact_ros.ros.convert import camera_sample, camera_type, state_sample
+from rewact_ros.ros.convert import state_sample
+from rewact_ros.ros.images import CAMERAS, camera_sample, camera_type
 from rewact_ros.text import printable
 
 ASK_S = 1.0
@@ -70,7 +71,7 @@ class Observations:
         self._decoded_s = {
             camera.key: -np.inf
             for camera in contract.cameras
-            if camera_type(camera) is CompressedImage
+            if CAMERAS[camera.type].needs_decoding
         }
         self._inputs = []
         for i, part in enumerate(contract.state):

@@ -3,10 +3,12 @@
 ROS descriptors, command-line flags and `config/params.yaml` all come from these dataclasses.
 """
 
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from typing import TYPE_CHECKING, Any
 
 from rewact_ros.ros.parameter_values import check_value, describe
+from rewact_ros.sim.task import DEFAULT_TASK
+from rewact_ros.supervision.alarms import ALARMS
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -89,9 +91,19 @@ class HilParams:
     status_hz: float = _param(10.0, "rate of control_status between changes", "Hz", 1.0, 100.0)
 
 
+def alarm_fields() -> list[tuple[str, type, Any]]:
+    """The parameters of each row of the table of alarms: its threshold and its ladder."""
+    alarms = ALARMS.values()
+    limits = [(alarm.key, alarm.limit) for alarm in alarms if alarm.limit]
+    return [
+        *((key, float, _param(x.default, x.doc, x.unit, x.low, x.high)) for key, x in limits),
+        *((f"ladder_{a.name}", str, _param(a.ladder, a.ladder_doc)) for a in alarms),
+    ]
+
+
 @dataclass(frozen=True)
-class SupervisorParams:
-    """Node `supervisor`."""
+class _CompletionParams:
+    """What `supervisor` judges by; the alarms' parameters follow in the file."""
 
     contract: str = _param("", "contract file of the robot")
     policy: str = _param("", "checkpoint folder; its calibration.json is used where it has one")
@@ -108,17 +120,17 @@ class SupervisorParams:
     filter_s: float = _param(0.1, "time constant of the reward's filter", "s", 0.001, 10.0)
     dwell: int = _param(8, "complete samples needed within the window", low=1, high=1000)
     window: int = _param(10, "samples in the dwell window", low=1, high=1000)
-    stall_s: float = _param(
-        8.0, "no new maximum for longer is an alarm, where not calibrated", "s", 0.1, 86400.0
-    )
-    drawdown: float = _param(
-        0.5, "a larger fall from the maximum is an alarm, where not calibrated", low=0.01, high=1.0
-    )
-    staleness_s: float = _param(0.5, "an older reward is an alarm", "s", 0.05, 60.0)
-    ladder_stall: str = _param("warn 0, hold 1", "seconds that the alarm stands before each step")
-    ladder_drawdown: str = _param("warn 0, hold 1", "likewise; hold asks for a human")
-    ladder_novelty: str = _param("warn 0, hold 1", "likewise; 'abort 30' would end the episode")
-    ladder_staleness: str = _param("warn 0, hold 1", "likewise")
+
+
+_AlarmParams = make_dataclass(
+    "_AlarmParams", alarm_fields(), bases=(_CompletionParams,), frozen=True
+)
+
+
+@dataclass(frozen=True)
+class SupervisorParams(_AlarmParams):
+    """Node `supervisor`."""
+
     helps_per_signal: int = _param(
         3, "calls for help per episode and signal; the next aborts", low=0, high=1000
     )
@@ -164,6 +176,7 @@ class SimParams:
     real_time_factor: float = _param(1.0, "simulated seconds per second", low=0.05, high=20.0)
     stamp_sim_time: bool = _param(False, "stamp messages with simulated instead of system time")
     render: bool = _param(True, "publish the cameras")
+    task: str = _param(DEFAULT_TASK, "simulated task")
 
 
 @dataclass(frozen=True)
@@ -173,6 +186,7 @@ class TeleopParams:
     contract: str = _param("", "contract file of the robot")
     source: str = _param("gamepad", "teleop source of the contract, with a 'jog'")
     rate_hz: float = _param(50.0, "rate of targets", "Hz", 20.0, 200.0)
+    task: str = _param(DEFAULT_TASK, "simulated task whose robot a tool without a model is of")
 
 
 @dataclass(frozen=True)
@@ -191,6 +205,7 @@ class ScriptedHumanParams:
     answers_help: bool = _param(True, "help when an episode asks, not only when called")
     judges: bool = _param(False, "call supervisor/success after finishing a task")
     seed: int = _param(0, "seed of delays and noise", low=0)
+    task: str = _param(DEFAULT_TASK, "simulated task that it helps with")
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from rewact_ros.contract import SampleError
+from rewact_ros.contract import Camera, SampleError
+from rewact_ros.contract.frames import check_image
 
-# Without a contract's shape to compare with: 8192 × 8192.
+# 8192 × 8192, whatever a contract promises: it may be a recording's own.
 MAX_PIXELS = 1 << 26
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _OTHERS = {
@@ -48,34 +49,27 @@ class Picture:
     channels: int
 
 
-def picture_header(
-    data: bytes, stated: str, topic: str, shape: tuple[int, ...] | None = None
-) -> Picture:
-    """Check a compressed picture by its header and by the message's `format`.
+def picture_header(data: bytes, stated: str, camera: Camera) -> Picture:
+    """Check a compressed picture of a camera by its header and by the message's `format`.
 
     Args:
         data: content of the message.
         stated: `format` of the message.
-        topic: for the message of an error.
-        shape: (height, width, 3) that the contract promises; None: any up to `MAX_PIXELS`.
+        camera: that it is of.
 
     Raises:
         SampleError: not a JPEG or PNG of 8-bit colour or grey, of another size, or not what
             `format` says.
     """
-    picture = _header(data, topic)
+    picture = _header(data, camera.topic)
+    check_image(camera, picture.size)
     height, width = picture.size
-    if shape is not None and picture.size != shape[:2]:
+    if height * width > MAX_PIXELS:
         raise SampleError(
-            f"{topic}: expected a {shape} uint8 image, got {(height, width, 3)} {picture.codec}; "
-            "set the camera to that size or correct 'shape' in the contract"
+            f"{camera.topic}: a {picture.codec} of {width} × {height} pixels is not decoded; "
+            f"expected at most {MAX_PIXELS} pixels"
         )
-    if not 0 < height * width <= MAX_PIXELS:
-        raise SampleError(
-            f"{topic}: a {picture.codec} of {width} × {height} pixels is not decoded; expected at "
-            f"most {MAX_PIXELS} pixels"
-        )
-    _compare(picture, stated, topic)
+    _compare(picture, stated, camera.topic)
     return picture
 
 

@@ -1,22 +1,21 @@
 """What every teleoperation process shares: where the robot is, who leads it, how targets go out."""
 
 import time
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import JointState, Joy
-from std_msgs.msg import Float64MultiArray
-from trajectory_msgs.msg import JointTrajectory
 
-from rewact_ros.contract import ActionPart, Contract, SampleError, select_joints
+from rewact_ros.contract import Contract, SampleError
 from rewact_ros.contract.schema import Deadman, TeleopSource
 from rewact_ros.msg import ControlStatus
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.convert import command_type, joint_state_message, state_sample
+from rewact_ros.ros.commands import command_decoder, command_type
+from rewact_ros.ros.convert import joint_state_message, state_sample
 
 FloatArray = NDArray[np.float64]
-CommandMessage = Float64MultiArray | JointTrajectory | JointState
 # An older command is not in force any more: nobody holds the arm.
 COMMAND_FRESH_S = 0.1
 STATUS_FRESH_S = 1.0
@@ -32,7 +31,8 @@ class RobotState:
     def __init__(self, node: Node, contract: Contract) -> None:
         self._contract = contract
         self._state: dict[int, tuple[JointState, float]] = {}
-        self._command: dict[int, tuple[CommandMessage, float]] = {}
+        self._command: dict[int, tuple[Any, float]] = {}
+        self._decoders = [command_decoder(part) for part in contract.action]
         self._status: tuple[ControlStatus, float] | None = None
         for i, state_part in enumerate(contract.state):
             node.create_subscription(
@@ -54,7 +54,7 @@ class RobotState:
     def _on_joints(self, index: int, msg: JointState) -> None:
         self._state[index] = (msg, time.monotonic())
 
-    def _on_command(self, index: int, msg: CommandMessage) -> None:
+    def _on_command(self, index: int, msg: Any) -> None:
         self._command[index] = (msg, time.monotonic())
 
     def _on_status(self, msg: ControlStatus) -> None:
@@ -101,12 +101,12 @@ class RobotState:
     def _command_in_force(self) -> FloatArray | None:
         now_s = time.monotonic()
         values = []
-        for i, part in enumerate(self._contract.action):
+        for i, decode in enumerate(self._decoders):
             msg, received_s = self._command.get(i, (None, 0.0))
             if msg is None or now_s - received_s > COMMAND_FRESH_S:
                 return None
             try:
-                values.append(command_values(part, msg))
+                values.append(decode(msg))
             except SampleError:
                 return None
         return np.concatenate(values)
@@ -133,17 +133,3 @@ class TargetPublisher:
             msg = Joy(buttons=[0] * self._deadman.button + [int(pressed)])
             msg.header.stamp = stamp
             self._joy.publish(msg)
-
-
-def command_values(part: ActionPart, msg: CommandMessage) -> FloatArray:
-    """Positions (n,) of a command message of one action part, in the part's order.
-
-    Raises:
-        SampleError: a joint is missing or a value is not finite.
-    """
-    if isinstance(msg, Float64MultiArray):
-        return select_joints(part.joints, msg.data, part.joints, part.topic)
-    if isinstance(msg, JointTrajectory):
-        values = msg.points[-1].positions if msg.points else []
-        return select_joints(msg.joint_names, values, part.joints, part.topic)
-    return select_joints(msg.name, msg.position, part.joints, part.topic)

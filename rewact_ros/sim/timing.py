@@ -1,6 +1,9 @@
 """Rates of the simulated episodes, and motion noise on their time grid."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 # Frames are observed at the first, commands are sent at the second: a whole number of commands lies
 # between two frames.
@@ -10,19 +13,28 @@ RATE_HZ, COMMAND_HZ = 20, 100
 _NOISE_TAU_S = 0.30
 
 
-def smooth_noise(frames: int, sigma_rad: float, rng: np.random.Generator) -> np.ndarray:
-    """Return (frames, 7) low-pass Gaussian noise of standard deviation `sigma_rad`, gripper 0.
+def smooth_noise(
+    frames: int,
+    sigma_rad: float,
+    rng: np.random.Generator,
+    noisy: Sequence[bool],
+    rate_hz: int = RATE_HZ,
+) -> NDArray[np.float64]:
+    """Return (frames, A) low-pass Gaussian noise of standard deviation `sigma_rad` on some joints.
 
     Two equal first-order filters in a row, so that velocities stay finite between frames too.
+
+    Args:
+        noisy: (A,) joints that it moves; 0 on the others.
     """
-    keep = np.exp(-1.0 / (RATE_HZ * _NOISE_TAU_S))
-    warm_up = int(4 * _NOISE_TAU_S * RATE_HZ)
-    white = rng.standard_normal((frames + warm_up, 6))
+    keep = np.exp(-1.0 / (rate_hz * _NOISE_TAU_S))
+    warm_up = int(4 * _NOISE_TAU_S * rate_hz)
+    white = rng.standard_normal((frames + warm_up, sum(noisy)))
     for _ in range(2):
         for index in range(1, len(white)):
             white[index] = keep * white[index - 1] + (1 - keep) * white[index]
     # Variance of two cascaded poles at `keep` driven by unit white noise.
     variance = (1 - keep) ** 4 * (1 + keep**2) / (1 - keep**2) ** 3
-    noise = np.zeros((frames, 7))
-    noise[:, :6] = sigma_rad / np.sqrt(variance) * white[warm_up:]
+    noise = np.zeros((frames, len(noisy)))
+    noise[:, np.array(noisy)] = sigma_rad / np.sqrt(variance) * white[warm_up:]
     return noise

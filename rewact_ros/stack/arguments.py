@@ -14,6 +14,7 @@ from rewact_ros.contract.schema import ContractError
 from rewact_ros.ros.parameter_values import ParameterError
 from rewact_ros.ros.params_file import check_params_file
 from rewact_ros.runs import NEWEST, VERSIONS
+from rewact_ros.sim.task import DEFAULT_TASK, TaskError, find_task
 
 # ROS's spellings of a boolean, in any case.
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
@@ -49,7 +50,7 @@ class BringUp:
     """
 
     contract: str = _argument(
-        "", "contract file of the robot; empty: the simulated arm with its policy", path=True
+        "", "contract file of the robot; empty: the simulated one with its policy", path=True
     )
     policy: str = _argument(
         "", "checkpoint folder; none (or empty with a contract): no policy", path=True
@@ -83,6 +84,7 @@ class BringUp:
         path=True,
     )
     sim: bool = _argument(False, "simulate the robot of the contract")
+    task: str = _argument(DEFAULT_TASK, "simulated task, which brings its robot and policy")
     ml_python: str = _argument(
         "",
         "interpreter of what needs PyTorch or MuJoCo, e.g. of .venv beside a stock ROS",
@@ -125,6 +127,10 @@ class BringUp:
             raise ArgumentError(str(error)) from None
         object.__setattr__(self, "namespace", self.namespace.rstrip("/"))
         _ = self.remappings  # refuses what it cannot read
+        try:
+            find_task(self.task)
+        except TaskError as error:
+            raise ArgumentError(str(error)) from None
         self._check_files()
 
     def _check_files(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rewact_ros.runs import NEWEST, ROBOT_JOURNAL, VERSIONS, is_version
 from rewact_ros.share import share_dir
+from rewact_ros.sim.task import DEFAULT_TASK, find_task
 from rewact_ros.stack.arguments import BringUp
 
 # What a sourced ROS, or the wheels of another environment, put in the way of an interpreter.
@@ -21,8 +22,6 @@ SHIELDED = (
 # What every node imports, and what a node imports besides.
 EVERY_NODE = ("rclpy", "numpy", "yaml", "rewact_ros", "rewact_ros.msg")
 HEAVY = {
-    "sim": ("mujoco", "gym_aloha"),
-    "scripted_human": ("mujoco", "gym_aloha"),
     "policy": ("torch", "lerobot", "safetensors"),
     "reward_model": ("torch", "lerobot", "safetensors"),
     "transitions": ("safetensors",),
@@ -60,7 +59,10 @@ class Process:
     @property
     def needs(self) -> tuple[str, ...]:
         """Modules without which it does not start."""
-        return EVERY_NODE + HEAVY.get(self.name, ()) + LIGHT.get(self.name, ())
+        needs = EVERY_NODE + HEAVY.get(self.name, ()) + LIGHT.get(self.name, ())
+        if self.name in ("sim", "scripted_human"):
+            needs += find_task(str(self.parameters.get("task", DEFAULT_TASK))).needs
+        return needs
 
     def command(self) -> list[str]:
         """Arguments to start it without a shell."""
@@ -77,14 +79,14 @@ class Process:
         return [*args, "--log-level", self.log_level]
 
 
-def default_contract() -> str:
-    """Contract of the simulated robot, which ships with the package."""
-    return str(share_dir() / "config" / "robots" / "vx300s.yaml")
+def default_contract(task: str = DEFAULT_TASK) -> str:
+    """Contract of a simulated task's robot, which comes with the task."""
+    return str(find_task(task).contract_file())
 
 
-def default_policy() -> str:
-    """Checkpoint of the simulated robot, which ships with the package."""
-    return str(share_dir() / "models" / "vx300s_pick_place")
+def default_policy(task: str = DEFAULT_TASK) -> str:
+    """Checkpoint of a simulated task, which comes with it; "": none does."""
+    return str(find_task(task).policy_folder() or "")
 
 
 PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
@@ -117,10 +119,10 @@ def _profile(name: str) -> str:
 
 def processes(args: BringUp) -> list[Process]:
     """Processes of one robot, in the order in which they start."""
-    contract = args.contract or default_contract()
+    contract = args.contract or default_contract(args.task)
     sim = args.sim or not args.contract
     run = Path(args.learn).resolve() if args.learn else None
-    usual = "" if args.contract else default_policy()
+    usual = "" if args.contract else default_policy(args.task)
     # By the link: a policy process that dies comes back with the version that is newest then.
     policy = str(run / VERSIONS / NEWEST) if run else args.policy or usual
     ml_python = args.ml_python or sys.executable
@@ -161,6 +163,7 @@ def processes(args: BringUp) -> list[Process]:
                     "seed": args.seed,
                     "real_time_factor": args.real_time_factor,
                     "stamp_sim_time": args.use_sim_time,
+                    "task": args.task,
                 },
                 ml_python,
                 shield,
@@ -202,7 +205,7 @@ def processes(args: BringUp) -> list[Process]:
         nodes.append(process("reward_model", classifier, ml_python, shield))
     if args.teleop:
         name = "scripted_human" if args.teleop == "scripted_human" else "teleop"
-        source = {"contract": contract, "source": args.teleop}
+        source = {"contract": contract, "source": args.teleop, "task": args.task}
         nodes.append(process(name, source, ml_python, shield))
     if args.bags_dir:
         recording: dict[str, ParameterValue] = {"contract": contract, "bags_dir": args.bags_dir}

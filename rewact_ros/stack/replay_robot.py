@@ -16,7 +16,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rich.console import Console
 from rich.table import Table
-from sensor_msgs.msg import CompressedImage, JointState
+from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from rewact_ros.contract import Contract, ContractError
@@ -24,8 +24,9 @@ from rewact_ros.data.dataset.episodes import RecordedEpisode
 from rewact_ros.msg import ActionChunk, ControlStatus, ModeRequest, PolicyStatus, Reward
 from rewact_ros.reward.metrics import spearman
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.convert import camera_type, image_message, joint_state_message, to_ns, to_stamp
+from rewact_ros.ros.convert import joint_state_message, to_ns, to_stamp
 from rewact_ros.ros.door import Guarded
+from rewact_ros.ros.images import camera_message, camera_type
 
 PREFETCH_FRAMES = 60
 READY_TIMEOUT_S = 60.0
@@ -169,7 +170,8 @@ class ReplayRobot(Guarded, Node):
             publisher.publish(joint_state_message(part.joints, part.field, values, stamp))
             offset += len(part.joints)
         for camera, publisher in reversed(self._cameras.values()):
-            publisher.publish(_encode(camera.type, pictures[camera.key], stamp, camera.name))
+            frame_id = f"{camera.name}_optical_frame"
+            publisher.publish(camera_message(camera, pictures[camera.key], stamp, frame_id))
 
     def _drain(self, last: int) -> None:
         """Wait for the answer to the last frame."""
@@ -270,20 +272,6 @@ class ReplayReport:
         axes.legend(fontsize=8)
         figure.savefig(self._folder / "progress.png", dpi=100)
         plt.close(figure)
-
-
-def _encode(kind: str, picture: NDArray[np.uint8], stamp, name: str):  # type: ignore[no-untyped-def]
-    frame_id = f"{name}_optical_frame"
-    if not kind.endswith("CompressedImage"):
-        return image_message(picture, stamp, frame_id)
-    import cv2
-
-    ok, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not ok:
-        raise ContractError(f"camera {name}: the picture does not encode as JPEG")
-    msg = CompressedImage(format="jpeg", data=data.tobytes())
-    msg.header.stamp, msg.header.frame_id = stamp, frame_id
-    return msg
 
 
 def _prefetch(

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-import cv2
 import numpy as np
 import rclpy
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CompressedImage, JointState
+from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -30,14 +29,9 @@ from rewact_ros.contract import Camera, Contract
 from rewact_ros.msg import ActionChunk, ControlStatus, ModeRequest, PolicyStatus
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import steady_clock
-from rewact_ros.ros.convert import (
-    NANO,
-    camera_type,
-    command_type,
-    image_message,
-    joint_state_message,
-    to_stamp,
-)
+from rewact_ros.ros.commands import COMMANDS, command_type
+from rewact_ros.ros.convert import NANO, joint_state_message, to_stamp
+from rewact_ros.ros.images import camera_message, camera_type
 from rewact_ros.stack.task_client import READY_S
 
 FloatArray = NDArray[np.float64]
@@ -202,13 +196,7 @@ class Rig:
         height, width, _ = camera.shape
         shift = int(1000 * float(self._measured[:-1].sum())) % 128
         image = np.ascontiguousarray(self._noise[shift : shift + height, :width])
-        stamp = to_stamp(self.now_ns())
-        if camera_type(camera) is not CompressedImage:
-            return image_message(image, stamp, camera.name)
-        message = CompressedImage(format="jpeg")
-        message.header.stamp = stamp
-        message.data = cv2.imencode(".jpg", image)[1].tobytes()
-        return message
+        return camera_message(camera, image, to_stamp(self.now_ns()), camera.name)
 
     def _heartbeat(self) -> PolicyStatus:
         return PolicyStatus(ready=True, policy_version="rig")
@@ -237,7 +225,10 @@ class Rig:
     # What it sees -----------------------------------------------------------------------------
 
     def _on_command(self, message: Any, info: dict[str, int]) -> None:
-        command = np.array(message.data)
+        part = self.contract.action[0]
+        # As it came, sound or not: what hil sends is what a test is about.
+        _, values = COMMANDS[part.type].read(message, part.command, part.topic)
+        command = np.array(values)
         self.wire.append((time.monotonic(), command))
         self.sent_ns.append(info["source_timestamp"])
         if command.shape == self._home.shape and np.isfinite(command).all():

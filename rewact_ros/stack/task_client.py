@@ -28,8 +28,9 @@ from rewact_ros.msg import (
     Timing,
 )
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.convert import NANO, camera_sample, camera_type, to_ns
+from rewact_ros.ros.convert import NANO, to_ns
 from rewact_ros.ros.door import Guarded
+from rewact_ros.ros.images import camera_sample, camera_type
 
 FRAME_PERIOD_S = 0.5
 STATUS_LAG_S = 0.2

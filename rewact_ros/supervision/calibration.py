@@ -6,7 +6,6 @@ How they are made: ``conformal``.
 import base64
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros import strict_yaml
+from rewact_ros.files import replace_file
+from rewact_ros.supervision.alarms import calibrated
 from rewact_ros.supervision.signals import FeatureDistance, SignalSettings
 from rewact_ros.text import reason
 
 FORMAT = 1
-ALARMS = ("stall", "drawdown", "novelty")
 
 
 class CalibrationError(ValueError):
@@ -104,7 +104,7 @@ class Calibration:
 
     Attributes:
         completion: on ``Signals.held``, over all episodes before their true success.
-        alarms: signal name (``ALARMS``) -> bound at a third of alpha; without features no novelty.
+        alarms: by name, each with its part of alpha; without features those that need none.
         distance: of the novelty; None without features.
         signals: how the signals are made.
         basis: what they were calibrated on.
@@ -162,7 +162,7 @@ class Calibration:
         )
 
     def save(self, file: Path) -> None:
-        """Write as JSON, whole or not at all (temporary file, fsync, rename)."""
+        """Write as JSON, whole or not at all."""
         document: dict[str, Any] = {"format": FORMAT, **asdict(self)}
         for bound in (document["completion"], *document["alarms"].values()):
             bound["quantile"] = bound["rank"] / (bound["n"] + 1)  # for readers of the file
@@ -172,12 +172,7 @@ class Calibration:
                 "mean": _encode(self.distance.mean),
                 "whitening": _encode(self.distance.whitening),
             }
-        partial = file.with_name(f".{file.name}.{os.getpid()}")
-        with open(partial, "w") as handle:
-            handle.write(json.dumps(document, indent=1) + "\n")
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(partial, file)
+        replace_file(file, json.dumps(document, indent=1) + "\n")
 
 
 def load_calibration(file: Path) -> Calibration:
@@ -193,7 +188,11 @@ def load_calibration(file: Path) -> Calibration:
         basis = raw["basis"]
         found = Calibration(
             completion=_bound(raw["completion"]),
-            alarms={name: _bound(raw["alarms"][name]) for name in ALARMS if name in raw["alarms"]},
+            alarms={
+                a.name: _bound(raw["alarms"][a.name])
+                for a in calibrated()
+                if a.name in raw["alarms"]
+            },
             distance=_distance(raw["distance"]),
             signals=SignalSettings(**raw["signals"]),
             basis=Basis(**{**basis, "cameras": tuple(basis["cameras"])}),
@@ -204,7 +203,7 @@ def load_calibration(file: Path) -> Calibration:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"no key {error}" if isinstance(error, KeyError) else reason(error, file)
         raise CalibrationError(f"{file}: {what}; make it anew by `rewact calibrate`") from error
-    expected = set(ALARMS if found.distance is not None else ALARMS[:2])
+    expected = {alarm.name for alarm in calibrated(found.distance is not None)}
     if set(found.alarms) != expected:
         raise CalibrationError(
             f"{file}: alarms: expected {sorted(expected)}, got {sorted(found.alarms)}; "

@@ -6,13 +6,14 @@ probability of at most 1 - k / (n + 1), whatever the scores' distribution.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rewact_ros.supervision.alarms import Moment, calibrated, rate, smallest_rate
 from rewact_ros.supervision.calibration import (
     Basis,
     Bound,
@@ -20,7 +21,7 @@ from rewact_ros.supervision.calibration import (
     CalibrationError,
     CalibrationSettings,
 )
-from rewact_ros.supervision.signals import FeatureDistance, FloatArray, SignalSettings
+from rewact_ros.supervision.signals import FeatureDistance, FloatArray, Signals, SignalSettings
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,32 @@ class CalibrationEpisode:
 
     Attributes:
         name: for messages.
-        held, stall_s, drawdown: (N,) as in ``Signals``, NaN where unknown.
+        held: (N,) as in ``Signals``, NaN where unknown.
+        scores: (N,) by alarm, of those with a part of alpha that need no features; likewise.
         features: (N, D) float32 pooled policy features; None: not known.
         success: first frame of true success; None: there was none.
     """
 
     name: str
     held: FloatArray
-    stall_s: FloatArray
-    drawdown: FloatArray
+    scores: Mapping[str, FloatArray]
     features: NDArray[np.float32] | None
     success: int | None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        signals: Sequence[Signals],
+        features: NDArray[np.float32] | None,
+        success: int | None,
+    ) -> "CalibrationEpisode":
+        """From the signals after each sample (N)."""
+        scores = {
+            alarm.name: np.array([alarm.score(Moment(s, s.stamp_s)) for s in signals])
+            for alarm in calibrated(features=False)
+        }
+        return cls(name, np.array([s.held for s in signals]), scores, features, success)
 
 
 def conformal_bound(scores: Sequence[float], rate: Fraction) -> Bound:
@@ -86,15 +102,16 @@ def calibrate(
     fit, rest = order[:fitted], order[fitted:]
     ends = [min((_success(e, limit) or 0) + after + 1, limit) for e in successful]
     scores = {
-        name: [_maximum(getattr(e, key)[:end]) for e, end in zip(successful, ends, strict=True)]
-        for name, key in (("stall", "stall_s"), ("drawdown", "drawdown"))
+        a.name: [_maximum(e.scores[a.name][:n]) for e, n in zip(successful, ends, strict=True)]
+        for a in calibrated(features=False)
     }
     distance = None
     if features:
         known = np.concatenate([successful[i].features[: ends[i]] for i in fit])
         distance = FeatureDistance.fit(known)
-        scores["novelty"] = [_maximum(distance(successful[i].features[: ends[i]])) for i in rest]
-    alarms = {name: conformal_bound(values, alpha / 3) for name, values in scores.items()}
+        far = [_maximum(distance(successful[i].features[: ends[i]])) for i in rest]
+        scores |= {a.name: far for a in calibrated() if a.features}
+    alarms = {a.name: conformal_bound(scores[a.name], rate(a, alpha)) for a in calibrated(features)}
     return Calibration(
         completion, alarms, distance, signals, basis, settings, len(episodes), len(successful)
     )
@@ -143,13 +160,14 @@ def check_counts(
             f"beta {settings.beta:g}: expected {needed} roll-outs, got {episodes}, which support "
             f"{_supported(1, episodes)}"
         )
-    needed = math.ceil(3 / alpha) - 1
+    needed = math.ceil(1 / smallest_rate(alpha)) - 1
     judged = successes - (_fitted(successes, settings) if features else 0)
     if judged < needed:
         faults.append(
             f"alpha {settings.alpha:g}: expected {needed} successful ones"
             + (" besides those that fit the novelty" if features else "")
-            + f", got {judged} (of {successes}), which support {_supported(3, judged)}"
+            + f", got {judged} (of {successes}), which support "
+            f"{_supported(alpha / smallest_rate(alpha), judged)}"
         )
     if faults:
         raise CalibrationError(
@@ -182,9 +200,9 @@ def _fitted(successes: int, settings: CalibrationSettings) -> int:
     return math.ceil(settings.fit_fraction * successes)
 
 
-def _supported(signals: int, n: int) -> str:
-    """The smallest rate that n episodes support, rounded up to three decimals."""
-    smallest = Fraction(signals, n + 1)
+def _supported(parts: Fraction | int, n: int) -> str:
+    """The smallest rate of which n episodes support 1/parts, rounded up to three decimals."""
+    smallest = Fraction(parts, n + 1)
     return "none" if smallest >= 1 else f"{math.ceil(smallest * 1000) / 1000:g}"
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
+from rewact_ros.supervision.alarms import STALENESS
 from rewact_ros.supervision.classifier_gate import ClassifierGate
-from rewact_ros.supervision.escalation import Decision, Step
+from rewact_ros.supervision.escalation import Response, Step
 from rewact_ros.supervision.monitor import EpisodeMonitor, Judgement
 from rewact_ros.supervision.reset import ResetCheck
 from rewact_ros.supervision.signals import PolicySample, Signals
@@ -152,9 +153,9 @@ class Episode:
         return self.monitor.tracker.signals if self.monitor else Signals()
 
     @property
-    def decision(self) -> Decision:
+    def decision(self) -> Response:
         """What the ladder says."""
-        return self.judgement.decision if self.judgement else Decision(Step.NONE)
+        return self.judgement.decision if self.judgement else Response(Step.NONE)
 
     def waiting_for(self, stamp_s: float) -> str:
         """Why an episode that looks complete goes on, or an empty string."""
@@ -310,7 +311,7 @@ class Episode:
     def _judge(self, stamp_s: float) -> None:
         assert self.monitor is not None
         signals, decision = self.signals, self.decision
-        blind = signals.staleness_s(stamp_s) > self.monitor.thresholds.staleness_s
+        blind = signals.staleness_s(stamp_s) > self.monitor.thresholds.limits[STALENESS.key]
         failure = Outcome.UNLABELLED if blind else Outcome.FAILURE
         if self.monitor.complete and not self.waiting_for(stamp_s):
             level = f"{self.monitor.tracker.settings.level} {signals.level:.2f}"

@@ -91,7 +91,7 @@ class EscalationSettings:
 
 
 @dataclass(frozen=True)
-class Decision:
+class Response:
     """What to do now, on which signal's account and why in one line."""
 
     step: Step
@@ -104,12 +104,12 @@ class Escalation:
 
     def __init__(self, settings: EscalationSettings | None = None) -> None:
         self.settings = settings or EscalationSettings()
-        self.decision = Decision(Step.NONE)
+        self.decision = Response(Step.NONE)
         self.holds: dict[str, int] = {}
         self._since: dict[str, float] = {}
         self._asked_s = math.nan
 
-    def step(self, now_s: float, alarms: Collection[str], human: bool) -> Decision:
+    def step(self, now_s: float, alarms: Collection[str], human: bool) -> Response:
         """Advance to ``now_s``.
 
         Args:
@@ -134,14 +134,14 @@ class Escalation:
         """A human took over or let the policy go on: every alarm begins anew."""
         if self.decision.step is not Step.ABORT:
             self._since.clear()
-            self.decision = Decision(Step.NONE)
+            self.decision = Response(Step.NONE)
 
     def _climb(self, now_s: float, alarms: Collection[str]) -> None:
         self._since = {name: self._since.get(name, now_s) for name in alarms}
         stands = {name: now_s - since for name, since in self._since.items()}
         steps = {name: self._ladder(name).step(stood) for name, stood in stands.items()}
         if not steps:
-            self.decision = Decision(Step.NONE)
+            self.decision = Response(Step.NONE)
             return
         # The highest rung leads; of equal ones the alarm that has stood longest.
         name = max(steps, key=lambda n: (steps[n], stands[n]))
@@ -156,7 +156,7 @@ class Escalation:
         self._decide(step, name, reason if step is not Step.NONE else "")
 
     def _decide(self, step: Step, signal: str, reason: str) -> None:
-        self.decision = Decision(step, signal, reason)
+        self.decision = Response(step, signal, reason)
 
     def _ladder(self, name: str) -> Ladder:
         return self.settings.ladders.get(name, self.settings.default)

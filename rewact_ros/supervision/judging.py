@@ -1,6 +1,5 @@
 """By which thresholds episodes are judged, and whether these mean anything for what runs."""
 
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -90,18 +89,14 @@ class Judging:
     def monitor(self, source: RewardSource | None) -> EpisodeMonitor:
         """Monitor of one episode; check ``bound`` before."""
         if self.calibration is not None:
-            thresholds = Thresholds.calibrated(
-                self.calibration, self.thresholds.hysteresis, self.thresholds.staleness_s
-            )
+            thresholds = Thresholds.calibrated(self.calibration, self.thresholds)
             return EpisodeMonitor(
                 thresholds, self.calibration.signals, self.escalation, self.calibration.distance
             )
         level = self.level
         if level == "auto":
             level = "q10" if source is not None and source.quantiles else "mean"
-        # Without a calibration there is nothing that features could be new to.
-        thresholds = replace(self.thresholds, novelty=math.inf)
-        return EpisodeMonitor(thresholds, replace(self.signals, level=level), self.escalation)
+        return EpisodeMonitor(self.thresholds, replace(self.signals, level=level), self.escalation)
 
     def _basis(self, timeout_s: float) -> Basis:
         return Basis("", "", self.contract_hash, self.cameras, self.rate_hz, timeout_s)

@@ -1,10 +1,12 @@
 """From single rewards to a judgement: filter, then dwell. One sample never decides."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rewact_ros.supervision.alarms import ALARMS, Moment, calibrated, scores
 from rewact_ros.supervision.calibration import Calibration
-from rewact_ros.supervision.escalation import Decision, Escalation, EscalationSettings
+from rewact_ros.supervision.escalation import Escalation, EscalationSettings, Response
 from rewact_ros.supervision.signals import (
     FeatureDistance,
     PolicySample,
@@ -14,42 +16,48 @@ from rewact_ros.supervision.signals import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Thresholds:
     """What counts as complete and as an alarm; strictly more, as calibration counts it.
 
     Attributes:
         completion: on ``Signals.held``.
         hysteresis: complete ends only this far below.
-        stall_s, drawdown, novelty: of the signals of these names; infinite: no alarm.
-        staleness_s: age of the last reward.
+        limits: on the alarms' scores, by ``Alarm.key``; infinite: no alarm.
     """
 
-    completion: float = 0.9
-    hysteresis: float = 0.05
-    stall_s: float = 8.0
-    drawdown: float = 0.4
-    novelty: float = math.inf
-    staleness_s: float = 0.5
+    completion: float
+    hysteresis: float
+    limits: Mapping[str, float]
 
-    def __post_init__(self) -> None:
-        for name in ("completion", "hysteresis", "stall_s", "drawdown", "novelty", "staleness_s"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+    def __init__(self, completion: float = 0.9, hysteresis: float = 0.05, **limits: float) -> None:
+        """``limits`` are given one by one; where one is left out, the table of alarms says it."""
+        usual = {alarm.key: alarm.threshold for alarm in ALARMS.values()}
+        if unknown := limits.keys() - usual.keys():
+            raise ValueError(f"{min(unknown)}: expected one of {', '.join(usual)}")
+        whole = {**usual, **limits}
+        for name, value in {"completion": completion, "hysteresis": hysteresis, **whole}.items():
+            if not value >= 0:
+                raise ValueError(f"{name}: expected 0 or more, got {value}")
+        object.__setattr__(self, "completion", completion)
+        object.__setattr__(self, "hysteresis", hysteresis)
+        object.__setattr__(self, "limits", whole)
 
     @classmethod
     def calibrated(
-        cls, calibration: Calibration, hysteresis: float = 0.05, staleness_s: float = 0.5
+        cls, calibration: Calibration, further: "Thresholds | None" = None
     ) -> "Thresholds":
-        """Take them from a calibration; neither of the two further ones touches its bounds."""
-        limits = {name: bound.threshold for name, bound in calibration.alarms.items()}
+        """Take them from a calibration.
+
+        Args:
+            calibration: gives completion and the limits that have a part of alpha.
+            further: gives hysteresis and the other limits, which touch none of its bounds.
+        """
+        further = further or cls()
+        limits = {alarm.key: math.inf for alarm in calibrated()}
+        limits |= {ALARMS[name].key: bound.threshold for name, bound in calibration.alarms.items()}
         return cls(
-            completion=calibration.completion.threshold,
-            hysteresis=hysteresis,
-            stall_s=limits["stall"],
-            drawdown=limits["drawdown"],
-            novelty=limits.get("novelty", math.inf),
-            staleness_s=staleness_s,
+            calibration.completion.threshold, further.hysteresis, **{**further.limits, **limits}
         )
 
 
@@ -66,7 +74,7 @@ class Judgement:
 
     complete: bool
     alarms: frozenset[str]
-    decision: Decision
+    decision: Response
     signals: Signals
 
 
@@ -123,12 +131,6 @@ class EpisodeMonitor:
         self.complete, self._started_s = False, now_s
 
     def _alarms(self, now_s: float) -> frozenset[str]:
-        signals, limits = self.tracker.signals, self.thresholds
-        staleness_s = min(signals.staleness_s(now_s), now_s - self._started_s)
-        values = {
-            "stall": (signals.stall_s, limits.stall_s),
-            "drawdown": (signals.drawdown, limits.drawdown),
-            "novelty": (signals.novelty, limits.novelty),
-            "staleness": (staleness_s, limits.staleness_s),
-        }
-        return frozenset(name for name, (value, limit) in values.items() if value > limit)
+        values = scores(Moment(self.tracker.signals, now_s, self._started_s))
+        limits = self.thresholds.limits
+        return frozenset(n for n, value in values.items() if value > limits[ALARMS[n].key])

@@ -7,8 +7,8 @@ from rewact_ros.supervision.batch import Batch, Happening, Plan
 from rewact_ros.supervision.calibration import CalibrationError
 from rewact_ros.supervision.classifier_gate import ClassifierGate
 from rewact_ros.supervision.episodes import Control, Episode, EpisodeSettings, Want
-from rewact_ros.supervision.journal import Journal
 from rewact_ros.supervision.judging import Judging, RewardSource
+from rewact_ros.supervision.memory import EpisodeMemory
 from rewact_ros.supervision.reset import ResetCheck
 from rewact_ros.supervision.signals import PolicySample
 from rewact_ros.supervision.status import NEVER_CLAIMED, claimed, idle_text, running_text
@@ -47,21 +47,21 @@ class Supervisor:
     Args:
         judging: makes the monitors.
         parts: of the episodes.
-        journal: what is remembered over a restart.
+        memory: what is remembered over a restart.
         operator: who judges and lets go on.
     """
 
     def __init__(
-        self, judging: Judging, parts: EpisodeParts, journal: Journal, operator: str
+        self, judging: Judging, parts: EpisodeParts, memory: EpisodeMemory, operator: str
     ) -> None:
-        self.journal = journal
+        self.memory = memory
         self.batch: Batch | None = None
         self.bound = self.misfit = self.refused = ""
         self.happenings: list[Happening] = []
         self._judging, self._parts, self._operator = judging, parts, operator
         self._next: Batch | None = None
         self._source: RewardSource | None = None
-        self._interrupted = journal.open_episode
+        self._interrupted = memory.open_episode
         self._asked = Want.HOLD  # in the last tick
         self._over: tuple[float, int] | None = None  # since when, and the statuses heard by then
         self._compare()
@@ -74,7 +74,7 @@ class Supervisor:
     @property
     def episode_id(self) -> str:
         """Of the newest episode, or an empty string."""
-        last = self.journal.now.last
+        last = self.memory.now.last
         return last.episode_id if last else ""
 
     @property
@@ -178,7 +178,7 @@ class Supervisor:
         Raises:
             RefusedError: there is none.
         """
-        by, last = self._operator, self.journal.now.last
+        by, last = self._operator, self.memory.now.last
         if self.episode is not None:
             self.episode.judge(outcome, by)
         elif last is None or last.verdict is None:
@@ -187,7 +187,7 @@ class Supervisor:
             before = last.verdict
             detail = f"judged by {by}, before: {before.outcome.name.lower()}, {before.reason}"
             verdict = Verdict(outcome, Termination.HUMAN, detail, by)
-            self.journal.judge(verdict)
+            self.memory.judge(verdict)
             if self.batch is not None and self.batch.last is not None:
                 self.batch.relabel(before.outcome, outcome)
             self.happenings.append(
@@ -224,12 +224,12 @@ class Supervisor:
 
     def continue_batch(self, control: Control | None) -> str:
         """Begin what a restart has left of a batch. Raises RefusedError as `check`."""
-        plan = self.journal.now.batch
+        plan = self.memory.now.batch
         if plan is None or plan.left <= 0:
             raise RefusedError("no batch was interrupted")
         self.check(plan, False, control)
         self.close_interrupted()
-        plan = self.journal.now.batch or plan  # now with the interrupted episode in its tally
+        plan = self.memory.now.batch or plan  # now with the interrupted episode in its tally
         self.start(plan)
         return f"{plan.left} of {plan.episodes} episodes begin"
 
@@ -271,14 +271,14 @@ class Supervisor:
         happenings, batch.happenings = batch.happenings, []
         for happening in happenings:
             if happening.change is Change.STARTED:
-                self.journal.begin(happening.episode_id, happening.task)
+                self.memory.begin(happening.episode_id, happening.task)
             if happening.verdict is not None:
-                self.journal.judge(happening.verdict)
+                self.memory.judge(happening.verdict)
         if happenings or batch.over:
             # A restart leaves the rest of a batch; a client that ends it leaves nothing.
             stopped = batch.ended is None or batch.ended.termination is Termination.INTERRUPTED
             rest = batch.plan.left > 0 and stopped
-            self.journal.keep(batch.plan if rest else None)
+            self.memory.keep(batch.plan if rest else None)
         self.happenings += happenings
 
     def close_interrupted(self) -> None:
@@ -288,10 +288,10 @@ class Supervisor:
             return
         detail = "the supervisor was restarted"
         verdict = Verdict(Outcome.UNLABELLED, Termination.INTERRUPTED, detail)
-        self.journal.judge(verdict)
-        rest = self.journal.now.batch
+        self.memory.judge(verdict)
+        rest = self.memory.now.batch
         if rest is not None:
-            self.journal.keep(replace(rest, tally=rest.tally.add(verdict.outcome)))
+            self.memory.keep(replace(rest, tally=rest.tally.add(verdict.outcome)))
         self.happenings.append(
             Happening(episode.episode_id, episode.task, Change.VERDICT, detail, verdict)
         )
@@ -315,9 +315,9 @@ class Supervisor:
         if self.batch is not None:
             text = running_text(self.batch, control, stamp_s)
         else:
-            last = self.journal.now.last
+            last = self.memory.now.last
             verdict = last.verdict if last else None
             ended = f"{verdict.outcome.name.lower()}, {verdict.reason}" if verdict else ""
-            text = idle_text(ended, self.refused, self.journal.now.batch, self.misfit)
-        fault = f"; not remembered: {self.journal.fault}" if self.journal.fault else ""
+            text = idle_text(ended, self.refused, self.memory.now.batch, self.misfit)
+        fault = f"; not remembered: {self.memory.fault}" if self.memory.fault else ""
         return f"{text}; {self.promise}{fault}"

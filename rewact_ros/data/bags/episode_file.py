@@ -4,14 +4,13 @@ The recording itself never changes; labels do, here, by replacing the file in on
 """
 
 import json
-import os
-import secrets
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rewact_ros import strict_yaml
+from rewact_ros.files import replace_file
 
 EPISODE_FILE = "episode.json"
 FORMAT = 1
@@ -213,27 +212,3 @@ def episode_folders(bags_dir: Path) -> list[Path]:
     if (bags_dir / EPISODE_FILE).is_file():
         return [bags_dir]
     return sorted(path.parent for path in bags_dir.glob(f"*/{EPISODE_FILE}"))
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a file, durably, by temporary file, fsync and rename; no planted link is followed."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-        with open(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the entries of a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

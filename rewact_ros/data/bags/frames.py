@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from rewact_ros.contract import Camera, Contract, Frame, FrameAssembler, SampleError, Stale
-from rewact_ros.contract.frames import NANO, Sample, image_sample, joint_sample, state_stream
+from rewact_ros.contract.frames import NANO, Sample, state_stream
 from rewact_ros.contract.schema import StatePart
 from rewact_ros.data.bags.reader import Bag, BagError, Message
-from rewact_ros.ros.convert import decode_compressed, decode_image, to_ns
+from rewact_ros.ros.convert import state_sample
+from rewact_ros.ros.images import camera_sample
 
 Reader = Callable[[Any, float], Sample]
 
@@ -154,26 +155,14 @@ def _readers(bag: Bag, contract: Contract) -> dict[str, list[tuple[str, Reader]]
 
 
 def _state_reader(part: StatePart) -> Reader:
-    def read(body: Any, received_s: float) -> Sample:
-        values = getattr(body, part.field)
-        return joint_sample(part, body.name, values, to_ns(body.header.stamp), received_s)
-
-    return read
+    return lambda body, received_s: state_sample(part, body, received_s)
 
 
 def _camera_reader(camera: Camera) -> Reader:
-    is_raw = camera.type.endswith("/Image")
-
     def read(body: Any, received_s: float) -> Sample:
-        if is_raw:
-            image = decode_image(body, camera.topic)
-        else:
-            image = decode_compressed(body, camera.topic, camera.shape)
-        image = image.copy()  # writable, and lets go of the raw message
-        sample = image_sample(camera, image, to_ns(body.header.stamp), received_s)
-        if is_raw:
-            return sample
-        # As live, whether a picture is the one before is told by its bytes.
-        return replace(sample, raw=np.array(body.data, np.uint8), decode=lambda _: image)
+        sample = camera_sample(camera, body, received_s)
+        sample = replace(sample, raw=np.array(sample.raw))  # writable, lets go of the raw message
+        image = sample.value  # now: a picture that does not decode has not come
+        return replace(sample, decode=lambda _: image)
 
     return read

@@ -14,11 +14,11 @@ from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from sensor_msgs.msg import CompressedImage, JointState
+from sensor_msgs.msg import JointState
 from tqdm import tqdm
 
 from rewact_ros import strict_yaml
-from rewact_ros.contract import Camera, Contract, load_contract, names
+from rewact_ros.contract import Contract, load_contract, names
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.modes import Mode
 from rewact_ros.data.bags.episode_file import OUTCOMES, EpisodeRecord, write_episode
@@ -26,8 +26,12 @@ from rewact_ros.data.bags.reader import REWARD_TOPIC, typestore
 from rewact_ros.data.dataset.episodes import RecordedEpisodes
 from rewact_ros.data.export.sources import EVENT_TOPIC
 from rewact_ros.data.export.steps import CONTROL_TOPIC
+from rewact_ros.files import place_folder
 from rewact_ros.msg import ControlStatus, EpisodeEvent, Reward
-from rewact_ros.ros.convert import command_encoder, image_message, to_stamp
+from rewact_ros.picture_file import LOSSLESS
+from rewact_ros.ros.commands import command_encoder
+from rewact_ros.ros.convert import to_stamp
+from rewact_ros.ros.images import camera_message
 
 EPOCH_NS = 1_704_067_200 * NANO  # 2024-01-01: the first recording begins then,
 PAUSE_NS = 10 * NANO  # and each next one this long after the end of the one before
@@ -70,7 +74,7 @@ class BagsSettings:
     out: Path
     episodes: tuple[int, ...] | None = None
     outcome: str = ""
-    jpeg: int = 0
+    jpeg: int = LOSSLESS
     zstd: bool = False
     namespace: str = ""
 
@@ -111,7 +115,7 @@ def write_bags(settings: BagsSettings, progress: bool = True) -> list[Path]:
         ):
             episode = _Episode(settings, contract, source, further, index, start_ns)
             episode.write(partial / folder.name)
-            (partial / folder.name).rename(folder)
+            place_folder(partial / folder.name, folder)
             start_ns = episode.end_ns + PAUSE_NS
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -216,7 +220,8 @@ class _Episode:
             for topic, joints in self._joint_states(self._numbers.state[k], stamp):
                 yield topic, at_ns + _JOINTS, joints
             for camera in (*self._contract.cameras[1:], self._contract.cameras[0]):
-                picture = self._picture(camera, pictures[camera.key], stamp)
+                image, quality = pictures[camera.key], self._settings.jpeg
+                picture = camera_message(camera, image, stamp, camera.name, quality)
                 yield self._topic(camera.topic), at_ns + _IMAGES, picture
             for topic, command in self._commands(self._numbers.action[k], stamp):
                 yield topic, at_ns + _COMMANDS, command
@@ -272,18 +277,3 @@ class _Episode:
             values = action[first : first + len(part.joints)]
             first += len(part.joints)
             yield self._topic(part.topic), command_encoder(part)(values, stamp)
-
-    def _picture(self, camera: Camera, image: NDArray[np.uint8], stamp: Time) -> Any:
-        if camera.type.endswith("/Image"):
-            return image_message(image, stamp, camera.name)
-        import cv2
-
-        options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-        if self._settings.jpeg:
-            options = [cv2.IMWRITE_JPEG_QUALITY, self._settings.jpeg]
-        form = "jpeg" if self._settings.jpeg else "png"
-        data = cv2.imencode(f".{form}", image[..., ::-1], options)[1]
-        message = CompressedImage(format=form)
-        message.header.stamp, message.header.frame_id = stamp, camera.name
-        message.data.frombytes(data.tobytes())
-        return message

@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
-from mcap.records import Chunk as ChunkRecord
 from mcap.records import (
+    Chunk,
     ChunkIndex,
     DataEnd,
     Footer,
@@ -28,8 +28,8 @@ from mcap.records import (
 from rewact_ros.data.bags.mcap_records import HEADER, MAGIC, MOVED, MOVED_OPCODE, PRIVATE
 from rewact_ros.data.bags.mcap_scan import (
     VERIFIED_BYTES,
-    Chunk,
     ChunkError,
+    ChunkRecord,
     Scan,
     ScanError,
     content,
@@ -167,10 +167,10 @@ def _complete(found: Scan, torn: bytes) -> None:
     found.closed, found.damaged, found.reindex = True, [], []
 
 
-def _chunk_of(data: bytes, tail: RecordBuilder, place: int) -> Chunk | None:
+def _chunk_of(data: bytes, tail: RecordBuilder, place: int) -> ChunkRecord | None:
     """Write records as a chunk with its index, which will stand at `place`; None: no message."""
     start = place + tail.count
-    chunk = Chunk(start, 0, 0, (1 << 63) - 1, len(data), zlib.crc32(data), "", 0, len(data))
+    chunk = ChunkRecord(start, 0, 0, (1 << 63) - 1, len(data), zlib.crc32(data), "", 0, len(data))
     try:
         indexes = index_of(data, chunk)
     except ChunkError:
@@ -179,7 +179,7 @@ def _chunk_of(data: bytes, tail: RecordBuilder, place: int) -> Chunk | None:
     if not times:
         return None
     chunk.start_ns, chunk.end_ns = min(times), max(times)
-    ChunkRecord(
+    Chunk(
         compression="",
         data=data,
         message_start_time=chunk.start_ns,
@@ -208,7 +208,7 @@ def _cover(start: int, end: int) -> tuple[int, bytes]:
     return start, head + HEADER.pack(PRIVATE, max(size, 0))
 
 
-def _move_to_end(file: BinaryIO, chunk: Chunk, place: int) -> int:
+def _move_to_end(file: BinaryIO, chunk: ChunkRecord, place: int) -> int:
     """Write a chunk once more at `place`, with all of its index; returns the byte behind it."""
     file.seek(chunk.start)
     record = file.read(chunk.length)
@@ -222,7 +222,7 @@ def _move_to_end(file: BinaryIO, chunk: Chunk, place: int) -> int:
     return place + len(record) + len(data)
 
 
-def _index_behind(tail: RecordBuilder, file: BinaryIO, chunk: Chunk, place: int) -> None:
+def _index_behind(tail: RecordBuilder, file: BinaryIO, chunk: ChunkRecord, place: int) -> None:
     """Write the indexes of a chunk that will stand at `place`."""
     try:
         indexes = index_of(content(file, chunk), chunk)
@@ -243,7 +243,7 @@ def _write(file: BinaryIO, at: int, data: bytes) -> None:
         view = view[file.write(view) or 0 :]
 
 
-def _chunk_index(chunk: Chunk) -> ChunkIndex:
+def _chunk_index(chunk: ChunkRecord) -> ChunkIndex:
     return ChunkIndex(
         chunk_length=chunk.length,
         chunk_start_offset=chunk.start,

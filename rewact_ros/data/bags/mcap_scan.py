@@ -56,7 +56,7 @@ class ChunkError(ValueError):
 
 
 @dataclass
-class Chunk:
+class ChunkRecord:
     """Place and content of one chunk; `messages` are per channel, `offsets` of their indexes.
 
     `loose`: no chunk, but messages that stand in the file by themselves. `origin`: where it was
@@ -97,13 +97,13 @@ class Scan:
 
     path: Path
     closed: bool = False
-    chunks: list[Chunk] = field(default_factory=list)
+    chunks: list[ChunkRecord] = field(default_factory=list)
     schemas: dict[int, Schema] = field(default_factory=dict)
     channels: dict[int, Channel] = field(default_factory=dict)
     attachments: list[AttachmentIndex] = field(default_factory=list)
     metadata: list[MetadataIndex] = field(default_factory=list)
     damaged: list[tuple[int, int, str]] = field(default_factory=list)
-    reindex: list[Chunk] = field(default_factory=list)
+    reindex: list[ChunkRecord] = field(default_factory=list)
     end: int = 0
     moved: int | None = None
     torn: int | None = None
@@ -182,7 +182,7 @@ def is_closed(path: Path) -> bool:
     return head == MAGIC and tail.endswith(MAGIC) and tail[:1] == bytes([Opcode.FOOTER])
 
 
-def content(file: BinaryIO, chunk: Chunk) -> bytes:
+def content(file: BinaryIO, chunk: ChunkRecord) -> bytes:
     """Uncompressed records of a chunk.
 
     Raises:
@@ -198,7 +198,7 @@ def content(file: BinaryIO, chunk: Chunk) -> bytes:
     return data
 
 
-def messages_in(data: bytes, chunk: Chunk) -> Iterator[tuple[int, int, int, int, int]]:
+def messages_in(data: bytes, chunk: ChunkRecord) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield (channel, log time, offset of the record, start and end of the bytes) of messages.
 
     Raises:
@@ -256,7 +256,7 @@ def _whole_records(plain: bytes) -> int:
     return end
 
 
-def index_of(data: bytes, chunk: Chunk) -> dict[int, MessageIndex]:
+def index_of(data: bytes, chunk: ChunkRecord) -> dict[int, MessageIndex]:
     """Message indexes of a chunk's content; raises ChunkError."""
     indexes: dict[int, MessageIndex] = {}
     for channel, log_ns, offset, _, _ in messages_in(data, chunk):
@@ -345,13 +345,13 @@ def _take_record(file: BinaryIO, opcode: int, at: int, length: int, found: Scan)
         _take_definition(found, opcode, body)
 
 
-def _chunk_at(file: BinaryIO, at: int, length: int) -> Chunk:
+def _chunk_at(file: BinaryIO, at: int, length: int) -> ChunkRecord:
     fields = Fields(file.read(min(length, CHUNK_HEAD.size + 64)))
     start_ns, end_ns, size, crc = CHUNK_HEAD.unpack(fields.bytes(CHUNK_HEAD.size))
     compression, data_size = fields.text(), fields.number(8)
     if fields.at + data_size != length:
         raise RecordError(f"{data_size} bytes of data in a chunk of {length}")
-    chunk = Chunk(at, HEADER.size + length, start_ns, end_ns, size, crc, compression,
+    chunk = ChunkRecord(at, HEADER.size + length, start_ns, end_ns, size, crc, compression,
                   at + HEADER.size + fields.at, data_size)  # fmt: skip
     chunk.index_end = at + chunk.length
     return chunk
@@ -364,7 +364,7 @@ def _take_loose(file: BinaryIO, at: int, length: int, found: Scan) -> None:
     channel, _, log_ns, _ = MESSAGE_HEAD.unpack(file.read(MESSAGE_HEAD.size))
     run = found.chunks[-1] if found.chunks else None
     if run is None or not run.loose or run.index_end != at or run.size > _RUN_BYTES:
-        run = Chunk(at, 0, log_ns, log_ns, 0, 0, "", at, 0, loose=True)
+        run = ChunkRecord(at, 0, log_ns, log_ns, 0, 0, "", at, 0, loose=True)
         found.chunks.append(run)
     run.messages[channel] += 1
     run.start_ns, run.end_ns = min(run.start_ns, log_ns), max(run.end_ns, log_ns)
@@ -453,7 +453,7 @@ def _leave_out(found: Scan, index: int, why: str) -> None:
     found.damaged.append((chunk.start, chunk.index_end, why))
 
 
-def _count(file: BinaryIO, found: Scan, chunk: Chunk) -> Counter[int]:
+def _count(file: BinaryIO, found: Scan, chunk: ChunkRecord) -> Counter[int]:
     """Messages per channel of a chunk without index; its definitions are taken as well."""
     try:
         data = content(file, chunk)
@@ -476,7 +476,7 @@ def _define_all(file: BinaryIO, found: Scan, index: int) -> None:
             _define(file, found, chunk)
 
 
-def _define(file: BinaryIO, found: Scan, chunk: Chunk) -> None:
+def _define(file: BinaryIO, found: Scan, chunk: ChunkRecord) -> None:
     """Take the definitions that stand in a chunk; a damaged one has none to give."""
     try:
         _define_from(found, content(file, chunk))

@@ -13,12 +13,12 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from rewact_ros.contract.load import CAMERA_TYPES
 from rewact_ros.data.bags.storage import StoredTopic
 from rewact_ros.share import share_dir
 
 # Of all but images: objects in Python take far more than their bytes.
 MAX_MESSAGE_BYTES = 8 << 20
-_LARGE = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 MAX_DEFINITION_BYTES = 256 << 10
 # A fixed array becomes as many lines of code, unless it is of numbers.
 MAX_FIXED_ITEMS, MAX_FIXED_NUMBERS = 1000, 1 << 20
@@ -74,7 +74,7 @@ def decoder_of(topic: StoredTopic) -> Callable[[bytes], Any]:
         raise
     except Exception as error:  # whatever the library makes of foreign text
         raise MessageError(f"the recorded definition of {topic.type:.80} is damaged") from error
-    limit = MAX_MESSAGE_BYTES if topic.type not in _LARGE else 1 << 62
+    limit = MAX_MESSAGE_BYTES if topic.type not in CAMERA_TYPES else 1 << 62
 
     def decode(raw: bytes) -> Any:
         if len(raw) > limit:

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from rewact_ros.data.bags.episode_file import replace_file
 from rewact_ros.data.bags.folder import METADATA_FILE
 from rewact_ros.data.bags.message_types import MessageType
+from rewact_ros.files import replace_file
 
 VERSION = 9
 DISTRO = "jazzy"

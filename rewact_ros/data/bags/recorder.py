@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rewact_ros.data.bags.episode_file import EpisodeRecord, sync_folder, write_episode
+from rewact_ros.data.bags.episode_file import EpisodeRecord, write_episode
 from rewact_ros.data.bags.lock import BagsLock
 from rewact_ros.data.bags.metadata import BagTopic
 from rewact_ros.data.bags.recovery import Recovered, RecoveryError, recover_all
@@ -21,6 +21,7 @@ from rewact_ros.data.bags.writer_thread import (
     OpenBag,
     RawMessage,
 )
+from rewact_ros.files import sync
 
 GIGA = 1_000_000_000
 # Given back when the disk is full, so that index, metadata and labels still find room.
@@ -64,7 +65,7 @@ class RecordingSettings:
             )
 
 
-class Recording:
+class BagRecorder:
     """Takes messages without ever waiting: into the open recording, else into the pre-roll.
 
     Recordings that were cut off are recovered first; `notes` says which. Not thread-safe.
@@ -174,7 +175,7 @@ class Recording:
         try:
             folder.mkdir()
             write_episode(folder, record)
-            sync_folder(self.settings.bags_dir)
+            sync(self.settings.bags_dir)
         except FileExistsError:
             raise RecordingError(
                 f"{folder}: exists already; an episode is never recorded over another"

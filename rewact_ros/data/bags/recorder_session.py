@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rewact_ros.data.bags.episode_file import OUTCOMES, EpisodeRecord
-from rewact_ros.data.bags.recorder import Recording, RecordingError
+from rewact_ros.data.bags.recorder import BagRecorder, RecordingError
 from rewact_ros.data.bags.writer_thread import Note
 from rewact_ros.msg import EpisodeEvent
 from rewact_ros.stamps import ran_back
@@ -44,7 +44,7 @@ class SessionSettings:
 
 
 class RecordingSession:
-    """Decides, by calls from one thread; `Recording` does it.
+    """Decides, by calls from one thread; `BagRecorder` does it.
 
     `now_ns` is always the clock of the messages' log times.
 
@@ -64,7 +64,7 @@ class RecordingSession:
 
     def __init__(
         self,
-        recording: Recording,
+        recording: BagRecorder,
         template: EpisodeRecord,
         contract: str,
         settings: SessionSettings,

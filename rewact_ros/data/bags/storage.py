@@ -23,8 +23,8 @@ from rewact_ros.data.bags.decompress import (
 from rewact_ros.data.bags.mcap_records import MAGIC
 from rewact_ros.data.bags.mcap_scan import (
     MAX_NS,
-    Chunk,
     ChunkError,
+    ChunkRecord,
     ScanError,
     content,
     messages_in,
@@ -178,7 +178,7 @@ class McapStorage:
         return in_time(chunks)
 
     def _of_chunk(
-        self, chunk: Chunk, names: dict[int, str], start_ns: int, end_ns: int
+        self, chunk: ChunkRecord, names: dict[int, str], start_ns: int, end_ns: int
     ) -> Iterator[StoredMessage]:
         self._open_bytes += chunk.size
         if self._open_bytes > MAX_OPEN_BYTES and chunk.size <= MAX_BYTES:

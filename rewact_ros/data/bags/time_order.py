@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from rewact_ros.data.bags.mcap_records import INDEX_HEAD_BYTES
-from rewact_ros.data.bags.mcap_scan import Chunk, content, messages_in, scan
+from rewact_ros.data.bags.mcap_scan import ChunkRecord, content, messages_in, scan
 from rewact_ros.stamps import BACK_S, NANO
 
 _MCAP, _DB3 = ".mcap", ".db3"
@@ -86,7 +86,7 @@ def _in_mcap(path: Path) -> StepBack | None:
     return None
 
 
-def _times(file: BinaryIO, chunk: Chunk) -> dict[int, np.ndarray]:
+def _times(file: BinaryIO, chunk: ChunkRecord) -> dict[int, np.ndarray]:
     """Times (n,) of a chunk's messages per channel, in the order in which they were written."""
     if not chunk.offsets:
         found: dict[int, list[int]] = {}

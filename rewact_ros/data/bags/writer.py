@@ -9,10 +9,11 @@ from pathlib import Path
 
 from mcap.writer import CompressionType, Writer
 
-from rewact_ros.data.bags.episode_file import EPISODE_FILE, sync_folder
+from rewact_ros.data.bags.episode_file import EPISODE_FILE
 from rewact_ros.data.bags.mcap_scan import ScanError
 from rewact_ros.data.bags.metadata import BagTopic, FileSummary, file_metadata, write_metadata
 from rewact_ros.data.bags.recovery import RECORD_NAME, repair_file
+from rewact_ros.files import sync
 
 COMPRESSIONS = {"none": CompressionType.NONE, "zstd": CompressionType.ZSTD}
 # An image alone may be as large; the chunk that is open is what a kill costs.
@@ -151,7 +152,7 @@ class BagWriter:
             )
         for topic in self.topics.values():
             self._register(topic)
-        sync_folder(self.folder)
+        sync(self.folder)
 
     def _register(self, topic: BagTopic) -> None:
         name = topic.type.name

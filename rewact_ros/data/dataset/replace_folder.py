@@ -1,16 +1,13 @@
 """Change many files of a folder in one step: at any moment there is the old or the new folder."""
 
-import ctypes
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
+from rewact_ros.files import LockedError, exchange, locked_folder, sync
 
 
 @contextmanager
@@ -72,17 +69,11 @@ def _require_writable(folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OSError(errno.EBUSY, "is being changed by another process", str(folder)) from None
-        if os.fstat(handle).st_ino != os.stat(folder).st_ino:
-            raise OSError(errno.EBUSY, "was replaced by another process", str(folder))
-        yield
-    finally:
-        os.close(handle)
+        with locked_folder(folder):
+            yield
+    except LockedError:
+        raise OSError(errno.EBUSY, "is being changed by another process", str(folder)) from None
 
 
 def _keep_owners(folder: Path, copy: Path) -> None:
@@ -103,18 +94,12 @@ def _link(source: str, target: str) -> None:
 
 def _sync(copy: Path) -> None:
     """Make the new files and every folder's entries durable before anything is exchanged."""
-    for path in (copy, *copy.rglob("*")):
-        if path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1):
-            continue
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    paths = (path for path in copy.rglob("*") if not path.is_symlink())
+    sync(copy, *(path for path in paths if path.is_dir() or path.stat().st_nlink == 1))
 
 
 def _exchange(folder: Path, copy: Path) -> None:
-    if not _exchange_in_one_step(folder, copy):
+    if not exchange(folder, copy):
         # Two steps: killed between them, the folder lies beside its place until `recover_folder`.
         old = _old_of(folder)
         folder.rename(old)
@@ -124,21 +109,7 @@ def _exchange(folder: Path, copy: Path) -> None:
             old.rename(folder)
             raise
         _remove(old)
-    handle = os.open(folder.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _exchange_in_one_step(one: Path, other: Path) -> bool:
-    """Swap two folders by Linux's renameat2; False where the system or file system cannot."""
-    try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    names = os.fsencode(one), os.fsencode(other)
-    return rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0
+    sync(folder.parent)
 
 
 def _remove(folder: Path) -> None:

@@ -19,12 +19,13 @@ import numpy as np
 from rewact_ros.contract import Contract
 from rewact_ros.contract.frames import NANO
 from rewact_ros.contract.schema import STATE_KEY
-from rewact_ros.data.bags.episode_file import EPISODE_FILE, replace_file
+from rewact_ros.data.bags.episode_file import EPISODE_FILE
 from rewact_ros.data.bags.reader import Bag
 from rewact_ros.data.export.labels import DRIVEN
-from rewact_ros.data.export.sources import Recording, Span, episodes_of
+from rewact_ros.data.export.sources import RecordedBag, Span, episodes_of
 from rewact_ros.data.export.steps import Step, StepReader, StepReport
 from rewact_ros.data.export.video import VideoSettings, VideoWriter, video_settings
+from rewact_ros.files import place_folder, replace_file
 
 _LAYOUT = 1  # raise when the files below change meaning
 _DONE = "recording.json"
@@ -44,7 +45,7 @@ class Job:
         threads: of each video encoder.
     """
 
-    recording: Recording
+    recording: RecordedBag
     work: Path
     video: str
     max_step: float
@@ -129,7 +130,7 @@ def encode(job: Job, on_seconds: Callable[[float], None]) -> None:
         ]
     document = {"episodes": [asdict(episode) for episode in episodes]}
     replace_file(partial / _DONE, json.dumps(document, indent=1) + "\n")
-    partial.rename(job.folder)
+    place_folder(partial, job.folder)
 
 
 class _Progress:

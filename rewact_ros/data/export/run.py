@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -23,8 +22,8 @@ from rewact_ros.data.export.encode import EncodedEpisode, Job, Segment, encoded
 from rewact_ros.data.export.jobs import run_jobs
 from rewact_ros.data.export.report import text, totals
 from rewact_ros.data.export.settings import ExportError, ExportSettings
-from rewact_ros.data.export.sources import Recording, open_recording, recording_folders
-from rewact_ros.files import own_folder
+from rewact_ros.data.export.sources import RecordedBag, open_recording, recording_folders
+from rewact_ros.files import LockedError, locked_folder, own_folder, place_folder
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]{postfix}"
 
@@ -63,9 +62,9 @@ def export(settings: ExportSettings, progress: bool = True) -> dict[str, Any]:
 
 def _recordings(
     settings: ExportSettings, contract: Contract | None
-) -> tuple[list[Recording], dict[Path, str]]:
+) -> tuple[list[RecordedBag], dict[Path, str]]:
     """Recordings to export, and why others are not."""
-    found: list[Recording] = []
+    found: list[RecordedBag] = []
     refused: dict[Path, str] = {}
     for path in recording_folders(settings.bags):
         try:
@@ -83,7 +82,7 @@ def _recordings(
     return found, refused
 
 
-def _common_contract(recordings: list[Recording]) -> Contract:
+def _common_contract(recordings: list[RecordedBag]) -> Contract:
     first = recordings[0]
     for other in recordings[1:]:
         if other.contract.hash != first.contract.hash:
@@ -100,7 +99,7 @@ def _common_contract(recordings: list[Recording]) -> Contract:
     return first.contract
 
 
-def _jobs(settings: ExportSettings, recordings: list[Recording], work: Path) -> list[Job]:
+def _jobs(settings: ExportSettings, recordings: list[RecordedBag], work: Path) -> list[Job]:
     cores = os.cpu_count() or 1
     threads = max(1, cores // min(settings.workers or cores, len(recordings)))
     return [
@@ -128,7 +127,7 @@ def _encode(settings: ExportSettings, jobs: list[Job], progress: bool) -> dict[i
     return failed
 
 
-def _seconds(recording: Recording) -> float:
+def _seconds(recording: RecordedBag) -> float:
     try:
         with Bag(recording.path, recording.namespace) as bag:
             return bag.duration_s
@@ -246,12 +245,8 @@ def _provenance(record: EpisodeRecord | None) -> dict[str, Any]:
 
 
 def _put_in_place(folder: Path, out: Path, replace: bool) -> None:
-    for path in folder.rglob("*"):
-        handle = os.open(path, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
     if not (replace and out.exists()):
-        folder.rename(out)
+        place_folder(folder, out)
         return
     with replacing(out) as copy:
         for old in copy.iterdir():
@@ -265,12 +260,8 @@ def _locked(work: Path) -> Iterator[None]:
     """Keep a second export off the same work folder."""
     work.parent.mkdir(parents=True, exist_ok=True)
     own_folder(work)  # its name can be guessed
-    handle = os.open(work, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ExportError(f"{work}: another export is at work there; wait for it") from None
-        yield
-    finally:
-        os.close(handle)
+        with locked_folder(work):
+            yield
+    except LockedError:
+        raise ExportError(f"{work}: another export is at work there; wait for it") from None

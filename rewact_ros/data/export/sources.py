@@ -16,7 +16,7 @@ _BAG_FILES = (".mcap", ".db3")
 
 
 @dataclass(frozen=True)
-class Recording:
+class RecordedBag:
     """One recording; `record` is None for one that our recorder did not write."""
 
     path: Path
@@ -64,7 +64,7 @@ def _is_recording(path: Path) -> bool:
     return (path / "metadata.yaml").is_file() or (path / EPISODE_FILE).is_file()
 
 
-def open_recording(path: Path, contract: Contract | None, namespace: str | None) -> Recording:
+def open_recording(path: Path, contract: Contract | None, namespace: str | None) -> RecordedBag:
     """Find the contract of a recording: its own, or the given one where it has none.
 
     Raises:
@@ -93,10 +93,10 @@ def open_recording(path: Path, contract: Contract | None, namespace: str | None)
         )
     if namespace is None:
         namespace = record.namespace if record is not None else ""
-    return Recording(path, path.stem if path.is_file() else path.name, chosen, namespace, record)
+    return RecordedBag(path, path.stem if path.is_file() else path.name, chosen, namespace, record)
 
 
-def episodes_of(recording: Recording, bag: Bag) -> list[Span]:
+def episodes_of(recording: RecordedBag, bag: Bag) -> list[Span]:
     """The episodes of an open recording.
 
     Ours holds one, from the moment it ran to its end. Another one's are told by the episode events
@@ -111,7 +111,7 @@ def episodes_of(recording: Recording, bag: Bag) -> list[Span]:
     return [Span(record.episode_id, record.task, *judged, start_ns, record.ended_ns or last_ns)]
 
 
-def _whole(recording: Recording, bag: Bag) -> Span:
+def _whole(recording: RecordedBag, bag: Bag) -> Span:
     """All of a recording; its first image was taken before anything was recorded."""
     first_ns, last_ns = bag.span_ns
     image = next(bag.messages([bag.resolve(recording.contract.cameras[0].topic)]), None)

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rewact_ros.contract import Contract, Frame
+from rewact_ros.contract import Contract, Frame, SampleError
 from rewact_ros.contract.frames import NANO
-from rewact_ros.data.bags.commands import CommandError, command_reader
 from rewact_ros.data.bags.frames import BagFrames
 from rewact_ros.data.bags.reader import REWARD_TOPIC, Bag, BagError
 from rewact_ros.data.export.labels import UNKNOWN_MODE
+from rewact_ros.ros.commands import command_decoder
 from rewact_ros.ros.convert import to_ns
 
 CONTROL_TOPIC = "rewact/control_status"
@@ -150,7 +150,7 @@ class StepReader:
         self._camera = contract.cameras[0].key
         self._pending: deque[Frame] = deque()
         self._parts = [
-            (bag.require(part.topic, part.type), command_reader(part)) for part in contract.action
+            (bag.require(part.topic, part.type), command_decoder(part)) for part in contract.action
         ]
         self._commands: list[deque[tuple[int, NDArray[np.float64]]]] = [
             deque() for _ in self._parts
@@ -232,7 +232,7 @@ class StepReader:
                 continue
             try:
                 commands.append((logged_ns, read(body)))
-            except CommandError as error:
+            except SampleError as error:
                 self.report.refused[topic] += 1
                 self._blame(logged_ns, str(error))
 

@@ -10,7 +10,6 @@ labels follow from the episodes' outcomes, `next.success`.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from rewact_ros import strict_yaml
 from rewact_ros.data.dataset.info import read_info
+from rewact_ros.files import replace_file
 from rewact_ros.reward.keypoints import LabelError
 from rewact_ros.text import reason
 
@@ -112,14 +112,9 @@ def write_frame_labels(root: Path, frames: Mapping[int, Frames]) -> Path:
         if (own != UNUSED).any()
     }
     file = frame_labels_file(root)
-    partial = file.with_suffix(".partial")
     try:
         file.parent.mkdir(exist_ok=True)
-        with open(partial, "w") as handle:
-            json.dump({"version": _VERSION, "episodes": episodes}, handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        partial.replace(file)
+        replace_file(file, json.dumps({"version": _VERSION, "episodes": episodes}))
     except OSError as error:
         raise LabelError(f"{file}: {error.strerror}; the labels were not changed") from error
     return file

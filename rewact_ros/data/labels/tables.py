@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from rewact_ros.files import replacing_file
+
 
 def column_numbers(table: pa.Table, key: str) -> NDArray[Any]:
     """Return a column of one number per row; a list of one number is one number."""
@@ -33,16 +35,14 @@ def rewrite_frames(path: Path, table: pa.Table) -> None:
     """Replace a file of frames, one row group per episode as LeRobot writes them."""
     from lerobot.datasets.io_utils import write_table_one_row_group_per_episode
 
-    partial = path.with_suffix(".partial")
-    write_table_one_row_group_per_episode(_described(table), partial)
-    partial.replace(path)
+    with replacing_file(path) as file:
+        write_table_one_row_group_per_episode(_described(table), Path(file.name))
 
 
 def rewrite_table(path: Path, table: pa.Table) -> None:
     """Replace any other file."""
-    partial = path.with_suffix(".partial")
-    pq.write_table(_described(table), partial)
-    partial.replace(path)
+    with replacing_file(path) as file:
+        pq.write_table(_described(table), file)
 
 
 def _described(table: pa.Table) -> pa.Table:

@@ -16,6 +16,7 @@ from rewact_ros.contract.schema import STATE_KEY
 from rewact_ros.data.dataset.files import check_tables, tables
 from rewact_ros.data.dataset.info import read_info
 from rewact_ros.data.dataset.replace_folder import recover_folder, replacing
+from rewact_ros.files import replace_file
 from rewact_ros.reward.keypoints import LabelError
 from rewact_ros.reward.labels import still_frames
 
@@ -200,9 +201,7 @@ def _edit_json(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
         return  # stats.json of a dataset that never had one
     data = json.loads(path.read_text())
     edit(data)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(data, indent=4, ensure_ascii=False))
-    partial.replace(path)
+    replace_file(path, json.dumps(data, indent=4, ensure_ascii=False))
 
 
 @contextmanager

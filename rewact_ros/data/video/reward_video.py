@@ -1,7 +1,6 @@
 """An episode as a video for the browser: all cameras, and beneath them the reward as it grows."""
 
 import math
-import os
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from rewact_ros.data.video.reward_chart import Pixels, Reading, Reference, RewardChart, font
+from rewact_ros.files import new_beside, place_file
 
 ROW_HEIGHT_PX, MAX_WIDTH_PX, MIN_WIDTH_PX = 480, 1280, 640
 CHART_HEIGHT_PX, TITLE_HEIGHT_PX = 208, 32
@@ -64,12 +64,11 @@ class RewardVideo:
         self._thumbnails = _Thumbnails()
         self._chart: RewardChart | None = None
         self._sizes: dict[str, tuple[int, int]] = {}
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = av.open(
-                str(self._partial), "w", format="mp4", options={"movflags": "+faststart"}
-            )
+            with new_beside(path) as file:
+                self._partial = Path(file.name)
+            self._file = av.open(file.name, "w", format="mp4", options={"movflags": "+faststart"})
         except (OSError, av.FFmpegError) as error:
             raise self._unwritable(error) from error
         self._stream = self._file.add_stream(
@@ -177,7 +176,7 @@ class RewardVideo:
             raise VideoError(f"{self.path.name}: there is no frame to show")
         self._file.mux(self._stream.encode(None))
         self._file.close()
-        os.replace(self._partial, self.path)
+        place_file(self._partial, self.path)
         self._summary().savefig(self.path.with_suffix(".png"), dpi=100)
 
     def _summary(self) -> Figure:

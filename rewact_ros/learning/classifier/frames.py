@@ -15,6 +15,7 @@ from rewact_ros.data.dataset.reader import open_dataset
 from rewact_ros.data.labels.frames import SUCCESS, UNUSED, read_frame_labels
 from rewact_ros.learning.imitation.frames import open_frames
 from rewact_ros.learning.imitation.settings import TrainError
+from rewact_ros.policy.images import unit_images
 
 SPLITS = ("train", "val", "test")
 
@@ -114,7 +115,7 @@ class LabelledFrames:
                 for s, r in zip(frames.source, frames.row, strict=True)
             ]
         )
-        return torch.from_numpy(pictures).permute(0, 1, 4, 2, 3).float().div_(255)
+        return unit_images(torch.from_numpy(pictures))
 
     def _frames(self, split: str) -> Frames:
         parts = []

@@ -129,13 +129,9 @@ class Rollouts:
         for sample in _samples(loaded, self._data, self._data.rows([index])):
             signals.append(tracker.add(sample))
             features.append(sample.features)
-        return CalibrationEpisode(
-            name=f"{self._data.source.root.name}: episode {index}",
-            held=np.array([s.held for s in signals]),
-            stall_s=np.array([s.stall_s for s in signals]),
-            drawdown=np.array([s.drawdown for s in signals]),
-            features=np.array(features, np.float32),
-            success=self._success[index],
+        name = f"{self._data.source.root.name}: episode {index}"
+        return CalibrationEpisode.of(
+            name, signals, np.array(features, np.float32), self._success[index]
         )
 
 

@@ -1,8 +1,9 @@
 """Episodes of datasets, bags and the simulation as videos with the reward drawn in."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from rewact_ros.contract import Contract
 from rewact_ros.contract.frames import NANO
+from rewact_ros.control.modes import Mode
 from rewact_ros.data.video.reward_chart import MAX_GAP_S, Reading, Reference
 from rewact_ros.data.video.reward_video import RewardVideo
 from rewact_ros.episodes.rollout import Rollout, RolloutSettings, roll_out
@@ -18,11 +20,10 @@ from rewact_ros.learning.imitation.videos import decode_episodes
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.policy.compatibility import check_contract
 from rewact_ros.policy.engine import Prediction, TorchEngine
-from rewact_ros.sim.timing import RATE_HZ
+from rewact_ros.sim.task import Task
 
 if TYPE_CHECKING:
     from rewact_ros.data.bags.reader import Bag, RecordedReward
-    from rewact_ros.sim.pick_place.simulation import PickPlaceSim
 
 
 class FilmError(ValueError):
@@ -31,10 +32,19 @@ class FilmError(ValueError):
 
 @dataclass(frozen=True)
 class Film:
-    """A finished video: its file, and its length in frames."""
+    """A finished video.
+
+    Attributes:
+        path: its file.
+        frames: its length.
+        incomplete: of a bag: images that never became an observation, and are not shown.
+        refused: of a bag: messages per topic that did not fit the contract.
+    """
 
     path: Path
     frames: int
+    incomplete: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
 
 
 def film_dataset(
@@ -105,7 +115,8 @@ def film_bag(bag: "Bag", contract: Contract, loaded: LoadedPolicy | None, path: 
     rewards = bag.rewards()
     if engine is None and not rewards:
         raise FilmError(f"bag {bag.path}: no reward was recorded; give --policy")
-    frames = BagFrames(bag, contract).read()
+    found = BagFrames(bag, contract)
+    frames = found.read()
     first = next(frames)
     cameras = [camera.key for camera in contract.cameras]
     with (
@@ -136,46 +147,51 @@ def film_bag(bag: "Bag", contract: Contract, loaded: LoadedPolicy | None, path: 
             video.add(time_s, {key: frame.values[key] for key in cameras}, reading)
             bar.update()
             frame = next(frames, None)
-    return Film(path, bar.n)
+    return Film(path, bar.n, found.images - found.frames, found.refused)
 
 
 def film_simulation(
     loaded: LoadedPolicy,
-    sim: "PickPlaceSim",
+    sim: Task,
     seed: int,
     path: Path,
     settings: RolloutSettings | None = None,
 ) -> tuple[Film, Rollout]:
-    """Let a policy drive the simulated arm and show what it saw and predicted."""
+    """Let a policy drive a simulated robot and show what it saw and predicted."""
     _require_reward(loaded)
     with (
         RewardVideo(
-            path, _title(f"simulation, seed {seed}", loaded), RATE_HZ, value_range=_range(loaded)
+            path,
+            _title(f"simulation, seed {seed}", loaded),
+            sim.rate_hz,
+            value_range=_range(loaded),
         ) as video,
         tqdm(desc=path.stem, unit="frame", mininterval=1) as bar,
     ):
-        watched = _WatchedEngine(TorchEngine(loaded, rate_hz=RATE_HZ), video, bar)
-        rollout = roll_out(watched, sim, seed, settings)  # type: ignore[arg-type]
+        engine = TorchEngine(loaded, rate_hz=sim.rate_hz)
+        rollout = roll_out(engine, sim, seed, settings, [_Filming(video, bar)])
         outcome = "success" if rollout.success else f"failed at {rollout.stage}"
         video.title += f" — {outcome}"
     return Film(path, bar.n), rollout
 
 
-class _WatchedEngine:
-    """An engine that films every observation it is given."""
+class _Filming:
+    """Films every observation of an episode that a policy answered."""
 
-    def __init__(self, engine: TorchEngine, video: RewardVideo, bar: tqdm) -> None:
-        self._engine, self._video, self._bar = engine, video, bar
+    def __init__(self, video: RewardVideo, bar: tqdm) -> None:
+        self._video, self._bar = video, bar
 
-    def reset(self) -> None:
-        self._engine.reset()
-
-    def infer(self, observation: dict[str, np.ndarray], stamp_s: float) -> Prediction:
-        prediction = self._engine.infer(observation, stamp_s)
+    def frame(
+        self, task: Task, tick: int, observation: dict[str, Any], prediction: Prediction | None
+    ) -> None:
+        if prediction is None:
+            return
         images = {key: value for key, value in observation.items() if value.ndim == 3}
-        self._video.add(stamp_s, images, reading_of(prediction))
+        self._video.add(tick / task.command_hz, images, reading_of(prediction))
         self._bar.update()
-        return prediction
+
+    def sent(self, command: np.ndarray, mode: Mode) -> None:
+        pass
 
 
 def reading_of(prediction: Prediction) -> Reading | None:

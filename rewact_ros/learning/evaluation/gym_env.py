@@ -14,7 +14,7 @@ import numpy as np
 from lerobot.utils.constants import OBS_ENV_STATE, OBS_IMAGE, OBS_IMAGES, OBS_STATE
 from numpy.typing import NDArray
 
-from rewact_ros.policy.configuration_rewact import RewACTConfig
+from rewact_ros.policy.policy import PolicyConfig
 
 LEROBOT = "lerobot:"
 _PLUGINS = "lerobot_env_"
@@ -87,7 +87,7 @@ def flatten(observation: Any, prefix: str = "") -> Observation:
 
 
 def resolve_inputs(
-    config: RewACTConfig, observation: Observation, mapping: Mapping[str, str] | None = None
+    config: PolicyConfig, observation: Observation, mapping: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """Policy input → key of the flattened observation, by `mapping`, else by the usual names.
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from rewact_ros.data.video.reward_chart import Reading
 from rewact_ros.data.video.reward_video import RewardVideo
 from rewact_ros.policy.checkpoint import LoadedPolicy
+from rewact_ros.policy.images import unit_images
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.runs import machine
 
@@ -180,7 +181,7 @@ def _act(loaded: LoadedPolicy, inputs: Observation, step: int) -> tuple[np.ndarr
     for key, value in inputs.items():
         tensor = torch.from_numpy(np.ascontiguousarray(value)).unsqueeze(0)
         is_image = key in loaded.config.image_features
-        batch[key] = tensor.permute(0, 3, 1, 2).float() / 255 if is_image else tensor.float()
+        batch[key] = unit_images(tensor) if is_image else tensor.float()
         if not torch.isfinite(batch[key]).all():
             raise EnvError(f"step {step}: {key} of the environment is not finite; mend it there")
     has_reward = loaded.config.reward_head != "none"

@@ -1,15 +1,14 @@
-"""The policy in training, tried on the simulated pick-and-place task."""
+"""The policy in training, tried on a simulated task."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rewact_ros.episodes.rollout import roll_out
-from rewact_ros.policy import RewACTPolicy
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.policy.engine import TorchEngine
-from rewact_ros.sim.pick_place.simulation import CAMERAS, PickPlaceSim
-from rewact_ros.sim.timing import RATE_HZ
+from rewact_ros.policy.policy import Policy
+from rewact_ros.sim.task import DEFAULT_TASK, Task, find_task
 
 from .demonstrations import Demonstrations
 from .settings import TrainError, TrainSettings
@@ -22,25 +21,26 @@ def require_simulated_task(data: Demonstrations) -> None:
         TrainError: other cameras, joints or rate.
         SimulationUnavailableError: MuJoCo, its assets or off-screen OpenGL are missing.
     """
-    expected = {f"observation.images.{name}" for name in CAMERAS}
-    joints = len(PickPlaceSim.JOINTS)
+    task = find_task(DEFAULT_TASK)
+    expected = {f"observation.images.{name}" for name in task.cameras}
+    joints = len(task.joints)
     if (
         set(data.camera_shapes) != expected
         or data.state.shape[1:] != (joints,)
         or data.action.shape[1:] != (joints,)
-        or data.fps != RATE_HZ
+        or data.fps != task.rate_hz
     ):
         raise TrainError(
             f"test_every: the simulated task has cameras {sorted(expected)}, {joints} joints and "
-            f"{RATE_HZ} Hz, the dataset {sorted(data.camera_shapes)}, {data.state.shape[1]} and "
-            f"{data.fps} Hz; set test_every to 0"
+            f"{task.rate_hz} Hz, the dataset {sorted(data.camera_shapes)}, {data.state.shape[1]} "
+            f"and {data.fps} Hz; set test_every to 0"
         )
     with _simulator(data):
         pass
 
 
 def simulated_success(
-    policy: RewACTPolicy,
+    policy: Policy,
     preprocessor,
     postprocessor,
     data: Demonstrations,
@@ -64,9 +64,10 @@ def simulated_success(
 
 
 @contextmanager
-def _simulator(data: Demonstrations) -> Iterator[PickPlaceSim]:
+def _simulator(data: Demonstrations) -> Iterator[Task]:
     _, height, width = next(iter(data.camera_shapes.values()))
-    sim = PickPlaceSim(width, height)
+    task = find_task(DEFAULT_TASK)
+    sim = task(width, height, task.cameras)
     try:
         yield sim
     finally:

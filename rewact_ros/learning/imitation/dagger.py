@@ -16,19 +16,20 @@ from tqdm import tqdm
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.control.modes import Mode
 from rewact_ros.episodes.dataset import add_episode, new_dataset, whole_folder, write_json
-from rewact_ros.episodes.helped import EpisodeWithHelp, Frames, HelpedEpisode, HelpSettings
+from rewact_ros.episodes.helped import HelpedEpisode, HelpSettings, drive_with_help
+from rewact_ros.episodes.loop import FrameLog
 from rewact_ros.episodes.rollout_dataset import simulated
 from rewact_ros.learning.evaluation.calibrate import signal_settings
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
-from rewact_ros.sim.timing import RATE_HZ
+from rewact_ros.sim.human import LOOK_S
+from rewact_ros.sim.task import DEFAULT_TASK
 
 from .demonstrations import Demonstrations, load_demonstrations
-from .finetune import Comparison, compare, count_successes, fine_tune
+from .finetune import PolicyComparison, compare, count_successes, fine_tune
 from .settings import TrainError, TrainSettings
 
 REPORT = Path("meta") / "interventions.json"
-_LOOK_FRAMES = round(0.8 * RATE_HZ)  # the human looks that long at a cube that lies in the tray
-_DWELL_FRAMES = round(0.5 * RATE_HZ)  # completion is judged by that long a window
+_DWELL_S = 0.5  # completion is judged by that long a window
 _FURTHER = {
     "intervention": {"dtype": "bool", "shape": (1,), "names": None},
     "control_mode": {"dtype": "int64", "shape": (1,), "names": None},
@@ -77,7 +78,7 @@ class Round:
 
     policy: Path
     collected: list[HelpedEpisode]
-    comparison: Comparison
+    comparison: PolicyComparison
     wall_s: float
 
     @property
@@ -125,7 +126,7 @@ def run_rounds(
         if done.exists():
             saved = json.loads(done.read_text())
             wall_s = saved.pop("wall_s")
-            comparison = Comparison(**saved)
+            comparison = PolicyComparison(**saved)
         else:
             if successes is None:
                 successes = count_successes(best, contract, seeds, show_progress)
@@ -145,6 +146,7 @@ def collect(
     settings: HelpSettings,
     out: Path,
     nominal_frames: int,
+    task: str = DEFAULT_TASK,
 ) -> Iterator[HelpedEpisode]:
     """Drive an episode per seed with help at hand, yield it, and write all to a new dataset.
 
@@ -153,11 +155,12 @@ def collect(
 
     Args:
         loaded: a policy with a reward head.
-        contract: of the simulated arm.
+        contract: of the simulated robot.
         seeds: scenes.
         settings: when help is called.
         out: must not exist.
         nominal_frames: of an undisturbed attempt, for the labels.
+        task: name of the simulated task.
 
     Raises:
         DemosError: the folder exists, or the contract does not fit the simulated robot.
@@ -166,18 +169,18 @@ def collect(
     """
     level, results = signal_settings(loaded).level, []
     out.parent.mkdir(parents=True, exist_ok=True)
-    with whole_folder(out) as partial, simulated(loaded, contract) as (engine, sim):
+    with whole_folder(out) as partial, simulated(loaded, contract, task) as (engine, sim):
         with new_dataset(contract, partial, _FURTHER) as dataset:
             for seed in seeds:
-                episode = EpisodeWithHelp(engine, sim, seed, level, settings)
-                result, frames = episode.run(), episode.frames
+                result, frames = drive_with_help(engine, sim, seed, level, settings)
                 add_episode(
                     dataset,
                     contract,
+                    sim.text,
                     np.array(frames.state),
                     np.array(frames.action),
                     {camera: np.array(images) for camera, images in frames.images.items()},
-                    helped_labels(result, frames, nominal_frames),
+                    helped_labels(result, frames, nominal_frames, sim.rate_hz),
                 )
                 results.append(result)
                 yield result
@@ -198,7 +201,7 @@ def read_collected(dataset: Path) -> list[HelpedEpisode]:
 
 
 def helped_labels(
-    result: HelpedEpisode, frames: Frames, nominal_frames: int
+    result: HelpedEpisode, frames: FrameLog, nominal_frames: int, rate_hz: int
 ) -> dict[str, np.ndarray]:
     """Label the n frames of an episode by its verdict, each (n,); the truth has no part in it.
 
@@ -210,7 +213,8 @@ def helped_labels(
     human = np.array([mode is Mode.HUMAN for mode in frames.mode])
     reward, success = np.full(n, np.nan, np.float32), np.zeros(n, bool)
     if result.success:
-        done = max(n - (_LOOK_FRAMES if result.by == "human" else _DWELL_FRAMES), 0)
+        watched_s = LOOK_S if result.by == "human" else _DWELL_S
+        done = max(n - round(watched_s * rate_hz), 0)
         begins = np.flatnonzero(np.diff(human.astype(np.int8)) == 1) + 1
         first = int(begins[-1]) if len(begins) else 0
         to_go = np.maximum(done - np.arange(n), 0) / nominal_frames

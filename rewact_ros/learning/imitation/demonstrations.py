@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rewact_ros.contract import image_shape
 from rewact_ros.data.dataset.reader import open_dataset
+from rewact_ros.policy.images import unit_images
 from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD, DEMO_IS_PAD, LABEL_SLACK
 
 from .frames import dataset_fingerprint, open_frames
@@ -183,7 +184,7 @@ class Demonstrations:
         }
         for camera, frames in self.frames.items():
             images = torch.from_numpy(frames[seen])
-            batch[camera] = images.movedim(-1, -3).float().div_(255)
+            batch[camera] = unit_images(images)
         return batch
 
 

@@ -19,6 +19,7 @@ from rewact_ros.episodes.rollout import RolloutSettings
 from rewact_ros.episodes.rollout_dataset import roll_outs
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.compatibility import check_contract as check_policy
+from rewact_ros.sim.task import DEFAULT_TASK, find_task
 
 from .settings import TrainError, TrainSettings
 from .train import train
@@ -26,7 +27,7 @@ from .training_state import POLICY, TrainingState
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PolicyComparison:
     """Two policies over the same simulated scenes.
 
     Attributes:
@@ -97,9 +98,9 @@ def check_dataset(contract: Contract, folder: Path) -> None:
 
 
 def can_be_simulated(contract: Contract) -> bool:
-    """Tell whether the contract is that of the simulated robot."""
+    """Tell whether the contract is that of the default task's robot."""
     try:
-        check_contract(contract)
+        check_contract(contract, find_task(DEFAULT_TASK))
     except DemosError:
         return False
     return True
@@ -137,12 +138,12 @@ def compare(
     seeds: range,
     old_successes: int | None = None,
     show_progress: bool = True,
-) -> Comparison:
+) -> PolicyComparison:
     """Try both policies on the same scenes; ``old_successes``: known from before."""
     if old_successes is None:
         old_successes = count_successes(old, contract, seeds, show_progress)
     new_successes = count_successes(new, contract, seeds, show_progress)
-    return Comparison(
+    return PolicyComparison(
         old=load_policy(old, "cpu").version,
         new=load_policy(new, "cpu").version,
         old_successes=old_successes,
@@ -152,6 +153,6 @@ def compare(
     )
 
 
-def write_comparison(file: Path, comparison: Comparison) -> None:
+def write_comparison(file: Path, comparison: PolicyComparison) -> None:
     """Keep a comparison beside the run."""
     file.write_text(json.dumps({**asdict(comparison), "kept": comparison.kept}, indent=2) + "\n")

@@ -12,9 +12,11 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from tqdm import tqdm
 
 from rewact_ros.contract import image_shape
+from rewact_ros.files import replace_file, replacing_file
 from rewact_ros.home import cache_home
+from rewact_ros.policy.images import resize_frames
 
-from .videos import FramesError, decode_episodes, resize_frames
+from .videos import FramesError, decode_episodes
 
 DEFAULT_CACHE = cache_home() / "rewact_ros" / "frames"
 _LAYOUT = 2  # raise when the cached bytes change meaning
@@ -99,9 +101,7 @@ def _open_camera(
         _reserve(file, frames, [dataset.meta.episodes[index] for index in missing])
         _fill(frames, dataset, camera, image_size, missing, progress)
         frames.flush()
-        partial = folder / f".{_DONE}.{os.getpid()}"
-        partial.write_text(json.dumps(sorted(_cached_episodes(folder) | set(missing))))
-        os.replace(partial, folder / _DONE)
+        replace_file(folder / _DONE, json.dumps(sorted(_cached_episodes(folder) | set(missing))))
     return np.load(file, mmap_mode="r")
 
 
@@ -113,9 +113,8 @@ def _cached_episodes(folder: Path) -> set[int]:
 def _writable(file: Path, shape: tuple[int, ...]) -> np.memmap:
     """Open the array, creating it (sparse: only what is filled takes room) under its final name."""
     if not file.exists():
-        partial = file.with_name(f".{file.name}.{os.getpid()}")
-        np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        os.replace(partial, file)
+        with replacing_file(file) as partial:
+            np.lib.format.open_memmap(partial.name, mode="w+", dtype=np.uint8, shape=shape)
     return np.lib.format.open_memmap(file, mode="r+")
 
 

@@ -17,6 +17,7 @@ from rewact_ros.learning.faults import machine_faults_told
 from rewact_ros.learning.run_log import RunLog
 from rewact_ros.policy import RewACTPolicy, make_rewact_pre_post_processors
 from rewact_ros.policy.checkpoint import save_policy
+from rewact_ros.policy.policy import Policy
 
 from .batches import TrainingBatches
 from .demonstrations import (
@@ -139,7 +140,7 @@ class _Training:
             if not self.main:
                 data.decode(image_size, episodes, cache, progress=False)
 
-    def _build(self, policy: RewACTPolicy, state: TrainingState | None) -> None:
+    def _build(self, policy: Policy, state: TrainingState | None) -> None:
         settings = self.settings
         self.policy = policy
         self.averaged = copy.deepcopy(self.policy).to(self.accelerator.device)
@@ -331,7 +332,7 @@ def _seed_step(seed: int, step: int, process: int) -> None:
 
 
 @torch.no_grad()
-def _average(averaged: RewACTPolicy, policy: RewACTPolicy, decay: float, step: int) -> None:
+def _average(averaged: Policy, policy: Policy, decay: float, step: int) -> None:
     """Move the averaged weights; the decay rises with the steps, to forget the early weights."""
     decay = min(decay, (1 + step) / (10 + step)) if decay else 0.0
     torch._foreach_lerp_(list(averaged.parameters()), list(policy.parameters()), 1 - decay)

@@ -5,7 +5,6 @@ follows, and is put right from the state that ``last`` points at when a run is r
 """
 
 import json
-import os
 import shlex
 import shutil
 import sys
@@ -21,7 +20,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from rewact_ros.policy.checkpoint import WEIGHTS, replace_folder
+from rewact_ros.files import point, replace_folder
+from rewact_ros.policy.checkpoint import WEIGHTS
 
 from .demonstrations import Demonstrations
 from .settings import TrainError, TrainSettings
@@ -136,7 +136,7 @@ def save_training_state(
         replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    _point(checkpoints, "last", folder.name)
+    point(checkpoints / "last", folder.name)
     point_at_best(out, state)
     _prune(checkpoints)
     return folder
@@ -145,14 +145,7 @@ def save_training_state(
 def point_at_best(out: Path, state: TrainingState) -> None:
     """Let ``best`` follow what the state says."""
     if state.best is not None:
-        _point(out / "checkpoints", "best", f"{state.best['step']:06d}")
-
-
-def _point(checkpoints: Path, name: str, target: str) -> None:
-    link = checkpoints / f".{name}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(target)
-    os.replace(link, checkpoints / name)
+        point(out / "checkpoints" / "best", f"{state.best['step']:06d}")
 
 
 def _prune(checkpoints: Path) -> None:

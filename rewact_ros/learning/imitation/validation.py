@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from lerobot.utils.constants import ACTION, REWARD
 
-from rewact_ros.policy import RewACTPolicy
 from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD
+from rewact_ros.policy.policy import Policy
 
 from .demonstrations import Demonstrations
 
@@ -16,7 +16,7 @@ REWARD_WEIGHT = 2.0  # one for both reward heads, so that their losses compare
 
 @torch.inference_mode()
 def evaluate(
-    policy: RewACTPolicy,
+    policy: Policy,
     preprocessor,
     postprocessor,
     data: Demonstrations,

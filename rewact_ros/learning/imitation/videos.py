@@ -12,7 +12,7 @@ from lerobot.datasets.video_utils import decode_video_frames
 
 from rewact_ros.contract import image_shape
 from rewact_ros.data.dataset.reader import stored_pictures
-from rewact_ros.policy.images import resize_images
+from rewact_ros.policy.images import resize_frames
 
 
 class FramesError(ValueError):
@@ -70,15 +70,6 @@ class VideoFrames:
         except (av.FFmpegError, OSError, IndexError, RuntimeError, ValueError) as error:
             raise FramesError(_damaged(file, error)) from error
         return torch.cat(frames).permute(0, 2, 3, 1).numpy()
-
-
-def resize_frames(images: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """Resize (B, H, W, 3) uint8 exactly as the policy resizes them."""
-    if size is None or images.shape[1:3] == tuple(size):
-        return images
-    unit = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-    resized = resize_images(unit, size, round_to_8_bits=True)
-    return (resized * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
 def decode_episodes(

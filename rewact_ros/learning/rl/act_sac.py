@@ -1,134 +1,34 @@
-"""The ACT actor: a RewACT network whose decoder tokens give means and standard deviations."""
+"""Algorithm ``act_sac``: an actor of its own, an ACT transformer that begins as the base."""
 
-import copy
+from .algorithm import Algorithm
 
-import torch
-import torch.nn.functional as F  # noqa: N812
-from lerobot.configs.types import FeatureType, PolicyFeature
-from lerobot.utils.constants import ACTION, OBS_STATE
-from torch import Tensor, nn
-
-from rewact_ros.policy import RewACTConfig, RewACTPolicy
-from rewact_ros.policy.network import Heads, PartHeads
-
-from .base import Base
-from .settings import RLSettings
-from .squash import ActionMap, TanhGaussian, bounded_log_std
-from .transitions import IMAGES, STATE
-
-_FIRST_LOG_STD = -0.8  # of the raw output: near the lower end, so that it begins with care
-
-
-class ActActor(nn.Module):
-    """A trainable RewACT network with Gaussian heads, one pair per action part where it has parts.
-
-    Made from the base, its mean is at first the base's own chunk (step k + 1 of it is the command
-    at the end of step k), clamped to the contract's range.
-
-    Args:
-        settings: sizes, bounds, and whether it begins with the base's weights.
-        base: the policy that it begins with, or whose scales it takes.
-        action_map: absolute.
-    """
-
-    state_mean: Tensor
-    state_std: Tensor
-    action_mean: Tensor
-    action_std: Tensor
-
-    def __init__(self, settings: RLSettings, base: Base, action_map: ActionMap) -> None:
-        super().__init__()
-        for name in ("state_mean", "state_std", "action_mean", "action_std"):
-            self.register_buffer(name, getattr(base, name).clone())
-        self._map = (action_map,)  # in a tuple: it is the agent's
-        self._limits = settings.log_std_min, settings.log_std_max
-        self._cameras = base.cameras
-        self._bf16 = settings.mixed_precision == "bf16"
-        self._device = torch.device(base.loaded.config.device).type
-        if settings.act_from_base:
-            self.policy = copy.deepcopy(base.loaded.policy)
-        else:
-            self.policy = RewACTPolicy(_config(settings, base))
-        self._steps = min(settings.horizon, self.policy.config.chunk_size - 1)
-        self.policy.requires_grad_(True)
-        model, joints = self.policy.model, len(base.action_mean)
-        model.action_head = GaussianHeads(model.action_head, self.policy.config, joints)
-        if self.policy.config.state_skip:
-            model.state_skip = _PaddedSkip(model.state_skip)
-
-    def forward(self, observation: dict[str, Tensor], features: Tensor | None) -> TanhGaussian:
-        """Distribution of unit actions (B, horizon, A); ``features`` are not used."""
-        batch = {OBS_STATE: (observation[STATE] - self.state_mean) / self.state_std}
-        for index, camera in enumerate(self._cameras):
-            batch[camera] = observation[IMAGES][:, :, index].movedim(-1, -3).float() / 255
-        if self.policy.config.n_obs_steps == 1:
-            batch = {key: value[:, -1] for key, value in batch.items()}
-        with torch.autocast(self._device, torch.bfloat16, enabled=self._bf16 and self.training):
-            raw = self.policy.model(self.policy._model_inputs(batch))[0][0]
-        mean, log_std = raw[:, 1 : 1 + self._steps].float().chunk(2, dim=-1)
-        command = mean * self.action_std + self.action_mean
-        return TanhGaussian(
-            self._map[0].before_tanh(command, command), bounded_log_std(log_std, *self._limits)
-        )
-
-
-class GaussianHeads(nn.Module):
-    """The heads of a RewACT network, and one more beside its action head for log sigma.
-
-    Args:
-        heads: of the network.
-        config: of the policy, for width and parts.
-        joints: A.
-    """
-
-    def __init__(self, heads: Heads, config: RewACTConfig, joints: int) -> None:
-        super().__init__()
-        self.heads = heads
-        dim, parts = config.dim_model, config.action_parts
-        self.log_std = PartHeads(dim, parts) if parts else nn.Linear(dim, joints)
-        for layer in self.log_std.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.zeros_(layer.weight)
-                nn.init.constant_(layer.bias, _FIRST_LOG_STD)
-
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """As ``Heads``, the actions (B, chunk, 2 A) being means and raw log sigmas."""
-        actions, reward, features = self.heads(tokens)
-        return torch.cat([actions, self.log_std(tokens[:, :-1].float())], -1), reward, features
-
-
-class _PaddedSkip(nn.Module):
-    """The network's skip from the state, which adds nothing to log sigma."""
-
-    def __init__(self, skip: nn.Linear) -> None:
-        super().__init__()
-        self.skip = skip
-
-    def forward(self, state: Tensor) -> Tensor:
-        """Map (B, S) to (B, 2 A)."""
-        means = self.skip(state)
-        return F.pad(means, (0, means.shape[-1]))
-
-
-def _config(settings: RLSettings, base: Base) -> RewACTConfig:
-    """A fresh network of the settings' sizes for the replay's frames."""
-    inputs = {OBS_STATE: PolicyFeature(FeatureType.STATE, tuple(base.state_mean.shape))}
-    for camera in base.cameras:
-        inputs[camera] = PolicyFeature(FeatureType.VISUAL, (3, *base.image_size))
-    return RewACTConfig(
-        input_features=inputs,
-        output_features={ACTION: PolicyFeature(FeatureType.ACTION, tuple(base.action_mean.shape))},
-        n_obs_steps=settings.history,
-        chunk_size=settings.horizon + 1,
-        n_action_steps=settings.horizon + 1,
-        dim_model=settings.act_dim_model,
-        n_heads=settings.act_n_heads,
-        dim_feedforward=settings.act_dim_feedforward,
-        n_encoder_layers=settings.act_n_encoder_layers,
-        n_decoder_layers=settings.act_n_decoder_layers,
-        dropout=0.0,
-        reward_head="none",
-        action_parts=settings.action_parts,
-        random_shift_px=settings.random_shift_px,
-        device=str(base.loaded.config.device),
-    )
+ACT_SAC = Algorithm(
+    usual={
+        "enable_q_chunking": True,
+        "use_act_actor": True,
+        "actor_leads": True,
+        "base_candidate": False,
+        "actor_in_target": False,
+        "imitation_steps": 20,
+        "speeds": (1.0, 1.5, 2.0, 3.0),
+        "exploration": 0.3,
+        "exploration_half_life": 800,
+        "actor_online_share": 0.0,
+        "intervention_share": 0.5,
+        "actor_ema_decay": 0.999,
+        "q_weight": 0.0,
+        "temperature_init": 1e-4,
+        "log_std_min": -7.0,
+        "log_std_max": -4.0,
+        "mixed_precision": "bf16",
+        "utd_ratio": 0.3,
+        "utd_ratio_uncalibrated": 0.3,
+        "batch_size": 32,
+        "critic_warmup_updates": 250,
+        "policy_update_freq": 1,
+    },
+    has_act_actor=True,
+    # The unit is a joint's whole range, of which half would be no exploration but an accident:
+    # exp(-3.5 - 1.4) of it is 0.7 %.
+    entropy=-3.5,
+)

@@ -1,37 +1,18 @@
 """Actor, critic and temperature: what they want, and which action wins."""
 
 import copy
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .act_sac import ActActor
+from .act_actor import ActActor
 from .base import Base
-from .critics import ActionView, CriticEnsemble, ObservationEncoder
-from .residual import SmallActor, base_plan
+from .critics import ActionView, CriticEnsemble, ObservationEncoder, Observed, base_plan
+from .decision import Decision
 from .settings import LearnError, RLSettings
+from .small_actor import SmallActor
 from .squash import ActionMap, TanhGaussian
 from .transitions import CANDIDATES
-
-Observed = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What to do next.
-
-    Attributes:
-        chunk: (steps, A) commands, contract units.
-        value: mean of what the critics expect of it.
-        choice: ``base``, ``sample`` (another chunk of the base) or ``actor``.
-        speed: at which that is executed.
-    """
-
-    chunk: Tensor
-    value: float
-    choice: str
-    speed: float
 
 
 class Agent(nn.Module):
@@ -45,9 +26,9 @@ class Agent(nn.Module):
     def __init__(self, settings: RLSettings, base: Base) -> None:
         super().__init__()
         self.settings = settings
-        residual = settings.algorithm == "residual"
+        corrects = settings.kind.corrects
         self.action_map = ActionMap(
-            base.low, base.high, base.bounds(settings) if residual else None
+            base.low, base.high, base.bounds(settings) if corrects else None
         )
         self.view = ActionView(base.action_mean, base.action_std, settings.steps)
         self.encoder = self._encoder(base)
@@ -348,7 +329,7 @@ class Agent(nn.Module):
         choice = "actor" if index >= own else "base" if index < paced else "sample"
         pace = index - own if index >= own else index
         speed = settings.speeds[pace] if choice != "sample" else 1.0
-        return Decision(chunks[0, index], float(values[:, index].mean()), choice, speed)
+        return Decision(chunks[0, index].cpu(), float(values[:, index].mean()), choice, speed)
 
     def _encoder(self, base: Base) -> ObservationEncoder:
         return ObservationEncoder(self.settings, len(base.cameras), base.state_mean, base.state_std)

@@ -4,12 +4,18 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from rewact_ros.policy.images import random_shift
+from rewact_ros.policy.images import random_shift, unit_images
 
 from .settings import RLSettings
-from .transitions import IMAGES, STATE
+from .transitions import CANDIDATES, IMAGES, STATE
 
 _CHANNELS = (16, 32, 32)
+Observed = dict[str, Tensor]  # observations of the replay, each (B, history, ...)
+
+
+def base_plan(observation: Observed) -> Tensor:
+    """The base's own plan (B, steps, A) at the newest observation."""
+    return observation[CANDIDATES][:, -1, 0]
 
 
 class ObservationEncoder(nn.Module):
@@ -71,7 +77,7 @@ class ObservationEncoder(nn.Module):
         return torch.cat(parts, -1)
 
     def _prepare(self, images: Tensor, augment: bool) -> Tensor:
-        images = images.movedim(-1, -3).float() / 255 - 0.5
+        images = unit_images(images) - 0.5
         if tuple(images.shape[-2:]) != self._size:
             images = F.interpolate(images, size=self._size, mode="area")
         return random_shift(images, self._shift) if augment and self._shift else images

@@ -1,7 +1,7 @@
 """Base policy and agent at work: raw observations in, commands out, one robot step at a time."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,13 +10,13 @@ from torch import Tensor
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.chunks import Chunk, ChunkQueue
 from rewact_ros.policy.engine import Engine, Prediction, TorchEngine
-from rewact_ros.policy.images import resize_images
+from rewact_ros.policy.images import resize_frames, unit_images
 from rewact_ros.supervision.signals import PolicySample
 
 from .agent import Agent
 from .base import Base
-from .q_chunking import BaseCandidates
-from .residual import base_plan
+from .critics import base_plan
+from .decision import Decision
 from .settings import RLSettings
 from .squash import TanhGaussian
 from .transitions import CANDIDATES, IMAGES, PROGRESS, STATE, Observation
@@ -37,32 +37,6 @@ class Seen:
     observation: Observation
     sample: PolicySample
     prediction: Prediction
-
-
-@dataclass(frozen=True)
-class Act:
-    """A command of the policy.
-
-    Attributes:
-        targets: (k, A) decided to be in force at the end of this robot step and of those after it.
-        before: (A,) what was decided for the end of the step before; None: nothing was.
-        value: what the critics expect of the decision; NaN while one is being carried out.
-        decided: whether a decision was made just now.
-        choice: of the decision in force: ``base``, ``sample`` or ``actor``.
-        speed: of the decision in force.
-    """
-
-    targets: np.ndarray
-    before: np.ndarray | None
-    value: float
-    decided: bool
-    choice: str
-    speed: float
-
-    @property
-    def target(self) -> np.ndarray:
-        """(A,) to be in force at the end of this robot step."""
-        return self.targets[0]
 
 
 class Driver:
@@ -88,8 +62,8 @@ class Driver:
         self._engine = engine or TorchEngine(base.loaded, threads=None, rate_hz=rate_hz)
         bounds = base.bounds(settings).numpy()
         scale = np.where(bounds > 0, base.action_std.numpy(), 0.0)
-        count = settings.candidates - len(settings.speeds) + 1
-        self._candidates = BaseCandidates(base.loaded, count, settings.candidate_noise, scale)
+        make, count = settings.kind.candidates, settings.candidates - len(settings.speeds) + 1
+        self._candidates = make and make(base.loaded, count, settings.candidate_noise, scale)
         self._generator = torch.Generator()
         self.begin(0)
 
@@ -108,9 +82,8 @@ class Driver:
             ChunkQueue(len(self.base.action_mean), max_age_s=max_age_s) for _ in range(2)
         )
         self._past: deque[Observation] = deque(maxlen=self.settings.history)
-        self._chunk: np.ndarray | None = None
+        self._decision: Decision | None = None  # in force
         self._time_s = self._decided_s = float("-inf")
-        self._choice, self._pace = "", 1.0
         self._task_s, self._speed = 0.0, 1.0
 
     def observe(self, raw: dict[str, np.ndarray], time_s: float) -> Seen:
@@ -127,8 +100,7 @@ class Driver:
         self._actions = prediction.actions.astype(np.float64)
         self._add(self._queue, self._actions)
         plan = self.plan(self.settings.steps)
-        batch = self._batch(raw) if self.base.loaded.config.use_vae else None
-        around = self._candidates.around(plan, batch, self._rng)
+        around = self._around(plan, raw)
         faster = [self.plan(self.settings.steps, speed)[None] for speed in self.settings.speeds[1:]]
         observation = {
             STATE: raw[STATE].astype(np.float32),
@@ -149,8 +121,8 @@ class Driver:
         )
         return Seen(observation, sample, prediction)
 
-    def act(self, explore: float, base_only: bool) -> Act:
-        """The command for the step that begins with the last observation.
+    def act(self, explore: float, base_only: bool) -> Decision:
+        """What is in force for the step that begins with the last observation.
 
         Args:
             explore, base_only: as for ``Agent.decide``.
@@ -160,21 +132,23 @@ class Driver:
         """
         if self._agent is None or not self._past:
             raise RuntimeError("the driver has no agent or has seen nothing: it cannot act")
-        value, index, before = float("nan"), self._index(), None
-        if self._chunk is not None and index > 0:
-            before = self._chunk[min(index, len(self._chunk)) - 1]
-        decided = self._chunk is None or index >= len(self._chunk)
-        seen = self._tensors() if decided or self._ensembles else {}
+        held, step, before = self._decision, self._step(), None
+        if held is not None and step > 0:
+            before = held.chunk[min(step, len(held.chunk)) - 1].numpy().astype(np.float64)
+        due = held is None or step >= len(held.chunk)
+        seen = self._tensors() if due or self._ensembles else {}
         asked = self._ensembles and not base_only
         ahead = self._ask_actor(seen) if asked else None
-        if decided:
+        if held is None or due:
             proposal = None if ahead is None else self._ensembled(*ahead)
             decision = self._agent.decide(seen, self._generator, explore, base_only, proposal)
-            self._chunk, index = decision.chunk.cpu().numpy().astype(np.float64), 0
-            self._decided_s = self._time_s
-            value, self._choice, self._pace = decision.value, decision.choice, decision.speed
-        self._speed = self._pace
-        return Act(self._chunk[index:], before, value, decided, self._choice, self._pace)
+            self._decision, self._decided_s = decision, self._time_s
+            decision = replace(decision, before=before)
+        else:
+            nan = float("nan")
+            decision = replace(held, step=step, before=before, value=nan, decided=False)
+        self._speed = decision.speed
+        return decision
 
     def plan(self, steps: int, speed: float = 1.0) -> np.ndarray:
         """(steps, A): the base's commands at the end of each of the next steps.
@@ -224,9 +198,9 @@ class Driver:
         rows = np.clip(ahead.round().astype(int) - 1, 0, len(newest) - 1)
         return np.stack([newest[r] if d is None else d for r, d in zip(rows, due, strict=True)])
 
-    def _index(self) -> int:
+    def _step(self) -> int:
         """Step of the decision in force that begins now; an observation may have been missed."""
-        if self._chunk is None:
+        if self._decision is None:
             return 0
         return round((self._time_s - self._decided_s) / self.base.contract.dt_s)
 
@@ -240,11 +214,18 @@ class Driver:
             for name in past[0]
         }
 
+    def _around(self, plan: np.ndarray, raw: dict[str, np.ndarray]) -> np.ndarray:
+        """The base's plan and, of an algorithm that draws them, other chunks (N, steps, A)."""
+        if self._candidates is None:
+            return plan[None].astype(np.float32)
+        batch = self._batch(raw) if self.base.loaded.config.use_vae else None
+        return self._candidates.around(plan, batch, self._rng)
+
     def _batch(self, raw: dict[str, np.ndarray]) -> dict[str, Tensor]:
         batch = {STATE: torch.from_numpy(raw[STATE].astype(np.float32))[None]}
         for camera in self.base.cameras:
             image = torch.from_numpy(np.ascontiguousarray(raw[camera]))
-            batch[camera] = image.permute(2, 0, 1)[None].float() / 255
+            batch[camera] = unit_images(image)[None]
         return batch
 
 
@@ -252,6 +233,4 @@ def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, 3) uint8 to (height, width, 3) uint8."""
     if image.shape[:2] == size:
         return image.copy()
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
-    resized = resize_images(pixels, size, round_to_8_bits=True)[0] * 255
-    return resized.round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return resize_frames(np.ascontiguousarray(image)[None], size)[0]

@@ -5,22 +5,24 @@ agree, and what a human did counts as done when the human says so. The simulatio
 and judges where it is asked to.
 """
 
+from __future__ import annotations
+
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from rewact_ros.contract import Contract
 from rewact_ros.control.limits import SafetyGate, make_gate
 from rewact_ros.control.modes import Mode
-from rewact_ros.episodes.rollout import observe
+from rewact_ros.episodes.loop import Turns, drive
+from rewact_ros.policy.engine import Prediction
 from rewact_ros.reward.classifier import LoadedClassifier
 from rewact_ros.reward.composition import CompositionError, CompositionSettings
-from rewact_ros.sim.pick_place.human import Scene, ScriptedHuman, Traits
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim
-from rewact_ros.sim.timing import COMMAND_HZ, RATE_HZ
+from rewact_ros.sim.human import ScriptedHuman, Traits
+from rewact_ros.sim.task import FloatArray, Task
 from rewact_ros.supervision.classifier_gate import ClassifierGate
 from rewact_ros.supervision.escalation import EscalationSettings, Ladder, Step
 from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds
@@ -31,13 +33,11 @@ from .reward_judge import RewardJudge
 from .settings import LearnError
 from .transitions import Transition, TransitionBuilder
 
-_TICKS = COMMAND_HZ // RATE_HZ
-_TRUTH_FRAMES = RATE_HZ // 2
 SUCCESS_BY = ("progress", "classifier", "environment")
 
 
 @dataclass(frozen=True)
-class EpisodeSettings:
+class SimEpisodeSettings:
     """How an episode ends, and when a human is called.
 
     Attributes:
@@ -96,7 +96,7 @@ class EpisodeSettings:
             raise LearnError(f"success_threshold, success_hold: {error}") from error
 
     @property
-    def by_environment(self) -> "EpisodeSettings":
+    def by_environment(self) -> SimEpisodeSettings:
         """The same, with the environment's success and reward alone."""
         return replace(self, success_by="environment", classifier="", reward=None)
 
@@ -164,11 +164,32 @@ class EpisodeResult:
     speed: float = 1.0
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A robot step as it was decided.
+
+    Attributes:
+        observation: before it.
+        time_s: when it begins; start: (A,) command in force then.
+        human: a person leads it.
+        target: (A,) that the policy wants at its end; None: the policy does not lead.
+        value, decided: as in ``Act``.
+    """
+
+    observation: dict[str, np.ndarray]
+    time_s: float
+    start: FloatArray
+    human: bool
+    target: FloatArray | None = None
+    value: float = float("nan")
+    decided: bool = False
+
+
 class SimEpisode:
-    """Drives one episode from reset to verdict.
+    """Drives one episode from reset to verdict; hands change between robot steps.
 
     Args:
-        sim: with both cameras at the base policy's image size.
+        task: with its cameras at the base policy's image size.
         driver: who sees and acts.
         contract: its limits are the gate's.
         signals: what the monitor judges by.
@@ -178,30 +199,37 @@ class SimEpisode:
         classifier: as ``settings.classifier`` names it.
     """
 
+    every = 1
+
     def __init__(
         self,
-        sim: PickPlaceSim,
+        task: Task,
         driver: Driver,
         contract: Contract,
         signals: SignalSettings,
-        settings: EpisodeSettings,
+        settings: SimEpisodeSettings,
         builder: TransitionBuilder,
         sink: Callable[[Transition], None],
         classifier: LoadedClassifier | None = None,
     ) -> None:
-        self._sim, self._driver, self._settings = sim, driver, settings
+        self._task, self._driver, self._settings = task, driver, settings
+        self._ticks = task.command_hz // task.rate_hz
         self._builder, self._sink = builder, sink
         self._monitor = settings.monitor(signals)
         self._reward = settings.judge(classifier)
         gate = make_gate(contract)
         assert isinstance(gate, SafetyGate)  # `open_base` refuses velocity commands
         self._gate = gate
-        self._mode = Mode.POLICY
         self._led = False  # somebody led the step before
-        self._human: ScriptedHuman | None = None
         self._choices: Counter[str] = Counter()
         self._speeds = 0.0
-        self._interventions = self._human_frames = self._policy_frames = self._done_frames = 0
+        self._human_frames = self._policy_frames = self._done_frames = 0
+        self._verdict: tuple[bool, str] | None = None
+        self._step: _Step | None = None  # that is being executed
+
+    @property
+    def mode(self) -> Mode:
+        return self._turns.mode
 
     def run(self, name: str, number: int, seed: int, acting: Acting) -> EpisodeResult:
         """Drive a scene to its verdict.
@@ -212,99 +240,119 @@ class SimEpisode:
             seed: of the scene.
             acting: how the policy acts.
         """
-        self._sim.reset(seed)
-        self._gate.start(self._sim.command)
+        self._task.reset(seed)
+        self._gate.start(self._task.command)
         self._driver.begin(number)
         self._builder.begin(name)
         self._reward.begin()
-        if self._settings.human is not None:
-            self._human = ScriptedHuman(self._settings.human, seed)
-        frame = 0
-        while True:
-            now_s = frame / RATE_HZ
-            if self._handed_back():
-                self._driver.release()  # of what it saw before the human led
-            raw = observe(self._sim)
-            seen = self._driver.observe(raw, now_s)
-            self._monitor.add(seen.sample)
-            self._reward.see(raw, now_s)
-            verdict = self._judge(now_s, seen.observation)
-            if verdict is not None:
-                success, reason = verdict
-                reward = self._earned(success, last=True)
-                self._emit(self._builder.end(seen.observation, success, reward, success))
-                return self._result(seed, success, reason, frame)
-            self._step(seen.observation, now_s, acting)
-            frame += 1
+        self._acting = acting
+        traits = self._settings.human
+        human = None if traits is None else ScriptedHuman(type(self._task), traits, seed)
+        self._turns = Turns(human)
+        ticks = drive(self._task, self)
+        return self._result(seed, ticks // self._ticks)
+
+    # as a lead ------------------------------------------------------------------------------
+
+    def over(self, tick: int) -> bool:
+        return False  # the verdict falls with an observation, which is the last transition's
+
+    def see(self, tick: int, observation: dict[str, Any]) -> tuple[bool, Prediction]:
+        """Finish the robot step before; judge; begin the next one, or end with the verdict."""
+        now_s = tick / self._task.command_hz
+        if self._step is not None:
+            self._finish(self._step)
+        if self._handed_back():
+            self._driver.release()  # of what it saw before the human led
+        seen = self._driver.observe(observation, now_s)
+        self._monitor.add(seen.sample)
+        self._reward.see(observation, now_s)
+        self._verdict = self._judge(now_s, seen.observation)
+        if self._verdict is not None:
+            success = self._verdict[0]
+            reward = self._earned(success, last=True)
+            self._emit(self._builder.end(seen.observation, success, reward, success))
+            return False, seen.prediction
+        self._step = self._begin(seen.observation, now_s)
+        return True, seen.prediction
+
+    def command(self, tick: int) -> FloatArray:
+        """(A,) in a straight line to the step's target, or the human's; through the gate."""
+        step, human = self._step, self._turns.human
+        assert step is not None
+        done, wanted = tick % self._ticks + 1, None
+        if step.target is not None:
+            wanted = step.start + (step.target - step.start) * done / self._ticks
+        if human is not None:
+            time_s = step.time_s + (done - 1) / self._task.command_hz
+            guided = human.step(time_s, self._gate.position, self._task.scene(), step.human)
+            wanted = guided if step.human else wanted
+        if wanted is None or self._gate.apply(wanted) is None:
+            self._gate.brake()
+        return self._gate.position
+
+    # ----------------------------------------------------------------------------------------
 
     def _judge(self, now_s: float, observation: dict[str, np.ndarray]) -> tuple[bool, str] | None:
         """Who leads next, or the verdict: success and reason."""
-        judgement = self._monitor.step(now_s, human=self._mode is Mode.HUMAN)
-        human = self._human
-        if human is not None and self._mode is Mode.HUMAN and not human.pressed:
-            if not self._handed_back():
-                return True, "done by a human"
-            self._mode = Mode.POLICY
+        judgement = self._monitor.step(now_s, human=self.mode is Mode.HUMAN)
+        changed = self._turns.change()
+        if changed == "done":
+            return True, "done by a human"
+        if changed == "back" or self.mode is not Mode.POLICY:
             return None
-        if human is not None and self._mode is Mode.HOLD and human.pressed:
-            self._mode = Mode.HUMAN
-            self._interventions += 1
-        if self._mode is not Mode.POLICY:
-            return None
-        self._done_frames = self._done_frames + 1 if self._sim.truth().success else 0
+        self._done_frames = self._done_frames + 1 if self._task.truth().success else 0
         by = self._settings.success_by
         if by == "environment":
-            if self._done_frames > _TRUTH_FRAMES:
+            if self._done_frames > self._task.rate_hz // 2:
                 return True, "truth"
         elif judgement.complete and self._reward.agrees(now_s):
             return True, "progress" if by == "progress" else "progress and classifier"
         if judgement.decision.step is Step.ABORT:
             return False, judgement.decision.reason
-        if self._policy_frames >= self._settings.limit_s * RATE_HZ:
+        if self._policy_frames >= self._settings.limit_s * self._task.rate_hz:
             return False, "timeout"
-        if judgement.decision.step is Step.HOLD and human is not None:
-            self._mode = Mode.HOLD
+        if judgement.decision.step is Step.HOLD and self._turns.human is not None:
             self._emit(self._builder.cut(observation, self._earned()))
-            human.ask(now_s)
+            self._turns.call(now_s)
         return None
 
     def _handed_back(self) -> bool:
         """Whether the human lets go with something left to do."""
-        human = self._human
-        led = human is not None and self._mode is Mode.HUMAN and not human.pressed
+        human = self._turns.human
+        led = human is not None and self.mode is Mode.HUMAN and not human.pressed
         return led and human.reason != "done"
 
-    def _step(self, observation: dict[str, np.ndarray], now_s: float, acting: Acting) -> None:
-        """Execute one robot step and hand it over."""
-        value, decided, target = float("nan"), False, None
-        if self._mode is Mode.POLICY:
-            act = self._driver.act(acting.explore, acting.base_only)
-            value, decided, target = act.value, act.decided, act.target
+    def _begin(self, observation: dict[str, np.ndarray], now_s: float) -> _Step:
+        """Decide a robot step."""
+        step = _Step(observation, now_s, self._gate.position, human=self.mode is Mode.HUMAN)
+        if self.mode is Mode.POLICY:
+            act = self._driver.act(self._acting.explore, self._acting.base_only)
+            step = replace(step, target=act.target, value=act.value, decided=act.decided)
             self._policy_frames += 1
             self._speeds += act.speed
-            if decided:
+            if act.decided:
                 self._choices[act.choice] += 1
-        leads = self._mode is Mode.HUMAN
-        self._human_frames += leads
-        start = self._gate.position
-        for tick in range(1, _TICKS + 1):
-            wanted = None if target is None else start + (target - start) * tick / _TICKS
-            if self._human is not None:
-                time_s = now_s + (tick - 1) / COMMAND_HZ
-                guided = self._human.step(time_s, self._gate.position, self._scene(), leads)
-                wanted = guided if leads else wanted
-            if wanted is None or self._gate.apply(wanted) is None:
-                self._gate.brake()
-            self._sim.set_command(self._gate.position)
-            self._sim.advance(1 / COMMAND_HZ)
-        if self._mode is Mode.HOLD:
+        self._human_frames += step.human
+        return step
+
+    def _finish(self, step: _Step) -> None:
+        """Hand over what was executed."""
+        if self.mode is Mode.HOLD:
             self._led = False
             self._builder.skip()
             return
         earned, self._led = self._earned(), True
+        version, position = self._acting.version, self._gate.position
         self._emit(
             self._builder.add(
-                observation, self._gate.position, leads, acting.version, value, decided, earned
+                step.observation,
+                position,
+                step.human,
+                version,
+                step.value,
+                step.decided,
+                earned,
             )
         )
 
@@ -316,30 +364,17 @@ class SimEpisode:
         if transition is not None:
             self._sink(transition)
 
-    def _scene(self) -> Scene:
-        position, yaw = self._sim.cube_pose()
-        return Scene(position, yaw, self._sim.layout, self._sim.truth().stage)
-
-    def _result(self, seed: int, success: bool, reason: str, frames: int) -> EpisodeResult:
+    def _result(self, seed: int, frames: int) -> EpisodeResult:
+        assert self._verdict is not None
+        success, reason = self._verdict
         return EpisodeResult(
             seed=seed,
             success=success,
             reason=reason,
-            truth=self._sim.truth().success,
-            interventions=self._interventions,
-            human_s=self._human_frames / RATE_HZ,
-            duration_s=frames / RATE_HZ,
+            truth=self._task.truth().success,
+            interventions=self._turns.interventions,
+            human_s=self._human_frames / self._task.rate_hz,
+            duration_s=frames / self._task.rate_hz,
             choices=dict(self._choices),
             speed=self._speeds / max(self._policy_frames, 1),
         )
-
-
-@contextmanager
-def simulation(contract: Contract) -> Iterator[PickPlaceSim]:
-    """The simulated arm, its cameras at the size of the contract's first one."""
-    height, width, _ = contract.cameras[0].shape
-    sim = PickPlaceSim(width, height)
-    try:
-        yield sim
-    finally:
-        sim.close()

@@ -6,18 +6,21 @@ from pathlib import Path
 from torch import Tensor
 
 from rewact_ros.contract import load_contract
+from rewact_ros.episodes.rollout_dataset import simulation
 from rewact_ros.learning.evaluation.calibrate import signal_settings
 from rewact_ros.policy.checkpoint import load_policy
 
-from .agent import Agent, Decision
+from .agent import Agent
+from .algorithms import CRITICS_ONLY
 from .base import open_base
+from .decision import Decision
 from .driver import Driver
-from .environment import Acting, EpisodeResult, EpisodeSettings, SimEpisode, simulation
+from .environment import Acting, EpisodeResult, SimEpisode, SimEpisodeSettings
 from .settings import preset
 from .transitions import CANDIDATES, TransitionBuilder
 from .updates import open_update, updates_seen
 
-_ALONE = EpisodeSettings(human=None, success_by="environment")
+_ALONE = SimEpisodeSettings(human=None, success_by="environment")
 
 
 def evaluate_version(folder: Path, contract: str, seeds: Iterable[int]) -> Iterator[EpisodeResult]:
@@ -47,7 +50,7 @@ def evaluate_policy(
         speed: at which its chunks are executed.
     """
     speeds = (1.0,) if speed == 1 else (1.0, speed)
-    settings = preset("q_chunking", act_chunk_size=1, num_candidates=1, speeds=speeds)
+    settings = preset(CRITICS_ONLY, act_chunk_size=1, num_candidates=1, speeds=speeds)
     base = open_base(load_policy(folder, "cpu"), load_contract(contract), settings)
     driver = Driver(settings, base, _Steady(settings, base))
     yield from _drive(driver, seeds, Acting())

@@ -31,14 +31,14 @@ _KEEP_NS = 5 * NANO
 
 @dataclass(frozen=True)
 class Decided:
-    """What the policy saw and decided.
+    """What the policy saw and decided: a ``msg/Decision`` as it was heard.
 
     Attributes:
         stamp_ns: of the observation.
         epoch: that it was decided for.
         version: of the policy.
         observation: as the replay keeps it.
-        value, decided: as of ``Act``.
+        value, decided: as of ``Decision``.
     """
 
     stamp_ns: int

@@ -76,7 +76,7 @@ class Journal:
         return self.append_record(to_record(transition))
 
     def append_record(self, record: bytes) -> int:
-        """Write what ``to_record`` made; otherwise as ``append``."""
+        """Write a record as it is; otherwise as ``append``."""
         try:
             output = self._file()
             start = os.lseek(output, 0, os.SEEK_END)
@@ -99,17 +99,21 @@ class Journal:
         Raises:
             JournalError: a damaged record.
         """
+        return map(_decode, self.records(first))
+
+    def records(self, first: int = 0) -> Iterator[bytes]:
+        """As ``read``, each as it lies on disk."""
         for file, count in zip(self._files(), list(self._counts), strict=True):
             if first >= count:
                 first -= count
                 continue
             with file.open("rb") as handle:
                 for index in range(count):
-                    payload = _read(handle)
-                    if payload is None:
+                    record = _read(handle)
+                    if record is None:
                         raise JournalError(f"{file}: record {index} is damaged; copy the run again")
                     if index >= first:
-                        yield _decode(payload)
+                        yield record
             first = 0
 
     def sync(self) -> None:
@@ -141,7 +145,9 @@ class Journal:
 
 
 def to_record(transition: Transition) -> bytes:
-    """A transition as the journal keeps it, and as it travels."""
+    """A transition as the journal keeps it and as it travels: as it came, else encoded here."""
+    if transition.record:
+        return transition.record
     payload = _encode(transition)
     return _HEAD.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload
 
@@ -152,11 +158,11 @@ def from_record(record: bytes) -> Transition:
     Raises:
         JournalError: the record is not whole, or not of a transition.
     """
-    payload = _read(io.BytesIO(record))
-    if payload is None or len(record) != _HEAD.size + len(payload):
+    whole = _read(io.BytesIO(record))
+    if whole is None or len(record) != len(whole):
         raise JournalError(f"record of {len(record)} bytes: damaged; it has to be sent again")
     try:
-        return _decode(payload)
+        return _decode(whole)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise JournalError(f"record of {len(record)} bytes: not a transition: {error}") from error
 
@@ -210,14 +216,14 @@ def _scan(file: Path, last: bool) -> int:
 
 
 def _read(handle: BinaryIO) -> bytes | None:
-    """The next payload; None at the end or where a record is not whole."""
+    """The next record; None at the end or where one is not whole."""
     head = handle.read(_HEAD.size)
     if len(head) < _HEAD.size:
         return None
     magic, size, checksum = _HEAD.unpack(head)
     payload = handle.read(size) if magic == _MAGIC else b""
     whole = magic == _MAGIC and len(payload) == size and zlib.crc32(payload) == checksum
-    return payload if whole else None
+    return head + payload if whole else None
 
 
 def _encode(transition: Transition) -> bytes:
@@ -234,13 +240,16 @@ def _encode(transition: Transition) -> bytes:
     return save(arrays, metadata={"transition": json.dumps(about)})
 
 
-def _decode(payload: bytes) -> Transition:
+def _decode(record: bytes) -> Transition:
+    payload = record[_HEAD.size :]
     size = int.from_bytes(payload[:8], "little")
     about = json.loads(json.loads(payload[8 : 8 + size])["__metadata__"]["transition"])
     arrays = load(payload)
     observations = {n.removeprefix(_PREFIX): a for n, a in arrays.items() if n.startswith(_PREFIX)}
     # Journals of before the field: only a success earned anything.
     about.setdefault("success", about["terminated"] and bool(arrays["reward"][-1] > 0))
-    return Transition(
+    transition = Transition(
         observations=observations, action=arrays["action"], reward=arrays["reward"], **about
     )
+    object.__setattr__(transition, "record", record)
+    return transition

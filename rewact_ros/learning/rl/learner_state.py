@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rewact_ros.policy.checkpoint import replace_folder
+from rewact_ros.files import replace_folder
 
 from .settings import LearnError, RLSettings, load_settings, settings_text
 

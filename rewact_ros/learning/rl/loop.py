@@ -8,11 +8,12 @@ from pathlib import Path
 
 from rewact_ros.contract import load_contract
 from rewact_ros.episodes.dataset import check_contract
+from rewact_ros.episodes.rollout_dataset import simulation
 from rewact_ros.runs import BEST, VERSIONS, point
-from rewact_ros.sim.pick_place.simulation import PickPlaceSim
+from rewact_ros.sim.task import DEFAULT_TASK, Task, find_task
 
 from .driver import Driver
-from .environment import Acting, EpisodeResult, EpisodeSettings, SimEpisode, simulation
+from .environment import Acting, EpisodeResult, SimEpisode, SimEpisodeSettings
 from .figures import RECENT
 from .reward_judge import open_classifier
 from .run import LearningRun, RunSettings
@@ -25,7 +26,7 @@ _RESULTS = "episodes.jsonl"
 
 @dataclass(frozen=True)
 class LearnSettings(RunSettings):
-    """A run on the fast path, of the simulated arm.
+    """A run on the fast path, of a simulated task.
 
     Attributes:
         episode: how episodes end, and who helps.
@@ -35,18 +36,20 @@ class LearnSettings(RunSettings):
         first_seed: scene of the first episode; below 100 000.
         eval_every: episodes between evaluations (0: none).
         eval_episodes, eval_seed: scenes of an evaluation; 100 000 to 199 999 are for choosing.
+        task: name of the simulated task.
 
     Raises:
         LearnError: a number out of range.
     """
 
-    episode: EpisodeSettings = field(default_factory=EpisodeSettings)
+    episode: SimEpisodeSettings = field(default_factory=SimEpisodeSettings)
     episodes: int = 200
     environment_episodes: int = 0
     first_seed: int = 50_000
     eval_every: int = 50
     eval_episodes: int = 20
     eval_seed: int = 150_000
+    task: str = DEFAULT_TASK
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,7 +72,7 @@ class FastLoop:
     Raises:
         LearnError: ``out`` holds a run that is not to be resumed, or another one; the classifier
             cannot be used.
-        ContractError: not the simulated arm's.
+        DemosError: not the contract of the task's robot.
     """
 
     def __init__(
@@ -86,32 +89,44 @@ class FastLoop:
                 settings.episode.classifier, contract, settings.device
             )
         self.run_state = LearningRun(settings, resume)
-        check_contract(self.run_state.base.contract)
+        check_contract(self.run_state.base.contract, find_task(settings.task))
         self._best = -1.0
         self._recent: deque[EpisodeResult] = deque(maxlen=RECENT)
 
     def run(self) -> dict[str, float]:
-        """Run to the last episode; returns the newest figures."""
+        """Run to the last episode; returns the newest figures.
+
+        This is the whole way from the robot to the gradient and back. An episode repeats, per robot
+        step: observe (``Driver.observe``), decide (``Agent.decide``), execute (gate, simulation or
+        human) and collect (``TransitionBuilder.add``). Whatever transition is whole then goes
+        through ``_take`` before the next step, so what acts is always the newest agent.
+        """
         settings, run = self._settings, self.run_state
         figures: dict[str, float] = {}
         try:
             first = self._restore()
-            with simulation(run.base.contract) as sim:
+            with simulation(run.base.contract, settings.task) as sim:
                 driver = Driver(settings.rl, run.base, run.agent)
                 if self._evaluates_after(first) and not self._evaluated_last():
                     figures = self._evaluate(sim, driver)
                     run.log(figures)
                 for number in range(first, settings.episodes):
-                    result = self._episode(sim, driver, number)
-                    figures |= self._figures(result)
+                    episode = self._sim_episode(sim, driver, self._ending(number), self._take)
+                    seed = settings.first_seed + number
+                    result = episode.run(f"{number:06d}", number, seed, self._acting())
+                    figures |= self._episode_over(number, result)
                     if self._evaluates_after(number + 1):
-                        figures |= self._evaluate(sim, driver)
+                        figures |= self._evaluate(sim, driver)  # publishes the best agent
                     run.log(figures)
                     self._report(figures)
             run.save()
         finally:  # no checkpoint of an update that was broken off: the journal has it all
             run.close()
         return figures
+
+    def _take(self, transition: Transition) -> None:
+        """Journal, replay, update; the node ``learner`` calls ``LearningRun.take`` as well."""
+        self.run_state.take(transition)
 
     def _restore(self) -> int:
         """Fill the buffers, catch up with the journal; returns the number of the next episode."""
@@ -130,28 +145,32 @@ class FastLoop:
             last = int(transition.episode)
         return last + 1
 
-    def _episode(self, sim: PickPlaceSim, driver: Driver, number: int) -> EpisodeResult:
+    def _acting(self) -> Acting:
+        """How the newest agent acts: it explores less with every update."""
         run = self.run_state
-        version = f"{run.base.loaded.version}+{run.learner.counts.updates}"
-        explore = run.settings.rl.exploring(run.learner.counts.updates)
-        acting = Acting(explore, not run.learner.warmed_up, version)
+        updates = run.learner.counts.updates
+        version = f"{run.base.loaded.version}+{updates}"
+        return Acting(run.settings.rl.exploring(updates), not run.learner.warmed_up, version)
+
+    def _ending(self, number: int) -> SimEpisodeSettings:
+        """How an episode ends."""
         settings = self._settings.episode
-        if number < self._settings.environment_episodes:
-            settings = settings.by_environment
-        episode = self._sim_episode(sim, driver, settings, self._take)
-        seed = self._settings.first_seed + number
-        result = episode.run(f"{number:06d}", number, seed, acting)
+        return settings.by_environment if number < self._settings.environment_episodes else settings
+
+    def _episode_over(self, number: int, result: EpisodeResult) -> dict[str, float]:
+        """Keep an episode's result; returns the run's figures."""
+        run = self.run_state
         self._recent.append(result)
         run.journal.sync()
         self._record({"episode": number, **asdict(result)})
         run.save_if_due()
-        return result
+        return self._figures(result)
 
     def _sim_episode(
         self,
-        sim: PickPlaceSim,
+        sim: Task,
         driver: Driver,
-        settings: EpisodeSettings,
+        settings: SimEpisodeSettings,
         sink: Callable[[Transition], None],
     ) -> SimEpisode:
         run = self.run_state
@@ -160,9 +179,6 @@ class FastLoop:
         return SimEpisode(
             sim, driver, contract, run.signals, settings, builder, sink, self._classifier
         )
-
-    def _take(self, transition: Transition) -> None:
-        self.run_state.take(transition)
 
     def _evaluates_after(self, episodes: int) -> bool:
         every = self._settings.eval_every
@@ -174,10 +190,10 @@ class FastLoop:
         lines = list(_lines(results)) if results.exists() else []
         return bool(lines) and "validation_success" in lines[-1]
 
-    def _evaluate(self, sim: PickPlaceSim, driver: Driver) -> dict[str, float]:
+    def _evaluate(self, sim: Task, driver: Driver) -> dict[str, float]:
         """Unseen scenes without help and exploration; the best agent so far is published."""
         settings, run = self._settings, self.run_state
-        alone = EpisodeSettings(**{**vars(settings.episode), "human": None})
+        alone = SimEpisodeSettings(**{**vars(settings.episode), "human": None})
         acting = Acting(base_only=not run.learner.warmed_up)
         results = []
         for seed in range(settings.eval_seed, settings.eval_seed + settings.eval_episodes):

@@ -28,7 +28,7 @@ class Outbox:
         self._heard_s = float("-inf")
         self._recent: deque[bytes] = deque()  # the newest records, so that few are read back
         self._recent_bytes = 0
-        self._older: tuple[int, Iterator[Transition]] = (-1, iter(()))
+        self._older: tuple[int, Iterator[bytes]] = (-1, iter(()))
 
     def append(self, transition: Transition) -> int:
         """Write a transition; returns its number.
@@ -94,7 +94,7 @@ class Outbox:
             return self._recent[recent]
         place, older = self._older
         if place != number:
-            older = self._journal.read(number)
-        transition = next(older)
+            older = self._journal.records(number)
+        record = next(older)
         self._older = (number + 1, older)
-        return to_record(transition)
+        return record

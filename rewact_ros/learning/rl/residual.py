@@ -1,65 +1,14 @@
-"""The small actor: a network that corrects the base, or that gives commands of its own."""
+"""Algorithm ``residual``: a small network corrects the base's plan within bounds.
 
-import torch
-from torch import Tensor, nn
+As in residual policy learning (Silver et al. 2018, arXiv:1812.06298): the base acts, what is
+learned is added to it.
+"""
 
-from .critics import ActionView
-from .settings import RLSettings
-from .squash import ActionMap, TanhGaussian, bounded_log_std
-from .transitions import CANDIDATES, PROGRESS
+from .algorithm import Algorithm
 
-Observed = dict[str, Tensor]
-
-
-def base_plan(observation: Observed) -> Tensor:
-    """The base's own plan (B, steps, A) at the newest observation."""
-    return observation[CANDIDATES][:, -1, 0]
-
-
-class SmallActor(nn.Module):
-    """Two hidden layers on the critic's features, the base's plan and its progress.
-
-    Its mean begins exactly as the base's plan: the last layer starts at zero and is added to what
-    the tanh makes the plan of (for a residual that is zero itself).
-
-    Args:
-        settings: width and bounds.
-        features: width of the features of one observation.
-        view: how it sees the plan.
-        action_map: what its unit actions mean.
-    """
-
-    def __init__(
-        self, settings: RLSettings, features: int, view: ActionView, action_map: ActionMap
-    ) -> None:
-        super().__init__()
-        self._view, self._map = (view,), (action_map,)  # in tuples: they are the agent's
-        self._limits = settings.log_std_min, settings.log_std_max
-        self._shape = settings.steps, action_map.dimensions
-        hidden = settings.hidden_dim
-        inputs = settings.history * features + view.plan_dim + 1
-        self.body = nn.Sequential(
-            nn.Linear(inputs, hidden),
-            nn.LayerNorm(hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            nn.LayerNorm(hidden),
-            nn.ReLU(),
-        )
-        self.head = nn.Linear(hidden, 2 * settings.steps * action_map.dimensions)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, observation: Observed, features: Tensor) -> TanhGaussian:
-        """Distribution of unit actions (B, steps, D).
-
-        Args:
-            observation: of the replay, for the plan (B, history, N, steps, A) and the progress.
-            features: (B, history, F) of the critic's encoder.
-        """
-        plan = base_plan(observation)
-        progress = observation[PROGRESS][:, -1:]
-        seen = torch.cat([features.flatten(1), self._view[0].plan(plan), progress], -1)
-        mean, log_std = self.head(self.body(seen)).unflatten(-1, (2, *self._shape)).unbind(1)
-        mean = mean + self._map[0].before_tanh(plan, plan)
-        return TanhGaussian(mean, bounded_log_std(log_std, *self._limits))
+RESIDUAL = Algorithm(
+    corrects=True,
+    entropy=-0.5,  # half of SAC's -1 per dimension: the unit is the bound of a correction, so small
+    needs=("residual_bound", "gripper_bound"),
+    why="both are 0; nothing could be learned",
+)

@@ -169,22 +169,29 @@ class LearningRun:
         return self.journal.read(self.learner.counts.transitions)
 
     def take(self, transition: Transition) -> bool:
-        """To disk first, then learn; returns whether an episode's verdict came with it.
+        """Journal it, then ``learn``: the learning half of every run, in process and over topics.
+
+        Before it, the robot observed, decided and executed (``FastLoop.run``, or policy and hil,
+        from whose messages ``ExecutedSteps`` makes the transition). After it, who calls publishes
+        what was learned: ``FastLoop`` by acting with it, the node by ``publish``.
+
+        Returns:
+            whether an episode's verdict came with it.
 
         Raises:
             JournalError: the disk is full; nothing was learned from it.
             LearnError: learning cannot go on.
         """
-        self.journal.append(transition)
+        self.journal.append(transition)  # first: what a kill interrupts is learned after a resume
         return self.learn(transition)
 
     def learn(self, transition: Transition) -> bool:
         """Learn from what is on disk; otherwise as ``take``."""
         over = self._figures.add(transition)
         self._film.add(transition, self.episodes - over, over)
-        self.learner.add(transition)
+        self.learner.add(transition)  # to the replay; its robot steps earn updates
         for _ in range(self.learner.due):
-            self._logs |= self.learner.update()
+            self._logs |= self.learner.update()  # sample, critics, slow critics, actor, temperature
         return over
 
     def figures(self) -> dict[str, float]:

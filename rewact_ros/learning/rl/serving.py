@@ -15,7 +15,8 @@ from rewact_ros.policy.modeling_rewact import Estimate
 
 from .agent import Agent
 from .base import Base
-from .driver import Act, Driver
+from .decision import Decision
+from .driver import Driver
 from .transitions import Observation
 from .updates import open_update, updates_seen
 
@@ -26,15 +27,11 @@ class DecidedPrediction(Prediction):
 
     Attributes:
         observation: as the replay keeps it.
-        value: what the critics expect of the decision; NaN while one is being carried out.
-        decided: whether a decision was made just now.
-        choice: of the decision in force: ``base``, ``sample`` or ``actor``.
+        decision: in force.
     """
 
     observation: Observation
-    value: float
-    decided: bool
-    choice: str
+    decision: Decision
 
 
 class LearnedEngine(Engine):
@@ -99,25 +96,24 @@ class LearnedEngine(Engine):
             self.reset()
         self._stamp_s = stamp_s
         seen = self._driver.observe(observation, stamp_s)
-        act = self._driver.act(self._explore, self._base_only)
+        decision = self._driver.act(self._explore, self._base_only)
         base = seen.prediction
         return DecidedPrediction(
-            actions=self._chunk(act, base.actions),
+            actions=self._chunk(decision, base.actions),
             reward=base.reward,
             quantiles=base.quantiles,
             entropy=base.entropy,
             features=base.features,
             observation=seen.observation,
-            value=act.value,
-            decided=act.decided,
-            choice=act.choice,
+            decision=decision,
         )
 
-    def _chunk(self, act: Act, actions: np.ndarray) -> np.ndarray:
+    def _chunk(self, decision: Decision, actions: np.ndarray) -> np.ndarray:
         """(chunk, A) float32 of what was decided before, is decided now, and planned after it."""
-        before = actions[0] if act.before is None else act.before
-        plan = self._driver.plan(len(actions) - 1, act.speed)  # goes on where the decision ends
-        rows = [before[None], act.targets, plan[len(act.targets) :]]
+        before = actions[0] if decision.before is None else decision.before
+        plan = self._driver.plan(len(actions) - 1, decision.speed)  # goes on where it ends
+        targets = decision.targets
+        rows = [before[None], targets, plan[len(targets) :]]
         return np.concatenate(rows).astype(np.float32)
 
     def _predict(self, past: list[RawObservation]) -> Estimate:

@@ -8,7 +8,8 @@ from pathlib import Path
 from rewact_ros import strict_yaml
 from rewact_ros.text import reason
 
-ALGORITHMS = ("residual", "act_sac", "q_chunking")
+from .algorithm import Algorithm
+from .algorithms import ALGORITHMS, DEFAULT
 
 
 class LearnError(ValueError):
@@ -20,15 +21,14 @@ class RLSettings:
     """Everything that decides which weights come out; see docs/rl.md for the formulas.
 
     Attributes:
-        algorithm: ``residual`` (a bounded correction of the base policy's action), ``act_sac`` (an
-            actor of its own that begins as the base) or ``q_chunking`` (the best of the base's own
-            chunks, no actor).
+        algorithm: name in ``ALGORITHMS``; each has a file that says what it does.
         seed: of weights, batches and exploration.
         act_chunk_size: robot steps of an actor's chunk.
         enable_q_chunking: decide once per ``act_chunk_size`` steps and let the critic judge the
             whole executed chunk; else once per step.
         n_step: robot steps whose rewards a target sums before it asks the critic.
-        use_act_actor: ``act_sac``: the ACT transformer; else a small network.
+        use_act_actor: the actor is an ACT transformer, where the algorithm has one; else a small
+            network.
         use_sequence_act_actor: the actor sees ``obs_history_length`` observations, not one.
         obs_history_length: observations of a sequence, one robot step apart.
         imitation_steps: robot steps of an ACT actor's chunk that imitation teaches, as far as its
@@ -44,7 +44,8 @@ class RLSettings:
             base.
         actor_in_target: the target asks the actor too what it would do next; else the base alone,
             which is cheaper and never imagines.
-        num_candidates: chunks of the base that compete, its own among them (``q_chunking``).
+        num_candidates: chunks of the base that compete, its own among them, where the
+            algorithm draws others.
         candidate_noise: spread of candidates where the base has no latent to sample, in standard
             deviations of its action.
         advantage_gate: another candidate than the leading one must be better by so many standard
@@ -98,7 +99,7 @@ class RLSettings:
         LearnError: a setting out of its range, or two that contradict each other.
     """
 
-    algorithm: str = "residual"
+    algorithm: str = DEFAULT
     seed: int = 0
     act_chunk_size: int = 5
     enable_q_chunking: bool = False
@@ -222,14 +223,19 @@ class RLSettings:
 
     def _check_algorithm(self) -> None:
         self._check_speeds()
-        if self.algorithm == "q_chunking" and not self.enable_q_chunking:
-            raise LearnError("enable_q_chunking: q_chunking judges whole chunks; set it to true")
-        if self.use_act_actor and self.algorithm != "act_sac":
+        needs = self.kind.needs
+        if needs and not any(getattr(self, name) for name in needs):
+            raise LearnError(f"{', '.join(needs)}: {self.kind.why}")
+        if self.use_act_actor and not self.kind.has_act_actor:
+            able = ", ".join(name for name, kind in ALGORITHMS.items() if kind.has_act_actor)
             raise LearnError(
-                f"use_act_actor: only act_sac has an ACT actor, the algorithm is {self.algorithm}"
+                f"use_act_actor: only {able} has an ACT actor, the algorithm is {self.algorithm}"
             )
-        if self.residual_bound == 0 == self.gripper_bound and self.algorithm == "residual":
-            raise LearnError("residual_bound, gripper_bound: both are 0; nothing could be learned")
+
+    @property
+    def kind(self) -> Algorithm:
+        """What the algorithm does differently from the others."""
+        return ALGORITHMS[self.algorithm]
 
     @property
     def steps(self) -> int:
@@ -253,7 +259,7 @@ class RLSettings:
     @property
     def candidates(self) -> int:
         """Chunks of the base that are kept per observation: its plan at each speed, others."""
-        further = self.num_candidates - 1 if self.algorithm == "q_chunking" else 0
+        further = self.num_candidates - 1 if self.kind.candidates else 0
         return len(self.speeds) + further
 
     @property
@@ -264,7 +270,7 @@ class RLSettings:
     @property
     def has_actor(self) -> bool:
         """Whether anything but the critic is trained."""
-        return self.algorithm != "q_chunking"
+        return self.kind.has_actor
 
     def warm(self, updates: int) -> bool:
         """Whether the critics have had their updates before anybody acts by them."""
@@ -286,10 +292,7 @@ class RLSettings:
         """Target entropy of a whole decision of ``dimensions`` action dimensions per step."""
         if self.target_entropy is not None:
             return self.target_entropy
-        # A correction's unit is small. That of a command is a joint's whole range, of which half
-        # would be no exploration but an accident: exp(-3.5 - 1.4) of it is 0.7 %.
-        each = -0.5 if self.algorithm == "residual" else -3.5
-        return each * self.steps * dimensions
+        return self.kind.entropy * self.steps * dimensions
 
 
 _UNIT, _SIZE, _RATE = (0.0, 1.0), (1, 100_000_000), (1e-8, 1.0)
@@ -319,34 +322,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "calibrated_gap": (0.0, 1e6),
     "exploration_half_life": (0, 100_000_000),
 }
-_PRESETS: dict[str, dict[str, object]] = {
-    "residual": {},
-    "act_sac": {
-        "enable_q_chunking": True,
-        "use_act_actor": True,
-        "actor_leads": True,
-        "base_candidate": False,
-        "actor_in_target": False,
-        "imitation_steps": 20,
-        "speeds": (1.0, 1.5, 2.0, 3.0),
-        "exploration": 0.3,
-        "exploration_half_life": 800,
-        "actor_online_share": 0.0,
-        "intervention_share": 0.5,
-        "actor_ema_decay": 0.999,
-        "q_weight": 0.0,
-        "temperature_init": 1e-4,
-        "log_std_min": -7.0,
-        "log_std_max": -4.0,
-        "mixed_precision": "bf16",
-        "utd_ratio": 0.3,
-        "utd_ratio_uncalibrated": 0.3,
-        "batch_size": 32,
-        "critic_warmup_updates": 250,
-        "policy_update_freq": 1,
-    },
-    "q_chunking": {"enable_q_chunking": True, "speeds": (1.0, 1.5, 2.0, 3.0)},
-}
 
 
 def preset(algorithm: str, **changes: object) -> RLSettings:
@@ -361,11 +336,11 @@ def preset(algorithm: str, **changes: object) -> RLSettings:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise LearnError(f"setting {name}: there is no such setting{hint}")
-    if algorithm not in _PRESETS:
+    if algorithm not in ALGORITHMS:
         raise LearnError(f"algorithm: expected one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
     if changes.get("use_act_actor") is False:  # a small network's chunk is too short for others
         changes = {"speeds": (1.0,), **changes}
-    usual = RLSettings(algorithm=algorithm, **_PRESETS[algorithm])
+    usual = RLSettings(algorithm=algorithm, **ALGORITHMS[algorithm].usual)
     return replace(usual, **changes)
 
 

@@ -52,8 +52,8 @@ def bounded_log_std(raw: Tensor, low: float, high: float) -> Tensor:
 class ActionMap(nn.Module):
     """Unit actions u in [-1, 1] <-> commands in contract units.
 
-    ``residual``: command = base + bound * u for the joints with a bound above 0; the others keep
-    the base's command. ``absolute``: the contract's position range and a quarter more, whatever the
+    Corrections: command = base + bound * u for the joints with a bound above 0; the others keep
+    the base's command. Absolute: the contract's position range and a quarter more, whatever the
     base says. Commands are clamped to the range.
 
     Args:
@@ -68,7 +68,7 @@ class ActionMap(nn.Module):
 
     def __init__(self, low: Tensor, high: Tensor, bound: Tensor | None = None) -> None:
         super().__init__()
-        self.residual = bound is not None
+        self.corrects = bound is not None
         scale = _MARGIN * (high - low) / 2 if bound is None else bound
         self.register_buffer("low", low.float())
         self.register_buffer("high", high.float())
@@ -87,12 +87,12 @@ class ActionMap(nn.Module):
         """
         full = unit.new_zeros((*unit.shape[:-1], len(self.bound)))
         full[..., self.active] = unit
-        centre = base if self.residual else (self.low + self.high) / 2
+        centre = base if self.corrects else (self.low + self.high) / 2
         return (centre + self.bound * full).clamp(self.low, self.high)
 
     def unit(self, command: Tensor, base: Tensor) -> Tensor:
         """The unit actions (..., D) that come nearest to commands (..., A)."""
-        centre = base if self.residual else (self.low + self.high) / 2
+        centre = base if self.corrects else (self.low + self.high) / 2
         moved = (command - centre)[..., self.active] / self.bound[self.active]
         return moved.clamp(-_EDGE, _EDGE)
 

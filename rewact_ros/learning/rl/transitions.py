@@ -92,6 +92,8 @@ class Transition:
             policy would learn to stall until somebody comes.
         truncated: the episode was cut off after it: what follows still counts.
         success: the episode ended by success with it, whatever it earned.
+        record: as the journal keeps it, of a transition that was read or received; empty: of one
+            that was made here, or that ``dataclasses.replace`` has changed.
     """
 
     episode: str
@@ -105,6 +107,8 @@ class Transition:
     terminated: bool = False
     truncated: bool = False
     success: bool = False
+    # No argument, so that a changed copy never travels in the record of what it was made from.
+    record: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.action)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from rewact_ros.control.profile import minimum_jerk
 from rewact_ros.sim.pick_place.grasp_kinematics import tip_down, tip_of
-from rewact_ros.sim.pick_place.simulation import HOME, PickPlaceSim
+from rewact_ros.sim.pick_place.simulation import HOME, Layout
 from rewact_ros.sim.trajectory import Trajectory
 
-FAULTS = ("missed_grasp", "dropped_cube")
+FAULTS = ("dropped_cube", "missed_grasp")
 _MAX_VELOCITY = np.array([1.1, 1.1, 1.1, 1.1, 1.3, 1.3, 5.0])  # rad/s; gripper 1/s
 _ABOVE_M, _GRASP_M, _RELEASE_M = 0.125, 0.010, 0.040  # finger tip heights
 _NOISE_FLOOR, _NOISE_FADE_S = 0.25, 0.35
@@ -38,11 +39,24 @@ class Plan:
     delicate: tuple[tuple[float, float], ...]
 
 
+class Sight(Protocol):
+    """What the expert looks at: a simulation, or a scene that somebody sees."""
+
+    layout: Layout
+
+    @property
+    def command(self) -> np.ndarray:
+        """(7,) command in force."""
+
+    def cube_pose(self) -> tuple[np.ndarray, float]:
+        """Position (3,) in m and yaw in rad."""
+
+
 class Expert:
     """Plans a pick-and-place for the objects where they lie now.
 
     Args:
-        sim: the simulation, read only.
+        sim: where things are.
         fault: None, `missed_grasp` (the fingers close beside or above the cube) or `dropped_cube`
             (they open on the way, or beside the tray).
         rng: chooses the kind and size of the fault.
@@ -53,7 +67,7 @@ class Expert:
 
     def __init__(
         self,
-        sim: PickPlaceSim,
+        sim: Sight,
         fault: str | None = None,
         rng: np.random.Generator | None = None,
     ) -> None:
@@ -81,6 +95,11 @@ class Expert:
     def duration_s(self) -> float:
         """Length of the plan."""
         return self.current.trajectory.duration_s
+
+    @property
+    def nominal_s(self) -> float:
+        """When the cube is let go."""
+        return self.current.released_s
 
     def plan(
         self,

@@ -20,7 +20,8 @@ from rewact_ros.sim.pick_place.scene import (
     TRAY_WALL_M,
     build_xml,
 )
-from rewact_ros.sim.pick_place.truth import TaskJudge, TaskState, Truth
+from rewact_ros.sim.pick_place.truth import TaskJudge, TaskState
+from rewact_ros.sim.task import Truth
 
 JOINTS = (*ARM_JOINTS, "gripper")
 CAMERAS = ("front", "wrist")
@@ -55,8 +56,6 @@ class PickPlaceSim:
         SimulationUnavailableError: MuJoCo, the assets or off-screen OpenGL are missing.
         ValueError: unknown camera or an image size below 1.
     """
-
-    JOINTS = JOINTS
 
     def __init__(self, width: int = 96, height: int = 96, cameras: Sequence[str] = CAMERAS) -> None:
         unknown = sorted(set(cameras) - set(CAMERAS))

@@ -5,32 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from rewact_ros.sim.task import Truth
+
+# `done`: the cube lies at rest in the tray, released, with no part of the arm touching it.
 STAGES = ("reach", "grasp", "lift", "place", "done")
+# A later grasp clears the first two.
 FAILURES = ("", "missed_grasp", "dropped", "off_table")
 
 _REST_SPEED_M_S = 0.02
 _DWELL_S = 0.15  # a condition must hold this long, so that a bounce decides nothing
 _LIFTED_M = 0.015
 _EMPTY_GRIPPER = 0.15  # a gripper holding the cube stays near 0.45
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What really happened since the last reset.
-
-    Attributes:
-        seed: seed of that reset.
-        stage: reach | grasp | lift | place | done.
-        success: the cube lies at rest in the tray, released, with no part of the arm touching it.
-        success_time_s: seconds from the reset to the success, NaN before.
-        failure: "" | missed_grasp | dropped | off_table; a later grasp clears the first two.
-    """
-
-    seed: int
-    stage: str
-    success: bool
-    success_time_s: float
-    failure: str
 
 
 @dataclass(frozen=True)

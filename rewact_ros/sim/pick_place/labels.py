@@ -9,13 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rewact_ros.episodes.dataset import SETTLE_FRAMES
 from rewact_ros.reward.labels import FALL_FRAMES, task_progress
 from rewact_ros.sim.pick_place.expert import Plan
+from rewact_ros.sim.task import Course
 from rewact_ros.sim.timing import RATE_HZ
 
-from .rollout import Trace
-
+SETTLE_FRAMES = 6  # from the release until the cube lies still
 _OPEN, _CLOSED = 0.7, 0.6  # of the measured gripper; around a cube it stays near 0.45
 _EMPTY = 0.15
 _NEAR_M = 0.15  # between the fingers' roots and the cube: a closing there is an attempt to grasp
@@ -63,28 +62,18 @@ class Pace:
         return self.released + SETTLE_FRAMES
 
 
-def rollout_labels(trace: Trace) -> dict[str, np.ndarray]:
-    """Label the n frames of a roll-out; each (n,), ``predicted_reward`` the policy's own.
-
-    No frame teaches the action (``demo_is_pad``): these are no demonstrations.
-    """
-    n = len(trace.truths)
-    stage = np.array([truth.stage for truth in trace.truths])
+def rollout_progress(course: Course, pace: Pace) -> NDArray[np.float32]:
+    """Progress labels (n,) of an episode without a script."""
+    stage = np.array([truth.stage for truth in course.truths])
     events = Events(
-        success=np.array([truth.success for truth in trace.truths]),
-        failed=np.array([truth.failure != "" for truth in trace.truths]),
+        success=np.array([truth.success for truth in course.truths]),
+        failed=np.array([truth.failure != "" for truth in course.truths]),
         held=np.isin(stage, ("grasp", "lift")),
         placing=np.isin(stage, ("place", "done")),
-        gripper=np.array(trace.state)[:, -1].astype(float),
-        distance_m=np.array(trace.distance_m),
+        gripper=np.asarray(course.state)[:, -1].astype(float),
+        distance_m=np.array(course.notes),
     )
-    return {
-        "next.reward": attempts_progress(events, Pace.of(trace.plan)),
-        "next.done": np.arange(n) == n - 1,
-        "next.success": events.success,
-        "demo_is_pad": np.ones(n, bool),
-        "predicted_reward": np.array(trace.reward, np.float32),
-    }
+    return attempts_progress(events, pace)
 
 
 def attempts_progress(events: Events, pace: Pace) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A person who helps the simulated arm: the expert, with a reaction time and an unsteady hand."""
+"""A person who helps a simulated robot: the expert, with a reaction time and an unsteady hand."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from enum import Enum
 
 import numpy as np
 
-from rewact_ros.sim.pick_place.expert import Expert
-from rewact_ros.sim.pick_place.simulation import Layout
-from rewact_ros.sim.timing import RATE_HZ, smooth_noise
+from rewact_ros.sim.task import Expert, Scene, Task
+from rewact_ros.sim.timing import smooth_noise
 
 _LONGEST_PLAN_S = 40
 _REACTION_SPREAD = 0.25  # of the logarithm of reaction times
-_LOOK_S = 0.8  # the cube must lie there this long before the hand lets go, which rises meanwhile
-_CLOSED = 0.6  # a gripper around the cube is near 0.45, its command below
+LOOK_S = 0.8  # it must be done this long before the hand lets go, which retreats meanwhile
 
 
 @dataclass(frozen=True)
@@ -32,22 +30,6 @@ class Traits:
     attempts: int = 3
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What the person sees.
-
-    Attributes:
-        cube_position: (3,) m, base frame; cube_yaw: rad.
-        layout: of the seed; only the tray counts.
-        stage: of `sim.truth`, such as `lift` or `done`.
-    """
-
-    cube_position: np.ndarray
-    cube_yaw: float
-    layout: Layout
-    stage: str
-
-
 class Phase(Enum):
     """What the person is doing."""
 
@@ -57,27 +39,17 @@ class Phase(Enum):
     HELPING = "helping"
 
 
-class _Seen:
-    """The scene as the expert asks for it."""
-
-    def __init__(self, scene: Scene, command: np.ndarray) -> None:
-        self.command, self.layout = command, scene.layout
-        self._cube = scene.cube_position, scene.cube_yaw
-
-    def cube_pose(self) -> tuple[np.ndarray, float]:
-        return self._cube
-
-
 class ScriptedHuman:
     """Decides, tick by tick, whether the deadman is down and where the arm should be.
 
     Args:
+        task: what this person knows how to do.
         traits: of this person.
         seed: of delays and noise.
     """
 
-    def __init__(self, traits: Traits, seed: int = 0) -> None:
-        self._traits = traits
+    def __init__(self, task: type[Task], traits: Traits, seed: int = 0) -> None:
+        self._task, self._traits = task, traits
         self._rng = np.random.default_rng(seed)
         self.phase = Phase.WATCHING
         self.reason = "nobody asked for help"
@@ -85,7 +57,7 @@ class ScriptedHuman:
         self._done_since_s = 0.0
         self._attempts = 0
         self._expert: Expert | None = None
-        self._noise = np.zeros((2, 7))
+        self._noise = np.zeros((2, len(task.joints)))
 
     @property
     def pressed(self) -> bool:
@@ -111,12 +83,12 @@ class ScriptedHuman:
 
         Args:
             now_s: on the clock that the arm moves by.
-            joints: (7,) command in force, or measured joints; None while not known.
+            joints: (A,) command in force, or measured joints; None while not known.
             scene: what is seen, or None.
             in_control: this person's targets move the arm.
 
         Returns:
-            (7,) target; None while there is none to give. See `pressed` for the deadman.
+            (A,) target; None while there is none to give. See `pressed` for the deadman.
         """
         if self.phase is Phase.REACTING and now_s >= self._begin_s:
             self.phase = Phase.REACHING
@@ -132,40 +104,40 @@ class ScriptedHuman:
             return joints
         time_s = now_s - self._begin_s
         target = self._target(self._expert, time_s)
-        if scene.stage != "done":
+        if not scene.success:
             self._done_since_s = now_s
-        if now_s - self._done_since_s > _LOOK_S:
+        if now_s - self._done_since_s > LOOK_S:
             self.leave("done")
         elif time_s >= self._expert.duration_s:
             self._try(now_s, target, scene)
         return target
 
     def _try(self, now_s: float, joints: np.ndarray, scene: Scene) -> None:
-        """Plan from the joints, or let go: done, too many tries, or the cube is out of reach."""
-        if scene.stage == "done":
+        """Plan from the joints, or let go: done, too many tries, or out of reach."""
+        if scene.success:
             return self.leave("done")
         if self._attempts >= self._traits.attempts:
             return self.leave(f"gave up after {self._attempts} tries")
-        expert = Expert(_Seen(scene, joints))  # type: ignore[arg-type]
         try:
-            expert.plan(start=joints, rescue=True, holding=_holds(scene, joints))
+            expert = self._task.rescue(scene, joints)
         except ValueError as error:
             return self.leave(f"cannot help: {error}")
         self._attempts += 1
         self._expert, self._begin_s, self._done_since_s = expert, now_s, now_s
-        self._noise = smooth_noise(_LONGEST_PLAN_S * RATE_HZ, self._traits.noise_rad, self._rng)
+        self._noise = smooth_noise(
+            _LONGEST_PLAN_S * self._task.rate_hz,
+            self._traits.noise_rad,
+            self._rng,
+            self._task.noisy,
+            self._task.rate_hz,
+        )
         self._noise -= self._noise[0]  # the hand begins where the arm is
         self.phase, self.reason = Phase.HELPING, f"try {self._attempts}"
         return None
 
     def _target(self, expert: Expert, time_s: float) -> np.ndarray:
-        at = np.clip(time_s * RATE_HZ, 0, len(self._noise) - 1)
+        at = np.clip(time_s * self._task.rate_hz, 0, len(self._noise) - 1)
         low = int(at)
         high = min(low + 1, len(self._noise) - 1)
         noise = self._noise[low] + (at - low) * (self._noise[high] - self._noise[low])
         return expert.command(time_s) + expert.noise_scale(time_s) * noise
-
-
-def _holds(scene: Scene, joints: np.ndarray) -> bool:
-    """Whether the cube is between the fingers; `place` alone may also mean that it was let go."""
-    return scene.stage in ("grasp", "lift", "place") and joints[6] < _CLOSED

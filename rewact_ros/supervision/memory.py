@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rewact_ros.files import replace_file
 from rewact_ros.supervision.batch import Plan, Tally
 from rewact_ros.supervision.verdict import Outcome, Termination, Verdict
 
 FORMAT = 1
 
 
-class JournalError(ValueError):
+class EpisodeMemoryError(ValueError):
     """The state folder cannot be used; the message names it and says how to mend it."""
 
 
@@ -36,7 +37,7 @@ class Remembered:
     tally: Tally = field(default_factory=Tally)
 
 
-class Journal:
+class EpisodeMemory:
     """Keeps `Remembered` on disk.
 
     Attributes:
@@ -48,7 +49,7 @@ class Journal:
         file: its folder is made.
 
     Raises:
-        JournalError: the folder cannot be written.
+        EpisodeMemoryError: the folder cannot be written.
     """
 
     def __init__(self, file: Path) -> None:
@@ -59,7 +60,7 @@ class Journal:
             self.now = self._read()
             self._write()
         except OSError as error:
-            raise JournalError(
+            raise EpisodeMemoryError(
                 f"state_dir {file.parent}: {error.strerror}; name a folder that can be written"
             ) from error
 
@@ -98,12 +99,8 @@ class Journal:
             self.fault = f"{self._file}: {error.strerror}"
 
     def _write(self) -> None:
-        partial = self._file.with_name(f".{self._file.name}.{os.getpid()}")
-        with open(partial, "w") as handle:
-            handle.write(json.dumps({"format": FORMAT, **asdict(self.now)}, indent=1) + "\n")
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(partial, self._file)
+        document = {"format": FORMAT, **asdict(self.now)}
+        replace_file(self._file, json.dumps(document, indent=1) + "\n")
 
     def _read(self) -> Remembered:
         if not self._file.exists():

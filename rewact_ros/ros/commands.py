@@ -1,0 +1,120 @@
+"""Robot commands ↔ messages: one table, by the `type` of an action part.
+
+A new interface is one entry in COMMANDS and its name in the contract's `COMMAND_TYPES` (and in
+`TELEOP_TYPES`, where its messages name joints).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from numpy.typing import NDArray
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from rewact_ros.contract import ActionPart, SampleError, select_joints
+from rewact_ros.contract.frames import NANO, is_usable
+from rewact_ros.ros.convert import joint_state_message
+
+FloatArray = NDArray[np.float64]
+Encode = Callable[[FloatArray, Time], Any]
+Decode = Callable[[Any], FloatArray]
+# Names of joints and as many values; no names: the values are in the order of the part's joints.
+Named = tuple[Sequence[str] | None, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class CommandInterface:
+    """How commands travel as one message type.
+
+    Attributes:
+        message: its class.
+        encode: part → function (values (n,), stamp) → message.
+        read: (message, ``position`` or ``velocity``, topic for an error) → what it carries, not
+            checked; raises SampleError where that is not one command. The message may come from a
+            recording: it has the type's fields, but is of no class of ours.
+    """
+
+    message: type
+    encode: Callable[[ActionPart], Encode]
+    read: Callable[[Any, str, str], Named]
+
+
+def command_type(part: ActionPart) -> type:
+    """Message class of a command topic."""
+    return COMMANDS[part.type].message
+
+
+def command_encoder(part: ActionPart) -> Encode:
+    """Function (values (n,), stamp) → command message of one action part."""
+    return COMMANDS[part.type].encode(part)
+
+
+def command_decoder(part: ActionPart) -> Decode:
+    """Function message → values (n,) float64 of one action part, in the order of its joints.
+
+    The function raises SampleError for a message that is not one command of all of them: it has
+    another number of values, a joint is missing or a value is not finite in float32.
+    """
+    read, command, joints, topic = COMMANDS[part.type].read, part.command, part.joints, part.topic
+
+    def decode(msg: Any) -> FloatArray:
+        names, values = read(msg, command, topic)
+        if names is not None:
+            return select_joints(names, values, joints, topic)
+        picked = np.asarray(values, dtype=np.float64)
+        if picked.shape != (len(joints),) or not is_usable(picked).all():
+            raise SampleError(f"{topic}: expected {len(joints)} finite values, got {picked}")
+        return picked
+
+    return decode
+
+
+def _encode_array(part: ActionPart) -> Encode:
+    return lambda values, stamp: Float64MultiArray(data=values.tolist())
+
+
+def _encode_trajectory(part: ActionPart) -> Encode:
+    names, key = list(part.joints), _TRAJECTORY_FIELDS[part.command]
+    period_ns = round(NANO / part.command_rate_hz)
+
+    def encode(values: FloatArray, stamp: Time) -> JointTrajectory:
+        # A zero stamp means "now" to joint_trajectory_controller; one point, due one tick ahead.
+        point = JointTrajectoryPoint(**{key: values.tolist()})
+        point.time_from_start.nanosec = period_ns
+        return JointTrajectory(joint_names=names, points=[point])
+
+    return encode
+
+
+def _read_trajectory(msg: Any, command: str, topic: str) -> Named:
+    if len(msg.points) != 1:
+        raise SampleError(
+            f"{topic}: expected a stream of single points, got a trajectory of "
+            f"{len(msg.points)}: what of it was executed cannot be told"
+        )
+    return msg.joint_names, getattr(msg.points[0], _TRAJECTORY_FIELDS[command])
+
+
+def _encode_joint_state(part: ActionPart) -> Encode:
+    return lambda values, stamp: joint_state_message(part.joints, part.command, values, stamp)
+
+
+_TRAJECTORY_FIELDS = {"position": "positions", "velocity": "velocities"}
+
+COMMANDS: dict[str, CommandInterface] = {
+    "std_msgs/msg/Float64MultiArray": CommandInterface(
+        Float64MultiArray, _encode_array, lambda msg, command, topic: (None, msg.data)
+    ),
+    "trajectory_msgs/msg/JointTrajectory": CommandInterface(
+        JointTrajectory, _encode_trajectory, _read_trajectory
+    ),
+    "sensor_msgs/msg/JointState": CommandInterface(
+        JointState,
+        _encode_joint_state,
+        lambda msg, command, topic: (msg.name, getattr(msg, command)),
+    ),
+}
