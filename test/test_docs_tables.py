@@ -18,6 +18,8 @@ from rewact_ros.learning.rl.settings import RLSettings
 from rewact_ros.policy import RewACTConfig
 from rewact_ros.policy.checked_engine import TOLERANCES
 from rewact_ros.policy.engines import ENGINES
+from rewact_ros.ros.commands import COMMANDS
+from rewact_ros.ros.images import CAMERAS, ENCODINGS
 
 
 def rows(page: str, heading: str = "") -> list[list[str]]:
@@ -111,3 +113,9 @@ def written(value: object) -> str:
     if value and abs(value) < 0.001:
         return f"{value:.0e}".replace("e-0", "e-")
     return f"{value:,g}".replace(",", " ").replace("-", "−")
+
+
+def test_the_page_of_the_contract_has_every_encoding_and_every_type():
+    page = (ROOT / "docs" / "contract.md").read_text()
+    types = [name.rpartition("/")[2] for name in (*CAMERAS, *COMMANDS)]
+    assert not [name for name in (*ENCODINGS, *types) if f"`{name}`" not in page]
