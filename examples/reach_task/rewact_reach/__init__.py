@@ -1,7 +1,4 @@
-"""A second simulated task in one file: a planar arm of two joints reaches for a point.
-
-Points of the plane are complex numbers, in m.
-"""
+"""A task in one file: a planar arm reaches for a point. Points are complex numbers, in m."""
 
 import cmath
 import math
