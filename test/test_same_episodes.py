@@ -8,7 +8,7 @@ and compares what no last bit decides.
 import hashlib
 import json
 import sys
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ def digest(*things: object) -> str:
 
     def take(thing: object) -> None:
         if is_dataclass(thing) and not isinstance(thing, type):
-            take({name: getattr(thing, name) for name in thing.__dataclass_fields__})
+            take({f.name: getattr(thing, f.name) for f in fields(thing) if f.compare})
         elif isinstance(thing, dict):
             for key in sorted(thing):
                 found.update(str(key).encode())
