@@ -12,7 +12,10 @@ unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH AMENT_PREFIX_PATH CMAKE_PREFIX_PA
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 PURE_ROOMS := $(wildcard rewact_ros/contract rewact_ros/control rewact_ros/supervision \
-  rewact_ros/kinematics.py)
+  rewact_ros/kinematics.py \
+  rewact_ros/episodes \
+  rewact_ros/nodes \
+  rewact_ros/stack)
 
 setup:
 	@scripts/setup
