@@ -15,7 +15,8 @@ PURE_ROOMS := $(wildcard rewact_ros/contract rewact_ros/control rewact_ros/super
   rewact_ros/kinematics.py \
   rewact_ros/episodes \
   rewact_ros/nodes \
-  rewact_ros/stack)
+  rewact_ros/stack \
+  rewact_ros/learning)
 
 setup:
 	@scripts/setup
