@@ -18,6 +18,7 @@ from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.share import share_dir
 from rewact_ros.stack.bringup import BringUp, default_contract, default_policy
 
+ANY_TASK = True  # one that brings a policy
 DEMO_SEED = 300_000
 # No policy, threshold or setting was chosen on these scenes.
 REPORT_SEED = 210_000
@@ -32,7 +33,8 @@ def run(bench: Bench) -> None:
         demo_seed=DEMO_SEED,
         report_seed=REPORT_SEED,
         kill_seed=KILL_SEED,
-        policy="models/vx300s_pick_place",
+        task=bench.task,
+        policy=Path(default_policy(bench.task)).name,
     )
     inference(bench)
     demo(bench, "demo", DEMO_SEED, 2 if bench.quick else 10)
@@ -47,8 +49,8 @@ def inference(bench: Bench) -> None:
     from rewact_ros.policy.checkpoint import load_policy
     from rewact_ros.policy.engine import TorchEngine
 
-    contract = load_contract(default_contract())
-    engine = TorchEngine(load_policy(default_policy(), "cpu"), threads=1)
+    contract = load_contract(default_contract(bench.task))
+    engine = TorchEngine(load_policy(default_policy(bench.task), "cpu"), threads=1)
     engine.warm_up()
     rng = np.random.default_rng(0)
     observation = {"observation.state": np.zeros(len(contract.state_names), np.float32)}
@@ -68,7 +70,7 @@ def inference(bench: Bench) -> None:
 def demo(bench: Bench, name: str, seed: int, episodes: int) -> None:
     """The whole stack in real time over consecutive scenes."""
     start_s = time.monotonic()
-    folder, _ = run_demo(episodes, seed)
+    folder, _ = run_demo(episodes, seed, task=bench.task)
     wall_s = time.monotonic() - start_s
     summary = json.loads((folder / "summary.json").read_text())
     n, successes, right = (
@@ -115,7 +117,9 @@ def killed_policy(bench: Bench, trials: int) -> None:
     from rewact_ros.stack.commander import Commander
 
     rng, chunks, delays, resumed = random.Random(0), [], [], 0
-    with Commander(BringUp(policy=default_policy(), sim=True, seed=KILL_SEED)) as robot:
+    with Commander(
+        BringUp(policy=default_policy(bench.task), sim=True, task=bench.task, seed=KILL_SEED)
+    ) as robot:
         robot.node.create_subscription(
             ActionChunk,
             names.ACTION_CHUNK,

@@ -17,7 +17,6 @@ import torch
 from recording_dagger import DEMOS
 
 from rewact_ros.cli.bench import Bench
-from rewact_ros.episodes.rollout import observe
 from rewact_ros.episodes.rollout_dataset import simulation
 from rewact_ros.learning.rl.driver import Driver
 from rewact_ros.learning.rl.journal import Journal
@@ -122,7 +121,7 @@ def _decide(cases: dict[str, Case], steps: int) -> None:
         case.run.agent.eval()
     with simulation(next(iter(cases.values())).run.base.contract) as sim:
         sim.reset(0)
-        raw = observe(sim)
+        raw = sim.observe()
     for _ in range(steps + WARM_UP):
         for case in cases.values():
             _decide_once(case, raw)

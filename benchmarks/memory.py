@@ -13,6 +13,7 @@ from rewact_ros.cli.demo import unattended
 from rewact_ros.msg import SimTruth
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import to_ns
+from rewact_ros.sim.task import DEFAULT_TASK, find_task
 from rewact_ros.stack.bringup import BringUp, default_policy
 from rewact_ros.stack.commander import Commander
 from rewact_ros.stack.rig_stack import memory_mb
@@ -111,7 +112,7 @@ def watch(simulated_s: float) -> tuple[Samples, int]:
             tasks, end_h = 0, sampler.begin(robot) + simulated_s / 3600.0
             while sampler.now_h < end_h:
                 robot.arm()
-                robot.execute("put the cube into the tray")
+                robot.execute(find_task(DEFAULT_TASK).text)
                 robot.pause(0.2)
                 tasks += 1
                 for bag in sorted((folder / "bags").iterdir())[:-1]:

@@ -17,6 +17,7 @@ from path_wire import Wire
 from rewact_ros import strict_yaml
 from rewact_ros.cli.bench import Bench
 from rewact_ros.contract import Contract, load_contract
+from rewact_ros.sim.task import DEFAULT_TASK, find_task
 from rewact_ros.stack.bringup import BringUp, default_contract, default_policy
 from rewact_ros.stack.commander import Commander
 from rewact_ros.stack.episode_watch import EpisodeWatch
@@ -139,7 +140,7 @@ def demo(bench: Bench, seconds: float) -> None:
         robot.arm()
         since_ns = time.time_ns()
         while time.time_ns() < since_ns + seconds * 1e9:
-            watch.execute("put the cube into the tray")
+            watch.execute(find_task(DEFAULT_TASK).text)
         end_ns = time.time_ns()
         robot.disarm()
     period_ms = 1e3 * contract.dt_s

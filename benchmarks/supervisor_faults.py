@@ -20,6 +20,7 @@ from rewact_ros.msg import EpisodeEvent, Reward, RewardFeatures, SupervisorStatu
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import NANO, to_ns
+from rewact_ros.sim.task import DEFAULT_TASK, find_task
 from rewact_ros.stack.bringup import BringUp, Process, default_contract, processes
 from rewact_ros.stack.commander import Commander
 from rewact_ros.stack.domain import own_domain
@@ -30,7 +31,7 @@ from rewact_ros.supervision.signals import PolicySample, Signals, SignalTracker
 
 SEED = 270_000
 HEALTHY = "none"
-TASK, TIMEOUT_S = "put the cube into the tray", 20.0
+TASK, TIMEOUT_S = find_task(DEFAULT_TASK).text, 20.0
 # The fault comes while the arm reaches, grasps or carries.
 _EARLIEST_S, _LATEST_S = 0.5, 3.0
 _AFTER_HELP_S = 1.0

@@ -142,7 +142,6 @@ def test_an_exported_engine_serves_once_it_has_agreed_on_real_observations(
 @pytest.fixture(scope="module")
 def simulated():
     """Frames of the simulated arm on its way to the cube."""
-    from rewact_ros.episodes.rollout import observe
     from rewact_ros.sim.pick_place.expert import Expert
     from rewact_ros.sim.pick_place.task import PickPlace
 
@@ -153,7 +152,7 @@ def simulated():
         expert = Expert(sim)
         expert.plan()
         for step in range(REAL_OBSERVATIONS + 3):
-            frames.append({k: v.copy() for k, v in observe(sim).items()})
+            frames.append({k: v.copy() for k, v in sim.observe().items()})
             sim.set_command(expert.command(0.4 * step))
             sim.advance(0.4)
     finally:

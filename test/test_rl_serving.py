@@ -8,7 +8,6 @@ from test_rl_agent import make_base
 from test_rl_learner import QUICK
 
 from rewact_ros.contract import Contract
-from rewact_ros.episodes.rollout import observe
 from rewact_ros.learning.rl.driver import Driver
 from rewact_ros.learning.rl.evaluation import evaluate_version
 from rewact_ros.learning.rl.loop import new_agent
@@ -42,7 +41,7 @@ def observations() -> list[dict[str, np.ndarray]]:
     sim.reset(1000)
     seen = []
     for step in range(14):
-        seen.append(observe(sim))
+        seen.append(sim.observe())
         sim.set_command(sim.command + 0.01 * np.sin(step + np.arange(7)))
         sim.advance(0.05)
     sim.close()

@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from rewact_ros.cli.options import TaskName
 from rewact_ros.runs import machine
+from rewact_ros.sim.task import DEFAULT_TASK
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,16 @@ class Figure:
 
 @dataclass
 class Bench:
-    """What a topic's `run(bench)` fills in; it may name its results by another topic."""
+    """What a topic's `run(bench)` fills in; it may name its results by another topic.
+
+    Attributes:
+        task: simulated task; a topic whose file says `ANY_TASK = True` measures on any.
+    """
 
     topic: str
     quick: bool
     folder: Path
+    task: str = DEFAULT_TASK
     settings: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
 
@@ -64,6 +71,7 @@ def bench(
             "--keep", help="Also write docs/results/TOPIC.json and .md, and docs/performance.md."
         ),
     ] = False,
+    task: TaskName = DEFAULT_TASK,
 ) -> None:
     """Measure, print a table and write runs/bench/TOPIC.json."""
     from rewact_ros.share import share_dir
@@ -76,10 +84,10 @@ def bench(
     if topic == "report":
         return _report(docs)
     folder.mkdir(parents=True, exist_ok=True)
-    result = Bench(topic, quick, folder)
+    result = Bench(topic, quick, folder, task)
     before = machine()
     try:
-        _load(share_dir() / "benchmarks", topic)(result)
+        _load(share_dir() / "benchmarks", topic, task)(result)
     finally:  # what was measured before a failure took its time too
         document = _document(result, before)
         if result.figures:
@@ -179,7 +187,7 @@ def _cells(figure: dict[str, Any]) -> list[str]:
     return [value, figure["unit"], figure["goal"], str(figure["n"]), bounds]
 
 
-def _load(folder: Path, topic: str) -> Callable[[Bench], None]:
+def _load(folder: Path, topic: str, task: str = DEFAULT_TASK) -> Callable[[Bench], None]:
     path = folder / f"{topic.replace('-', '_')}.py"
     topics = [p for p in folder.glob("*.py") if "\ndef run(bench" in p.read_text()]
     if path not in topics:
@@ -193,6 +201,8 @@ def _load(folder: Path, topic: str) -> Callable[[Bench], None]:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))  # a topic's other files lie beside it
     spec.loader.exec_module(module)
+    if task != DEFAULT_TASK and not getattr(module, "ANY_TASK", False):
+        raise ValueError(f"bench {topic}: measures on {DEFAULT_TASK} only; leave --task out")
     run: Callable[[Bench], None] = module.run
     return run
 

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from rewact_ros.cli.options import TaskName
+from rewact_ros.sim.task import DEFAULT_TASK
+
 SEED = 300_000
 # A call for help is given up after this: nobody is there.
 SILENCE_S = 0.5
@@ -17,12 +20,8 @@ def demo(
     seed: Annotated[
         int, typer.Option(min=0, help="Scene of the first task; the next one counts up.")
     ] = SEED,
-    policy: Annotated[
-        str, typer.Option(help="Checkpoint folder; default: the one that ships.")
-    ] = "",
-    contract: Annotated[
-        str, typer.Option(help="Contract file; default: the simulated ViperX.")
-    ] = "",
+    policy: Annotated[str, typer.Option(help="Checkpoint folder; default: the task's.")] = "",
+    contract: Annotated[str, typer.Option(help="Contract file; default: the task's.")] = "",
     out: Annotated[
         str, typer.Option(help="Folder for the results; default: runs/<time>-demo.")
     ] = "",
@@ -30,9 +29,10 @@ def demo(
         float, typer.Option(min=0.0, help="Running time per task; 0: default.")
     ] = 0.0,
     verbose: Annotated[bool, typer.Option(help="Show the log of the nodes.")] = False,
+    task: TaskName = DEFAULT_TASK,
 ) -> None:
     """Run the whole stack headless on unseen scenes and print what it did."""
-    folder, complete = run_demo(episodes, seed, policy, contract, out, timeout_s, verbose)
+    folder, complete = run_demo(episodes, seed, policy, contract, out, timeout_s, verbose, task)
     typer.echo(f"pictures and summary.json: {folder}")
     raise typer.Exit(0 if complete else 1)
 
@@ -55,11 +55,13 @@ def run_demo(
     out: str = "",
     timeout_s: float = 0.0,
     verbose: bool = False,
+    task: str = DEFAULT_TASK,
 ) -> tuple[Path, bool]:
     """Run the demo; returns the folder of its results and whether every task ran to a verdict."""
     from rewact_ros.cli.demo_report import DemoReport
     from rewact_ros.contract import load_contract
     from rewact_ros.runs import new_run
+    from rewact_ros.sim.task import find_task
     from rewact_ros.stack.bringup import BringUp, default_contract, default_policy
     from rewact_ros.stack.commander import Commander
     from rewact_ros.stack.episode_watch import EpisodeWatch
@@ -68,10 +70,11 @@ def run_demo(
     folder = Path(out) if out else new_run("demo")
     folder.mkdir(parents=True, exist_ok=True)
     args = BringUp(
-        contract=contract or default_contract(),
-        policy=policy or default_policy(),
+        contract=contract or default_contract(task),
+        policy=policy or default_policy(task),
         params_file=str(unattended(folder)),
         sim=True,
+        task=task,
         seed=seed,
     )
     report = DemoReport(folder, seed, args)
@@ -81,7 +84,7 @@ def run_demo(
         watch = EpisodeWatch(robot, load_contract(args.contract))
         for _ in range(episodes):
             robot.arm()
-            report.add(*watch.execute("put the cube into the tray", timeout_s))
+            report.add(*watch.execute(find_task(task).text, timeout_s))
         robot.disarm()
         report.timings(robot.timings())
     report.finish()

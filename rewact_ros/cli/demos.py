@@ -18,21 +18,22 @@ def demos(
     *,
     given: Annotated[dict[str, Any], OptionsOf(DemoSettings)],
     contract: Annotated[
-        Path | None, typer.Option(help="Robot contract. [default: the simulated arm]")
+        Path | None, typer.Option(help="Robot contract. [default: the task's]")
     ] = None,
 ) -> None:
-    """Write a LeRobotDataset of scripted pick-and-place episodes with progress labels."""
+    """Write a LeRobotDataset of a task's scripted episodes with progress labels."""
     from rewact_ros.contract import ContractError
     from rewact_ros.episodes.demos import DemosError, write_demos
     from rewact_ros.mujoco_backend import SimulationUnavailableError
+    from rewact_ros.sim.task import TaskError
     from rewact_ros.stack.bringup import default_contract
     from rewact_ros.text import reason
 
     begin_s = time.monotonic()
     try:
-        robot = contract or Path(default_contract())
+        robot = contract or Path(default_contract(given["task"]))
         report = write_demos(DemoSettings(out, robot, **given))
-    except (DemosError, ContractError, SimulationUnavailableError, OSError) as error:
+    except (DemosError, TaskError, ContractError, SimulationUnavailableError, OSError) as error:
         typer.echo(f"demos: {reason(error)}", err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:

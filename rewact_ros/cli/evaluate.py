@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rewact_ros.cli.options import OptionsOf, with_options
+from rewact_ros.cli.options import OptionsOf, TaskName, with_options
 from rewact_ros.episodes.settings import RolloutSettings
 from rewact_ros.learning.evaluation.settings import EvaluationSettings
+from rewact_ros.sim.task import DEFAULT_TASK
 
 if TYPE_CHECKING:
     from rewact_ros.policy.checkpoint import LoadedPolicy
@@ -47,6 +48,7 @@ def evaluate(
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder (default: runs/<time>-eval).")] = None,
+    task: TaskName = DEFAULT_TASK,
 ) -> None:
     """Report a policy's successes, and how well its reward tells how far the task has come."""
     if dataset is not None and env:
@@ -71,7 +73,7 @@ def evaluate(
         _write(folder, result)
         _echo_success(result["success"])
     else:
-        _in_simulation(loaded, range(seed, seed + count), settings, record, out)
+        _in_simulation(loaded, range(seed, seed + count), settings, record, out, task)
 
 
 def _in_simulation(
@@ -80,6 +82,7 @@ def _in_simulation(
     settings: RolloutSettings,
     record: Path | None,
     out: Path | None,
+    task: str,
 ) -> None:
     """Successes with a Wilson interval, the stage reached and the cause of each failure."""
     from tqdm import tqdm
@@ -90,11 +93,11 @@ def _in_simulation(
     from rewact_ros.runs import new_run
     from rewact_ros.stack.bringup import default_contract
 
-    contract, results = load_contract(default_contract()), []
+    contract, results = load_contract(default_contract(task)), []
     if record is not None:
-        episodes = record_rollouts(loaded, contract, seeds, settings, record)
+        episodes = record_rollouts(loaded, contract, seeds, settings, record, task)
     else:
-        episodes = roll_outs(loaded, contract, seeds, settings)
+        episodes = roll_outs(loaded, contract, seeds, settings, task)
     bar = tqdm(episodes, total=len(seeds), unit="episode", mininterval=1)
     for result in bar:
         results.append(result)
@@ -106,7 +109,7 @@ def _in_simulation(
     folder = out or new_run("eval")
     _write(
         folder,
-        _header(loaded, {"seed": seeds.start, **asdict(settings)})
+        _header(loaded, {"task": task, "seed": seeds.start, **asdict(settings)})
         | {
             "success": success,
             "failures": dict(failures),

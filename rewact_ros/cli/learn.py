@@ -46,6 +46,7 @@ def learn(
                 "eval_every",
                 "eval_episodes",
                 "wandb",
+                "task",
             ),
         ),
     ],
@@ -83,8 +84,8 @@ def learn(
     require_writable(out)
     shared |= {
         "out": str(out or new_run("learn")),
-        "policy": str(policy or default_policy()),
-        "contract": str(contract or default_contract()),
+        "policy": str(policy or default_policy(looped["task"])),
+        "contract": str(contract or default_contract(looped["task"])),
     }
     rl = _settings(algorithm, config, set_ or [], sim)
     from rewact_ros.learning.rl.run import follow
@@ -115,7 +116,9 @@ def learn(
             "completion": episode.completion,
             "wandb": looped["wandb"] or "",
         }
-        robot = SimulatedRobot(looped["episodes"], looped["first_seed"], episode, speed)
+        robot = SimulatedRobot(
+            looped["episodes"], looped["first_seed"], episode, speed, looped["task"]
+        )
         learn_over_topics(folder, learner, robot if sim else None, verbose)
     typer.echo(f"run: {shared['out']} (versions: policies/; TensorBoard: tensorboard/)")
 

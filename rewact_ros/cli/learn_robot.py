@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rewact_ros.cli.learn_watch import LearnerWatch
     from rewact_ros.learning.rl.run_settings import SimEpisodeSettings
 
-TASK = "put the cube into the tray"
 RESULTS = "episodes.jsonl"
 FIRST_VERSION_S, CATCH_UP_S = 300.0, 3600.0
 
@@ -44,6 +43,7 @@ class SimulatedRobot:
     first_seed: int
     episode: "SimEpisodeSettings"
     speed: float = BringUp.real_time_factor
+    task: str = BringUp.task
     human_silence_s: float = 5.0
 
     def __post_init__(self) -> None:
@@ -124,6 +124,7 @@ def _simulation(robot: SimulatedRobot, out: Path, contract: str) -> BringUp:
         learn=str(out),
         success_model=robot.episode.classifier,
         sim=True,
+        task=robot.task,
         seed=robot.first_seed + _done(out),
         real_time_factor=robot.speed,
     )
@@ -158,6 +159,7 @@ def _params(robot: SimulatedRobot, out: Path) -> str:
 
 def _run_episodes(robot: SimulatedRobot, contract: str, out: Path, watch: "LearnerWatch") -> None:
     from rewact_ros.contract import load_contract
+    from rewact_ros.sim.task import find_task
     from rewact_ros.stack.commander import Commander
     from rewact_ros.stack.episode_watch import EpisodeWatch
 
@@ -168,7 +170,7 @@ def _run_episodes(robot: SimulatedRobot, contract: str, out: Path, watch: "Learn
         for number in range(_done(out), robot.episodes):
             watch.note = f"episode {number + 1} of {robot.episodes}"
             commander.arm()
-            result, log = episodes.execute(TASK, settle_s=0.3)
+            result, log = episodes.execute(find_task(robot.task).text, settle_s=0.3)
             truth = log.truth
             line = {
                 "episode": result.episode_id,

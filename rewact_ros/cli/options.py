@@ -13,6 +13,11 @@ import typer
 
 from rewact_ros.settings import meaning
 
+# Of every command that simulates; a task brings its contract, its policy and what it asks for.
+TaskName = Annotated[
+    str, typer.Option("--task", help="Simulated task, ours or of an installed package.")
+]
+
 
 @dataclass(frozen=True)
 class OptionsOf:

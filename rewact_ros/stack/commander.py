@@ -2,7 +2,7 @@
 
     with Commander(BringUp(sim=True)) as robot:
         robot.arm()
-        result = robot.execute("put the cube into the tray", timeout_s=30.0)
+        result = robot.execute("put the cup on the shelf", timeout_s=30.0)
         print(result.success, result.reason, robot.reward())
 
 After ``with`` the task has ended, the robot that the script armed is disarmed, and the processes
