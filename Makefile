@@ -11,13 +11,6 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-PURE_ROOMS := $(wildcard rewact_ros/contract rewact_ros/control rewact_ros/supervision \
-  rewact_ros/kinematics.py \
-  rewact_ros/episodes \
-  rewact_ros/nodes \
-  rewact_ros/stack \
-  rewact_ros/learning)
-
 setup:
 	@scripts/setup
 
@@ -38,8 +31,9 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
+# The rooms are listed in pyproject.toml.
 types: setup
-	.venv/bin/mypy $(PURE_ROOMS)
+	.venv/bin/mypy
 
 # The documentation as a site in site/; a broken link is an error. Needs no `make setup`.
 docs:

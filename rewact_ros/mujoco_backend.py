@@ -6,6 +6,7 @@ import ctypes
 import importlib
 import os
 from types import ModuleType
+from typing import Any
 
 GL_PACKAGES = "libegl1 libegl-mesa0 libgl1 libgles2 libosmesa6"
 
@@ -37,7 +38,7 @@ def load_mujoco() -> ModuleType:
         ) from error
 
 
-def make_renderer(model: object, height: int, width: int) -> object:
+def make_renderer(model: object, height: int, width: int) -> Any:
     """Return a `mujoco.Renderer`.
 
     Raises:

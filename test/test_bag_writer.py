@@ -40,7 +40,7 @@ from rewact_ros.data.bags.recorder_session import RecordingSession, RefusedError
 from rewact_ros.data.bags.recovery import needs_recovery, recover_all, recover_bag
 from rewact_ros.data.bags.sequence_gaps import SequenceGaps
 from rewact_ros.data.bags.writer import BagWriter, WriterSettings
-from rewact_ros.data.bags.writer_thread import RawMessage
+from rewact_ros.data.bags.writer_thread import BagThread, OpenBag, RawMessage
 from rewact_ros.msg import EpisodeEvent, Reward
 from rewact_ros.tokens import TokenSender
 
@@ -103,6 +103,17 @@ def write_bag(folder, given, settings=None, close=True):
     else:
         writer.abandon()
     return folder
+
+
+def test_a_fault_without_a_number_of_the_system_is_told_in_its_own_words(tmp_path, monkeypatch):
+    def refuse(*given):
+        raise OSError("the device is gone")
+
+    monkeypatch.setattr("rewact_ros.data.bags.writer_thread.BagWriter", refuse)
+    thread = BagThread(WriterSettings(), tmp_path / "reserve")
+    thread.put(OpenBag(tmp_path, RECORD, ""))
+    thread.close()
+    assert thread.fault.text == "disk fault: the device is gone"
 
 
 def read_mcap(path):

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -204,6 +206,17 @@ def test_a_type_of_policy_is_a_row_of_the_table(copy, monkeypatch):
     loaded = load_policy(copy, "cpu")
     assert loaded.policy is rewact.policy and loaded.version == rewact.version
     assert np.isfinite(TorchEngine(loaded).infer(_observation()).reward)
+
+
+def test_a_type_of_policy_without_some_settings_has_a_reward_hash(copy):
+    rewact = load_policy(copy, "cpu")
+    settings = vars(rewact.config)
+    lesser = {key: value for key, value in settings.items() if key != "pre_norm"}
+    hashes = {
+        replace(rewact, config=SimpleNamespace(**config)).reward_hash
+        for config in (settings, lesser, lesser | {"chunk_size": 3})
+    }
+    assert rewact.reward_hash in hashes and len(hashes) == 3
 
 
 def test_a_device_of_another_machine_does_not_stop_this_one(copy):

@@ -23,6 +23,7 @@ from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.policy.engines import load_engine
 from rewact_ros.policy.export import export_file
 from rewact_ros.policy.runtimes import EngineError, ServedTorchEngine, openvino_computes
+from rewact_ros.policy.serving import ServingNetwork
 
 sys.path.append(str(ROOT / "benchmarks"))
 from engines_cases import frames_of
@@ -400,6 +401,16 @@ def test_processors_that_cannot_be_served_are_named_and_torch_serves(tmp_path, c
     engine = load_engine(loaded, "onnxruntime", report=reports.append)
     assert isinstance(engine, TorchEngine)
     assert "preprocessor: renames or drops observation.state" in reports[0]
+
+
+def test_a_policy_of_another_type_is_named_and_torch_serves(policy, cache):
+    pytest.importorskip("onnxruntime")
+    other = dataclasses.replace(policy, policy=torch.nn.Identity(), sha256="0" * 64)
+    with pytest.raises(ValueError, match="expected a policy of type rewact, got Identity; use"):
+        ServingNetwork(other)
+    reports: list[str] = []
+    assert isinstance(load_engine(other, "onnxruntime", report=reports.append), TorchEngine)
+    assert "expected a policy of type rewact, got Identity" in reports[0]
 
 
 def test_auto_takes_the_fastest_engine_that_is_installed(policy):

@@ -99,9 +99,7 @@ class HilNode(Guarded, Node):
             "take_over": lambda: self.path.take_over(self.clock.now()),
             "release": lambda: self.path.release(self.clock.now()),
         }.items():
-            self.create_service(
-                Trigger, f"~/{name}", lambda req, res, call=call: self._serve(call, res)
-            )
+            self.create_service(Trigger, f"~/{name}", partial(self._serve, call))
         self.create_timer(1.0 / self.params.status_hz, self._publish_status)
         self.create_timer(WATCH_S, self._watch_graph, clock=steady_clock())
         publish_diagnostics(self, self.report.diagnose)
@@ -178,7 +176,12 @@ class HilNode(Guarded, Node):
             self.report.interval.clear()
         return answer
 
-    def _serve(self, call: Callable[[], Answer], response: Trigger.Response) -> Trigger.Response:
+    def _serve(
+        self,
+        call: Callable[[], Answer],
+        request: Trigger.Request,
+        response: Trigger.Response,
+    ) -> Trigger.Response:
         answer = call()
         response.success = answer.ok
         response.message = f"{answer.mode.name}: {answer.reason}"

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
@@ -107,7 +108,7 @@ class SupervisorNode(Guarded, Node):
             "unpause": supervisor.unpause,
             "continue_batch": lambda: supervisor.continue_batch(self._fresh_control()),
         }.items():
-            self.create_service(Trigger, f"~/{name}", lambda req, res, act=act: _answer(act, res))
+            self.create_service(Trigger, f"~/{name}", partial(_answer, act))
         self._server = ActionServer(
             self,
             ExecuteTask,
@@ -300,7 +301,9 @@ def _plan(goal: ExecuteTask.Goal) -> Plan:
     return Plan(task, goal.timeout, max(int(goal.episodes), 1))
 
 
-def _answer(call: Callable[[], str], response: Trigger.Response) -> Trigger.Response:
+def _answer(
+    call: Callable[[], str], request: Trigger.Request, response: Trigger.Response
+) -> Trigger.Response:
     try:
         response.success, response.message = True, call()
     except RefusedError as error:

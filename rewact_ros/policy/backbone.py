@@ -24,9 +24,10 @@ class SmallCNN(nn.Module):
 
     out_channels = SMALL_CNN_CHANNELS[-1]
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        layers, channels = [], 3
+        layers: list[nn.Module] = []
+        channels = 3
         for index, (width, stride) in enumerate(
             zip(SMALL_CNN_CHANNELS, SMALL_CNN_STRIDES, strict=True)
         ):

@@ -15,9 +15,9 @@ from lerobot.configs import FeatureType, NormalizationMode
 
 from rewact_ros.control.chunks import MOST_STEPS
 
-from .backbone import BACKBONES, SMALL_CNN
+from .backbone import BACKBONES
 from .checkpoint_files import CheckpointError
-from .configuration_rewact import RewACTConfig
+from .configuration_rewact import SMALL_CNN, RewACTConfig
 
 # Fields that decide the output but no tensor's shape, or that say what the network is: an absent
 # one would be filled with a default that may not be what was trained.

@@ -3,7 +3,8 @@
 from rewact_ros.contract import Contract, check_signature
 from rewact_ros.contract.schema import ACTION_KEY, STATE_KEY
 
-from .checkpoint import CheckpointError, LoadedPolicy
+from .checkpoint import LoadedPolicy
+from .checkpoint_files import CheckpointError
 
 
 def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool = False) -> None:
@@ -22,7 +23,10 @@ def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool =
     if loaded.contract is not None and loaded.contract["hash"] != contract.hash:
         unused = frozenset({ACTION_KEY} if reward_only else ())
         check_signature(contract, loaded.contract["signature"], what, unused)
-    expected = {STATE_KEY: (len(contract.state_names),), ACTION_KEY: (len(contract.action_names),)}
+    expected: dict[str, tuple[int, ...]] = {
+        STATE_KEY: (len(contract.state_names),),
+        ACTION_KEY: (len(contract.action_names),),
+    }
     for camera in contract.cameras:
         height, width, channels = camera.shape
         expected[camera.key] = (channels, height, width)

@@ -50,6 +50,7 @@ class RewACTConfig(ACTConfig):
             that do not add up; and what ``ACTConfig`` raises.
     """
 
+    n_obs_steps: int = 1
     chunk_size: int = 20
     n_action_steps: int = 20
 
@@ -96,7 +97,7 @@ class RewACTConfig(ACTConfig):
 
     push_to_hub: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         backbone, steps = self.vision_backbone, self.n_obs_steps
         if backbone == SMALL_CNN:
             self.vision_backbone = "resnet18"  # ACTConfig admits ResNets only; put back below
@@ -105,11 +106,12 @@ class RewACTConfig(ACTConfig):
         self.vision_backbone, self.n_obs_steps = backbone, steps
 
         if self.image_size is not None:
-            self.image_size = tuple(self.image_size)
-            if len(self.image_size) != 2 or min(self.image_size) < 16:
+            size: tuple[int, ...] = tuple(self.image_size)  # JSON has a list, of any length
+            if len(size) != 2 or min(size) < 16:
                 raise ValueError(
-                    f"image_size: expected (height, width) of at least 16 px, got {self.image_size}"
+                    f"image_size: expected (height, width) of at least 16 px, got {size}"
                 )
+            self.image_size = size[0], size[1]
         for name, choices in (
             ("reward_head", ("sigmoid", "distributional", "none")),
             ("reward_target", ("two_hot", "gaussian")),

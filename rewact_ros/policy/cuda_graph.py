@@ -2,9 +2,11 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from .checkpoint import LoadedPolicy
+from .engine import Observation
 from .runtimes import DTYPES, EngineError, ServingEngine
 from .serving import ServingNetwork
 
@@ -82,7 +84,7 @@ class CudaGraphEngine(ServingEngine):
         """What runs."""
         return f"torch_cuda_graph {self._precision} on {torch.cuda.get_device_name(self._device)}"
 
-    def _run(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def _run(self, inputs: Observation) -> list[NDArray[np.float32]]:
         for key, pinned in self._uploads.items():
             np.copyto(pinned, inputs[key])
         with torch.cuda.stream(self._stream):

@@ -6,16 +6,18 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .checkpoint import LoadedPolicy
 from .history import ObservationHistory
 from .images import unit_images
 from .policy import Estimate
 
-Observation = dict[str, np.ndarray]
+Observation = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,11 @@ class Prediction:
             lies among others, for the monitor's novelty. None: the engine gives none.
     """
 
-    actions: np.ndarray
+    actions: NDArray[np.float32]
     reward: float | None
     quantiles: tuple[float, float, float] | None = None
     entropy: float | None = None
-    features: np.ndarray | None = None
+    features: NDArray[np.float32] | None = None
 
 
 class Engine(ABC):
@@ -123,7 +125,7 @@ class Engine(ABC):
                 "check its input and weights"
             )
         features = estimate.features[0].cpu().numpy()
-        if reward is None or reward.quantiles is None:
+        if reward is None or reward.quantiles is None or reward.entropy is None:
             return Prediction(actions, value, features=features)
         q10, q50, q90 = reward.quantiles[0].tolist()
         return Prediction(actions, value, (q10, q50, q90), float(reward.entropy[0]), features)

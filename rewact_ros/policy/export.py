@@ -103,7 +103,7 @@ def to_onnx(network: ServingNetwork) -> bytes:
         torch.onnx.export(
             network,
             arguments,
-            buffer,
+            buffer,  # type: ignore[arg-type]  # this exporter's stub leaves files in memory out
             input_names=[key for key, _, _ in network.inputs],
             output_names=network.outputs,
             opset_version=_OPSET,

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -29,7 +30,7 @@ def resize_images(images: Tensor, size: tuple[int, int] | None, round_to_8_bits:
     return (resized * 255).round() / 255 if round_to_8_bits else resized
 
 
-def resize_frames(images: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+def resize_frames(images: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray[np.uint8]:
     """Resize (B, H, W, 3) uint8 exactly as the policy resizes them; as is where they fit."""
     if size is None or images.shape[1:3] == tuple(size):
         return images

@@ -1,6 +1,8 @@
 """RewACT as a LeRobot policy: prediction, history, losses and masks."""
 
 import copy
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -28,7 +30,7 @@ class RewACTPolicy(ACTPolicy):
     config_class = RewACTConfig
     name = "rewact"
 
-    def __init__(self, config: RewACTConfig, **kwargs):
+    def __init__(self, config: RewACTConfig, **kwargs: Any) -> None:
         super(ACTPolicy, self).__init__(config)  # past ACTPolicy, which would build plain ACT
         config.validate_features()
         self.config = config
@@ -43,8 +45,12 @@ class RewACTPolicy(ACTPolicy):
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_name_or_path, *, config: RewACTConfig | None = None, **kwargs
-    ):
+        cls,
+        pretrained_name_or_path: str | Path,
+        *,
+        config: RewACTConfig | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Load as LeRobot does, never fetching backbone weights that the checkpoint replaces."""
         if config is None:
             config = PreTrainedConfig.from_pretrained(pretrained_name_or_path)
@@ -52,7 +58,7 @@ class RewACTPolicy(ACTPolicy):
         config.pretrained_backbone_weights = None
         return super().from_pretrained(pretrained_name_or_path, config=config, **kwargs)
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget queued actions and past observations: a new episode begins."""
         super().reset()
         self._history = ObservationHistory[dict[str, Tensor]](self.config.n_obs_steps, step_s=1.0)
@@ -75,13 +81,13 @@ class RewACTPolicy(ACTPolicy):
         actions, raw, features = self.model(self._model_inputs(batch))[0]
         return Estimate(actions, self.reward.estimate(raw) if self.reward else None, features)
 
-    def predict_action_chunk(self, batch: dict[str, Tensor], **kwargs) -> Tensor:
+    def predict_action_chunk(self, batch: dict[str, Tensor], **kwargs: Any) -> Tensor:
         """Predict normalised actions (B, chunk, A), as LeRobot's tools expect."""
         return self.predict(self._with_history(batch)).actions
 
     @torch.no_grad()
     def select_action(
-        self, batch: dict[str, Tensor], returns_reward: bool = False, **kwargs
+        self, batch: dict[str, Tensor], returns_reward: bool = False, **kwargs: Any
     ) -> Tensor | tuple[Tensor, Tensor | None]:
         """Return the next action (B, A), from the queue or the temporal ensemble as ACT does.
 
@@ -141,11 +147,13 @@ class RewACTPolicy(ACTPolicy):
         (actions, raw, _), (mu, log_sigma_x2) = self.model(inputs)
 
         loss, logs = self._action_loss(actions, batch[ACTION], ~is_pad)
-        if label is not None:
+        if self.reward is not None and label is not None:
             known = ~label.isnan()
             errors = self.reward.loss(raw, label.nan_to_num(self.config.value_min)) * known
             reward_loss = errors.sum() / known.sum().clamp_min(1)
-            loss = loss + self.config.reward_loss_weight * reward_loss
+            weight = self.config.reward_loss_weight
+            assert weight is not None  # the configuration chose one
+            loss = loss + weight * reward_loss
             logs["reward_loss"] = reward_loss.item()
         if mu is not None:
             # KL to a standard normal: sum over the latent, mean over the batch (arXiv:1312.6114 B).
@@ -170,10 +178,10 @@ class RewACTPolicy(ACTPolicy):
         total = sum(scale[name] * dims.sum() for name, dims in slices.items())
         return total / sum(scale[name] * size for name, size in parts.items()), logs
 
-    def _model_inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _model_inputs(self, batch: dict[str, Tensor]) -> dict[str, Any]:
         """Add the camera list that ACT's forward takes, resized, and in training augmented."""
         config = self.config
-        inputs = dict(batch)
+        inputs: dict[str, Any] = dict(batch)
         if config.image_features:
             inputs[OBS_IMAGES] = [
                 self._prepare(self._stacked(batch, key)) for key in config.image_features

@@ -116,7 +116,9 @@ class RewACT(ACT):
             )
             nn.init.eye_(self.state_skip.weight)
 
-    def forward(self, batch: dict[str, Tensor]):
+    def forward(
+        self, batch: dict[str, Tensor]
+    ) -> tuple[tuple[Tensor, Tensor | None, Tensor], tuple[Tensor | None, Tensor | None]]:
         """Run ACT's forward; returns ``((actions, raw reward, features), (mu, log_sigma_x2))``."""
         (actions, reward, features), latent = super().forward(batch)
         if self.config.state_skip:

@@ -23,7 +23,8 @@ def open_rewact(
     layout = layout_of(weights)
     _require_files(files, layout)
     device = resolve_device(device)
-    raw, stats = files.json(CONFIG), {}
+    raw = files.json(CONFIG)
+    stats: Stats = {}
     if layout is not Layout.OURS:
         try:
             raw, weights, stats = convert(layout, raw, weights)

@@ -29,7 +29,7 @@ class PolicyConfig(Protocol):
     """Settings that every type of policy has; those of LeRobot mean what they mean there.
 
     Attributes:
-        device: where it runs.
+        device: where it runs; LeRobot's configurations choose one themselves.
         n_obs_steps: observations that it sees, one step of the dataset's rate apart.
         chunk_size: actions that it predicts.
         image_size: (height, width) in pixels that it resizes cameras to; None: as they come.
@@ -39,7 +39,7 @@ class PolicyConfig(Protocol):
         normalization_mapping: by type of feature.
     """
 
-    device: str | None
+    device: str
     n_obs_steps: int
     chunk_size: int
     image_size: tuple[int, int] | None
@@ -56,7 +56,7 @@ class PolicyConfig(Protocol):
         ...
 
     @property
-    def action_feature(self) -> PolicyFeature | None:
+    def action_feature(self) -> PolicyFeature:
         """The action among the outputs."""
         ...
 

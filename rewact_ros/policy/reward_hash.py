@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from .configuration_rewact import RewACTConfig
+from .policy import PolicyConfig
 
 _ACTION_ONLY = ("model.action_head.action.", "model.state_skip.", "model.vae_encoder")
 _SETTINGS = (  # of the forward pass, beside what the shapes of the weights tell
@@ -27,7 +27,7 @@ _SETTINGS = (  # of the forward pass, beside what the shapes of the weights tell
 
 
 def reward_hash(
-    config: RewACTConfig, weights: Mapping[str, Tensor], inputs: Iterable[Mapping[str, Tensor]]
+    config: PolicyConfig, weights: Mapping[str, Tensor], inputs: Iterable[Mapping[str, Tensor]]
 ) -> str:
     """First 12 hexadecimal digits of a SHA-256 of all that the predicted reward depends on.
 
@@ -36,11 +36,11 @@ def reward_hash(
     normalised. The pooled features depend on no more than this.
 
     Args:
-        config: of the policy.
+        config: of the policy; its type may lack some of the settings.
         weights: its state dictionary.
         inputs: state dictionaries of the preprocessor's steps.
     """
-    settings = {key: getattr(config, key) for key in _SETTINGS}
+    settings = {key: getattr(config, key, None) for key in _SETTINGS}
     shapes = {key: feature.shape for key, feature in config.input_features.items()}
     digest = hashlib.sha256(json.dumps([settings, shapes], default=str).encode())
     tensors = {k: t for k, t in weights.items() if not k.startswith(_ACTION_ONLY)}

@@ -55,6 +55,9 @@ class DistributionalReward(nn.Module):
     half-way between centres, so that targets, mean and quantiles speak of the same bins.
     """
 
+    centres: Tensor
+    edges: Tensor
+
     def __init__(self, config: RewACTConfig):
         super().__init__()
         self.outputs = config.num_value_bins
@@ -113,5 +116,8 @@ class DistributionalReward(nn.Module):
 
 def build_reward(config: RewACTConfig) -> SigmoidReward | DistributionalReward | None:
     """The configured reading of the reward output; None for a policy without one."""
-    kinds = {"sigmoid": SigmoidReward, "distributional": DistributionalReward}
+    kinds: dict[str, type[SigmoidReward | DistributionalReward]] = {
+        "sigmoid": SigmoidReward,
+        "distributional": DistributionalReward,
+    }
     return kinds[config.reward_head](config) if config.reward_head != "none" else None

@@ -6,15 +6,17 @@ import importlib.util
 import sys
 from abc import abstractmethod
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .checkpoint import LoadedPolicy
 from .engine import Engine, Observation
 from .policy import Estimate
 from .reward_head import build_reward
-from .serving import ServingNetwork
+from .serving import ServingNetwork, rewact_of
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -27,8 +29,13 @@ class ServingEngine(Engine):
     """Feeds arrays to a network of `ServingNetwork`'s signature."""
 
     def __init__(self, loaded: LoadedPolicy, rate_hz: float | None):
+        """Take the policy.
+
+        Raises:
+            ValueError: it is of another type than RewACT.
+        """
         super().__init__(loaded, rate_hz)
-        self._reward = build_reward(loaded.config)
+        self._reward = build_reward(rewact_of(loaded).config)
 
     def _predict(self, past: list[Observation]) -> Estimate:
         if len(past) == 1:
@@ -40,7 +47,7 @@ class ServingEngine(Engine):
         return Estimate(actions[None], reward, features[None])
 
     @abstractmethod
-    def _run(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def _run(self, inputs: Observation) -> list[NDArray[np.float32]]:
         """Run on inputs with their leading axis n; returns fresh arrays in ``outputs``' order."""
 
 
@@ -74,7 +81,7 @@ class ServedTorchEngine(ServingEngine):
         """What runs."""
         return f"torch {self._precision} on {self._device}"
 
-    def _run(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def _run(self, inputs: Observation) -> list[NDArray[np.float32]]:
         tensors = [torch.from_numpy(inputs[key]).to(self._device) for key in self._keys]
         return [output.cpu().numpy() for output in self._network(*tensors)]
 
@@ -106,7 +113,7 @@ class OnnxRuntimeEngine(ServingEngine):
         """What runs."""
         return f"onnxruntime {self._version} fp32 on cpu"
 
-    def _run(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def _run(self, inputs: Observation) -> list[NDArray[np.float32]]:
         return self._session.run(None, {key: inputs[key] for key in self._keys})
 
 
@@ -145,7 +152,7 @@ class OpenVinoEngine(ServingEngine):
         """What runs."""
         return f"openvino {self._version} {self._precision} on cpu"
 
-    def _run(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def _run(self, inputs: Observation) -> list[NDArray[np.float32]]:
         outputs = self._request.infer({key: inputs[key] for key in self._keys}, share_inputs=True)
         return [np.array(output) for output in outputs.values()]
 
@@ -156,7 +163,7 @@ def openvino_computes(precision: str) -> bool:
 
 
 @functools.cache
-def _openvino_core():  # type: ignore[no-untyped-def]
+def _openvino_core() -> Any:
     """The one core of the process, for ever.
 
     A core's CPU device gives the calling thread a signal stack, and on its end gives back the one

@@ -15,6 +15,7 @@ from lerobot.utils.constants import OBS_ENV_STATE, OBS_STATE
 from torch import Tensor, nn
 
 from .checkpoint import LoadedPolicy
+from .modeling_rewact import RewACTPolicy
 from .scaling import Scaling, action_line, input_scalings
 from .serving_body import ServingBody
 
@@ -32,11 +33,12 @@ class ServingNetwork(nn.Module):
         """Copy the policy's weights, on the CPU in float32.
 
         Raises:
-            ValueError: the processors do more than scale each number.
+            ValueError: the policy is no RewACT, or its processors do more than scale each number.
         """
         super().__init__()
-        config = loaded.config
-        model = copy.deepcopy(loaded.policy.model).cpu().float().eval().requires_grad_(False)
+        policy = rewact_of(loaded)
+        config = policy.config
+        model = copy.deepcopy(policy.model).cpu().float().eval().requires_grad_(False)
         scalings = input_scalings(loaded)
         self.inputs: list[tuple[str, tuple[int, ...], torch.dtype]] = []
         self._vectors, self._cameras = nn.ModuleList(), nn.ModuleList()
@@ -60,13 +62,14 @@ class ServingNetwork(nn.Module):
         offset, factor = action_line(loaded)
         self.register_buffer("_action_offset", offset.float())
         self.register_buffer("_action_factor", factor.float())
-        self.outputs = ["actions", "features", *(["reward"] if loaded.policy.reward else [])]
+        self.outputs = ["actions", "features", *(["reward"] if policy.reward else [])]
         self.dtype = torch.float32
         self.requires_grad_(False).eval()
 
     def set_precision(self, dtype: torch.dtype) -> "ServingNetwork":
         """Run the body in another dtype, images channels-last; pixels and heads stay float32."""
-        self._body.to(dtype=dtype, memory_format=torch.channels_last)
+        # torch's stubs know no memory_format.
+        self._body.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = dtype
         return self
 
@@ -112,8 +115,25 @@ class ServingNetwork(nn.Module):
         return [prepare(image) for prepare, image in zip(self._cameras, blank, strict=True)]
 
 
+def rewact_of(loaded: LoadedPolicy) -> RewACTPolicy:
+    """The policy of which a `ServingNetwork` can be made.
+
+    Raises:
+        ValueError: it is of another type.
+    """
+    if not isinstance(loaded.policy, RewACTPolicy):
+        raise ValueError(
+            f"{loaded.path}: expected a policy of type {RewACTPolicy.name}, got "
+            f"{type(loaded.policy).__name__}; use engine torch in fp32, which runs any type"
+        )
+    return loaded.policy
+
+
 class _Scale(nn.Module):
     """(x - centre) * factor."""
+
+    centre: Tensor
+    factor: Tensor
 
     def __init__(self, scaling: Scaling):
         super().__init__()
@@ -130,6 +150,10 @@ class _Pixels(nn.Module):
     The antialiased bilinear resize of ``images.resize_images`` is linear in rows and in columns, so
     here it is matrix products, which every runtime has.
     """
+
+    centre: Tensor
+    factor: Tensor
+    columns: Tensor
 
     def __init__(
         self,
@@ -154,7 +178,7 @@ class _Pixels(nn.Module):
             centre, factor = centre + 0.5, factor / 0.25  # as RewACTPolicy does itself
         self.register_buffer("centre", (centre * 255).float())
         self.register_buffer("factor", (factor / 255).float())
-        if self.resizes:
+        if target is not None and self.resizes:
             self.row_shape = (size[1], len(scaling.centre))
             self.rows = _Rows(_resize_matrix(size[0], target[0]))
             self.register_buffer("columns", _resize_matrix(size[1], target[1]).T.contiguous())
@@ -178,7 +202,7 @@ class _Rows(nn.Module):
 
     def __init__(self, matrix: Tensor, block: int = 24):
         super().__init__()
-        self.spans = []
+        self.spans: list[tuple[int, int]] = []
         for index, part in enumerate(matrix.split(block)):
             used = part.abs().sum(dim=0).nonzero()
             low, high = int(used.min()), int(used.max()) + 1

@@ -25,6 +25,9 @@ class ServingBody(nn.Module):
     decoded tokens (chunk, D) in its dtype and features (D,) float32.
     """
 
+    latent: Tensor
+    start: Tensor
+
     def __init__(self, model: RewACT, config: RewACTConfig, images: list[Tensor]):
         super().__init__()
         self.steps = config.n_obs_steps
@@ -103,6 +106,9 @@ class _FeedForward(nn.Module):
 class _SelfAttention(nn.Module):
     """Attention of tokens (T, D) on themselves; queries and keys know their positions."""
 
+    weight: Tensor
+    constant: Tensor
+
     def __init__(self, source: nn.MultiheadAttention, position: Tensor):
         super().__init__()
         self.heads, self.out = source.num_heads, source.out_proj
@@ -122,6 +128,11 @@ class _SelfAttention(nn.Module):
 
 class _CrossAttention(nn.Module):
     """Attention of tokens (chunk, D) on the encoder's (T, D); values know no position."""
+
+    query_weight: Tensor
+    query_constant: Tensor
+    weight: Tensor
+    constant: Tensor
 
     def __init__(self, source: nn.MultiheadAttention, queries: Tensor, position: Tensor):
         super().__init__()

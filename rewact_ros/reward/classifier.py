@@ -83,6 +83,9 @@ class ResNetRewardModel(nn.Module):
     processes need not share running statistics. Weights start at random; nothing is downloaded.
     """
 
+    temperature: Tensor
+    offset: Tensor
+
     def __init__(self, config: RewardModelConfig) -> None:
         super().__init__()
         self.config = config

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 FALL_FRAMES = 5
 # A joint has moved when it went further than this many of its usual steps, which noise does not.
@@ -13,7 +15,7 @@ _ARRIVED = 0.05  # of a joint's way: nearer to where it ends, it has arrived
 LONG_STILL_S = 2.0  # longer than a person takes to judge
 
 
-def progress_ramp(n_frames: int, start: float = 0.05, end: float = 0.95) -> np.ndarray:
+def progress_ramp(n_frames: int, start: float = 0.05, end: float = 0.95) -> NDArray[np.float32]:
     """Return the label of an undisturbed success: 0, then linear in time, then 1.
 
     Args:
@@ -42,7 +44,7 @@ def task_progress(
     resume_frame: int | None = None,
     start: float = 0.05,
     end: float = 0.95,
-) -> np.ndarray:
+) -> NDArray[np.float32]:
     """Return the labels of an episode in which the task succeeded, failed, or failed and recovered.
 
     Each attempt climbs as `progress_ramp` does, with 1 reached exactly at `success_frame`, and
@@ -86,7 +88,7 @@ def task_progress(
     return labels
 
 
-def still_frames(state: np.ndarray) -> int:
+def still_frames(state: NDArray[Any]) -> int:
     """Count the frames at the end of an episode in which no joint moves any more.
 
     Args:
@@ -101,14 +103,16 @@ def still_frames(state: np.ndarray) -> int:
     return len(state) - 1 - int(np.flatnonzero(under_way)[-1]) if under_way.any() else len(state)
 
 
-def _climb(n_frames: int, done_frame: int, start: float, end: float) -> np.ndarray:
+def _climb(n_frames: int, done_frame: int, start: float, end: float) -> NDArray[np.float32]:
     """Ramp of `n_frames` that reaches 1 at `done_frame` and stays there."""
     if done_frame == 0:
         return np.ones(n_frames, np.float32)
     return _ramp(np.arange(n_frames), done_frame / end, start, end)
 
 
-def _ramp(frames: np.ndarray, last: float, start: float, end: float) -> np.ndarray:
+def _ramp(
+    frames: NDArray[np.integer], last: float, start: float, end: float
+) -> NDArray[np.float32]:
     return np.clip((frames / last - start) / (end - start), 0.0, 1.0).astype(np.float32)
 
 

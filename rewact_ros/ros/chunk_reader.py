@@ -5,7 +5,8 @@ import numpy as np
 from rewact_ros.contract import Contract
 from rewact_ros.control.chunks import MOST_STEPS, Chunk, ChunkError
 from rewact_ros.msg import ActionChunk
-from rewact_ros.ros.convert import NANO, to_ns
+from rewact_ros.ros.convert import to_ns
+from rewact_ros.stamps import NANO
 
 # Of one step: what rounding and another clock's tick explain, and another rate does not.
 STEP_TOLERANCE = 0.05

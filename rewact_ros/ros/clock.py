@@ -2,7 +2,8 @@
 
 import time
 
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
 from rewact_ros.contract.frames import NANO

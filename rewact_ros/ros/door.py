@@ -15,9 +15,10 @@ from collections.abc import Callable
 from functools import cache
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.exceptions import InvalidHandle
+from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from rclpy.service import Service
 from rclpy.subscription import Subscription
@@ -32,6 +33,12 @@ from rosidl_parser.definition import (
 
 from rewact_ros.stamps import NANO
 from rewact_ros.text import TEXT_LIMIT, printable
+
+# What the mixin below uses is the node's; at run time the node stands behind it.
+if TYPE_CHECKING:
+    from rclpy.node import Node as _Node
+else:
+    _Node = object
 
 # Of one message, without a payload and with one (`uint8[]`: a picture, a document). The former is
 # known before anything of the message is decoded, and decoding is what costs.
@@ -69,7 +76,8 @@ def check_message(message: Any) -> None:
     Raises:
         MalformedError: a payload is too large, or a stamp's nanoseconds are a second or more.
     """
-    for name, check in _checks(type(message)):
+    kind: type = type(message)
+    for name, check in _checks(kind):
         check(message, name)
 
 
@@ -107,7 +115,7 @@ def _check_each(message: Any, name: str) -> None:
 
 
 @cache
-def _checks(kind: type) -> tuple[tuple[str, Callable[[Any, str], None]], ...]:
+def _checks(kind: Any) -> tuple[tuple[str, Callable[[Any, str], None]], ...]:
     """The fields of a message type that need a look, and which."""
     found: list[tuple[str, Callable[[Any, str], None]]] = []
     for name, slot in zip(kind.get_fields_and_field_types(), kind.SLOT_TYPES, strict=True):
@@ -126,7 +134,7 @@ def _checks(kind: type) -> tuple[tuple[str, Callable[[Any, str], None]], ...]:
 
 
 @cache
-def has_payload(kind: type) -> bool:
+def has_payload(kind: Any) -> bool:
     """Whether messages of a type are rightly large: they hold bytes of another format."""
     return any(_is_payload(slot) for slot in kind.SLOT_TYPES)
 
@@ -185,7 +193,7 @@ class Refusals:
         return f"{what}: {did} {self.counts[what]} times, last: {self.reasons[what]}"
 
 
-class Guarded:
+class Guarded(_Node):
     """Mixin of a node, before `Node` or `LifecycleNode`: all that it subscribes to has a door.
 
     Subscriptions whose callback raises drop the message. A service answers with the error. A timer
@@ -215,8 +223,15 @@ class Guarded:
             trace = "".join(traceback.format_exception(error))
             self.get_logger().error(f"{what}: internal error, please report it: {trace}")
 
-    def create_subscription(  # type: ignore[no-untyped-def]
-        self, msg_type, topic, callback, qos_profile, *, raw=False, **arguments
+    def create_subscription(
+        self,
+        msg_type: type,
+        topic: str,
+        callback: Callable[..., object],
+        qos_profile: QoSProfile | int,
+        *,
+        raw: bool = False,
+        **arguments: Any,
     ) -> Subscription:
         """As `Node.create_subscription`; what raw ones hold is their reader's to check."""
         make = _InformedDoor if takes_info(callback) else _Door
@@ -225,7 +240,13 @@ class Guarded:
             msg_type, topic, door, qos_profile, raw=door.takes_bytes, **arguments
         )
 
-    def create_service(self, srv_type, srv_name, callback, **arguments) -> Service:  # type: ignore[no-untyped-def]
+    def create_service(
+        self,
+        srv_type: type,
+        srv_name: str,
+        callback: Callable[[Any, Any], Any],
+        **arguments: Any,
+    ) -> Service:
         """As `Node.create_service`."""
 
         def answer(request: Any, response: Any) -> Any:
@@ -242,7 +263,13 @@ class Guarded:
 
         return super().create_service(srv_type, srv_name, answer, **arguments)
 
-    def create_timer(self, timer_period_sec: float, callback, *args, **arguments) -> Timer:  # type: ignore[no-untyped-def]
+    def create_timer(
+        self,
+        timer_period_sec: float,
+        callback: Callable[[], object],
+        *args: Any,
+        **arguments: Any,
+    ) -> Timer:
         """As `Node.create_timer`."""
 
         def act() -> None:

@@ -4,8 +4,11 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
@@ -20,9 +23,9 @@ from rewact_ros.msg import (
     SupervisorStatus,
 )
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.convert import NANO, state_sample, to_ns
+from rewact_ros.ros.convert import state_sample, to_ns
 from rewact_ros.ros.door import MalformedError
-from rewact_ros.stamps import Stamps
+from rewact_ros.stamps import NANO, Stamps
 from rewact_ros.supervision.alarms import ALARMS, Moment
 from rewact_ros.supervision.batch import Happening
 from rewact_ros.supervision.episodes import Want
@@ -33,6 +36,7 @@ from rewact_ros.supervision.supervisor import Supervisor
 from rewact_ros.supervision.verdict import Outcome
 from rewact_ros.tokens import TokenSender
 
+FloatArray = NDArray[np.float64]
 LEASE_HZ, STATUS_HZ = 10.0, 2.0
 
 
@@ -129,8 +133,9 @@ class SampleReader:
 
     def __init__(self, contract: Contract) -> None:
         self._step_s, self._width = contract.dt_s, len(contract.action_names)
-        self._chunk: tuple[int, np.ndarray] | None = None  # stamp and actions
-        self._features: tuple[int, str, np.ndarray] | None = None  # stamp, reward hash and they
+        self._chunk: tuple[int, FloatArray] | None = None  # stamp and actions
+        # Stamp, reward hash and they.
+        self._features: tuple[int, str, NDArray[np.float32]] | None = None
         self._stamps: dict[str, Stamps] = defaultdict(Stamps)
 
     def on_chunk(self, msg: ActionChunk) -> None:
@@ -184,17 +189,17 @@ class JointFeed:
 
     def __init__(self, node: Node, contract: Contract) -> None:
         self._node, self._contract = node, contract
-        self._take: Callable[[np.ndarray], None] | None = None
+        self._take: Callable[[FloatArray], None] | None = None
         self._subscriptions: list[Subscription] = []
-        self._parts: dict[int, np.ndarray] = {}
+        self._parts: dict[int, NDArray[Any]] = {}
 
-    def listen(self, take: Callable[[np.ndarray], None] | None) -> None:
+    def listen(self, take: Callable[[FloatArray], None] | None) -> None:
         """Hand positions (A,) of the commanded joints to `take`; None ends it."""
         self._take = take
         if take is not None and not self._subscriptions:
             self._subscriptions = [
                 self._node.create_subscription(
-                    JointState, part.topic, lambda msg, i=i: self._on_joints(i, msg), names.SENSOR
+                    JointState, part.topic, partial(self._on_joints, i), names.SENSOR
                 )
                 for i, part in enumerate(self._contract.state)
             ]

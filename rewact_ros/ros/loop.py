@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -169,9 +170,10 @@ class ControlLoop:
                     break
                 subscription.callback(*(taken if with_info else taken[:1]))
         for service in self._services:
-            request, header = service.handle.service_take_request(service.srv_type.Request)
+            kind: Any = service.srv_type  # a generated class, of which rclpy states nothing
+            request, header = service.handle.service_take_request(kind.Request)
             if header is not None:
-                answer = service.callback(request, service.srv_type.Response())
+                answer = service.callback(request, kind.Response())
                 service.send_response(answer, header)
         for timer in self._timers:
             if timer.handle.is_timer_ready():

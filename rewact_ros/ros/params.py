@@ -119,7 +119,7 @@ class _CompletionParams:
     )
 
 
-_AlarmParams = make_dataclass(
+_AlarmParams: Any = make_dataclass(
     "_AlarmParams", alarm_fields(), bases=(_CompletionParams,), frozen=True
 )
 

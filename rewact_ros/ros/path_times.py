@@ -3,7 +3,7 @@
 import math
 
 from rewact_ros.control.timing import DurationHistogram
-from rewact_ros.ros.convert import NANO
+from rewact_ros.stamps import NANO
 
 # An observation older than this was stamped by another clock.
 OLDEST_S = 10.0

@@ -9,7 +9,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from rewact_ros.contract import Contract
 from rewact_ros.msg import ActionChunk, Reward, RewardFeatures
 from rewact_ros.policy.engine import Prediction
-from rewact_ros.ros.convert import NANO
+from rewact_ros.stamps import NANO
 
 
 class ChunkMessages:

@@ -19,6 +19,7 @@ from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import try_shutdown
 
 from rewact_ros.home import provide_home
 from rewact_ros.restarts import CONFIGURATION_FAULT
@@ -69,12 +70,17 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, stop_making)
     code = 0
+    configuration_faults: tuple[type[Exception], ...] = (
+        *faults,
+        ParameterException,
+        NameValidationException,
+    )
     node: Node | None = None
     try:
         try:
             node = make()
             _name_process(node.get_name())
-        except (*faults, ParameterException, NameValidationException) as error:
+        except configuration_faults as error:
             if not asked:
                 print(f"error: {printable_lines(reason(error))}", file=sys.stderr, flush=True)
                 code = CONFIGURATION_FAULT
@@ -95,7 +101,7 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
             node.destroy_node()
         else:
             gc.collect()  # what was half made goes with the last reference to it, with a farewell
-        rclpy.try_shutdown()
+        try_shutdown()
     _end(-asked or code)
 
 

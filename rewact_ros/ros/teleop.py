@@ -1,6 +1,7 @@
 """What every teleoperation process shares: where the robot is, who leads it, how targets go out."""
 
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,13 +37,13 @@ class RobotState:
         self._status: tuple[ControlStatus, float] | None = None
         for i, state_part in enumerate(contract.state):
             node.create_subscription(
-                JointState, state_part.topic, lambda msg, i=i: self._on_joints(i, msg), names.SENSOR
+                JointState, state_part.topic, partial(self._on_joints, i), names.SENSOR
             )
         for i, part in enumerate(contract.action):
             node.create_subscription(
                 command_type(part),
                 part.topic,
-                lambda msg, i=i: self._on_command(i, msg),
+                partial(self._on_command, i),
                 names.SENSOR,
             )
         node.create_subscription(

@@ -7,7 +7,7 @@ from enum import Enum
 
 import numpy as np
 
-from rewact_ros.sim.task import Expert, Scene, Task
+from rewact_ros.sim.task import Expert, FloatArray, Scene, Task
 from rewact_ros.sim.timing import smooth_noise
 
 _LONGEST_PLAN_S = 40
@@ -57,7 +57,7 @@ class ScriptedHuman:
         self._done_since_s = 0.0
         self._attempts = 0
         self._expert: Expert | None = None
-        self._noise = np.zeros((2, len(task.joints)))
+        self._noise: FloatArray = np.zeros((2, len(task.joints)))
 
     @property
     def pressed(self) -> bool:
@@ -77,8 +77,8 @@ class ScriptedHuman:
         self.phase, self.reason, self._expert = Phase.WATCHING, reason, None
 
     def step(
-        self, now_s: float, joints: np.ndarray | None, scene: Scene | None, in_control: bool
-    ) -> np.ndarray | None:
+        self, now_s: float, joints: FloatArray | None, scene: Scene | None, in_control: bool
+    ) -> FloatArray | None:
         """Decide one tick.
 
         Args:
@@ -112,7 +112,7 @@ class ScriptedHuman:
             self._try(now_s, target, scene)
         return target
 
-    def _try(self, now_s: float, joints: np.ndarray, scene: Scene) -> None:
+    def _try(self, now_s: float, joints: FloatArray, scene: Scene) -> None:
         """Plan from the joints, or let go: done, too many tries, or out of reach."""
         if scene.success:
             return self.leave("done")
@@ -135,7 +135,7 @@ class ScriptedHuman:
         self.phase, self.reason = Phase.HELPING, f"try {self._attempts}"
         return None
 
-    def _target(self, expert: Expert, time_s: float) -> np.ndarray:
+    def _target(self, expert: Expert, time_s: float) -> FloatArray:
         at = np.clip(time_s * self._task.rate_hz, 0, len(self._noise) - 1)
         low = int(at)
         high = min(low + 1, len(self._noise) - 1)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rewact_ros.control.profile import PEAK_SPEED, minimum_jerk
+
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class Move:
 
     start_s: float
     duration_s: float
-    delta: np.ndarray
+    delta: FloatArray
 
 
 class Trajectory:
@@ -29,14 +32,14 @@ class Trajectory:
         max_velocity: (7,) peak velocity of a single move.
     """
 
-    def __init__(self, start: np.ndarray, max_velocity: np.ndarray) -> None:
+    def __init__(self, start: FloatArray, max_velocity: FloatArray) -> None:
         self._start = np.asarray(start, dtype=np.float64)
         self._last = self._start.copy()
         self._max_velocity = max_velocity
         self._moves: list[Move] = []
         self.duration_s = 0.0
 
-    def move_to(self, target: np.ndarray, at_least_s: float, overlap_s: float = 0.0) -> float:
+    def move_to(self, target: FloatArray, at_least_s: float, overlap_s: float = 0.0) -> float:
         """Append a move to `target` (7,) and return the time at which it ends.
 
         It takes `at_least_s`, or longer where `max_velocity` asks for it, and begins `overlap_s`
@@ -56,7 +59,7 @@ class Trajectory:
         self.duration_s += duration_s
         return self.duration_s
 
-    def position(self, t_s: float) -> np.ndarray:
+    def position(self, t_s: float) -> FloatArray:
         """Return the (7,) pose at `t_s`; before 0 and after the end it rests."""
         pose = self._start.copy()
         for move in self._moves:

@@ -12,6 +12,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from rclpy.serialization import serialize_message
+from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from sensor_msgs.msg import JointState
 from tqdm import tqdm
@@ -127,7 +128,9 @@ class _Episode:
     def write(self, folder: Path) -> None:
         """Write the bag and its `episode.json`."""
         folder.parent.mkdir(parents=True, exist_ok=True)
-        store, connections, counts = typestore(), {}, {}
+        store = typestore()
+        connections: dict[str, Connection] = {}
+        counts: dict[str, dict[str, Any]] = {}
         writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
         if self._settings.zstd:
             writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)

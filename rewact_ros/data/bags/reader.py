@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -169,8 +170,7 @@ class Bag:
         decoders = {name: self._decoder(name) for name in sorted(wanted)}
         first, end = start_ns or 0, _END_NS if end_ns is None else end_ns
         sources: list[tuple[int, Callable[[], Any]]] = [
-            (file.start_ns, lambda file=file: file.messages(wanted, first, end))
-            for file in self._files
+            (file.start_ns, partial(file.messages, wanted, first, end)) for file in self._files
         ]
         try:
             for message in in_time(sources):

@@ -35,8 +35,10 @@ def topic_filter(
     """
     chosen = {"/clock"} if sim_time else set()
     if contract is not None:
-        parts = (*contract.state, *contract.cameras, *contract.action, *contract.teleop)
-        topics = [part.topic for part in parts]
+        topics = [part.topic for part in contract.state]
+        topics += [camera.topic for camera in contract.cameras]
+        topics += [part.topic for part in contract.action]
+        topics += [source.topic for source in contract.teleop]
         topics += [s.deadman.topic for s in contract.teleop if s.deadman is not None]
         chosen |= {resolve(topic, namespace) for topic in topics}
     patterns = {}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rewact_ros.data.bags.mcap_records import INDEX_HEAD_BYTES
 from rewact_ros.data.bags.mcap_scan import ChunkRecord, content, messages_in, scan
@@ -86,7 +87,7 @@ def _in_mcap(path: Path) -> StepBack | None:
     return None
 
 
-def _times(file: BinaryIO, chunk: ChunkRecord) -> dict[int, np.ndarray]:
+def _times(file: BinaryIO, chunk: ChunkRecord) -> dict[int, NDArray[np.uint64]]:
     """Times (n,) of a chunk's messages per channel, in the order in which they were written."""
     if not chunk.offsets:
         found: dict[int, list[int]] = {}
@@ -101,7 +102,7 @@ def _times(file: BinaryIO, chunk: ChunkRecord) -> dict[int, np.ndarray]:
     return times
 
 
-def _falls(times: np.ndarray, last: int | None) -> Iterator[tuple[int, int]]:
+def _falls(times: NDArray[np.uint64], last: int | None) -> Iterator[tuple[int, int]]:
     """Neighbours of (n,) times that fall by more than a slewed clock does."""
     all_times = np.minimum(times, (1 << 63) - 1).astype(np.int64)
     if last is not None:

@@ -58,10 +58,13 @@ class BagWriter:
         self.files: list[FileSummary] = []
         self._episode, self._contract = episode, contract
         self._closed_bytes = 0
+        self._start_ns: int | None = None
+        self._end_ns = 0
+        self._chunk_s = self._sync_s = 0.0
         self._open()
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """Bytes written so far, in all files."""
         return self._closed_bytes + self._file.position
 
@@ -135,10 +138,9 @@ class BagWriter:
         self._counts: Counter[str] = Counter()
         self._channels: dict[str, int] = {}
         self._schemas: dict[str, int] = {}
-        self._start_ns: int | None = None
-        self._end_ns = 0
+        self._start_ns, self._end_ns = None, 0
         self._chunk_s = self._sync_s = time.monotonic()
-        self._mcap = Writer(
+        self._mcap: Writer = Writer(
             self._file,  # type: ignore[arg-type]
             chunk_size=CHUNK_BYTES,
             compression=COMPRESSIONS[self.settings.compression],

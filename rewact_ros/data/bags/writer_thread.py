@@ -180,7 +180,7 @@ class BagThread:
                 item.folder, item.record.text(), item.contract, self._settings
             )
         except OSError as error:
-            self._break_off(_reason(error), error.strerror)
+            self._break_off(_reason(error), error.strerror or str(error))
 
     def _write(self, act: Callable[[BagWriter], object]) -> None:
         """Do something with the open recording; when the disk refuses, save what is there."""
@@ -189,9 +189,9 @@ class BagThread:
             return
         try:
             act(bag.writer)
-            self.written_bytes = bag.writer.bytes
+            self.written_bytes = bag.writer.size_bytes
         except OSError as error:
-            self._break_off(_reason(error), error.strerror)
+            self._break_off(_reason(error), error.strerror or str(error))
 
     def _break_off(self, reason: str, why: str) -> None:
         bag = self._bag

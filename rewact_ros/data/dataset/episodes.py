@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -87,7 +88,8 @@ class RecordedEpisodes:
             for frame in container.decode(stream):
                 if frame.time < first_s - tolerance_s:
                     continue  # the seek lands on the key frame before
-                yield frame.to_ndarray(format="rgb24")
+                picture: Any = frame.to_ndarray(format="rgb24")  # uint8; the stub names all formats
+                yield picture
                 sent += 1
                 if sent == length:
                     return

@@ -11,7 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, TypeGuard
 
 from rewact_ros.contract.signature import image_shape, signature_of_dataset
 
@@ -85,7 +85,8 @@ def recorded_signature(root: Path) -> dict[str, Any]:
     signature = read_json(file, root).get("signature")
     features = signature.get("features") if isinstance(signature, dict) else None
     if (
-        not isinstance(features, dict)
+        not isinstance(signature, dict)
+        or not isinstance(features, dict)
         or not _is_number(signature.get("rate_hz"))
         or not all(isinstance(feature, dict) for feature in features.values())
     ):
@@ -185,7 +186,7 @@ def _check_numbers(info: dict[str, Any]) -> None:
             raise ValueError(f"{key}: expected a whole number of at least {least}, got {value!r}")
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -224,10 +225,10 @@ def _check_features(features: object) -> None:
             raise ValueError(
                 f"{key}: dtype: expected image, video or one of {known}, got {dtype!r}"
             )
-        sizes = isinstance(shape, list) and 1 <= len(shape) <= 5
-        if not sizes or not all(type(n) is int and n > 0 for n in shape):
+        sizes = shape if isinstance(shape, list) and 1 <= len(shape) <= 5 else []
+        if not sizes or not all(type(n) is int and n > 0 for n in sizes):
             raise ValueError(f"{key}: shape: expected 1 to 5 sizes above 0, got {shape!r}")
-        if math.prod(shape) > _LARGEST_VALUES:
+        if math.prod(sizes) > _LARGEST_VALUES:
             raise ValueError(
                 f"{key}: shape: expected at most {_LARGEST_VALUES} values, got {shape}"
             )

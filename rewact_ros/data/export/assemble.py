@@ -17,6 +17,7 @@ from lerobot.datasets.compute_stats import get_feature_stats
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.dataset_writer import DatasetWriter
 from lerobot.datasets.io_utils import write_stats
+from numpy.typing import NDArray
 
 from rewact_ros.contract import Contract
 from rewact_ros.contract.frames import NANO
@@ -88,9 +89,9 @@ class DatasetAssembler:
             depth_encoder=None,
             encoder_threads=None,
             batch_encoding_size=1,
-            streaming_encoder=self._videos,  # type: ignore[arg-type]
+            streaming_encoder=self._videos,
         )
-        self._known: dict[str, list[np.ndarray]] = {key: [] for key in _MAY_BE_UNKNOWN}
+        self._known: dict[str, list[NDArray[Any]]] = {key: [] for key in _MAY_BE_UNKNOWN}
 
     def add(self, exported: ExportedEpisode) -> dict[str, Any]:
         """Append an episode; returns its part of the report."""
@@ -147,7 +148,7 @@ class DatasetAssembler:
         self,
         exported: ExportedEpisode,
         segment: Segment,
-        part: dict[str, np.ndarray],
+        part: dict[str, NDArray[Any]],
         labels: StepLabels,
         rows: slice,
     ) -> None:
@@ -188,7 +189,7 @@ class _ReadyVideos:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._next: dict[str, tuple[Path, dict[str, np.ndarray]]] = {}
+        self._next: dict[str, tuple[Path, dict[str, NDArray[Any]]]] = {}
 
     def offer(self, segment: Path, cameras: Iterable[str]) -> None:
         """The next episode's videos; copied, as LeRobot moves what it gets."""
@@ -197,7 +198,7 @@ class _ReadyVideos:
             shutil.copyfile(segment / f"{key}.mp4", place)
             self._next[key] = place, dict(np.load(segment / f"{key}.npz"))
 
-    def finish_episode(self) -> dict[str, tuple[Path, dict[str, np.ndarray]]]:
+    def finish_episode(self) -> dict[str, tuple[Path, dict[str, NDArray[Any]]]]:
         ready, self._next = self._next, {}
         return ready
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rewact_ros.contract import Contract
 from rewact_ros.contract.frames import NANO
@@ -108,7 +109,7 @@ def encoded(job: Job) -> list[EncodedEpisode] | None:
     ]
 
 
-def encode(job: Job, on_seconds: Callable[[float], None]) -> None:
+def encode(job: Job, on_seconds: Callable[[float], object]) -> None:
     """Encode a recording into `job.folder`, which appears when all of it is there.
 
     Args:
@@ -136,7 +137,7 @@ def encode(job: Job, on_seconds: Callable[[float], None]) -> None:
 class _Progress:
     """Tells in steps of half a second how far a recording has been read."""
 
-    def __init__(self, on_seconds: Callable[[float], None]) -> None:
+    def __init__(self, on_seconds: Callable[[float], object]) -> None:
         self._on_seconds, self._told_ns = on_seconds, 0
 
     def begin(self, at_ns: int) -> None:
@@ -215,8 +216,9 @@ class _SegmentWriter:
         self, folder: Path, contract: Contract, settings: VideoSettings, threads: int
     ) -> None:
         folder.mkdir()
-        self._folder, self._steps = folder, []
-        self._blocks: list[dict[str, np.ndarray]] = []
+        self._folder = folder
+        self._steps: list[Step] = []
+        self._blocks: list[dict[str, NDArray[Any]]] = []
         self._stack = ExitStack()
         self._videos = {
             camera.key: self._stack.enter_context(
@@ -261,7 +263,8 @@ class _SegmentWriter:
         }
         np.savez(self._folder / "columns.npz", **columns)
         for key, video in self._videos.items():
-            np.savez(self._folder / f"{key}.npz", **video.statistics())
+            statistics: dict[str, Any] = video.statistics()
+            np.savez(self._folder / f"{key}.npz", **statistics)
         stamps = columns["stamp_ns"]
         return Segment(self._folder.name, len(stamps), int(stamps[0]), int(stamps[-1]))
 

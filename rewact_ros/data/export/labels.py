@@ -61,7 +61,7 @@ def label_steps(
     """
     human, driven = modes == Mode.HUMAN, np.isin(modes, DRIVEN)
     teaches = {"success": driven, "unlabelled": human}.get(outcome, np.zeros(len(modes), bool))
-    reward = np.full(len(modes), np.nan, np.float32)
+    reward: NDArray[np.float32] = np.full(len(modes), np.nan, np.float32)
     if outcome != "unlabelled":
         cap = 1.0 if outcome == "success" else failed_cap
         reward = (cap * _ramp(stamps_s, length_s, driven, rate_hz)).astype(np.float32)

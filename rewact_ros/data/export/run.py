@@ -143,7 +143,7 @@ def _assemble(
     folder: Path,
 ) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"name": path.name, "path": str(path), "refused": why, "episodes": []}
         for path, why in refused.items()
     ]

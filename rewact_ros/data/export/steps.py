@@ -44,7 +44,7 @@ class Step:
     """
 
     stamp_ns: int
-    values: dict[str, NDArray[np.generic]]
+    values: dict[str, NDArray[Any]]
     action: NDArray[np.float32]
     mode: int
     predicted_reward: float
@@ -84,7 +84,7 @@ class StepReport:
     incomplete: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     gaps: list[Gap] = field(default_factory=list)
-    skew_ms: dict[str, array] = field(default_factory=dict)
+    skew_ms: dict[str, array[float]] = field(default_factory=dict)
     camera_hz: float = math.nan
 
 

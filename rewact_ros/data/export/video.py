@@ -80,13 +80,12 @@ class VideoWriter:
 
     def add(self, image: NDArray[np.uint8]) -> None:
         """Append an image (H, W, 3) RGB, of the size of the first one."""
-        if self._container is None:
-            self._open(*image.shape[:2])
+        container = self._open(*image.shape[:2]) if self._container is None else self._container
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame.pts, frame.time_base = self.frames, Fraction(1, self._rate_hz)
         # The first image opens the encoder, and that is when it starts its threads.
         with nullcontext() if self.frames else keep_priority():
-            self._container.mux(self._stream.encode(frame))
+            container.mux(self._stream.encode(frame))
         if self.frames % STATISTICS_EVERY == 0:
             small = auto_downsample_height_width(image.transpose(2, 0, 1))
             self._statistics.update(small.transpose(1, 2, 0).reshape(-1, 3))
@@ -104,13 +103,16 @@ class VideoWriter:
             self._container.close()
             self._container = None
 
-    def _open(self, height: int, width: int) -> None:
+    def _open(self, height: int, width: int) -> av.container.OutputContainer:
         quiet_encoders()
-        self._container = av.open(str(self.path), "w")
-        self._stream = self._container.add_stream(
+        self._container = container = av.open(str(self.path), "w")
+        stream = container.add_stream(
             self._settings.codec, self._rate_hz, options=self._settings.options(self._threads)
         )
+        assert isinstance(stream, av.VideoStream)  # of these codecs
+        self._stream = stream
         exact = self._settings.codec == "libx264rgb"
         self._stream.pix_fmt = "rgb24" if exact else self._settings.encoder.pix_fmt
         self._stream.height, self._stream.width = height, width
         self._stream.time_base = Fraction(1, self._rate_hz)
+        return container

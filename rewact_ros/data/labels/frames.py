@@ -85,7 +85,9 @@ def read_frame_labels(root: Path, margin: int) -> dict[int, Frames]:
     if not file.exists():
         return label_by_outcomes(root, margin)
     lengths = open_labelled(root).lengths
-    frames = {index: np.full(length, UNUSED, np.int8) for index, length in lengths.items()}
+    frames: dict[int, Frames] = {
+        index: np.full(length, UNUSED, np.int8) for index, length in lengths.items()
+    }
     try:
         content = strict_yaml.load_json(file)
         version, episodes = content["version"], content["episodes"]

@@ -144,8 +144,8 @@ def write_labels(dataset: LabelledDataset, changed: Mapping[int, EpisodeLabels])
             rewrite_frames(path, _with_labels(pq.read_table(path), columns))
         for path in tables(copy, "meta/episodes"):
             table = pq.read_table(path)
-            for own in statistics.values():
-                table = own.add_to(table)
+            for column in statistics.values():
+                table = column.add_to(table)
             rewrite_table(path, table)
         _edit_json(copy / "meta" / "info.json", describe)
         _edit_json(copy / "meta" / "stats.json", summarise)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import cv2
 import matplotlib
@@ -83,7 +84,7 @@ class RewardChart:
             axes.plot(reference.times, reference.values, color="0.45", lw=1.2, ls=(0, (4, 2)))
         canvas.draw()
         self._background = np.asarray(canvas.buffer_rgba())[..., :3].copy()
-        self._to_px = axes.transData.frozen()
+        self._to_px: Any = axes.transData.frozen()  # a Transform, which the stub does not say
         self._top_px, self._bottom_px = 12, height - 40
 
     def draw(self, times: list[float], readings: list[Reading | None]) -> Pixels:

@@ -127,7 +127,7 @@ class RewardVideo:
 
     def _camera_row(self, images: Mapping[str, NDArray[np.uint8]]) -> Pixels:
         """All cameras side by side at one height, each with its name."""
-        sizes = {key: image.shape[:2] for key, image in images.items()}
+        sizes = {key: (image.shape[0], image.shape[1]) for key, image in images.items()}
         if not self._sizes:
             self._sizes = sizes
         if sizes != self._sizes or not sizes:
@@ -140,7 +140,7 @@ class RewardVideo:
         for key, image in images.items():
             width = round(row_px * image.shape[1] / image.shape[0] / 2) * 2
             how = cv2.INTER_AREA if row_px < image.shape[0] else cv2.INTER_CUBIC
-            scaled = cv2.resize(image, (width, row_px), interpolation=how)
+            scaled = np.asarray(cv2.resize(image, (width, row_px), interpolation=how), np.uint8)
             _write(scaled, key.rsplit(".", 1)[-1], (255, 255, 255), outline_px=2)
             row.append(scaled)
         return np.concatenate(row, axis=1)
@@ -242,7 +242,7 @@ class _Thumbnails:
                 width = round(picture.shape[1] * 156 / picture.shape[0])
                 small = cv2.resize(picture, (width, 156), interpolation=cv2.INTER_AREA)
                 framed = np.pad(small, ((2, 2), (2, 2), (0, 0)), constant_values=255)
-                self._kept.append((time_s, framed))
+                self._kept.append((time_s, np.asarray(framed, np.uint8)))
         self._seen += 1
 
     def pick(self) -> tuple[Pixels, list[float]]:

@@ -11,6 +11,7 @@ import numpy as np
 from rewact_ros.control.profile import minimum_jerk
 from rewact_ros.sim.pick_place.grasp_kinematics import tip_down, tip_of
 from rewact_ros.sim.pick_place.simulation import HOME, Layout
+from rewact_ros.sim.task import FloatArray
 from rewact_ros.sim.trajectory import Trajectory
 
 FAULTS = ("dropped_cube", "missed_grasp")
@@ -45,10 +46,10 @@ class Sight(Protocol):
     layout: Layout
 
     @property
-    def command(self) -> np.ndarray:
+    def command(self) -> FloatArray:
         """(7,) command in force."""
 
-    def cube_pose(self) -> tuple[np.ndarray, float]:
+    def cube_pose(self) -> tuple[FloatArray, float]:
         """Position (3,) in m and yaw in rad."""
 
 
@@ -103,7 +104,7 @@ class Expert:
 
     def plan(
         self,
-        start: np.ndarray | None = None,
+        start: FloatArray | None = None,
         give_up: bool = False,
         rescue: bool = False,
         holding: bool = False,
@@ -137,7 +138,7 @@ class Expert:
             return self._plan
         return self._finish(path, (x, y), closed_s, lifted_s, (grasping,))
 
-    def command(self, t_s: float) -> np.ndarray:
+    def command(self, t_s: float) -> FloatArray:
         """Return the (7,) command at `t_s` since the plan's start: rad, gripper 0 to 1."""
         return self.current.trajectory.position(t_s)
 
@@ -209,11 +210,11 @@ class Expert:
         return released_s, (low_s - 0.25, released_s + 0.15)
 
 
-def _pose(x_m: float, y_m: float, z_m: float, yaw_rad: float, gripper: float) -> np.ndarray:
+def _pose(x_m: float, y_m: float, z_m: float, yaw_rad: float, gripper: float) -> FloatArray:
     return np.append(tip_down(x_m, y_m, z_m, yaw_rad), gripper)
 
 
-def _rise(path: Trajectory, start: np.ndarray) -> tuple[float, float]:
+def _rise(path: Trajectory, start: FloatArray) -> tuple[float, float]:
     """Append a rise above where the finger tips are, the wrist unturned; return that spot.
 
     Out of reach of an upright gripper nothing is appended: the arm is stretched, not low.

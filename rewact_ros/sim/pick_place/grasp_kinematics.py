@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
+FloatArray = NDArray[np.float64]
 SHOULDER_HEIGHT_M = 0.12705
 _UPPER_ARM = (0.05955, 0.3)  # shoulder to elbow at zero pose, (forward, up)
 _UPPER_ARM_M = math.hypot(*_UPPER_ARM)
@@ -19,7 +21,7 @@ _FOREARM_M = 0.3  # elbow to wrist
 TIP_M = 0.069744 + 0.1537  # wrist to finger tips, along the gripper
 
 
-def tip_down(x_m: float, y_m: float, z_m: float, yaw_rad: float) -> np.ndarray:
+def tip_down(x_m: float, y_m: float, z_m: float, yaw_rad: float) -> FloatArray:
     """Return the arm joints that put the finger tips at a point, the gripper pointing down.
 
     Args:
@@ -51,7 +53,7 @@ def tip_down(x_m: float, y_m: float, z_m: float, yaw_rad: float) -> np.ndarray:
     return np.array([waist, shoulder, elbow, 0.0, wrist, _wrap(waist - yaw_rad)])
 
 
-def tip_of(q: np.ndarray) -> tuple[float, float, float]:
+def tip_of(q: FloatArray) -> tuple[float, float, float]:
     """Return where the finger tips are, in m in the base frame, with `forearm_roll` taken as 0.
 
     Args:

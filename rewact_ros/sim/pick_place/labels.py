@@ -76,7 +76,7 @@ def rollout_progress(course: Course, pace: Pace) -> NDArray[np.float32]:
     return attempts_progress(events, pace)
 
 
-def attempts_progress(events: Events, pace: Pace) -> np.ndarray:
+def attempts_progress(events: Events, pace: Pace) -> NDArray[np.float32]:
     """Return the (n,) float32 progress of an episode of any number of attempts.
 
     An attempt that succeeds climbs linearly to 1 at the success and stays there. One that does not
@@ -141,7 +141,7 @@ def _next_approach(events: Events, after: int) -> int:
     return n
 
 
-def _caps(events: Events, begin: int, end: int, pace: Pace) -> np.ndarray:
+def _caps(events: Events, begin: int, end: int, pace: Pace) -> NDArray[np.float32]:
     """Progress of the plan at the end of the stage reached so far in an attempt, (end - begin,)."""
     plan = task_progress(pace.done + 1, pace.done, success_frame=pace.done)
     grasped = np.logical_or.accumulate(events.held[begin:end])

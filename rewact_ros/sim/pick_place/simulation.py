@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rewact_ros.mujoco_backend import load_mujoco, make_renderer
 from rewact_ros.sim.pick_place.grasp_kinematics import tip_down
@@ -21,7 +22,7 @@ from rewact_ros.sim.pick_place.scene import (
     build_xml,
 )
 from rewact_ros.sim.pick_place.truth import TaskJudge, TaskState
-from rewact_ros.sim.task import Truth
+from rewact_ros.sim.task import FloatArray, Truth
 
 JOINTS = (*ARM_JOINTS, "gripper")
 CAMERAS = ("front", "wrist")
@@ -107,7 +108,7 @@ class PickPlaceSim:
         self.layout = layout
         self._judge = TaskJudge(seed)
 
-    def set_command(self, q: np.ndarray) -> None:
+    def set_command(self, q: FloatArray) -> None:
         """Set the position targets of the servos; beyond a joint's range the range end holds.
 
         Args:
@@ -126,7 +127,7 @@ class PickPlaceSim:
         self._apply_command()
 
     @property
-    def command(self) -> np.ndarray:
+    def command(self) -> FloatArray:
         """(7,) command in force, as it was set."""
         return self._command.copy()
 
@@ -151,15 +152,15 @@ class PickPlaceSim:
             self._mj.mj_step(self.model, self.data, nstep=steps)
             self._judge.step(self._task_state())
 
-    def joint_positions(self) -> np.ndarray:
+    def joint_positions(self) -> FloatArray:
         """Return (7,) measured positions: rad, gripper 0 to 1."""
         return self._joint_vector(self.data.qpos, self._arm_qpos, self._finger_qpos, True)
 
-    def joint_velocities(self) -> np.ndarray:
+    def joint_velocities(self) -> FloatArray:
         """Return (7,) measured velocities: rad/s, gripper 1/s."""
         return self._joint_vector(self.data.qvel, self._arm_qvel, self._finger_qvel, False)
 
-    def render(self, camera: str) -> np.ndarray:
+    def render(self, camera: str) -> NDArray[np.uint8]:
         """Return (H, W, 3) uint8 RGB of `front` or `wrist`.
 
         Raises:
@@ -177,7 +178,7 @@ class PickPlaceSim:
         """Return what really happened since the last reset (for tests and reports only)."""
         return self._judge.truth()
 
-    def cube_pose(self) -> tuple[np.ndarray, float]:
+    def cube_pose(self) -> tuple[FloatArray, float]:
         """Return the cube's (3,) position in m and its yaw in rad (truth, for the expert)."""
         rotation = self.data.xmat[self._cube_body]
         return self.data.xpos[self._cube_body].copy(), math.atan2(rotation[3], rotation[0])
@@ -208,7 +209,7 @@ class PickPlaceSim:
         self._tray_geoms = [i for i, name in enumerate(names) if name.startswith("tray/")]
         self._visible = self._mj.MjvOption()  # groups 0 to 2: the collision pads stay hidden
 
-    def _arm_state(self) -> tuple[np.ndarray, np.ndarray]:
+    def _arm_state(self) -> tuple[FloatArray, FloatArray]:
         return self.data.qpos[self._joint_qpos].copy(), self.data.qvel[self._joint_qvel].copy()
 
     def _place(self, layout: Layout) -> None:
@@ -223,8 +224,8 @@ class PickPlaceSim:
         self.data.ctrl[6:8] = _finger_positions(float(np.clip(self._command[6], 0.0, 1.0)))
 
     def _joint_vector(
-        self, source: np.ndarray, arm: np.ndarray, finger: np.ndarray, position: bool
-    ) -> np.ndarray:
+        self, source: FloatArray, arm: NDArray[np.int64], finger: NDArray[np.int64], position: bool
+    ) -> FloatArray:
         left, right = source[finger]
         opening = (left - right) / 2 - (FINGER_CLOSED_M if position else 0.0)
         return np.append(source[arm], opening / (FINGER_OPEN_M - FINGER_CLOSED_M))
@@ -257,7 +258,7 @@ class PickPlaceSim:
         return set(pairs.ravel().tolist()) - {self._cube_geom}
 
 
-def draw_scene(seed: int) -> tuple[Layout, np.ndarray]:
+def draw_scene(seed: int) -> tuple[Layout, FloatArray]:
     """Return the layout of a seed and the arm's (7,) start pose near `HOME`."""
     rng = np.random.default_rng(seed)
     cube = (float(rng.uniform(*_CUBE_X_M)), float(rng.uniform(*_CUBE_Y_M)))
