@@ -9,6 +9,7 @@ from test_rl_learner import QUICK
 
 from rewact_ros.contract import Contract
 from rewact_ros.learning.rl.driver import Driver
+from rewact_ros.learning.rl.evaluation import evaluate_version
 from rewact_ros.learning.rl.loop import new_agent
 from rewact_ros.learning.rl.serving import LearnedEngine, open_learned
 from rewact_ros.learning.rl.settings import LearnError, RLSettings, preset
@@ -136,6 +137,13 @@ def test_a_version_that_does_not_say_what_it_learned_is_refused(
     (folder / "learned.json").write_text(about.replace("updates", "others"))
     with pytest.raises(LearnError, match="damaged"):
         opened(folder, vx300s)
+
+
+def test_a_version_on_disk_opens_for_evaluation(
+    tiny_policy: Path, vx300s: Contract, tmp_path: Path
+):
+    folder = written(tmp_path, tiny_policy, vx300s, SETTINGS["residual"], UPDATES)[2]
+    assert list(evaluate_version(folder, str(PickPlace.contract_file()), seeds=[])) == []
 
 
 def test_an_observation_travels_whole_or_is_refused():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rewact_ros.contract import Contract
 from rewact_ros.sim.task import Task
@@ -121,10 +122,10 @@ def add_episode(
     dataset: LeRobotDataset,
     contract: Contract,
     text: str,
-    state: np.ndarray,
-    action: np.ndarray,
-    images: dict[str, np.ndarray],
-    labels: dict[str, np.ndarray],
+    state: NDArray[np.float32],
+    action: NDArray[np.float32],
+    images: dict[str, NDArray[np.uint8]],
+    labels: dict[str, NDArray[Any]],
 ) -> None:
     """Append an episode of n frames.
 

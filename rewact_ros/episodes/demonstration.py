@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rewact_ros.control.modes import Mode
 from rewact_ros.sim.task import Expert, FloatArray, Task, Truth
@@ -38,9 +39,9 @@ class Demonstration:
     seed: int
     fault: str | None
     retried: bool
-    state: np.ndarray
-    action: np.ndarray
-    images: dict[str, np.ndarray]
+    state: NDArray[np.float32]
+    action: NDArray[np.float32]
+    images: dict[str, NDArray[np.uint8]]
     success_frame: int | None
     failure_frame: int | None
     resume_frame: int | None

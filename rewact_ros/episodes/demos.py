@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rewact_ros.contract import Contract, load_contract
@@ -94,7 +95,7 @@ def write_demos(settings: DemoSettings, progress: bool = True) -> dict[str, Any]
         return _record(settings, task, contract, partial, progress)
 
 
-def episode_labels(episode: Demonstration, task: type[Task]) -> dict[str, np.ndarray]:
+def episode_labels(episode: Demonstration, task: type[Task]) -> dict[str, NDArray[Any]]:
     """Return the labels of an episode's n frames, each (n,).
 
     Raises:
@@ -109,8 +110,8 @@ def episode_labels(episode: Demonstration, task: type[Task]) -> dict[str, np.nda
         resume_frame=episode.resume_frame if episode.success_frame is not None else None,
     )
     index = np.arange(frames)
-    success = np.zeros(frames, bool)
-    teaches = np.zeros(frames, bool)
+    success: NDArray[np.bool_] = np.zeros(frames, bool)
+    teaches: NDArray[np.bool_] = np.zeros(frames, bool)
     if episode.success_frame is not None:
         success = index >= episode.success_frame
         teaches = index >= (episode.resume_frame or 0)
@@ -189,8 +190,8 @@ def _jobs(settings: DemoSettings, task: type[Task]) -> list[DemoJob]:
     kinds += [(task.faults[index % len(task.faults)], False) for index in range(settings.failures)]
     order = np.random.default_rng(settings.seed).permutation(len(kinds))
     return [
-        DemoJob(settings.seed + place, *kinds[kind], settings.noise_rad)
-        for place, kind in enumerate(order)
+        DemoJob(settings.seed + place, fault, retry, settings.noise_rad)
+        for place, (fault, retry) in enumerate(kinds[kind] for kind in order.tolist())
     ]
 
 

@@ -37,7 +37,9 @@ class Lead(Protocol):
     """
 
     every: int
-    mode: Mode
+
+    @property
+    def mode(self) -> Mode: ...
 
     def over(self, tick: int) -> bool:
         """Whether the episode has ended before this tick."""

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rewact_ros.contract import Contract
 from rewact_ros.episodes.dataset import (
@@ -118,7 +120,7 @@ def simulation(contract: Contract, task: str = DEFAULT_TASK) -> Iterator[Task]:
         sim.close()
 
 
-def rollout_labels(task: Task, trace: Trace) -> dict[str, np.ndarray]:
+def rollout_labels(task: Task, trace: Trace) -> dict[str, NDArray[Any]]:
     """Label the n frames of a roll-out; each (n,), ``predicted_reward`` the policy's own.
 
     No frame teaches the action (``demo_is_pad``): these are no demonstrations.
@@ -133,7 +135,9 @@ def rollout_labels(task: Task, trace: Trace) -> dict[str, np.ndarray]:
     }
 
 
-def _report(loaded: LoadedPolicy, settings: RolloutSettings, results: list[Rollout]) -> dict:
+def _report(
+    loaded: LoadedPolicy, settings: RolloutSettings, results: list[Rollout]
+) -> dict[str, Any]:
     episodes = [asdict(result) for result in results]
     for episode in episodes:
         del episode["rewards"]  # the column predicted_reward has them

@@ -35,7 +35,7 @@ def machine_faults_told(settings: TrainSettings) -> Iterator[None]:
                 f"{settings.out}: the disk is full ({_first_line(error)}); make room, then go on "
                 f"with --resume; {_intact(settings)}"
             ) from error
-        if code is None or isinstance(error, FileNotFoundError):
+        if not isinstance(error, OSError) or code is None or isinstance(error, FileNotFoundError):
             raise
         raise TrainError(
             f"{error.filename or settings.out}: {error.strerror}; {_intact(settings)}"

@@ -2,10 +2,23 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 from torch.utils.tensorboard import SummaryWriter
 
-from rewact_ros.learning.imitation.settings import TrainError, TrainSettings
+from rewact_ros.learning.imitation.settings import TrainError
+
+
+class _Settings(Protocol):
+    """A dataclass that says where a run lies, and to which project of wandb it belongs."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def out(self) -> str: ...
+
+    @property
+    def wandb(self) -> str | None: ...
 
 
 class RunLog:
@@ -22,7 +35,7 @@ class RunLog:
         TrainError: wandb is asked for but not installed.
     """
 
-    def __init__(self, settings: TrainSettings, resumed_at: int | None) -> None:
+    def __init__(self, settings: _Settings, resumed_at: int | None) -> None:
         out = Path(settings.out)
         self._wandb = _start_wandb(settings, out) if settings.wandb else None
         self._board = SummaryWriter(out / "tensorboard", purge_step=resumed_at)
@@ -41,7 +54,7 @@ class RunLog:
             self._wandb.finish(quiet=True)
 
 
-def _start_wandb(settings: TrainSettings, out: Path):
+def _start_wandb(settings: _Settings, out: Path) -> Any:
     try:
         import wandb
     except ImportError as error:

@@ -1,11 +1,13 @@
 """Node `hil`: the only process that publishes robot commands."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import JointState, Joy
 from std_srvs.srv import Trigger
@@ -21,13 +23,14 @@ from rewact_ros.ros.chunk_reader import read_chunk
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.commands import COMMANDS, command_encoder, command_type
 from rewact_ros.ros.control_report import ControlReport
-from rewact_ros.ros.convert import NANO, publication_sequence, state_sample
+from rewact_ros.ros.convert import publication_sequence, state_sample
 from rewact_ros.ros.diagnostics import publish_diagnostics
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.graph_watch import OwnTopics, other_publishers, publisher_names
 from rewact_ros.ros.loop import ControlLoop, LoopSettings
 from rewact_ros.ros.params import HilParams, declare
 from rewact_ros.ros.process import run_node
+from rewact_ros.stamps import NANO
 
 WATCH_S = 0.25  # between two looks at who publishes what
 CLOCK_STOPPED_S = 0.5
@@ -51,7 +54,7 @@ class HilNode(Guarded, Node):
                 lease_timeout_s=self.params.lease_timeout_s,
             ),
         )
-        self._parts: dict[int, tuple[np.ndarray, float]] = {}
+        self._parts: dict[int, tuple[NDArray[np.float64], float]] = {}
         self._period_s = 1.0 / self.contract.command_rate_hz
         self._last_sent_s: float | None = None
         self._reported: tuple[object, ...] = ()
@@ -73,9 +76,9 @@ class HilNode(Guarded, Node):
             [] if self.params.dry_run else [publisher for publisher, _, _ in self._commands]
         )
         self.own_topics = OwnTopics(self, publishers, self.path.on_publishers)
-        for i, part in enumerate(self.contract.state):
+        for i, measured in enumerate(self.contract.state):
             self.create_subscription(
-                JointState, part.topic, partial(self._on_joints, i), names.SENSOR
+                JointState, measured.topic, partial(self._on_joints, i), names.SENSOR
             )
         self.create_subscription(ActionChunk, names.ACTION_CHUNK, self._on_chunk, names.COMMAND)
         self.create_subscription(
@@ -96,9 +99,7 @@ class HilNode(Guarded, Node):
             "take_over": lambda: self.path.take_over(self.clock.now()),
             "release": lambda: self.path.release(self.clock.now()),
         }.items():
-            self.create_service(
-                Trigger, f"~/{name}", lambda req, res, call=call: self._serve(call, res)
-            )
+            self.create_service(Trigger, f"~/{name}", partial(self._serve, call))
         self.create_timer(1.0 / self.params.status_hz, self._publish_status)
         self.create_timer(WATCH_S, self._watch_graph, clock=steady_clock())
         publish_diagnostics(self, self.report.diagnose)
@@ -113,11 +114,12 @@ class HilNode(Guarded, Node):
         except SampleError as error:
             self.path.joints.take_fault(str(error))
             return
-        fault = source.take(sample.value, sample.stamp_ns, publication_sequence(info), now)
+        values = np.asarray(sample.value, np.float64)
+        fault = source.take(values, sample.stamp_ns, publication_sequence(info), now)
         if fault:
             self.path.joints.take_fault(fault)
             return
-        self._parts[index] = (sample.value, now.age_s)
+        self._parts[index] = (values, now.age_s)
         if len(self._parts) == len(self.contract.state):
             parts = [self._parts[i] for i in range(len(self.contract.state))]
             state = np.concatenate([value for value, _ in parts])
@@ -137,6 +139,7 @@ class HilNode(Guarded, Node):
             except SampleError as error:
                 device.refuse(str(error))
             else:
+                assert joints is not None  # a contract's teleop types name their joints
                 device.on_values(joints, values, self.clock.now().age_s)
 
         def on_buttons(msg: Joy) -> None:
@@ -173,8 +176,13 @@ class HilNode(Guarded, Node):
             self.report.interval.clear()
         return answer
 
-    def _serve(self, call, response: Trigger.Response) -> Trigger.Response:  # type: ignore[no-untyped-def]
-        answer: Answer = call()
+    def _serve(
+        self,
+        call: Callable[[], Answer],
+        request: Trigger.Request,
+        response: Trigger.Response,
+    ) -> Trigger.Response:
+        answer = call()
         response.success = answer.ok
         response.message = f"{answer.mode.name}: {answer.reason}"
         self._publish_status()

@@ -34,7 +34,7 @@ from rewact_ros.policy.scaling import check_alike
 from rewact_ros.policy.updates import Candidate, PolicyUpdates
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
-from rewact_ros.ros.convert import NANO, to_stamp
+from rewact_ros.ros.convert import to_stamp
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.observations import Observation, Observations
@@ -44,6 +44,7 @@ from rewact_ros.ros.policy_swap import PolicySwap
 from rewact_ros.ros.prediction_messages import ChunkMessages, features_message, reward_message
 from rewact_ros.ros.process import run_node
 from rewact_ros.runs import LEARNED
+from rewact_ros.stamps import NANO
 from rewact_ros.text import printable
 
 
@@ -155,6 +156,7 @@ class PolicyNode(Guarded, LifecycleNode):
     def _load(self, files: CheckpointFiles) -> tuple[LoadedPolicy, Engine]:
         """Open a checkpoint, check it against the contract, warm it up; in any thread."""
         device = self.params.device
+        engine: Engine
         if LEARNED in files:
             explore = self.params.explore
             loaded, engine = open_learned(files, self.contract, device, explore, self._engine_for)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rclpy.node import Node
@@ -72,9 +73,7 @@ class RecorderNode(Guarded, Node):
     def _make_interfaces(self) -> None:
         self._status = self.create_publisher(RecorderStatus, names.RECORDER_STATUS, names.LATCHED)
         for action in ACTIONS:
-            self.create_service(
-                Trigger, f"~/{action}", lambda req, res, a=action: self._on_call(a, res)
-            )
+            self.create_service(Trigger, f"~/{action}", partial(self._on_call, action))
         if self._buttons:
             self.create_subscription(Joy, self.params.joy_topic, self._on_joy, names.SENSOR)
         for period_s, act in (
@@ -153,7 +152,9 @@ class RecorderNode(Guarded, Node):
         act: Callable[[int], str] = getattr(self.session, action)
         return act(now_ns)
 
-    def _on_call(self, action: str, response: Trigger.Response) -> Trigger.Response:
+    def _on_call(
+        self, action: str, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
         self._poll()  # what has come by now belongs to the state that is being changed
         try:
             response.message, response.success = self._act(action), True
@@ -173,7 +174,7 @@ class RecorderNode(Guarded, Node):
             if button < len(msg.buttons) and msg.buttons[button]
         }
         for action in pressed - self._pressed:
-            self._on_call(action, Trigger.Response())
+            self._on_call(action, Trigger.Request(), Trigger.Response())
         self._pressed = pressed
 
     # State -------------------------------------------------------------------------------------

@@ -106,7 +106,8 @@ class RawTopics:
                 taken = take(joined.type, True)
                 if taken is None:
                     break
-                messages.append(self._message(name, joined, *taken, sim_ns))
+                data, info = taken
+                messages.append(self._message(name, joined, data, info, sim_ns))
         messages.sort(key=lambda message: message.log_ns)
         return messages
 

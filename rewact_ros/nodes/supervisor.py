@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
@@ -20,13 +21,13 @@ from rewact_ros.contract import load_contract
 from rewact_ros.msg import ActionChunk, ControlStatus, RecorderStatus, Reward, RewardFeatures
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
-from rewact_ros.ros.convert import NANO
 from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.episode_interface import EpisodeInterface, JointFeed, SampleReader
 from rewact_ros.ros.episode_settings import judging_of, parts_of
 from rewact_ros.ros.params import SupervisorParams, declare
 from rewact_ros.ros.process import run_node
+from rewact_ros.stamps import NANO
 from rewact_ros.supervision.batch import Batch, Plan
 from rewact_ros.supervision.episodes import Control, Episode, Phase
 from rewact_ros.supervision.memory import EpisodeMemory, state_file
@@ -99,7 +100,7 @@ class SupervisorNode(Guarded, Node):
         service = self.params.reset_service
         self._reset_client = self.create_client(Trigger, service) if service else None
         supervisor = self.supervisor
-        for name, call in {
+        for name, act in {
             "success": lambda: supervisor.judge(Outcome.SUCCESS),
             "failure": lambda: supervisor.judge(Outcome.FAILURE),
             "go_on": lambda: supervisor.go_on(self._stamp_s(), self._fresh_control()),
@@ -107,9 +108,7 @@ class SupervisorNode(Guarded, Node):
             "unpause": supervisor.unpause,
             "continue_batch": lambda: supervisor.continue_batch(self._fresh_control()),
         }.items():
-            self.create_service(
-                Trigger, f"~/{name}", lambda req, res, call=call: _answer(call, res)
-            )
+            self.create_service(Trigger, f"~/{name}", partial(_answer, act))
         self._server = ActionServer(
             self,
             ExecuteTask,
@@ -163,6 +162,7 @@ class SupervisorNode(Guarded, Node):
     def _on_accepted(self, goal: ServerGoalHandle) -> None:
         # In the same breath as _on_goal, so that no second goal comes in between.
         batch = self.supervisor.start(_plan(goal.request))
+        assert self.executor is not None  # it calls this
         self._jobs.append(Job(goal, batch, Future(executor=self.executor), self.executor))
         goal.execute()
 
@@ -172,11 +172,12 @@ class SupervisorNode(Guarded, Node):
         self._jobs.remove(job)
         batch, last = job.batch, job.batch.last
         verdict, tally = batch.verdict, batch.plan.tally
-        {
+        ends: dict[GoalState, Callable[[], None]] = {
             GoalState.SUCCEEDED: goal.succeed,
             GoalState.CANCELED: goal.canceled,
             GoalState.ABORTED: goal.abort,
-        }[batch.state]()
+        }
+        ends[batch.state]()
         return ExecuteTask.Result(
             outcome=int(verdict.outcome if verdict else Outcome.UNLABELLED),
             reason=batch.reason,
@@ -300,7 +301,9 @@ def _plan(goal: ExecuteTask.Goal) -> Plan:
     return Plan(task, goal.timeout, max(int(goal.episodes), 1))
 
 
-def _answer(call: Callable[[], str], response: Trigger.Response) -> Trigger.Response:
+def _answer(
+    call: Callable[[], str], request: Trigger.Request, response: Trigger.Response
+) -> Trigger.Response:
     try:
         response.success, response.message = True, call()
     except RefusedError as error:

@@ -2,10 +2,12 @@
 
 import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rclpy.node import Node
 
 from rewact_ros.contract import ContractError, SampleError, load_contract
@@ -18,7 +20,7 @@ from rewact_ros.learning.rl.transitions import TransitionError, unpack_observati
 from rewact_ros.msg import ControlStatus, Decision, EpisodeEvent, Transition, TransitionRequest
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
-from rewact_ros.ros.commands import command_decoder, command_type
+from rewact_ros.ros.commands import Decode, command_decoder, command_type
 from rewact_ros.ros.convert import to_ns, to_stamp
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
 from rewact_ros.ros.door import Guarded, MalformedError
@@ -49,7 +51,7 @@ class TransitionsNode(Guarded, Node):
         self.steps = ExecutedSteps(self.contract.dt_s, len(self.contract.action_names), first)
         self.outbox = Outbox(self.journal)
         self.fault = ""  # why transitions are not kept
-        self._parts: list[np.ndarray | None] = [None] * len(self.contract.action)
+        self._parts: list[NDArray[np.float64] | None] = [None] * len(self.contract.action)
         self._stamps: dict[type, Stamps] = defaultdict(Stamps)
         self._owners = EpisodeOwners()
         self._decided_s = float("-inf")
@@ -61,11 +63,7 @@ class TransitionsNode(Guarded, Node):
 
     def _make_interfaces(self) -> None:
         for index, part in enumerate(self.contract.action):
-            decode = command_decoder(part)
-
-            def on_command(msg, info, index=index, decode=decode):  # type: ignore[no-untyped-def]
-                self._on_command(index, decode, msg, info)
-
+            on_command = partial(self._on_command, index, command_decoder(part))
             self.create_subscription(command_type(part), part.topic, on_command, names.EVENTS)
         for kind, topic, call, qos in (
             (ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED),
@@ -83,19 +81,20 @@ class TransitionsNode(Guarded, Node):
     def _now_ns(self) -> int:
         return self.clock.now().ros_ns
 
-    def _on_command(self, index: int, decode, msg, info) -> None:  # type: ignore[no-untyped-def]
+    def _on_command(self, index: int, decode: Decode, msg: Any, info: dict[str, int]) -> None:
         try:
             self._parts[index] = decode(msg)
         except SampleError as error:
             self.steps.refuse(str(error))
             return
-        if all(part is not None for part in self._parts):
+        parts = [part for part in self._parts if part is not None]
+        if len(parts) == len(self._parts):
             # On the clock of the stamps, and where possible from the moment it was sent.
             now_ns = self._now_ns()
             sent_ns = now_ns if self.clock.uses_sim_time else info["source_timestamp"]
             if fault := stamp_fault(sent_ns, now_ns):
                 raise MalformedError(f"time of sending: {fault}")
-            self.steps.command(sent_ns, np.concatenate(self._parts))
+            self.steps.command(sent_ns, np.concatenate(parts))
 
     def _stamp_ns(self, msg: ControlStatus | EpisodeEvent | Decision) -> int:
         """Stamp of a message; one that cannot be would hide all right ones after it."""

@@ -194,7 +194,8 @@ def _plain(name: str) -> str:
 
 
 def _read(argument: "Field[Any]", text: str) -> Any:
-    kind, name = type(argument.default), argument.name
+    kind: type[Any] = type(argument.default)
+    name = argument.name
     if kind is str:
         return text
     bare = text.strip()

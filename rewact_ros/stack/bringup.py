@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,7 +135,7 @@ def processes(args: BringUp) -> list[Process]:
 
     def process(
         name: str,
-        parameters: dict[str, ParameterValue],
+        parameters: Mapping[str, ParameterValue],
         python: str = sys.executable,
         more_environment: dict[str, str] | None = None,
     ) -> Process:

@@ -72,7 +72,7 @@ class NodeThread:
         self._executor.shutdown()
         for part in list(self.node.waitables):
             if isinstance(part, ActionClient | ActionServer):  # a node leaves its own to be found
-                part.destroy()
+                part.destroy()  # type: ignore[no-untyped-call]  # one of two classes of rclpy
         self.node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 

@@ -7,6 +7,7 @@ arrival on the wire.
 
 import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from rclpy.action import ActionClient
 from rclpy.duration import Duration
 from rclpy.node import Node
+from rclpy.task import Future
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -25,10 +27,11 @@ from rewact_ros.msg import ActionChunk, ControlStatus, ModeRequest, PolicyStatus
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import steady_clock
 from rewact_ros.ros.commands import COMMANDS, command_type
-from rewact_ros.ros.convert import NANO, joint_state_message, to_stamp
+from rewact_ros.ros.convert import joint_state_message, to_stamp
 from rewact_ros.ros.images import camera_message, camera_type
 from rewact_ros.stack.commander import READY_S
 from rewact_ros.stack.node_thread import NodeThread
+from rewact_ros.stamps import NANO
 
 FloatArray = NDArray[np.float64]
 RATES_HZ = {"joints": 50.0, "heartbeat": 30.0, "chunk": 20.0, "lease": 10.0}
@@ -109,7 +112,12 @@ class Rig:
     def _make_interfaces(self) -> None:
         node, contract = self.node, self.contract
         part = contract.action[0]
-        node.create_subscription(command_type(part), part.topic, self._on_command, names.EVENTS)
+        node.create_subscription(
+            command_type(part),
+            part.topic,
+            self._on_command,  # type: ignore[arg-type]  # rclpy gives it the message's info as well
+            names.EVENTS,
+        )
         node.create_subscription(
             ControlStatus, names.CONTROL_STATUS, self._on_status, names.LATCHED
         )
@@ -131,7 +139,7 @@ class Rig:
                         camera_type(camera),
                         camera.topic,
                         names.SENSOR_OUT,
-                        lambda camera=camera: self._picture(camera),
+                        partial(self._picture, camera),
                         contract.rate_hz,
                     )
             else:
@@ -292,7 +300,11 @@ class Rig:
         while time.monotonic() < deadline_s:
             sent = action.send_goal_async(goal)
             end_s = time.monotonic() + GOAL_ANSWER_S
-            self.wait(lambda sent=sent, end_s=end_s: sent.done() or time.monotonic() > end_s, "")
+
+            def answered(sent: Future = sent, end_s: float = end_s) -> bool:
+                return sent.done() or time.monotonic() > end_s
+
+            self.wait(answered, "")
             if sent.done() and sent.result().accepted:
                 return
             self.pause(0.2)

@@ -5,9 +5,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rewact_ros.contract import Contract, load_contract
-from rewact_ros.stack.bringup import BringUp, command_transport_environment, processes
+from rewact_ros.stack.arguments import BringUp
+from rewact_ros.stack.bringup import command_transport_environment, processes
 from rewact_ros.stack.domain import kept_environment, own_domain
 from rewact_ros.stack.rig import Rig
 from rewact_ros.stack.runner import Runner
@@ -38,7 +40,7 @@ def robot(
     runs: tuple[str, ...],
     rate_factor: float = 1.0,
     own: bool = True,
-    **more: str | bool,
+    **more: Any,
 ) -> Iterator[Robot]:
     """A rig that plays some parts beside processes that run the others.
 

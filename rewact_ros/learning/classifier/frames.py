@@ -85,7 +85,7 @@ class LabelledFrames:
         ]
         self.splits = {name: self._frames(name) for name in SPLITS}
         self._require_both_classes()
-        self._images: list[dict[str, np.ndarray]] = []
+        self._images: list[dict[str, NDArray[np.uint8]]] = []
 
     def own_size(self) -> tuple[int, int]:
         """(height, width) px of the first camera of the first dataset."""

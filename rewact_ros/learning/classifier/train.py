@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -133,8 +133,8 @@ class _Run:
         self.model = model.to(self.accelerator.device)
         val, test = self.data.splits["val"], self.data.splits["test"]
         temperature, offset = calibrate(self._own_logits(val), val.success)
-        model.temperature.fill_(temperature)
-        model.offset.fill_(offset)
+        model.get_buffer("temperature").fill_(temperature)
+        model.get_buffer("offset").fill_(offset)
         figures = {}
         if len(test):
             logits = torch.from_numpy(self._own_logits(test)).to(self.accelerator.device)
@@ -239,7 +239,7 @@ def augment(images: Tensor, settings: ClassifierSettings) -> Tensor:
     return flat.clamp(0, 1).unflatten(0, images.shape[:2])
 
 
-def _first(accelerator: Accelerator):
+def _first(accelerator: Accelerator) -> AbstractContextManager[None]:
     """Let the main process go first: the others then find the cache filled."""
     return accelerator.main_process_first() if accelerator.num_processes > 1 else nullcontext()
 

@@ -18,7 +18,9 @@ from rewact_ros.policy.checkpoint import LoadedPolicy
 
 from .reward import Curve
 
-Rows = NDArray[np.int64]
+Rows = NDArray[np.integer]
+Choose = Callable[[Rows, np.random.Generator], Rows]
+Change = Callable[[Tensor], Tensor]
 _BATCH = 64  # frames at once: memory against speed, the figures are the same
 _SHIFT = 0.04  # of the image's width: a camera that was nudged, not one that looks elsewhere
 
@@ -47,7 +49,7 @@ def _shift(images: Tensor) -> Tensor:
 
 
 # name -> (which frame gives the image, which gives the state, what becomes of the image)
-ABLATIONS: dict[str, tuple[Callable, Callable, Callable[[Tensor], Tensor]]] = {
+ABLATIONS: dict[str, tuple[Choose, Choose, Change]] = {
     "image of another time": (_other_time, _same, _keep),
     "state of another time": (_same, _other_time, _keep),
     "first image throughout": (_first, _same, _keep),
@@ -85,6 +87,7 @@ def predict_curves(
         values, quantiles = [], []
         for batch in _batches(loaded, data, index, ablation, seed):
             reward = loaded.predict(batch).reward
+            assert reward is not None  # there is a head
             values.append(reward.value.cpu().numpy())
             if reward.quantiles is not None:
                 quantiles.append(reward.quantiles.cpu().numpy())
@@ -103,7 +106,9 @@ def _batches(
     """Raw batches of an episode in order of time."""
     rng = np.random.default_rng((seed, index))
     rows = data.rows([index])
-    image_rows, state_rows, change = rows, rows, _keep
+    image_rows: Rows = rows
+    state_rows: Rows = rows
+    change: Change = _keep
     if ablation is not None:
         choose_image, choose_state, change = ABLATIONS[ablation]
         image_rows, state_rows = choose_image(rows, rng), choose_state(rows, rng)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from lerobot.utils.constants import OBS_STATE
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rewact_ros.data.dataset.info import DatasetError, read_json, recorded_signature
@@ -25,7 +26,7 @@ from .settings import RolloutSource
 _BATCH = 64  # frames at once: memory against speed, the signals are the same
 
 
-def signal_settings(loaded: LoadedPolicy, **changes: float) -> SignalSettings:
+def signal_settings(loaded: LoadedPolicy, **changes: Any) -> SignalSettings:
     """The usual settings, judging by q10 where the policy's head gives quantiles.
 
     Raises:
@@ -117,7 +118,7 @@ class Rollouts:
 
 
 def _samples(
-    loaded: LoadedPolicy, data: Demonstrations, rows: np.ndarray
+    loaded: LoadedPolicy, data: Demonstrations, rows: NDArray[np.integer]
 ) -> Iterator[PolicySample]:
     """What the policy would have published at each frame of an episode."""
     keys = [OBS_STATE, *data.camera_shapes]
@@ -125,9 +126,13 @@ def _samples(
         batch = data.batch(rows[first : first + _BATCH], 1, loaded.config.n_obs_steps)
         estimate = loaded.predict({key: batch[key] for key in keys if key in batch})
         reward = estimate.reward
-        columns = (reward.value, estimate.features, reward.quantiles, reward.entropy)
-        mean, features, quantiles, entropy = (
-            None if column is None else column.float().cpu().numpy() for column in columns
+        assert reward is not None  # `signal_settings` refuses a policy without a reward head
+        mean, features = (
+            column.float().cpu().numpy() for column in (reward.value, estimate.features)
+        )
+        quantiles, entropy = (
+            None if column is None else column.float().cpu().numpy()
+            for column in (reward.quantiles, reward.entropy)
         )
         for i in range(len(mean)):
             yield PolicySample(

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import OBS_STATE, REWARD
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rewact_ros.contract import Contract
-from rewact_ros.contract.frames import NANO
+from rewact_ros.contract.frames import NANO, Frame
 from rewact_ros.control.modes import Mode
 from rewact_ros.data.video.reward_chart import MAX_GAP_S, Reading, Reference
 from rewact_ros.data.video.reward_video import RewardVideo
@@ -91,6 +92,7 @@ def film_dataset(
                 state = {key: column[k] for key, column in numbers.items()}
                 reading = reading_of(engine.infer({**state, **images}, float(times[k])))
             else:
+                assert labels is not None  # else there is nothing to draw
                 reading = None if np.isnan(labels[k]) else Reading(float(labels[k]))
             video.add(float(times[k]), images, reading)
             bar.update()
@@ -132,7 +134,8 @@ def film_bag(bag: "Bag", contract: Contract, loaded: LoadedPolicy | None, path: 
         ) as video,
         tqdm(desc=path.stem, unit="frame", mininterval=1) as bar,
     ):
-        waiting, frame = iter(rewards), first
+        waiting = iter(rewards)
+        frame: Frame | None = first
         ahead = next(waiting, None)
         while frame is not None:
             time_s = (frame.stamp_ns - first.stamp_ns) / NANO
@@ -145,7 +148,8 @@ def film_bag(bag: "Bag", contract: Contract, loaded: LoadedPolicy | None, path: 
                         q = ahead.quantiles
                         reading = Reading(ahead.value, *((q[0], q[2]) if q else ()))
                     ahead = next(waiting, None)
-            video.add(time_s, {key: frame.values[key] for key in cameras}, reading)
+            images = {key: np.asarray(frame.values[key], np.uint8) for key in cameras}
+            video.add(time_s, images, reading)
             bar.update()
             frame = next(frames, None)
     return Film(path, bar.n, found.images - found.frames, found.refused)
@@ -191,7 +195,7 @@ class _Filming:
         self._video.add(tick / task.command_hz, images, reading_of(prediction))
         self._bar.update()
 
-    def sent(self, command: np.ndarray, mode: Mode) -> None:
+    def sent(self, command: NDArray[np.float64], mode: Mode) -> None:
         pass
 
 
@@ -205,7 +209,7 @@ def reading_of(prediction: Prediction) -> Reading | None:
 
 def _columns(
     dataset: LeRobotDataset, index: int, loaded: LoadedPolicy | None
-) -> dict[str, np.ndarray]:
+) -> dict[str, NDArray[Any]]:
     """Numbers of one episode: inputs (N, D) float32, `timestamp` and `next.reward` (N,)."""
     row, features = dataset.meta.episodes[index], dataset.meta.features
     wanted = loaded.config.input_features if loaded is not None else {}
@@ -245,7 +249,7 @@ def _require_reward(loaded: LoadedPolicy) -> None:
         raise FilmError(f"{loaded.path}: has no reward head, so there is no reward to show")
 
 
-def _range(loaded: LoadedPolicy | None, values: np.ndarray | None = None) -> tuple[float, float]:
+def _range(loaded: LoadedPolicy | None, values: NDArray[Any] | None = None) -> tuple[float, float]:
     """Ends of the reward axis: the head's range, at least 0 to 1, and what was recorded."""
     ends = [0.0, 1.0]
     if loaded is not None:

@@ -9,10 +9,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rewact_ros.data.video.reward_chart import Reading
 from rewact_ros.data.video.reward_video import RewardVideo
+from rewact_ros.policy import RewACTPolicy
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.policy.images import unit_images
 from rewact_ros.reward.metrics import wilson_interval
@@ -141,26 +143,31 @@ def _drive(
     looked_again: bool,
     video: RewardVideo | None,
 ) -> GymEpisode:
-    loaded.policy.reset()
+    policy = loaded.policy
+    assert isinstance(policy, RewACTPolicy)  # no other type has a loader
+    policy.reset()
     space = made.env.action_space
     progress: list[float] = []
     total, outside, succeeded = 0.0, 0, False
     for step in range(limit):  # at least one
         inputs = {feature: raw[key] for feature, key in keys.items()}
-        action, reward = _act(loaded, inputs, step)
+        action, reward = _act(loaded, policy, inputs, step)
         if reward is not None:
             progress.append(reward)
         if video is not None:
-            images = {key: inputs[key] for key in loaded.config.image_features}
+            images = {
+                key: np.asarray(inputs[key], np.uint8) for key in loaded.config.image_features
+            }
             reading = None if reward is None else Reading(reward)
             video.add(step / made.rate_hz, images, reading)
         action = action.reshape(space.shape).astype(space.dtype)
         outside += not space.contains(action)
         observation, gained, terminated, truncated, info = made.env.step(action)
         raw = flatten(observation)
-        total += float(gained)
+        gain = float(gained)
+        total += gain
         reached = info.get("is_success")
-        succeeded |= bool(terminated and gained > 0) if reached is None else bool(reached)
+        succeeded |= bool(terminated and gain > 0) if reached is None else bool(reached)
         if terminated or truncated:
             break
     return GymEpisode(
@@ -175,18 +182,20 @@ def _drive(
     )
 
 
-def _act(loaded: LoadedPolicy, inputs: Observation, step: int) -> tuple[np.ndarray, float | None]:
+def _act(
+    loaded: LoadedPolicy, policy: RewACTPolicy, inputs: Observation, step: int
+) -> tuple[NDArray[np.float32], float | None]:
     """(A,) action in the environment's units, and the predicted reward."""
     batch: dict[str, Any] = {"task": [""]}
-    for key, value in inputs.items():
-        tensor = torch.from_numpy(np.ascontiguousarray(value)).unsqueeze(0)
+    for key, seen in inputs.items():
+        tensor = torch.from_numpy(np.ascontiguousarray(seen)).unsqueeze(0)
         is_image = key in loaded.config.image_features
         batch[key] = unit_images(tensor) if is_image else tensor.float()
         if not torch.isfinite(batch[key]).all():
             raise EnvError(f"step {step}: {key} of the environment is not finite; mend it there")
     has_reward = loaded.config.reward_head != "none"
     with torch.inference_mode():
-        chosen = loaded.policy.select_action(loaded.preprocessor(batch), returns_reward=has_reward)
+        chosen = policy.select_action(loaded.preprocessor(batch), returns_reward=has_reward)
         action, reward = chosen if has_reward else (chosen, None)
         action = loaded.postprocessor(action)[0].float().cpu().numpy()
     value = None if reward is None else float(reward[0])
@@ -209,7 +218,9 @@ def _limit(made: NamedEnv, max_steps: int | None) -> int:
 
 
 def _check_actions(made: NamedEnv, loaded: LoadedPolicy) -> None:
-    space, size = made.env.action_space, loaded.config.action_feature.shape[0]
+    feature = loaded.config.action_feature
+    assert feature is not None  # a loader refuses a policy without
+    space, size = made.env.action_space, feature.shape[0]
     if not isinstance(space, gymnasium.spaces.Box) or math.prod(space.shape) != size:
         raise EnvError(
             f"environment {made.name}: action: expected a Box of {size} numbers as the policy "

@@ -75,7 +75,7 @@ def evaluate_episode(
     chunk = len(straight[0].actions)
     target = [episode.action[i : i + chunk] for i in range(n)]
 
-    def l1(predictions: Sequence[NDArray[np.generic]], times: Sequence[int]) -> float:
+    def l1(predictions: Sequence[NDArray[np.floating]], times: Sequence[int]) -> float:
         errors = [
             np.abs(p[: len(target[t])] - target[t]).mean()
             for p, t in zip(predictions, times, strict=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from numpy.typing import NDArray
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -119,7 +120,7 @@ def _markdown(evaluation: Evaluation, header: dict[str, Any], plots: list[str]) 
     return "\n".join(lines) + "\n"
 
 
-def _first(evaluation: Evaluation) -> np.ndarray:
+def _first(evaluation: Evaluation) -> NDArray[Any]:
     return next(iter(evaluation.actions.values())).per_joint
 
 

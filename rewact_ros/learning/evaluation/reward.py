@@ -170,10 +170,11 @@ def _errors(episodes: Sequence[LabelledEpisode], curves: Sequence[Curve]) -> dic
         "mae": Scored(*_mean(errors)),
         "progress_ece": _bootstrapped(calibration, len(episodes)),
     }
-    if all(curve.quantiles is not None for curve in curves):
+    bands = [curve.quantiles for curve in curves if curve.quantiles is not None]
+    if len(bands) == len(curves):
         inside = [
-            ((c.quantiles[k, 0] <= e.labels[k]) & (e.labels[k] <= c.quantiles[k, 2])).mean()
-            for e, c, k in zip(episodes, curves, known, strict=True)
+            ((q[k, 0] <= e.labels[k]) & (e.labels[k] <= q[k, 2])).mean()
+            for e, q, k in zip(episodes, bands, known, strict=True)
             if k.any()
         ]
         figures["coverage"] = Scored(*_mean(inside))
@@ -203,10 +204,13 @@ def _outcomes(
         "brier": (metrics.brier_score, final),
         "ece": (metrics.calibration_error, final),
     }
-    return {
-        name: _bootstrapped(lambda i, f=function, v=values: f(v[i], succeeds[i]), len(values))
-        for name, (function, values) in of.items()
-    }
+
+    def scored(
+        figure: Callable[[FloatArray, NDArray[np.bool_]], float], values: FloatArray
+    ) -> Scored:
+        return _bootstrapped(lambda i: figure(values[i], succeeds[i]), len(values))
+
+    return {name: scored(figure, values) for name, (figure, values) in of.items()}
 
 
 def _drops(episodes: Sequence[LabelledEpisode], smooth: Sequence[FloatArray]) -> dict[str, Scored]:

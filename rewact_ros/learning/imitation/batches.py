@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -11,8 +12,13 @@ from .demonstrations import Demonstrations
 from .settings import TrainSettings
 from .videos import FramesError
 
+# Rows and raw batch of a step, or why there is none.
+Item = tuple[NDArray[np.integer], dict[str, Tensor]] | FramesError
 
-def batch_rows(rows: np.ndarray, batch_size: int, seed: int, step: int) -> np.ndarray:
+
+def batch_rows(
+    rows: NDArray[np.integer], batch_size: int, seed: int, step: int
+) -> NDArray[np.integer]:
     """Rows of a step: each epoch shuffles all rows anew; its last, short batch is dropped."""
     per_epoch = max(len(rows) // batch_size, 1)
     epoch, index = divmod(step, per_epoch)
@@ -24,11 +30,11 @@ def batch_rows(rows: np.ndarray, batch_size: int, seed: int, step: int) -> np.nd
 class Pool:
     """Rows (M,) of which every batch gets ``size``; each is shuffled by itself."""
 
-    rows: np.ndarray
+    rows: NDArray[np.integer]
     size: int
 
 
-class TrainingBatches(Dataset):
+class TrainingBatches(Dataset[Item]):
     """Item ``step`` is ``(rows, raw batch)``: one process's share of that step's batch.
 
     All processes draw the same batch and take every ``processes``-th of its frames, so that a step
@@ -47,7 +53,7 @@ class TrainingBatches(Dataset):
     def __init__(
         self,
         data: Demonstrations,
-        rows: np.ndarray,
+        rows: NDArray[np.integer],
         settings: TrainSettings,
         chunk: int,
         observations: int,
@@ -61,7 +67,7 @@ class TrainingBatches(Dataset):
         self._chunk, self._observations = chunk, observations
         self._share = slice(process, None, processes)
 
-    def __getitem__(self, step: int) -> tuple[np.ndarray, dict[str, Tensor]] | FramesError:
+    def __getitem__(self, step: int) -> Item:
         """Assemble a step's batch; a fault is returned, since a worker's raise loses its words."""
         settings = self._settings
         rows = np.concatenate(
@@ -80,7 +86,7 @@ class TrainingBatches(Dataset):
         except FramesError as error:
             return error
 
-    def loader(self, first_step: int, pin_memory: bool) -> DataLoader:
+    def loader(self, first_step: int, pin_memory: bool) -> DataLoader[Item]:
         """Items from ``first_step`` to the end, assembled ahead by ``settings.workers``."""
         return DataLoader(
             self,

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lerobot.processor import PolicyProcessorPipeline
+
 from rewact_ros.episodes.rollout import roll_out
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.policy.engine import TorchEngine
@@ -41,8 +43,8 @@ def require_simulated_task(data: Demonstrations) -> None:
 
 def simulated_success(
     policy: Policy,
-    preprocessor,
-    postprocessor,
+    preprocessor: PolicyProcessorPipeline,
+    postprocessor: PolicyProcessorPipeline,
     data: Demonstrations,
     settings: TrainSettings,
 ) -> dict[str, float]:

@@ -9,8 +9,10 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rewact_ros.contract import Contract, load_contract
@@ -73,6 +75,7 @@ def run_rounds(
         CalibrationError: the policy has no reward head, so that nothing calls the human.
     """
     training, out = settings.training, Path(settings.training.out)
+    assert training.start is not None and training.contract is not None  # as checked
     if not resume and (out / "round-1").exists():
         raise TrainError(f"{out}: holds rounds; go on with --resume, or give another --out")
     contract, best = load_contract(training.contract), Path(training.start)
@@ -174,7 +177,7 @@ def read_collected(dataset: Path) -> list[HelpedEpisode]:
 
 def helped_labels(
     result: HelpedEpisode, frames: FrameLog, nominal_frames: int, rate_hz: int
-) -> dict[str, np.ndarray]:
+) -> dict[str, NDArray[Any]]:
     """Label the n frames of an episode by its verdict, each (n,); the truth has no part in it.
 
     Progress is known on the way to a success only: from the last takeover on, or from the start

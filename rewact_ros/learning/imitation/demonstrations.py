@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION, OBS_STATE, REWARD
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rewact_ros.contract import image_shape
+from rewact_ros.data.dataset.info import DatasetError
 from rewact_ros.data.dataset.reader import open_dataset
 from rewact_ros.policy.images import unit_images
 from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD, DEMO_IS_PAD, LABEL_SLACK
@@ -20,12 +23,11 @@ from .frames import dataset_fingerprint, open_frames
 from .teaching import (
     INTERVENTION,
     SUCCESS,
-    DatasetError,
     imitated,
     progress_labels,
     succeeding,
 )
-from .videos import VideoFrames
+from .videos import Frames, VideoFrames
 
 _FEW_FRAMES = 5  # a shorter episode may rise from 0 to 1 in one step without being a success flag
 
@@ -52,15 +54,15 @@ class Demonstrations:
     source: LeRobotDataset
     fingerprint: str
     fps: int
-    state: np.ndarray
-    action: np.ndarray
-    reward: np.ndarray
-    teaches: np.ndarray
-    succeeds: np.ndarray
-    episode: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
-    frames: Mapping[str, np.ndarray | VideoFrames]
+    state: NDArray[np.float32]
+    action: NDArray[np.float32]
+    reward: NDArray[np.float32]
+    teaches: NDArray[np.bool_]
+    succeeds: NDArray[np.bool_]
+    episode: NDArray[np.int64]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    frames: Mapping[str, Frames]
     camera_shapes: dict[str, tuple[int, int, int]]
 
     def decode(
@@ -81,7 +83,7 @@ class Demonstrations:
             camera: VideoFrames(self.source, camera, image_size) for camera in self.camera_shapes
         }
 
-    def rows(self, episodes: list[int]) -> np.ndarray:
+    def rows(self, episodes: list[int]) -> NDArray[np.intp]:
         """Rows (M,) of the given episodes."""
         return np.flatnonzero(np.isin(self.episode, episodes))
 
@@ -96,7 +98,7 @@ class Demonstrations:
         """What a policy trained on this gives: the action."""
         return {ACTION: PolicyFeature(FeatureType.ACTION, self.action.shape[1:])}
 
-    def stats(self, rows: np.ndarray, min_std: float) -> dict[str, dict[str, Tensor]]:
+    def stats(self, rows: NDArray[np.integer], min_std: float) -> dict[str, dict[str, Tensor]]:
         """Normalisation statistics over ``rows``; a joint that hardly moves gets ``min_std``,
         so that its sensor noise is not blown up to unit variance.
 
@@ -115,7 +117,7 @@ class Demonstrations:
             for key, table in ((OBS_STATE, self.state[rows]), (ACTION, self.action[taught]))
         }
 
-    def require_labels(self, rows: np.ndarray, low: float, high: float) -> None:
+    def require_labels(self, rows: NDArray[np.integer], low: float, high: float) -> None:
         """Look at all labels of ``rows`` before anything is learned or judged by them.
 
         Raises:
@@ -146,10 +148,10 @@ class Demonstrations:
 
     def batch(
         self,
-        rows: np.ndarray,
+        rows: NDArray[np.integer],
         chunk: int,
         observations: int = 1,
-        backwards: np.ndarray | None = None,
+        backwards: NDArray[np.bool_] | None = None,
     ) -> dict[str, Tensor]:
         """Assemble a raw batch: observation at each row, action chunk from there, labels.
 
@@ -168,7 +170,8 @@ class Demonstrations:
         past_end = steps >= self.end[rows, None]
         steps = np.minimum(steps, self.end[rows, None] - 1)
         is_pad = past_end | ~self.teaches[steps] | ~self.teaches[rows, None]
-        seen, offsets = rows, np.arange(1 - observations, 1)
+        seen = rows
+        offsets: NDArray[np.integer] = np.arange(1 - observations, 1)
         if backwards is not None:
             is_pad = is_pad | backwards[:, None]
             offsets = np.where(backwards[:, None], -offsets, offsets)
@@ -224,15 +227,18 @@ def load_demonstrations(
     }
     start, end = (np.array([bounds[e][side] for e in episode], np.int64) for side in (0, 1))
 
-    def column(key: str) -> np.ndarray | None:
-        return np.asarray(table[key]).reshape(len(episode), -1) if key in meta.features else None
+    def read(key: str) -> NDArray[Any]:
+        return np.asarray(table[key]).reshape(len(episode), -1)
+
+    def column(key: str) -> NDArray[Any] | None:
+        return read(key) if key in meta.features else None
 
     data = Demonstrations(
         source=source,
         fingerprint=dataset_fingerprint(meta),
         fps=meta.fps,
-        state=column(OBS_STATE).astype(np.float32),
-        action=column(ACTION).astype(np.float32),
+        state=read(OBS_STATE).astype(np.float32),
+        action=read(ACTION).astype(np.float32),
         reward=progress_labels(root, column, episode, progress_ramp, labels_needed),
         teaches=imitated(root, column, episode, action_frames, imitate_failures),
         succeeds=succeeding(column, episode),
@@ -290,17 +296,17 @@ def split_episodes(
     return train, sorted(val_episodes)
 
 
-def _stats(values: np.ndarray, min_std: float) -> dict[str, Tensor]:
-    values = values.astype(np.float64)
+def _stats(values: NDArray[np.float32], min_std: float) -> dict[str, Tensor]:
+    exact = values.astype(np.float64)
     return {
-        "mean": torch.from_numpy(values.mean(0)).float(),
-        "std": torch.from_numpy(values.std(0)).float().clamp_min(min_std),
-        "min": torch.from_numpy(values.min(0)).float(),
-        "max": torch.from_numpy(values.max(0)).float(),
+        "mean": torch.from_numpy(exact.mean(0)).float(),
+        "std": torch.from_numpy(exact.std(0)).float().clamp_min(min_std),
+        "min": torch.from_numpy(exact.min(0)).float(),
+        "max": torch.from_numpy(exact.max(0)).float(),
     }
 
 
-def _camera_shape(root: Path, key: str, feature: dict) -> tuple[int, int, int]:
+def _camera_shape(root: Path, key: str, feature: dict[str, Any]) -> tuple[int, int, int]:
     height, width, channels = image_shape(key, feature)
     if channels != 3:
         raise DatasetError(

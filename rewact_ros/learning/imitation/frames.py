@@ -5,10 +5,12 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rewact_ros.contract import image_shape
@@ -21,6 +23,7 @@ from .videos import FramesError, decode_episodes
 DEFAULT_CACHE = cache_home() / "rewact_ros" / "frames"
 _LAYOUT = 2  # raise when the cached bytes change meaning
 _DONE = "episodes.json"
+_Map = np.memmap[Any, np.dtype[np.uint8]]
 
 
 def open_frames(
@@ -30,7 +33,7 @@ def open_frames(
     episodes: list[int],
     cache: Path | None = None,
     progress: bool = True,
-) -> dict[str, np.ndarray]:
+) -> dict[str, NDArray[np.uint8]]:
     """Return each camera's frames, decoding those episodes that the cache does not hold yet.
 
     The frames are resized by the policy's own ``resize_images`` (rounded to 8 bits), so a frame
@@ -89,7 +92,7 @@ def _open_camera(
     episodes: list[int],
     folder: Path,
     progress: bool,
-) -> np.ndarray:
+) -> NDArray[np.uint8]:
     """Fill in what is missing; an episode counts as cached once its frames lie on the disk."""
     folder.mkdir(exist_ok=True)
     file, done = folder / "frames.npy", _cached_episodes(folder)
@@ -110,7 +113,7 @@ def _cached_episodes(folder: Path) -> set[int]:
     return set(json.loads(file.read_text())) if file.exists() else set()
 
 
-def _writable(file: Path, shape: tuple[int, ...]) -> np.memmap:
+def _writable(file: Path, shape: tuple[int, ...]) -> _Map:
     """Open the array, creating it (sparse: only what is filled takes room) under its final name."""
     if not file.exists():
         with replacing_file(file) as partial:
@@ -118,7 +121,7 @@ def _writable(file: Path, shape: tuple[int, ...]) -> np.memmap:
     return np.lib.format.open_memmap(file, mode="r+")
 
 
-def _reserve(file: Path, frames: np.memmap, spans: list[dict]) -> None:
+def _reserve(file: Path, frames: _Map, spans: list[dict[str, Any]]) -> None:
     """Take the disk space of some episodes now: writing to a mapped file on a full disk kills."""
     frame = frames[0].nbytes
     with open(file, "r+b") as handle:
@@ -130,7 +133,7 @@ def _reserve(file: Path, frames: np.memmap, spans: list[dict]) -> None:
 
 
 def _fill(
-    frames: np.memmap,
+    frames: _Map,
     dataset: LeRobotDataset,
     camera: str,
     image_size: tuple[int, int] | None,
@@ -164,8 +167,8 @@ def _fill(
 
 
 def _batched(
-    pairs: Iterator[tuple[int, np.ndarray]], size: int
-) -> Iterator[tuple[list[int], np.ndarray]]:
+    pairs: Iterator[tuple[int, NDArray[np.uint8]]], size: int
+) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
     rows, images = [], []
     for row, image in pairs:
         rows.append(row)

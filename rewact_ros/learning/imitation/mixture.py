@@ -8,14 +8,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lerobot.utils.constants import ACTION, OBS_STATE
+from numpy.typing import NDArray
+
+from rewact_ros.data.dataset.info import DatasetError
 
 from .batches import Pool
 from .demonstrations import Demonstrations, load_demonstrations
 from .settings import TrainSettings
-from .teaching import INTERVENTION, DatasetError
+from .teaching import INTERVENTION
+from .videos import Frames
 
 
 def load_interventions(settings: TrainSettings, data: Demonstrations) -> list[Demonstrations]:
@@ -81,7 +86,7 @@ def join(parts: Sequence[Demonstrations]) -> Demonstrations:
     rows = np.cumsum([0, *(len(part.episode) for part in parts)])
     episodes = np.cumsum([0, *(part.source.meta.total_episodes for part in parts)])
 
-    def whole(name: str, offsets: np.ndarray | None = None) -> np.ndarray:
+    def whole(name: str, offsets: NDArray[np.int64] | None = None) -> NDArray[Any]:
         arrays = [getattr(part, name) for part in parts]
         if offsets is not None:
             arrays = [array + offsets[i] for i, array in enumerate(arrays)]
@@ -90,7 +95,11 @@ def join(parts: Sequence[Demonstrations]) -> Demonstrations:
     return replace(
         parts[0],
         fingerprint=" ".join(part.fingerprint for part in parts),
-        **{name: whole(name) for name in ("state", "action", "reward", "teaches", "succeeds")},
+        state=whole("state"),
+        action=whole("action"),
+        reward=whole("reward"),
+        teaches=whole("teaches"),
+        succeeds=whole("succeeds"),
         episode=whole("episode", episodes),
         start=whole("start", rows),
         end=whole("end", rows),
@@ -104,10 +113,10 @@ def join(parts: Sequence[Demonstrations]) -> Demonstrations:
 class _JoinedFrames:
     """Frames of several datasets, indexed by arrays of joined rows."""
 
-    def __init__(self, frames: list, first_rows: np.ndarray) -> None:
+    def __init__(self, frames: list[Frames], first_rows: NDArray[np.int64]) -> None:
         self._frames, self._first = frames, first_rows
 
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+    def __getitem__(self, rows: NDArray[np.integer]) -> NDArray[np.uint8]:
         owner = np.searchsorted(self._first, rows, side="right") - 1
         found = {i: self._frames[i][rows[owner == i] - self._first[i]] for i in np.unique(owner)}
         shape = next(iter(found.values())).shape[1:]
@@ -120,12 +129,13 @@ class _JoinedFrames:
 def _check_features(data: Demonstrations, further: Demonstrations) -> None:
     """Compare rate, widths, joint order and cameras."""
     own, theirs = data.source.meta.features, further.source.meta.features
-    pairs = [("fps", data.fps, further.fps)]
+    pairs: list[tuple[str, Any, Any]] = [("fps", data.fps, further.fps)]
     for key in (OBS_STATE, ACTION):
         pairs += [(f"{key}.{f}", own[key].get(f), theirs[key].get(f)) for f in ("shape", "names")]
     cameras = data.camera_shapes, further.camera_shapes
     for key in sorted(cameras[0].keys() | cameras[1].keys()):
-        pairs.append((key, *(shapes.get(key, "no such camera") for shapes in cameras)))
+        expected, got = (shapes.get(key, "no such camera") for shapes in cameras)
+        pairs.append((key, expected, got))
     for name, expected, got in pairs:
         # Tuples or lists, as the dataset was just written or read from disk.
         if json.dumps(expected) != json.dumps(got):

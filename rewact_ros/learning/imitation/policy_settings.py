@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import fields
+from pathlib import Path
 
 import draccus
 
@@ -64,7 +65,11 @@ def starting_policy(
     """
     if settings.start is None:
         return None
-    loaded = load_policy(settings.start if state is None else state.folder / POLICY, device)
+    source = Path(settings.start)
+    if state is not None:
+        assert state.folder is not None  # it was found on disk
+        source = state.folder / POLICY
+    loaded = load_policy(source, device)
     loaded.policy.train()
     return loaded
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lerobot.utils.constants import REWARD
+from numpy.typing import NDArray
 
 from rewact_ros.data.dataset.info import DatasetError
 from rewact_ros.data.export.labels import DRIVEN
@@ -15,10 +17,10 @@ SUCCESS = "next.success"
 INTERVENTION = "intervention"
 CONTROL_MODE = "control_mode"
 
-Column = Callable[[str], np.ndarray | None]  # name -> (N, width), None where there is no such one
+Column = Callable[[str], NDArray[Any] | None]  # name -> (N, width), None where there is no such one
 
 
-def succeeding(column: Column, episode: np.ndarray) -> np.ndarray:
+def succeeding(column: Column, episode: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Tell (N,) which frames belong to an episode with any ``next.success``; without it, all."""
     success = column(SUCCESS)
     if success is None:
@@ -27,8 +29,8 @@ def succeeding(column: Column, episode: np.ndarray) -> np.ndarray:
 
 
 def progress_labels(
-    root: Path, column: Column, episode: np.ndarray, ramp: bool, needed: bool = True
-) -> np.ndarray:
+    root: Path, column: Column, episode: NDArray[np.integer], ramp: bool, needed: bool = True
+) -> NDArray[np.float32]:
     """Return (N,) float32 labels, NaN where unknown: ``next.reward``, or a ramp over successes.
 
     Raises:
@@ -56,10 +58,10 @@ def progress_labels(
 def imitated(
     root: Path,
     column: Column,
-    episode: np.ndarray,
+    episode: NDArray[np.integer],
     action_frames: str = "all",
     imitate_failures: bool = False,
-) -> np.ndarray:
+) -> NDArray[np.bool_]:
     """Tell (N,) which frames teach actions.
 
     ``demo_is_pad`` decides where there is such a column (its name ends in ``_is_pad`` because

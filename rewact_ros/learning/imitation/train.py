@@ -6,16 +6,18 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from rewact_ros.learning.acceleration import make_accelerator
 from rewact_ros.learning.faults import machine_faults_told
 from rewact_ros.learning.run_log import RunLog
-from rewact_ros.policy import RewACTPolicy, make_rewact_pre_post_processors
+from rewact_ros.policy import RewACTConfig, RewACTPolicy, make_rewact_pre_post_processors
 from rewact_ros.policy.checkpoint import save_policy
 from rewact_ros.policy.policy import Policy
 
@@ -86,6 +88,7 @@ class _Training:
             settings.imitate_failures,
             labels_needed=config.reward_head != "none",
         )
+        assert isinstance(config, RewACTConfig)  # no other type has a loader
         fit_to_dataset(config, settings, self.data)
         self.contract = _contract_record(settings.contract, self.data)
         self.train_rows, self.val_rows, self.split = _split(settings, self.data)
@@ -107,7 +110,9 @@ class _Training:
         self.pools = draw_interventions(settings, self.data, interventions, config.reward_head)
         self.data = join([self.data, *interventions])
         torch.manual_seed(settings.seed)
-        self._build(RewACTPolicy(config) if start is None else start.policy, state)
+        policy = RewACTPolicy(config) if start is None else start.policy
+        assert isinstance(policy, RewACTPolicy)
+        self._build(policy, state)
 
     def _check_sizes(self) -> None:
         settings, processes = self.settings, self.accelerator.num_processes
@@ -140,7 +145,7 @@ class _Training:
             if not self.main:
                 data.decode(image_size, episodes, cache, progress=False)
 
-    def _build(self, policy: Policy, state: TrainingState | None) -> None:
+    def _build(self, policy: RewACTPolicy, state: TrainingState | None) -> None:
         settings = self.settings
         self.policy = policy
         self.averaged = copy.deepcopy(self.policy).to(self.accelerator.device)
@@ -199,7 +204,9 @@ class _Training:
         self.accelerator.end_training()
         return self.figures
 
-    def _step(self, step: int, rows: np.ndarray, raw: dict[str, torch.Tensor]) -> dict:
+    def _step(
+        self, step: int, rows: NDArray[np.integer], raw: dict[str, torch.Tensor]
+    ) -> dict[str, Any]:
         _seed_step(self.settings.seed, step, self.accelerator.process_index)
         self.model.train()
         loss, parts = self.model(self.preprocessor(raw))
@@ -214,15 +221,17 @@ class _Training:
         _average(self.averaged, self.policy, self.settings.ema_decay, step)
         return {"loss": loss.detach(), **parts, "grad_norm": norm}
 
-    def _after_step(self, done: int, scalars: dict, log: RunLog, bar: tqdm, begun: float) -> None:
+    def _after_step(
+        self, done: int, scalars: dict[str, Any], log: RunLog, bar: tqdm, begun: float
+    ) -> None:
         """Log, validate, test and save as the settings ask after ``done`` steps."""
         settings, last = self.settings, done == self.settings.steps
         if done % settings.log_every == 0 or last:
             scalars = {name: float(value) for name, value in scalars.items()}
             rates = zip(("lr", "lr_backbone"), self.scheduler.get_last_lr(), strict=False)
-            log.add("train", {**scalars, **dict(rates)}, done)
+            log.add("train", scalars | {name: float(rate) for name, rate in rates}, done)
             bar.set_postfix(loss=f"{scalars['loss']:.3f}", l1=f"{scalars['l1_loss']:.3f}")
-        figures = {}
+        figures: dict[str, float] = {}
         arguments = (self.averaged, self.preprocessor, self.postprocessor, self.data)
         if len(self.val_rows) and (done % settings.val_every == 0 or last):
             figures |= evaluate(*arguments, self.val_rows)
@@ -277,7 +286,7 @@ class _Training:
             ),
         )
 
-    def _require_finite(self, loss: torch.Tensor, rows: np.ndarray, step: int) -> None:
+    def _require_finite(self, loss: torch.Tensor, rows: NDArray[np.integer], step: int) -> None:
         if torch.isfinite(loss):
             return
         frames = [f"{self.data.episode[r]}:{r - self.data.start[r]}" for r in rows]
@@ -288,7 +297,9 @@ class _Training:
         )
 
 
-def _split(settings: TrainSettings, data: Demonstrations) -> tuple[np.ndarray, np.ndarray, dict]:
+def _split(
+    settings: TrainSettings, data: Demonstrations
+) -> tuple[NDArray[np.intp], NDArray[np.intp], dict[str, list[int]]]:
     total = data.source.meta.total_episodes
     chosen = parse_episodes(settings.episodes, total) if settings.episodes else list(range(total))
     wanted = parse_episodes(settings.val_episodes, total) if settings.val_episodes else None
@@ -302,7 +313,7 @@ def _split(settings: TrainSettings, data: Demonstrations) -> tuple[np.ndarray, n
     )
 
 
-def _contract_record(path: str | None, data: Demonstrations) -> dict | None:
+def _contract_record(path: str | None, data: Demonstrations) -> dict[str, Any] | None:
     if path is None:
         return None
     from rewact_ros.contract import check_signature, load_contract, signature_of_dataset

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from lerobot.optim.optimizers import load_optimizer_state, save_optimizer_state
@@ -21,7 +22,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rewact_ros.files import point, replace_folder
-from rewact_ros.policy.checkpoint import WEIGHTS
+from rewact_ros.policy.checkpoint_files import WEIGHTS
 
 from .demonstrations import Demonstrations
 from .settings import TrainError, TrainSettings
@@ -53,10 +54,10 @@ class TrainingState:
 
     step: int
     wall_s: float
-    settings: dict
+    settings: dict[str, Any]
     figures: dict[str, float] = field(default_factory=dict)
-    best: dict | None = None
-    scaler: dict | None = None
+    best: dict[str, Any] | None = None
+    scaler: dict[str, Any] | None = None
     folder: Path | None = None
 
     @classmethod
@@ -168,6 +169,7 @@ def load_training_state(
     scheduler: LRScheduler,
 ) -> None:
     """Put weights, averaged weights, optimiser and scheduler back as the checkpoint has them."""
+    assert state.folder is not None  # it was found on disk
     folder = state.folder / STATE
     load_model(policy, str(folder / WEIGHTS))
     load_model(averaged, str(folder / f"averaged_{WEIGHTS}"))
@@ -175,7 +177,7 @@ def load_training_state(
     load_scheduler_state(scheduler, folder)
 
 
-def training_record(state: TrainingState, data: Demonstrations, split: dict) -> str:
+def training_record(state: TrainingState, data: Demonstrations, split: dict[str, Any]) -> str:
     """What made a checkpoint, as JSON text."""
     record = {
         "command": shlex.join(["rewact", *sys.argv[1:]]),

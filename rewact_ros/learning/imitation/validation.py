@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 import torch
+from lerobot.processor import PolicyProcessorPipeline
 from lerobot.utils.constants import ACTION, REWARD
+from numpy.typing import NDArray
 
 from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD
 from rewact_ros.policy.policy import Policy
@@ -17,10 +19,10 @@ REWARD_WEIGHT = 2.0  # one for both reward heads, so that their losses compare
 @torch.inference_mode()
 def evaluate(
     policy: Policy,
-    preprocessor,
-    postprocessor,
+    preprocessor: PolicyProcessorPipeline,
+    postprocessor: PolicyProcessorPipeline,
     data: Demonstrations,
-    rows: np.ndarray,
+    rows: NDArray[np.integer],
     max_frames: int = 1024,  # more costs training time at every validation
 ) -> dict[str, float]:
     """Score the policy on at most ``max_frames`` evenly spaced rows.

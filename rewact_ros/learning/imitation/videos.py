@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.datasets.video_utils import decode_video_frames
+from numpy.typing import NDArray
 
 from rewact_ros.contract import image_shape
 from rewact_ros.data.dataset.reader import stored_pictures
@@ -17,6 +19,13 @@ from rewact_ros.policy.images import resize_frames
 
 class FramesError(ValueError):
     """A video that cannot be turned into frames, or no room for them."""
+
+
+class Frames(Protocol):
+    """Frames of one camera by dataset row: an array, or what reads likewise."""
+
+    def __getitem__(self, rows: NDArray[np.integer], /) -> NDArray[np.uint8]:
+        """(*rows.shape, H, W, 3) RGB of rows (...)."""
 
 
 class VideoFrames:
@@ -38,7 +47,7 @@ class VideoFrames:
             self._images = stored_pictures(dataset, camera)
         self._ends = np.array([e["dataset_to_index"] for e in dataset.meta.episodes])
 
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+    def __getitem__(self, rows: NDArray[np.integer]) -> NDArray[np.uint8]:
         """Return (*rows.shape, H, W, 3) uint8 RGB of rows (...).
 
         Raises:
@@ -54,7 +63,7 @@ class VideoFrames:
         )
         return resize_frames(images, self._size)[inverse.reshape(rows.shape)]
 
-    def _decode(self, episode: int, rows: np.ndarray) -> np.ndarray:
+    def _decode(self, episode: int, rows: NDArray[np.integer]) -> NDArray[np.uint8]:
         if self._images is not None:
             return np.stack([self._images(row) for row in rows.tolist()])
         meta, entry = self._meta, self._meta.episodes[episode]
@@ -74,7 +83,7 @@ class VideoFrames:
 
 def decode_episodes(
     dataset: LeRobotDataset, camera: str, episodes: list[int]
-) -> Iterator[tuple[int, np.ndarray]]:
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Decode whole episodes front to back; yields (dataset row, (H, W, 3) uint8 RGB).
 
     Raises:
@@ -93,7 +102,7 @@ def decode_episodes(
 
 
 def _rows_of_files(
-    meta: LeRobotDatasetMetadata, camera: str, spans: list[dict]
+    meta: LeRobotDatasetMetadata, camera: str, spans: list[dict[str, Any]]
 ) -> dict[Path, dict[int, int]]:
     """Video file -> {frame number in that file: dataset row}."""
     files: dict[Path, dict[int, int]] = {}
@@ -107,7 +116,7 @@ def _rows_of_files(
 
 def _decode_file(
     file: Path, rows: dict[int, int], fps: float, size: tuple[int, int]
-) -> Iterator[tuple[int, np.ndarray]]:
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Decode one file from the first wanted frame's key frame to the last wanted frame."""
     last = max(rows)
     try:
@@ -118,11 +127,13 @@ def _decode_file(
                     f"{file}: expected {size[0]}x{size[1]} px (height, width) as meta/info.json "
                     f"says, got {stream.height}x{stream.width}; copy the dataset anew"
                 )
+            assert stream.time_base is not None  # of an open container
             container.seek(int(min(rows) / fps / stream.time_base), stream=stream)
             for frame in container.decode(stream):
                 number = round(frame.time * fps)
                 if number in rows:
-                    yield rows[number], frame.to_ndarray(format="rgb24")
+                    picture = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+                    yield rows[number], picture
                 if number >= last:
                     return
     except (av.FFmpegError, OSError, IndexError) as error:  # IndexError: no video stream

@@ -45,17 +45,23 @@ class ActActor(nn.Module):
         self._limits = settings.log_std_min, settings.log_std_max
         self._cameras = base.cameras
         self._bf16 = settings.mixed_precision == "bf16"
-        self._device = torch.device(base.loaded.config.device).type
+        device = base.loaded.config.device
+        assert device is not None  # `load_policy` chooses one
+        self._device = torch.device(device).type
         if settings.act_from_base:
-            self.policy = copy.deepcopy(base.loaded.policy)
+            policy = copy.deepcopy(base.loaded.policy)
+            assert isinstance(policy, RewACTPolicy)  # no other type has a loader
         else:
-            self.policy = RewACTPolicy(_config(settings, base))
+            policy = RewACTPolicy(_config(settings, base))
+        self.policy = policy
         self._steps = min(settings.horizon, self.policy.config.chunk_size - 1)
         self.policy.requires_grad_(True)
         model, joints = self.policy.model, len(base.action_mean)
-        model.action_head = GaussianHeads(model.action_head, self.policy.config, joints)
+        heads = GaussianHeads(model.action_head, self.policy.config, joints)
+        model.action_head = heads  # type: ignore[assignment]  # called alike
         if self.policy.config.state_skip:
-            model.state_skip = _PaddedSkip(model.state_skip)
+            skip = _PaddedSkip(model.state_skip)
+            model.state_skip = skip  # type: ignore[assignment]  # called alike
 
     def forward(self, observation: dict[str, Tensor], features: Tensor | None) -> TanhGaussian:
         """Distribution of unit actions (B, horizon, A); ``features`` are not used."""

@@ -1,6 +1,7 @@
 """Actor, critic and temperature: what they want, and which action wins."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,7 @@ class Agent(nn.Module):
 
     # -- training ----------------------------------------------------------------------------
 
-    def forward(self, batch: dict, model: str = "critic") -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Any], model: str = "critic") -> dict[str, Tensor]:
         """The loss of one part, in the manner of LeRobot's policies for reinforcement learning.
 
         Args:
@@ -92,7 +93,7 @@ class Agent(nn.Module):
             raise LearnError(f"model {model}: {self.settings.algorithm} has a critic only")
         return losses[model](batch)
 
-    def _critic_loss(self, batch: dict) -> dict[str, Tensor]:
+    def _critic_loss(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         state = _with_history(batch["state"])
         action = batch["action"]
         action = action.unsqueeze(1) if action.dim() == 2 else action[:, : self.settings.steps]
@@ -152,9 +153,10 @@ class Agent(nn.Module):
         seen = self.view(chunks, plans, chunks.new_ones(chunks.shape[:2]))
         return critic(features.unsqueeze(1).expand(-1, count, -1), seen)
 
-    def _actor_loss(self, batch: dict) -> dict[str, Tensor]:
+    def _actor_loss(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         state = _with_history(batch["state"])
         features = self.encoder(state, augment=True).detach()
+        assert self.actor is not None  # `forward` refuses
         whole = self.actor(state, features)
         distribution = whole.first(self.settings.steps)
         unit, log_prob = distribution.sample()
@@ -181,7 +183,7 @@ class Agent(nn.Module):
             "bc_weight": torch.tensor(weight),
         }
 
-    def _imitation(self, batch: dict, mode: Tensor, plan: Tensor) -> Tensor:
+    def _imitation(self, batch: dict[str, Any], mode: Tensor, plan: Tensor) -> Tensor:
         """Mean distance of the squashed mean from the expert's unit actions."""
         if "expert_action_sequences" in batch:
             expert = batch["expert_action_sequences"]
@@ -207,7 +209,9 @@ class Agent(nn.Module):
         return ((mode[:, :steps] - unit) * scale).abs().mean(-1)
 
     @torch.no_grad()
-    def _better(self, batch: dict, features: Tensor, mode: Tensor, plan: Tensor) -> Tensor:
+    def _better(
+        self, batch: dict[str, Any], features: Tensor, mode: Tensor, plan: Tensor
+    ) -> Tensor:
         """(B,) whether the critics prefer what was executed to what the actor would do.
 
         As critic-regularised regression does (Wang et al. 2020, arXiv:2006.15134, binary).
@@ -218,10 +222,11 @@ class Agent(nn.Module):
         executed, would = values.mean(0).unbind(1)
         return executed > would
 
-    def _temperature_loss(self, batch: dict) -> dict[str, Tensor]:
+    def _temperature_loss(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         state = _with_history(batch["state"])
         entropy = batch.get("entropy")
         if entropy is None:
+            assert self.actor is not None  # `forward` refuses
             with torch.no_grad():
                 proposal = self._proposal(self.actor, state, self.encoder(state))
                 entropy = -proposal.sample()[1].mean()
@@ -250,8 +255,8 @@ class Agent(nn.Module):
         decay = min(self.settings.actor_ema_decay, (1 + updates) / (10 + updates))
         for old, new in zip(self.averaged_actor.parameters(), self.actor.parameters(), strict=True):
             old.lerp_(new, 1 - decay)
-        for old, new in zip(self.averaged_actor.buffers(), self.actor.buffers(), strict=True):
-            old.copy_(new)
+        for kept, seen in zip(self.averaged_actor.buffers(), self.actor.buffers(), strict=True):
+            kept.copy_(seen)
 
     # -- acting ------------------------------------------------------------------------------
 

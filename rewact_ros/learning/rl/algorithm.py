@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # the settings come from here, and are shown without torch
     import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from rewact_ros.policy.checkpoint import LoadedPolicy
@@ -17,8 +18,8 @@ class Candidates(Protocol):
     """Further chunks of the base that compete with its plan."""
 
     def around(
-        self, plan: np.ndarray, batch: dict[str, Tensor] | None, rng: np.random.Generator
-    ) -> np.ndarray:
+        self, plan: NDArray[np.float64], batch: dict[str, Tensor] | None, rng: np.random.Generator
+    ) -> NDArray[np.float32]:
         """Candidates (N, steps, A) about a plan (steps, A), the plan first; contract units."""
 
 
@@ -39,11 +40,11 @@ class Algorithm:
     """
 
     doc: str
-    usual: Mapping[str, object] = field(default_factory=dict)
+    usual: Mapping[str, Any] = field(default_factory=dict)
     has_actor: bool = True
     has_act_actor: bool = False
     corrects: bool = False
     entropy: float = 0.0
-    candidates: Callable[[LoadedPolicy, int, float, np.ndarray], Candidates] | None = None
+    candidates: Callable[[LoadedPolicy, int, float, NDArray[np.float64]], Candidates] | None = None
     needs: tuple[str, ...] = ()
     why: str = ""

@@ -129,7 +129,9 @@ def _state_scale(loaded: LoadedPolicy) -> tuple[Tensor, Tensor]:
 
 def _action_scale(loaded: LoadedPolicy) -> tuple[Tensor, Tensor]:
     """Centre and spread (A,) of the actions, found by asking the postprocessor."""
-    shape = (1, *loaded.config.action_feature.shape)
+    feature = loaded.config.action_feature
+    assert feature is not None  # a loader refuses a policy without
+    shape = (1, *feature.shape)
     centre = loaded.postprocessor(torch.zeros(shape))[0].float()
     return centre, loaded.postprocessor(torch.ones(shape))[0].float() - centre
 

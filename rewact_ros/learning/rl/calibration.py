@@ -20,6 +20,11 @@ class CriticCalibration:
         settings: how many episodes, and which gap is small enough.
     """
 
+    _value: float
+    _progress: float
+    _return: float
+    _power: float
+
     def __init__(self, settings: RLSettings) -> None:
         self._settings = settings
         self._pairs: deque[tuple[float, float]] = deque(maxlen=settings.calibration_episodes)

@@ -2,8 +2,10 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from rewact_ros.policy import RewACTPolicy
 from rewact_ros.policy.checkpoint import LoadedPolicy
 
 
@@ -23,18 +25,21 @@ class BaseCandidates:
         scale: (A,) those standard deviations, 0 for masked joints.
     """
 
-    def __init__(self, loaded: LoadedPolicy, count: int, noise: float, scale: np.ndarray) -> None:
+    def __init__(
+        self, loaded: LoadedPolicy, count: int, noise: float, scale: NDArray[np.float64]
+    ) -> None:
         self._loaded, self._count, self._noise, self._scale = loaded, count, noise, scale
         self._latent: Tensor | None = None
-        one_observation = loaded.config.n_obs_steps == 1
-        self._has_latent = loaded.config.use_vae and one_observation and count > 1
-        if self._has_latent:
-            projection = loaded.policy.model.encoder_latent_input_proj
+        self._latent_dim = 0  # it has no latent
+        policy, can_use = loaded.policy, loaded.config.n_obs_steps == 1 and count > 1
+        if can_use and isinstance(policy, RewACTPolicy) and policy.config.use_vae:
+            self._latent_dim = policy.config.latent_dim
+            projection = policy.model.encoder_latent_input_proj
             projection.register_forward_pre_hook(self._inject)
 
     def around(
-        self, plan: np.ndarray, batch: dict[str, Tensor] | None, rng: np.random.Generator
-    ) -> np.ndarray:
+        self, plan: NDArray[np.float64], batch: dict[str, Tensor] | None, rng: np.random.Generator
+    ) -> NDArray[np.float32]:
         """Candidates (N, steps, A) about a plan (steps, A), the plan first; contract units.
 
         Args:
@@ -46,7 +51,8 @@ class BaseCandidates:
         further = self._count - 1
         if not further:
             return plan[None].astype(np.float32)
-        if self._has_latent and batch is not None:
+        offsets: NDArray[np.floating]
+        if self._latent_dim and batch is not None:
             offsets = self._latent_offsets(batch, len(plan), rng)
         else:
             ramp = np.arange(1, len(plan) + 1)[:, None] / len(plan)
@@ -57,10 +63,9 @@ class BaseCandidates:
 
     def _latent_offsets(
         self, batch: dict[str, Tensor], steps: int, rng: np.random.Generator
-    ) -> np.ndarray:
+    ) -> NDArray[np.float32]:
         """(N - 1, steps, A) differences of sampled chunks from the zero latent's."""
-        size = self._loaded.config.latent_dim
-        latent = rng.standard_normal((self._count, size))
+        latent = rng.standard_normal((self._count, self._latent_dim))
         latent[0] = 0
         self._latent = torch.from_numpy(latent).float()
         try:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -29,14 +30,14 @@ class Decision:
     speed: float
     step: int = 0
     decided: bool = True
-    before: np.ndarray | None = None
+    before: NDArray[np.float64] | None = None
 
     @property
-    def targets(self) -> np.ndarray:
+    def targets(self) -> NDArray[np.float64]:
         """(k, A) float64 to be in force at the end of this robot step and of those after it."""
         return self.chunk[self.step :].numpy().astype(np.float64)
 
     @property
-    def target(self) -> np.ndarray:
+    def target(self) -> NDArray[np.float64]:
         """(A,) to be in force at the end of this robot step."""
         return self.targets[0]

@@ -2,13 +2,16 @@
 
 from collections import deque
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.chunks import Chunk, ChunkQueue
+from rewact_ros.policy import RewACTConfig
 from rewact_ros.policy.engine import Engine, Prediction, TorchEngine
 from rewact_ros.policy.images import resize_frames, unit_images
 from rewact_ros.supervision.signals import PolicySample
@@ -85,7 +88,7 @@ class Driver:
         self._time_s = self._decided_s = float("-inf")
         self._task_s, self._speed = 0.0, 1.0
 
-    def observe(self, raw: dict[str, np.ndarray], time_s: float) -> Seen:
+    def observe(self, raw: dict[str, NDArray[Any]], time_s: float) -> Seen:
         """Take an observation.
 
         Args:
@@ -149,7 +152,7 @@ class Driver:
         self._speed = decision.speed
         return decision
 
-    def plan(self, steps: int, speed: float = 1.0) -> np.ndarray:
+    def plan(self, steps: int, speed: float = 1.0) -> NDArray[np.float64]:
         """(steps, A): the base's commands at the end of each of the next steps.
 
         Args:
@@ -162,7 +165,7 @@ class Driver:
     def _ensembles(self) -> bool:
         return self.settings.horizon > self.settings.steps
 
-    def _ask_actor(self, seen: dict[str, Tensor]) -> tuple[TanhGaussian, np.ndarray]:
+    def _ask_actor(self, seen: dict[str, Tensor]) -> tuple[TanhGaussian, NDArray[np.float64]]:
         """The actor's whole chunk, which joins the others, and its commands (horizon, A)."""
         assert self._agent is not None
         whole, to_unit = self._agent.propose(seen), self._agent.action_map
@@ -171,7 +174,7 @@ class Driver:
         self._add(self._actor_queue, np.concatenate([ahead[:1], ahead]))
         return whole, ahead
 
-    def _ensembled(self, whole: TanhGaussian, ahead: np.ndarray) -> TanhGaussian:
+    def _ensembled(self, whole: TanhGaussian, ahead: NDArray[np.float64]) -> TanhGaussian:
         """What the actor would do next at each speed, its overlapping chunks ensembled."""
         assert self._agent is not None
         to_unit = self._agent.action_map
@@ -181,11 +184,13 @@ class Driver:
         log_std = whole.log_std[:, :steps].expand(len(speeds), -1, -1)
         return TanhGaussian(to_unit.before_tanh(commands, commands), log_std)
 
-    def _add(self, queue: ChunkQueue, actions: np.ndarray) -> None:
+    def _add(self, queue: ChunkQueue, actions: NDArray[np.float64]) -> None:
         now_ns = round(self._task_s * NANO)
         queue.add(Chunk(now_ns, 0, actions, self.base.contract.dt_s), now_ns)
 
-    def _due(self, queue: ChunkQueue, newest: np.ndarray, steps: int, speed: float) -> np.ndarray:
+    def _due(
+        self, queue: ChunkQueue, newest: NDArray[np.float64], steps: int, speed: float
+    ) -> NDArray[np.float64]:
         """(steps, A) of a queue at the end of each next step, at a speed.
 
         Args:
@@ -207,20 +212,25 @@ class Driver:
         """The newest observations (1, history, ...); the first stands in for those before it."""
         missing = self.settings.history - len(self._past)
         past = [self._past[0]] * missing + list(self._past)
+        assert self._agent is not None  # who acts asks
         device = self._agent.log_temperature.device
         return {
             name: torch.from_numpy(np.stack([p[name] for p in past]))[None].to(device)
             for name in past[0]
         }
 
-    def _around(self, plan: np.ndarray, raw: dict[str, np.ndarray]) -> np.ndarray:
+    def _around(
+        self, plan: NDArray[np.float64], raw: dict[str, NDArray[Any]]
+    ) -> NDArray[np.float32]:
         """The base's plan and, of an algorithm that draws them, other chunks (N, steps, A)."""
         if self._candidates is None:
             return plan[None].astype(np.float32)
-        batch = self._batch(raw) if self.base.loaded.config.use_vae else None
+        config = self.base.loaded.config
+        has_latent = isinstance(config, RewACTConfig) and config.use_vae
+        batch = self._batch(raw) if has_latent else None
         return self._candidates.around(plan, batch, self._rng)
 
-    def _batch(self, raw: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    def _batch(self, raw: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
         batch = {STATE: torch.from_numpy(raw[STATE].astype(np.float32))[None]}
         for camera in self.base.cameras:
             image = torch.from_numpy(np.ascontiguousarray(raw[camera]))
@@ -228,7 +238,7 @@ class Driver:
         return batch
 
 
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 to (height, width, 3) uint8."""
     if image.shape[:2] == size:
         return image.copy()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from rewact_ros.contract import Contract
 from rewact_ros.control.limits import SafetyGate, make_gate
@@ -82,7 +82,7 @@ class _Step:
         value, decided: as in ``Act``.
     """
 
-    observation: dict[str, np.ndarray]
+    observation: dict[str, NDArray[Any]]
     time_s: float
     start: FloatArray
     human: bool
@@ -199,7 +199,7 @@ class SimEpisode:
 
     # ----------------------------------------------------------------------------------------
 
-    def _judge(self, now_s: float, observation: dict[str, np.ndarray]) -> tuple[bool, str] | None:
+    def _judge(self, now_s: float, observation: dict[str, NDArray[Any]]) -> tuple[bool, str] | None:
         """Who leads next, or the verdict: success and reason."""
         judgement = self._monitor.step(now_s, human=self.mode is Mode.HUMAN)
         changed = self._turns.change()
@@ -226,10 +226,11 @@ class SimEpisode:
     def _handed_back(self) -> bool:
         """Whether the human lets go with something left to do."""
         human = self._turns.human
-        led = human is not None and self.mode is Mode.HUMAN and not human.pressed
-        return led and human.reason != "done"
+        if human is None or self.mode is not Mode.HUMAN or human.pressed:
+            return False
+        return human.reason != "done"
 
-    def _begin(self, observation: dict[str, np.ndarray], now_s: float) -> _Step:
+    def _begin(self, observation: dict[str, NDArray[Any]], now_s: float) -> _Step:
         """Decide a robot step."""
         step = _Step(observation, now_s, self._gate.position, human=self.mode is Mode.HUMAN)
         if self.mode is Mode.POLICY:

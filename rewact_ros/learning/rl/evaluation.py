@@ -9,6 +9,7 @@ from rewact_ros.contract import load_contract
 from rewact_ros.episodes.rollout_dataset import simulation
 from rewact_ros.learning.evaluation.calibrate import signal_settings
 from rewact_ros.policy.checkpoint import load_policy
+from rewact_ros.policy.checkpoint_files import open_folder
 
 from .agent import Agent
 from .algorithms import CRITICS_ONLY
@@ -35,9 +36,10 @@ def evaluate_version(folder: Path, contract: str, seeds: Iterable[int]) -> Itera
     Raises:
         LearnError, CheckpointError, ContractError: as ``open_update``.
     """
-    base, agent = open_update(folder, load_contract(contract), "cpu")
+    files = open_folder(folder)
+    base, agent = open_update(files, load_contract(contract), "cpu")
     driver = Driver(agent.settings, base, agent)
-    warm = agent.settings.warm(updates_seen(folder))
+    warm = agent.settings.warm(updates_seen(files))
     yield from _drive(driver, seeds, Acting(base_only=not warm))  # as the robot does
 
 

@@ -6,10 +6,12 @@ present epoch have not come), one with a missing observation and one without a c
 transition: the turn breaks off before it, and the next one begins a run of its own.
 """
 
+import math
 from collections import Counter, deque
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.modes import Mode
@@ -87,7 +89,7 @@ class ExecutedSteps:
         self._builder: TransitionBuilder | None = None
         self._decisions: deque[Decided] = deque()
         self._events: deque[Happened] = deque()
-        self._commands = Timeline[np.ndarray]()
+        self._commands = Timeline[NDArray[np.float64]]()
         self._control = Timeline[tuple[Mode, int]]()
         self._previous: Decided | None = None
         self._running = self._asked = False
@@ -116,7 +118,7 @@ class ExecutedSteps:
         self.refused = reason
         self.left_out["refused"] += 1
 
-    def command(self, time_ns: int, values: np.ndarray) -> None:
+    def command(self, time_ns: int, values: NDArray[np.float64]) -> None:
         """Take a command (A,) that is in force from a time on."""
         self._commands.add(time_ns, values)
 
@@ -200,10 +202,10 @@ class ExecutedSteps:
         if self._builder is None:
             self._builder = TransitionBuilder(self._spec, self._spec.arrays[CANDIDATES][0][1])
             self._builder.begin(self.episode)
-        deciding = {} if human else {"value": previous.value, "decided": previous.decided}
+        value, decided = (math.nan, False) if human else (previous.value, previous.decided)
         try:
             done = self._builder.add(
-                previous.observation, command[1], human, previous.version, **deciding
+                previous.observation, command[1], human, previous.version, value, decided
             )
         except TransitionError as error:
             self.refuse(str(error))

@@ -61,11 +61,6 @@ class Journal:
     def __len__(self) -> int:
         return sum(self._counts)
 
-    @property
-    def bytes(self) -> int:
-        """Size on disk."""
-        return sum(file.stat().st_size for file in self._files())
-
     def append(self, transition: Transition) -> int:
         """Write a transition; returns its number, from 0.
 
@@ -142,6 +137,12 @@ class Journal:
             self._output = _open(self.folder / f"journal-{len(self._counts):05d}.bin")
             self._counts.append(0)
         return self._output
+
+    # Last: below it, the name would hide the type.
+    @property
+    def bytes(self) -> int:
+        """Size on disk."""
+        return sum(file.stat().st_size for file in self._files())
 
 
 def to_record(transition: Transition) -> bytes:

@@ -9,9 +9,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .agent import Agent
@@ -185,8 +187,10 @@ class Learner:
                 self.agent.update_target()
                 turn = number % settings.policy_update_freq == 0
                 if self._actor_has_a_teacher and self.warmed_up and turn:
+                    actor = self.agent.actor
+                    assert actor is not None  # it has a teacher
                     batch = self.team.part(self._actor_batch(rng))
-                    logs |= self._step("actor", batch, list(self.agent.actor.parameters()))
+                    logs |= self._step("actor", batch, list(actor.parameters()))
                     self.agent.average_actor(self._actor_updates)
                     batch["entropy"] = logs["entropy"]  # of this batch: no second look
                     logs |= self._step("temperature", batch, [self.agent.log_temperature])
@@ -209,7 +213,7 @@ class Learner:
         human = len(self.demos) and self.settings.bc_initial_weight
         return self.agent.actor is not None and bool(told or human)
 
-    def _step(self, part: str, batch: dict, parameters: list[Tensor]) -> dict[str, float]:
+    def _step(self, part: str, batch: dict[str, Any], parameters: list[Tensor]) -> dict[str, float]:
         """One optimiser step; only the part's own parameters keep a gradient."""
         optimizer = self._optimizers[part]
         losses = self.agent(batch, model=part)
@@ -233,13 +237,13 @@ class Learner:
     def _critic_parameters(self) -> list[Tensor]:
         return [*self.agent.encoder.parameters(), *self.agent.critic.parameters()]
 
-    def _batch(self, rng: np.random.Generator) -> dict:
+    def _batch(self, rng: np.random.Generator) -> dict[str, Any]:
         """Half from the robot, half from demonstrations and interventions, where there are any."""
         # RLPD's symmetric sampling (arXiv:2302.02948): the rare successes are in every batch.
         half = self.settings.batch_size // 2 if len(self.demos) else 0
         return self._drawn(rng, self.settings.batch_size - half, 0, half)
 
-    def _actor_batch(self, rng: np.random.Generator) -> dict:
+    def _actor_batch(self, rng: np.random.Generator) -> dict[str, Any]:
         """What the robot did, demonstrations, and interventions as often as is wanted."""
         settings, size = self.settings, self.settings.batch_size
         told = round(size * (1 - settings.actor_online_share)) if len(self.demos) else 0
@@ -248,7 +252,7 @@ class Learner:
             human = round(told * settings.intervention_share)
         return self._drawn(rng, size - told, human, told - human)
 
-    def _drawn(self, rng: np.random.Generator, own: int, human: int, demos: int) -> dict:
+    def _drawn(self, rng: np.random.Generator, own: int, human: int, demos: int) -> dict[str, Any]:
         """Samples of all that the robot did, of its interventions, and of the demonstrations."""
         settings = self.settings
         shape = (settings.steps, settings.n_step, settings.discount, settings.history)
@@ -290,7 +294,9 @@ class Learner:
 
 def _optimizers(settings: RLSettings, agent: Agent) -> dict[str, torch.optim.Optimizer]:
     critic = [*agent.encoder.parameters(), *agent.critic.parameters()]
-    optimizers = {"critic": torch.optim.Adam(critic, lr=settings.critic_lr)}
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        "critic": torch.optim.Adam(critic, lr=settings.critic_lr)
+    }
     if agent.actor is not None:
         temperature = [agent.log_temperature]
         optimizers["actor"] = torch.optim.Adam(agent.actor.parameters(), lr=settings.actor_lr)
@@ -300,10 +306,10 @@ def _optimizers(settings: RLSettings, agent: Agent) -> dict[str, torch.optim.Opt
 
 def _as_batch(
     parts: list[Windows], settings: RLSettings, update: int, device: torch.device
-) -> dict:
+) -> dict[str, Any]:
     """Windows as the agent's entry points take them, with the shaped reward."""
 
-    def joined(name: str) -> np.ndarray:
+    def joined(name: str) -> NDArray[Any]:
         return np.concatenate([getattr(part, name) for part in parts])
 
     def observed(name: str) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -17,6 +18,9 @@ from rewact_ros.files import replace_folder
 
 from .settings import LearnError, RLSettings, load_settings, settings_text
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 AGENT, OPTIMIZERS = "agent.safetensors", "optimizers.safetensors"
 STATE, SETTINGS = "state.json", "settings.json"
 _LAST = "last"
@@ -25,7 +29,7 @@ _LAST = "last"
 def save_learner(
     out: Path,
     settings: RLSettings,
-    counts: object,
+    counts: "DataclassInstance",
     agent: nn.Module,
     optimizers: Mapping[str, Optimizer],
 ) -> Path:
@@ -66,7 +70,7 @@ def save_learner(
 
 def load_learner(
     out: Path, settings: RLSettings, agent: nn.Module, optimizers: Mapping[str, Optimizer]
-) -> dict[str, float] | None:
+) -> dict[str, Any] | None:
     """Put the newest checkpoint back; returns its counts, None where there is none.
 
     Raises:

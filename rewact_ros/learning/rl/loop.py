@@ -5,11 +5,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rewact_ros.contract import load_contract
 from rewact_ros.episodes.dataset import check_contract
 from rewact_ros.episodes.rollout_dataset import simulation
-from rewact_ros.runs import BEST, VERSIONS, point
+from rewact_ros.files import point
+from rewact_ros.runs import BEST, VERSIONS
 from rewact_ros.sim.task import Task, find_task
 
 from .driver import Driver
@@ -189,12 +191,12 @@ class FastLoop:
             "actor_share": result.choices.get("actor", 0) / decisions,
         }
 
-    def _record(self, line: dict) -> None:
+    def _record(self, line: dict[str, Any]) -> None:
         with (self.run_state.out / _RESULTS).open("a") as handle:
             handle.write(json.dumps(line) + "\n")
 
 
-def _lines(file: Path) -> Iterator[dict]:
+def _lines(file: Path) -> Iterator[dict[str, Any]]:
     """Records of a file of JSON lines; a torn last line, of a killed process, is left out."""
     for line in file.read_text().splitlines():
         try:

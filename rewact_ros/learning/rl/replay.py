@@ -7,6 +7,7 @@ survive a crash.
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -217,7 +218,7 @@ class Replay:
         return {name: array[index] for name, array in self._observations.items()}
 
 
-def _array(folder: Path | None, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def _array(folder: Path | None, name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     """A zeroed array, in memory or mapped from a file whose room is taken at once."""
     if folder is None:
         return np.zeros(shape, dtype)

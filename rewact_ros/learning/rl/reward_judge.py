@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from rewact_ros import strict_yaml
 from rewact_ros.contract import Contract
@@ -52,7 +53,7 @@ class RewardJudge:
         if self._gate is not None:
             self._gate.reset()
 
-    def see(self, images: Mapping[str, np.ndarray], time_s: float) -> None:
+    def see(self, images: Mapping[str, NDArray[Any]], time_s: float) -> None:
         """Look at an observation; camera key -> (H, W, 3) uint8, other entries are ignored.
 
         Raises:

@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 
 from rewact_ros.contract import load_contract
+from rewact_ros.files import point
 from rewact_ros.learning.evaluation.calibrate import signal_settings
 from rewact_ros.learning.run_log import RunLog
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.updates import Update
-from rewact_ros.runs import NEWEST, VERSIONS, point
+from rewact_ros.runs import NEWEST, VERSIONS
 
 from .agent import Agent
 from .base import Base, open_base

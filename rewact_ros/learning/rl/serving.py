@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rewact_ros.contract import Contract
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.policy.checkpoint_files import CheckpointFiles
 from rewact_ros.policy.engine import Engine, Prediction
 from rewact_ros.policy.engine import Observation as RawObservation
-from rewact_ros.policy.modeling_rewact import Estimate
+from rewact_ros.policy.policy import Estimate
 
 from .agent import Agent
 from .base import Base
@@ -108,7 +109,7 @@ class LearnedEngine(Engine):
             decision=decision,
         )
 
-    def _chunk(self, decision: Decision, actions: np.ndarray) -> np.ndarray:
+    def _chunk(self, decision: Decision, actions: NDArray[np.float32]) -> NDArray[np.float32]:
         """(chunk, A) float32 of what was decided before, is decided now, and planned after it."""
         before = actions[0] if decision.before is None else decision.before
         plan = self._driver.plan(len(actions) - 1, decision.speed)  # goes on where it ends

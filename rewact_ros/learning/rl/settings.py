@@ -4,6 +4,7 @@ import difflib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from rewact_ros import strict_yaml
 from rewact_ros.settings import check, setting
@@ -372,7 +373,7 @@ class RLSettings:
         return self.kind.entropy * self.steps * dimensions
 
 
-def preset(algorithm: str, **changes: object) -> RLSettings:
+def preset(algorithm: str, **changes: Any) -> RLSettings:
     """The usual settings of an algorithm, with changes.
 
     Raises:
@@ -392,13 +393,13 @@ def preset(algorithm: str, **changes: object) -> RLSettings:
     return replace(usual, **changes)
 
 
-def parse_changes(texts: list[str]) -> dict[str, object]:
+def parse_changes(texts: list[str]) -> dict[str, Any]:
     """Read ``NAME=VALUE`` texts, the values as JSON.
 
     Raises:
         LearnError: not of that form.
     """
-    changes: dict[str, object] = {}
+    changes: dict[str, Any] = {}
     for text in texts:
         name, separator, value = text.partition("=")
         try:

@@ -7,6 +7,7 @@ draw alike, each computes its part; gradients are averaged.
 
 import os
 from enum import IntEnum
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
@@ -38,7 +39,7 @@ class Team:
         """Wait for what the leader tells."""
         return Order.END, b""
 
-    def part(self, batch: dict) -> dict:
+    def part(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Of a batch (B, ...) the rows of this process."""
         return batch
 
@@ -84,7 +85,7 @@ class Processes(Team):
         distributed.broadcast(body, 0)
         return Order(order), body.cpu().numpy().tobytes()
 
-    def part(self, batch: dict) -> dict:
+    def part(self, batch: dict[str, Any]) -> dict[str, Any]:
         """As of ``Team``: every ``count``-th row, so that each has its share of every source."""
 
         def rows(value: object) -> object:

@@ -5,8 +5,10 @@ end, whoever gave it. A transition is a run of steps that one source decided tog
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -15,7 +17,7 @@ IMAGES = "observation.images"  # (cameras, H, W, 3) uint8
 CANDIDATES = "base"  # (N, steps, A) the base policy's chunks, its own plan first
 PROGRESS = "progress"  # () the frozen reward head's
 
-Observation = dict[str, np.ndarray]
+Observation = dict[str, NDArray[Any]]
 
 
 class TransitionError(ValueError):
@@ -98,9 +100,9 @@ class Transition:
 
     episode: str
     first: int
-    observations: dict[str, np.ndarray]
-    action: np.ndarray
-    reward: np.ndarray
+    observations: dict[str, NDArray[Any]]
+    action: NDArray[np.float32]
+    reward: NDArray[np.float32]
     human: bool
     policy_version: str = ""
     value: float = float("nan")
@@ -128,7 +130,7 @@ class _Open:
     version: str
     value: float
     observations: list[Observation] = field(default_factory=list)
-    action: list[np.ndarray] = field(default_factory=list)
+    action: list[NDArray[np.float32]] = field(default_factory=list)
     reward: list[float] = field(default_factory=list)
 
 
@@ -153,7 +155,7 @@ class TransitionBuilder:
     def add(
         self,
         observation: Observation,
-        action: np.ndarray,
+        action: NDArray[np.floating],
         human: bool = False,
         policy_version: str = "",
         value: float = float("nan"),
@@ -178,10 +180,10 @@ class TransitionBuilder:
             TransitionError: a value that is not finite or of another shape; nothing is kept.
         """
         self._spec.check(observation)
-        action = np.asarray(action, np.float32)
-        if action.shape != (self._spec.action_dim,) or not np.isfinite(action).all():
+        executed = np.asarray(action, np.float32)
+        if executed.shape != (self._spec.action_dim,) or not np.isfinite(executed).all():
             raise TransitionError(
-                f"action: expected {self._spec.action_dim} finite numbers, got {action}"
+                f"action: expected {self._spec.action_dim} finite numbers, got {executed}"
             )
         self._earn(reward)
         done, opened = None, self._open
@@ -190,7 +192,7 @@ class TransitionBuilder:
         if self._open is None:
             self._open = _Open(self._next, human, "" if human else policy_version, value)
         self._open.observations.append(observation)
-        self._open.action.append(action)
+        self._open.action.append(executed)
         self._open.reward.append(0.0)
         self._next += 1
         return done
