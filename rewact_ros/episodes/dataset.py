@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros.contract import Contract
+from rewact_ros.files import place_folder
 from rewact_ros.sim.task import Task
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
             raise DemosError(f"{folder} exists: choose another folder, or remove it first")
     try:
         yield partial
-        partial.rename(out)
+        place_folder(partial, out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from rewact_ros.files import FileLock, LockedError
+from rewact_ros.files import FileLock, LockedError, replace_file
 
 from .transitions import Transition
 
@@ -172,9 +172,7 @@ def _name(folder: Path) -> str:
     """The journal's own name; two journals never share one."""
     file = folder / _RUN
     if not (file.is_file() and file.read_text().strip()):
-        partial = folder / f".{_RUN}"
-        partial.write_text(f"{uuid.uuid4().hex}\n")
-        os.replace(partial, file)
+        replace_file(file, f"{uuid.uuid4().hex}\n")
     return file.read_text().strip()
 
 

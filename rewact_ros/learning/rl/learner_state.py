@@ -1,7 +1,6 @@
 """A learner's checkpoint: safetensors and JSON; moving the link ``last`` is what commits it."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -14,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rewact_ros.files import replace_folder
+from rewact_ros.files import point, replace_folder
 
 from .settings import LearnError, RLSettings, load_settings, settings_text
 
@@ -58,10 +57,7 @@ def save_learner(
         replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    link = folder.with_name(f".{_LAST}")
-    link.unlink(missing_ok=True)
-    link.symlink_to(folder.name)
-    os.replace(link, folder.with_name(_LAST))
+    point(folder.with_name(_LAST), folder.name)
     for other in folder.parent.iterdir():
         if not other.is_symlink() and other != folder:
             shutil.rmtree(other, ignore_errors=True)
