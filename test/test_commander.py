@@ -93,6 +93,10 @@ def test_a_signal_ends_the_task_and_disarms(robot, number):
 
 
 SCRIPT = """
+import signal
+# A shell that runs the tests in the background has its children ignore these.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 import time
 from rewact_ros.stack.commander import Commander
 with Commander() as robot:
