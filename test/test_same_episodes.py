@@ -114,9 +114,9 @@ class Episodes:
             trace.state, trace.action, trace.images, trace.truths, trace.notes, trace.reward,
         ]  # fmt: skip
         said = [p and (p.actions, p.reward, p.quantiles) for p in trace.predictions]
-        return digest(plain, result, kept, said, rollout_labels(self.sim, trace)), repr(
-            len(trace.state)
-        )
+        labels = rollout_labels(self.sim, trace)
+        # Whether a disturbed policy succeeds may hang on a last bit.
+        return digest(plain, result, kept, said, labels), repr(sorted(labels))
 
     def helped(self) -> tuple[str, str]:
         """A policy that stalls and is helped; one that gets there by itself."""
