@@ -84,10 +84,15 @@ def test_an_exception_of_the_script_ends_the_task_and_disarms(robot, error):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_task_and_disarms(robot, number):
     robot.verdict = None
-    with pytest.raises(KeyboardInterrupt), Commander() as commander:
-        commander.arm()
-        robot.on_task = lambda: os.kill(os.getpid(), number)
-        commander.execute("a task")
+    # A shell that runs the tests in the background has them ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), Commander() as commander:
+            commander.arm()
+            robot.on_task = lambda: os.kill(os.getpid(), number)
+            commander.execute("a task")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert robot.cancelled == 1 and robot.calls == ["arm", "disarm"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
