@@ -70,15 +70,11 @@ def visualise(
             _report_losses(film)
     elif loaded is not None:
         from rewact_ros.learning.evaluation.film import film_simulation
-        from rewact_ros.sim.task import DEFAULT_TASK, find_task
+        from rewact_ros.sim.task import DEFAULT_TASK, open_task
 
         height, width = next(iter(loaded.config.image_features.values())).shape[1:]
-        kind = find_task(DEFAULT_TASK)
-        simulation = kind(width, height, kind.cameras)
-        try:
-            film, rollout = film_simulation(loaded, simulation, seed, _file(out, f"seed-{seed}"))
-        finally:
-            simulation.close()
+        with open_task(DEFAULT_TASK, height, width) as task:
+            film, rollout = film_simulation(loaded, task, seed, _file(out, f"seed-{seed}"))
         report(film)
         verdict = "success" if rollout.success else f"failed at {rollout.stage}"
         typer.echo(f"seed {seed}: {verdict} after {rollout.duration_s:.1f} s")

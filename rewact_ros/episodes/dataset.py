@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,9 +123,9 @@ def add_episode(
     dataset: LeRobotDataset,
     contract: Contract,
     text: str,
-    state: NDArray[np.float32],
-    action: NDArray[np.float32],
-    images: dict[str, NDArray[np.uint8]],
+    state: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+    action: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+    images: Mapping[str, Sequence[NDArray[np.uint8]] | NDArray[np.uint8]],
     labels: dict[str, NDArray[Any]],
 ) -> None:
     """Append an episode of n frames.
@@ -134,8 +134,8 @@ def add_episode(
         dataset: from `new_dataset`.
         contract: names the cameras.
         text: what there is to do.
-        state: (n, S); action: (n, A) float32.
-        images: per camera name (n, H, W, 3) uint8.
+        state: n of (S,); action: n of (A,) float32.
+        images: per camera name n of (H, W, 3) uint8.
         labels: per label or further feature (n,).
     """
     for index in range(len(action)):

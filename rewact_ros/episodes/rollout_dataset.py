@@ -1,7 +1,7 @@
 """A policy over many simulated scenes, and these as a LeRobotDataset labelled from the truth."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from rewact_ros.episodes.dataset import (
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.policy.compatibility import check_contract as check_policy
 from rewact_ros.policy.engine import TorchEngine
-from rewact_ros.sim.task import DEFAULT_TASK, Task, find_task
+from rewact_ros.sim.task import DEFAULT_TASK, Task, find_task, open_task
 
 from .rollout import Rollout, Trace, record_rollout, roll_out
 from .settings import RolloutSettings
@@ -82,9 +82,9 @@ def record_rollouts(
                     dataset,
                     contract,
                     sim.text,
-                    np.array(trace.state),
-                    np.array(trace.action),
-                    {camera: np.array(images) for camera, images in trace.images.items()},
+                    trace.state,
+                    trace.action,
+                    trace.images,
                     rollout_labels(sim, trace),
                 )
                 results.append(rollout)
@@ -108,16 +108,10 @@ def simulated(
         yield TorchEngine(loaded, rate_hz=contract.rate_hz), sim
 
 
-@contextmanager
-def simulation(contract: Contract, task: str = DEFAULT_TASK) -> Iterator[Task]:
+def simulation(contract: Contract, task: str = DEFAULT_TASK) -> AbstractContextManager[Task]:
     """Give the task, its cameras at the size of the contract's first one."""
-    kind = find_task(task)
     height, width, _ = contract.cameras[0].shape
-    sim = kind(width, height, kind.cameras)
-    try:
-        yield sim
-    finally:
-        sim.close()
+    return open_task(task, height, width)
 
 
 def rollout_labels(task: Task, trace: Trace) -> dict[str, NDArray[Any]]:

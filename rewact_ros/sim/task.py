@@ -13,7 +13,8 @@ from __future__ import annotations
 import importlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -299,6 +300,22 @@ def find_task(name: str) -> type[Task]:
             f"task {name}: expected a subclass of rewact_ros.sim.task.Task, got {found!r}"
         )
     return found
+
+
+@contextmanager
+def open_task(name: str, height: int, width: int) -> Iterator[Task]:
+    """Give a task with all its cameras at a size in pixels, and close it at the end.
+
+    Raises:
+        TaskError: as `find_task`.
+        SimulationUnavailableError: a part that the simulation needs is missing.
+    """
+    kind = find_task(name)
+    task = kind(width, height, kind.cameras)
+    try:
+        yield task
+    finally:
+        task.close()
 
 
 def _loaders() -> dict[str, Callable[[], Any]]:

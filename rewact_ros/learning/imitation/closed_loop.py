@@ -1,7 +1,6 @@
 """The policy in training, tried on a simulated task."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lerobot.processor import PolicyProcessorPipeline
@@ -10,7 +9,7 @@ from rewact_ros.episodes.rollout import roll_out
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.policy.policy import Policy
-from rewact_ros.sim.task import DEFAULT_TASK, Task, find_task
+from rewact_ros.sim.task import DEFAULT_TASK, Task, find_task, open_task
 
 from .demonstrations import Demonstrations
 from .settings import TrainError, TrainSettings
@@ -65,12 +64,6 @@ def simulated_success(
     return {"success": successes / settings.test_episodes}
 
 
-@contextmanager
-def _simulator(data: Demonstrations) -> Iterator[Task]:
+def _simulator(data: Demonstrations) -> AbstractContextManager[Task]:
     _, height, width = next(iter(data.camera_shapes.values()))
-    task = find_task(DEFAULT_TASK)
-    sim = task(width, height, task.cameras)
-    try:
-        yield sim
-    finally:
-        sim.close()
+    return open_task(DEFAULT_TASK, height, width)

@@ -152,9 +152,9 @@ def collect(
                     dataset,
                     contract,
                     sim.text,
-                    np.array(frames.state),
-                    np.array(frames.action),
-                    {camera: np.array(images) for camera, images in frames.images.items()},
+                    frames.state,
+                    frames.action,
+                    frames.images,
                     helped_labels(result, frames, nominal_frames, sim.rate_hz),
                 )
                 results.append(result)
