@@ -61,7 +61,11 @@ def same(settings: type, name: str, **changes: Any) -> Any:
         name: of the field.
         changes: arguments of ``setting`` that differ here; the reason belongs beside them.
     """
-    home = setting_of(settings, name)
+    return varied(setting_of(settings, name), **changes)
+
+
+def varied(home: "Field[Any]", **changes: Any) -> Any:
+    """A setting as another has it, but for what ``changes`` says."""
     return setting(**{"default": home.default, **home.metadata, **changes})
 
 

@@ -13,8 +13,9 @@ from conftest import ROOT, VX300S
 from rewact_ros.contract import load_contract
 from rewact_ros.ros.episode_settings import judging_of
 from rewact_ros.ros.params import SupervisorParams, alarm_fields
+from rewact_ros.settings import setting
 from rewact_ros.supervision import alarms
-from rewact_ros.supervision.alarms import ALARMS, Alarm, Limit
+from rewact_ros.supervision.alarms import ALARMS, Alarm
 from rewact_ros.supervision.calibration import (
     Basis,
     CalibrationError,
@@ -35,7 +36,7 @@ FALLING = Alarm(
     measures="how far progress has been falling",
     score=lambda moment: moment.signals.slope_cusum,
     share=1,
-    limit=Limit(0.3, 0.01, 1.0, "a longer fall is an alarm, where not calibrated"),
+    limit=setting(0.3, "a longer fall is an alarm, where not calibrated", low=0.01, high=1.0),
     ladder="warn 0",
 )
 

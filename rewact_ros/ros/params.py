@@ -87,7 +87,7 @@ def alarm_fields() -> list[tuple[str, type, Any]]:
 def _limit(alarm: Alarm) -> Any:
     if alarm.limit is None or not alarm.share:
         return limit_setting(alarm.name)
-    return limit_setting(alarm.name, doc=f"{alarm.limit.doc}, where not calibrated")
+    return limit_setting(alarm.name, doc=f"{alarm.limit.metadata['doc']}, where not calibrated")
 
 
 @dataclass(frozen=True)

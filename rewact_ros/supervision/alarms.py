@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from rewact_ros.settings import setting
+from rewact_ros.settings import setting, varied
 
 if TYPE_CHECKING:  # parameters come from here, and are shown without NumPy
     from rewact_ros.supervision.signals import Signals
@@ -38,23 +38,6 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Limit:
-    """A threshold that people set, as a parameter of the supervisor; the score may not exceed it.
-
-    Attributes:
-        default, low, high: its default and bounds.
-        doc: what it means, in one line.
-        unit: of the score; empty: none.
-    """
-
-    default: float
-    low: float
-    high: float
-    doc: str
-    unit: str = ""
-
-
-@dataclass(frozen=True)
 class Alarm:
     """A row of the table.
 
@@ -65,7 +48,8 @@ class Alarm:
         score: of a moment; not a number where it is not known, and then there is no alarm.
         share: its part of alpha beside the others' parts; 0: not calibrated.
         features: its score is the distance of features, fitted on successes that are set aside.
-        limit: where nothing is calibrated; None: no alarm without a calibration.
+        limit: threshold where nothing is calibrated, as ``setting`` makes it; None: no alarm
+            without a calibration.
         field: of ``SupervisorStatus``, which carries the score; empty: none does.
         ladder: default of its ladder, as ``Ladder.parse`` reads it.
         ladder_doc: what the parameter of the ladder means.
@@ -77,7 +61,7 @@ class Alarm:
     score: Callable[[Moment], float]
     share: int = 0
     features: bool = False
-    limit: Limit | None = None
+    limit: Field[Any] | None = None
     field: str = ""
     ladder: str = "warn 0, hold 1"
     ladder_doc: str = "likewise"
@@ -85,7 +69,7 @@ class Alarm:
     @property
     def threshold(self) -> float:
         """Where nothing is calibrated and nobody sets another."""
-        return math.inf if self.limit is None else self.limit.default
+        return math.inf if self.limit is None else cast(float, self.limit.default)
 
     @property
     def documentation(self) -> str:
@@ -101,7 +85,7 @@ STALENESS = Alarm(
     key="staleness_s",
     measures="age of the last reward",
     score=lambda moment: moment.staleness_s,
-    limit=Limit(0.5, 0.05, 60.0, "an older reward is an alarm", "s"),
+    limit=setting(0.5, "an older reward is an alarm", "s", 0.05, 60.0),
     field="staleness",
 )
 ALARMS = {
@@ -115,13 +99,7 @@ ALARMS = {
             share=1,
             # Of the successes of the shipped policy the longest stall was 2.7 s, the largest
             # drawdown 0.37; both limits leave room for slower and more hesitant ones.
-            limit=Limit(
-                default=8.0,
-                low=0.1,
-                high=86400.0,
-                doc="no new maximum for longer is an alarm",
-                unit="s",
-            ),
+            limit=setting(8.0, "no new maximum for longer is an alarm", "s", 0.1, 86400.0),
             field="stall",
             ladder_doc="seconds that the alarm stands before each step",
         ),
@@ -131,12 +109,7 @@ ALARMS = {
             measures="maximum so far minus the filtered mean",
             score=lambda moment: moment.signals.drawdown,
             share=1,
-            limit=Limit(
-                default=0.5,
-                low=0.01,
-                high=1.0,
-                doc="a larger fall from the maximum is an alarm",
-            ),
+            limit=setting(0.5, "a larger fall from the maximum is an alarm", low=0.01, high=1.0),
             field="drawdown",
             ladder_doc="likewise; hold asks for a human",
         ),
@@ -166,8 +139,7 @@ def limit_setting(name: str, **changes: Any) -> Any:
     """
     limit = ALARMS[name].limit
     assert limit is not None
-    about = {"doc": limit.doc, "unit": limit.unit, "low": limit.low, "high": limit.high}
-    return setting(**{"default": limit.default, **about, **changes})
+    return varied(limit, **changes)
 
 
 def calibrated(features: bool = True) -> list[Alarm]:
