@@ -1,6 +1,7 @@
 """Engines beside LeRobot's own ACT: the same network, the same frames, one call after the other.
 
-On a GPU also a compiled network, where the time goes, and how often 1 and 4 robots can be served.
+On a GPU also where the time goes, and how often 1 and 4 robots can be served. What `torch.compile`
+makes of the network is in `engines_compiled`, since it takes minutes.
 """
 
 import tempfile
@@ -14,7 +15,6 @@ from engines_cases import (
     FULL,
     GPU_ENGINES,
     SMALL,
-    Call,
     Case,
     Frame,
     add_ratios,
@@ -71,8 +71,6 @@ def measure(
     frames = frames_of(loaded)
     ours = serve(bench, case.name, loaded, engines, frames)
     calls = {"lerobot": lerobot(case, device), **ours}
-    if device == "cuda" and case.name == GPU_CASE:
-        calls |= compiled_arms(loaded, frames)
     times = interleave(calls, frames, seconds, ROUNDS)
     add_times(bench, case.name, times)
     add_ratios(bench, case.name, times, "lerobot")
@@ -99,13 +97,6 @@ def shipped(
     times = interleave(calls, frames, min(seconds, 20.0), ROUNDS)
     add_times(bench, name, times)
     add_ratios(bench, name, times, "torch_fp32")
-
-
-def compiled_arms(loaded: Any, frames: list[Frame]) -> dict[str, Call]:
-    """What `torch.compile` makes of the network."""
-    import engines_gpu
-
-    return engines_gpu.compiled(loaded, frames)
 
 
 def on_gpu(bench: Bench, name: str, loaded: Any, frames: list[Frame], best: str) -> None:

@@ -62,18 +62,25 @@ GPU_ENGINES = (
 
 
 def begin(bench: Bench) -> str:
-    """Choose the device and say what runs; a GPU's figures have a topic of their own."""
+    """Choose the device and say what runs."""
+    device = choose_device(bench)
+    bench.settings.update(threads=THREADS, warm_up_rounds=WARM_UP_ROUNDS)
+    for package in ("torch", "lerobot", "onnxruntime", "openvino"):
+        with suppress(PackageNotFoundError):
+            bench.settings[package] = version(package)
+    return device
+
+
+def choose_device(bench: Bench) -> str:
+    """The GPU where there is one; its figures have a topic of their own."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         bench.topic += "-gpu"
         bench.settings["gpu"] = torch.cuda.get_device_name()
-        bench.settings["driver_cuda"] = torch.version.cuda
-    bench.settings.update(device=device, threads=THREADS, warm_up_rounds=WARM_UP_ROUNDS)
-    for package in ("torch", "lerobot", "onnxruntime", "openvino"):
-        with suppress(PackageNotFoundError):
-            bench.settings[package] = version(package)
+        bench.settings["cuda"] = torch.version.cuda
+    bench.settings["device"] = device
     return device
 
 

@@ -56,7 +56,7 @@ class CompiledGraphEngine(CudaGraphEngine):
         )
 
 
-def compiled(loaded: Any, frames: list[Frame], precision: str = "bf16") -> dict[str, Call]:
+def compiled(loaded: Any, frames: list[Frame], precision: str) -> dict[str, Call]:
     """The compiled arms that work here, checked against torch as every engine is."""
     calls: dict[str, Call] = {}
     makers = {

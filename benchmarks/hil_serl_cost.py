@@ -1,7 +1,7 @@
 """What learning costs: parameters, time per update and per decision, of each algorithm and actor.
 
 Two ratios compare the ACT actor with the small network in the same run, case after case in turn.
-`--quick` repeats less.
+It learns on the GPU where there is one. `--quick` repeats less.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from engines_cases import choose_device
 from recording_dagger import DEMOS
 
 from rewact_ros.cli.bench import Bench
@@ -53,6 +54,7 @@ class Case:
 
 def run(bench: Bench) -> None:
     """Measure every case in turn, so that whatever else the machine does hits all alike."""
+    device = choose_device(bench)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     updates, steps = (2, 8) if bench.quick else (UPDATES, STEPS)
@@ -60,7 +62,7 @@ def run(bench: Bench) -> None:
     try:
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             cases = {
-                name: stack.enter_context(_opened(Path(folder) / name, settings))
+                name: stack.enter_context(_opened(Path(folder) / name, settings, device))
                 for name, settings in CASES.items()
             }
             for _ in range(updates + WARM_UP):
@@ -79,7 +81,7 @@ def run(bench: Bench) -> None:
 
 
 @contextlib.contextmanager
-def _opened(folder: Path, settings: RLSettings) -> Iterator[Case]:
+def _opened(folder: Path, settings: RLSettings, device: str) -> Iterator[Case]:
     """A run of the shipped policy with a demonstration, which is its own episode as well."""
     run = LearningRun(
         RunSettings(
@@ -89,7 +91,7 @@ def _opened(folder: Path, settings: RLSettings) -> Iterator[Case]:
             rl=settings,
             demos=str(DEMOS),
             demo_episodes=1,
-            device="cpu",
+            device=device,
         ),
         resume=False,
     )
@@ -151,6 +153,8 @@ def _report(bench: Bench, name: str, case: Case) -> None:
         bounds = {"low": min(values), "high": max(values)}
         figure = f"{name}_{what.removesuffix('_ms')}"
         bench.add(figure, statistics.median(values), "ms", n=len(values), **bounds)
+    rate = 1e3 / statistics.median(case.update_ms[WARM_UP:])
+    bench.add(f"{name}_update_rate", rate, "updates/s", n=len(case.update_ms) - WARM_UP)
     bench.add(f"{name}_replay", run.learner.bytes / _capacity(run) * 1e-3, "MB per 1,000 steps")
 
 

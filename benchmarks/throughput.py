@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import typer
+from engines_cases import choose_device
 
 from rewact_ros.cli.bench import Bench, Figure
 from rewact_ros.share import share_dir
@@ -72,38 +73,55 @@ def run(bench: Bench) -> None:
     bench.settings.update(
         data="g1_bottle episodes 0:2", batch=BATCH, network=NETWORK, torch_threads=1
     )
-    bench.figures |= measure(bench.quick)
+    bench.figures |= measure(bench.quick, choose_device(bench))
 
 
-def measure(quick: bool) -> dict[str, Figure]:
-    """Measure all; a quick run takes one comparison, a few steps and no repeats."""
+def measure(quick: bool, device: str) -> dict[str, Figure]:
+    """Measure all; a quick run takes one comparison, a few steps and no repeats.
+
+    On a GPU the loaders and the start of each program are most of the time: more steps, no repeats.
+    """
     data = Path(os.environ.get("REWACT_DATA", share_dir().parent / "shared" / "data")) / "g1_bottle"
     figures = head_cost(rounds=6 if quick else 40)
     if not data.is_dir():
         typer.echo(f"  throughput: no videos at {data}; set REWACT_DATA")
         return figures
-    cores = os.cpu_count() or 1
-    plan = [SideBySide("small_no_workers", SMALL, SMALL, 0, 8, 2, goals=("≥ 3", ""))]
-    if not quick:
-        plan = [
-            SideBySide("small", SMALL, SMALL, cores, 24, 10, True, ("≥ 3", "≥ 0.97")),
-            SideBySide("small_no_workers", SMALL, SMALL, 0, 14, 3, True, ("≥ 3", "≥ 0.97")),
-            SideBySide("default", None, SMALL, cores, 10, 5, goals=("≥ 3", "")),
-        ]
+    repeats = 1 if quick or device == "cuda" else 3
     with tempfile.TemporaryDirectory() as folder:
-        for comparison in plan:
-            figures |= compare(comparison, data, Path(folder), repeats=1 if quick else 3)
+        for comparison in _plan(quick, device):
+            figures |= compare(comparison, data, Path(folder), repeats, device)
     return figures
 
 
-def compare(comparison: SideBySide, data: Path, folder: Path, repeats: int) -> dict[str, Figure]:
+def _plan(quick: bool, device: str) -> list[SideBySide]:
+    cores = os.cpu_count() or 1
+    if quick:
+        return [SideBySide("small_no_workers", SMALL, SMALL, 0, 8, 2, goals=("≥ 3", ""))]
+    if device == "cuda":
+        workers = min(cores, 8)
+        return [
+            SideBySide("small", SMALL, SMALL, workers, 200, 40, True, ("≥ 3", "≥ 1")),
+            SideBySide("default", None, SMALL, workers, 200, 40, goals=("≥ 3", "")),
+        ]
+    return [
+        SideBySide("small", SMALL, SMALL, cores, 24, 10, True, ("≥ 3", "≥ 0.97")),
+        SideBySide("small_no_workers", SMALL, SMALL, 0, 14, 3, True, ("≥ 3", "≥ 0.97")),
+        SideBySide("default", None, SMALL, cores, 10, 5, goals=("≥ 3", "")),
+    ]
+
+
+def compare(
+    comparison: SideBySide, data: Path, folder: Path, repeats: int, device: str
+) -> dict[str, Figure]:
     """Run stock, ours cached and ours uncached in turn, ``repeats`` times over."""
     speeds: dict[str, list[float]] = {}
     for _ in range(repeats):
-        speeds.setdefault("stock", []).append(_stock(comparison, data, folder))
-        speeds.setdefault("cache", []).append(_ours(comparison, data, folder, cached=True))
+        speeds.setdefault("stock", []).append(_stock(comparison, data, folder, device))
+        speeds.setdefault("cache", []).append(_ours(comparison, data, folder, device, cached=True))
         if comparison.cache_off:
-            speeds.setdefault("no_cache", []).append(_ours(comparison, data, folder, cached=False))
+            speeds.setdefault("no_cache", []).append(
+                _ours(comparison, data, folder, device, cached=False)
+            )
     figures = {
         f"throughput_{comparison.name}_{which}": _figure(values, "samples/s")
         for which, values in speeds.items()
@@ -123,13 +141,13 @@ def _figure(values: list[float], unit: str, goal: str = "") -> Figure:
     return Figure(middle, unit, goal, len(values), min(values), max(values))
 
 
-def _stock(comparison: SideBySide, data: Path, folder: Path) -> float:
+def _stock(comparison: SideBySide, data: Path, folder: Path, device: str) -> float:
     """Samples per second of `lerobot-train`, from the times that it logs itself."""
     out = Path(tempfile.mkdtemp(dir=folder)) / "run"
     arguments = {
         "policy.type": "act",
         "policy.push_to_hub": "false",
-        "policy.device": "cpu",
+        "policy.device": device,
         "policy.pretrained_backbone_weights": "null",
         "dataset.repo_id": "local/g1_bottle",
         "dataset.root": data,
@@ -151,12 +169,12 @@ def _stock(comparison: SideBySide, data: Path, folder: Path) -> float:
             "dataset.image_transforms.max_num_transforms": 1,
             "dataset.image_transforms.tfs": _RESIZE % comparison.stock_size,
         }
-    text = _execute(["lerobot-train", *(f"--{k}={v}" for k, v in arguments.items())])
+    text = _execute("lerobot.scripts.lerobot_train", *(f"--{k}={v}" for k, v in arguments.items()))
     steps = [(int(n), float(a) + float(b)) for n, a, b in _STEP.findall(text)]
     return _speed([seconds for number, seconds in steps if number > comparison.warm_up], text)
 
 
-def _ours(comparison: SideBySide, data: Path, folder: Path, cached: bool) -> float:
+def _ours(comparison: SideBySide, data: Path, folder: Path, device: str, cached: bool) -> float:
     """Samples per second of `rewact train`, from its own log."""
     out = Path(tempfile.mkdtemp(dir=folder)) / "run"
     policy = dict(NETWORK)
@@ -171,15 +189,15 @@ def _ours(comparison: SideBySide, data: Path, folder: Path, cached: bool) -> flo
         "workers": comparison.workers,
         "steps": comparison.steps,
         "log-every": 1,
-        "device": "cpu",
+        "device": device,
         "cache": folder / "cache",
     }
-    command = ["rewact", "train", "--progress-ramp", *(() if cached else ("--no-cache",))]
+    command = ["train", "--progress-ramp", *(() if cached else ("--no-cache",))]
     for name, value in arguments.items():
         command += [f"--{name}", str(value)]
     for name, value in policy.items():
         command += ["--policy", f"{name}={value}"]
-    text = _execute(command)
+    text = _execute("rewact_ros.cli", *command)
 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -192,19 +210,18 @@ def _ours(comparison: SideBySide, data: Path, folder: Path, cached: bool) -> flo
     return _speed(seconds, text)
 
 
-def _execute(command: list[str]) -> str:
-    """Run a command of this environment offline with one torch thread; returns what it printed."""
-    program = Path(sys.executable).parent / command[0]
+def _execute(module: str, *arguments: str) -> str:
+    """Run a command by its module offline with one torch thread; returns what it printed."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "400"}
     done = subprocess.run(
-        [str(program), *command[1:]],
+        [sys.executable, "-m", module, *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     if done.returncode:
-        raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stdout[-2000:]}")
+        raise RuntimeError(f"{module} ended with {done.returncode}: {done.stdout[-2000:]}")
     return done.stdout
 
 

@@ -94,9 +94,14 @@ def bench(
             print_figures(document)
             _write(document, folder)
     if keep:
-        table = _write(document, docs / "results").with_suffix(".md")
-        table.write_text(markdown(document))
-        _report(docs)
+        publish(document, docs)
+
+
+def publish(document: dict[str, Any], docs: Path) -> None:
+    """Write a topic's results and table to ``docs``, and the page of all results anew."""
+    table = _write(document, docs / "results").with_suffix(".md")
+    table.write_text(markdown(document))
+    _report(docs)
 
 
 def _document(result: Bench, before: dict[str, Any]) -> dict[str, Any]:

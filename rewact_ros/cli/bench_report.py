@@ -39,7 +39,12 @@ SECTIONS = (
     Section(
         "engines-gpu",
         "Inference engines on a GPU",
-        "As above. `torch_compile` is no engine but what `torch.compile` makes of the network.",
+        "As above.",
+    ),
+    Section(
+        "engines-compiled-gpu",
+        "Compiled networks on a GPU",
+        "`torch_compile` is no engine but what `torch.compile` makes of the network.",
     ),
     Section(
         "path",
@@ -68,6 +73,7 @@ SECTIONS = (
         "Samples per second beside stock `lerobot-train --policy.type=act` on the same network and "
         "episodes ([training](training.md)).",
     ),
+    Section("throughput-gpu", "Training on a GPU", "As above."),
 )
 
 

@@ -48,7 +48,9 @@ class Agent(nn.Module):
         # What acts: the actor's averaged weights, which are steadier than its newest.
         self.averaged_actor: nn.Module | None = None
         if self.actor is not None and settings.actor_ema_decay:
-            self.averaged_actor = copy.deepcopy(self.actor).requires_grad_(False)
+            # The agent's own view and map stay shared: a copy in a tuple would miss `Agent.to`.
+            shared = {id(part): part for part in (self.view, self.action_map)}
+            self.averaged_actor = copy.deepcopy(self.actor, shared).requires_grad_(False)
         self.log_temperature = nn.Parameter(torch.tensor(settings.temperature_init).log())
         self.target_entropy = settings.entropy_goal(self.action_map.dimensions)
 
