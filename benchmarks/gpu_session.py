@@ -78,14 +78,14 @@ def stages(dry_run: bool, demos: Path, run: Path) -> list[Stage]:
     pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=100", "-k", chosen)
     tests = ("test/test_gpu.py", "test/test_engines.py", "test/test_checkpoint.py")
     quick = ("--quick",) if dry_run else ()
-    scenes, episodes, sizes = ("1", "1", ("--set", "batch_size=8")) if dry_run else ("30", "40", ())
+    scenes, episodes, sizes = ("1", "1", ("--set", "batch_size=8")) if dry_run else ("10", "40", ())
 
     def bench(topic: str, limit_s: float, least_s: float) -> Stage:
         command = ("-m", "rewact_ros.cli", "bench", topic, *quick)
         return Stage(topic, command, limit_s, least_s, topic)
 
     record = ("demos", "--out", str(demos), "--episodes", scenes, "--retries", "0")
-    record += ("--failures", "0")
+    record += ("--failures", "0", "--workers", "1" if dry_run else "8")
     learn = ("learn", "--sim", "--fast", "--algorithm", "act_sac", "--out", str(run), *sizes)
     learn += ("--demos", str(demos), "--demo-episodes", scenes, "--episodes", episodes)
     learn += ("--eval-every", "0", "--video-every", "0")
@@ -93,7 +93,7 @@ def stages(dry_run: bool, demos: Path, run: Path) -> list[Stage]:
         Stage("tests", (*pytest, *tests), 150, 30),
         bench("engines", 210, 60),
         bench("throughput", 180, 90),
-        Stage("demos", ("-m", "rewact_ros.cli", *record), 60, 20),
+        Stage("demos", ("-m", "rewact_ros.cli", *record), 90, 30),
         bench("hil-serl-cost", 120, 40),
         bench("scaling", 240, 100),
         bench("engines-compiled", 240, 90),
