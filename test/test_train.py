@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -627,3 +628,23 @@ def test_a_mistyped_policy_setting_is_refused(dataset, cache, tmp_path):
 def test_a_setting_out_of_range_is_refused_by_name(change):
     with pytest.raises(TrainError, match=next(iter(change))):
         TrainSettings(dataset="d", out="o", **change)
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision", "used"),
+    [
+        ("AVX2", "bf16", "no"),
+        ("AVX2", "fp16", "no"),
+        ("DEFAULT", "bf16", "no"),
+        ("AVX512", "bf16", "bf16"),
+        ("AVX2", "no", "no"),
+    ],
+)
+def test_half_precision_is_not_computed_in_software(monkeypatch, capability, precision, used):
+    from rewact_ros.policy.weights import precision_on
+
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    warns = pytest.warns(UserWarning, match="in software") if used != precision else nullcontext()
+    with warns:
+        assert precision_on("cpu", precision) == used
+    assert precision_on("cuda", precision) == precision

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
 from rewact_ros.learning.imitation.settings import TrainError
+from rewact_ros.policy.weights import precision_on
 
 
 def make_accelerator(device: str, mixed_precision: str, threads: int) -> Accelerator:
@@ -14,7 +15,8 @@ def make_accelerator(device: str, mixed_precision: str, threads: int) -> Acceler
 
     Args:
         device: auto, cpu or cuda.
-        mixed_precision: as accelerate names it.
+        mixed_precision: as accelerate names it; float32 instead, with a warning, where the CPU has
+            no instructions for it.
         threads: torch's, where it trains on the CPU.
 
     Raises:
@@ -25,6 +27,7 @@ def make_accelerator(device: str, mixed_precision: str, threads: int) -> Acceler
     cpu = device == "cpu" or not torch.cuda.is_available()
     if cpu:
         torch.set_num_threads(threads)
+        mixed_precision = precision_on("cpu", mixed_precision)
     # The other processes wait while the first one decodes, validates and tests.
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=6))
     return Accelerator(cpu=cpu, mixed_precision=mixed_precision, kwargs_handlers=[patience])

@@ -19,6 +19,7 @@ from .runtimes import (
     is_installed,
     openvino_computes,
 )
+from .weights import slow_in
 
 ENGINES = ("auto", "torch", "torch_cuda_graph", "onnxruntime", "openvino")
 PRECISIONS = tuple(DTYPES)
@@ -57,7 +58,7 @@ def load_engine(
     if engine == "torch" and precision == "fp32":
         return reference
     try:
-        fast = _build(engine, loaded, precision, threads, rate_hz)
+        fast = _build(engine, loaded, precision, threads, rate_hz, report)
     except EngineError:
         raise
     except Exception as error:  # each runtime has its own families
@@ -83,8 +84,12 @@ def _build(
     precision: str,
     threads: int | None,
     rate_hz: float | None,
+    report: Callable[[str], object],
 ) -> ServingEngine:
     if engine == "torch":
+        reason = slow_in(precision, loaded.config.device or "cpu")
+        if reason is not None:
+            report(f"engine torch, precision {reason}; set precision to fp32")
         return ServedTorchEngine(loaded, precision, threads, rate_hz)
     if engine == "torch_cuda_graph":
         return CudaGraphEngine(loaded, precision, rate_hz)

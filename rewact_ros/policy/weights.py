@@ -1,5 +1,6 @@
 """Tensors of a checkpoint, from bytes that were read once."""
 
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -91,3 +92,26 @@ def check_weights(what: str, expected: Mapping[str, Tensor], got: Mapping[str, T
 def dtype_name(dtype: torch.dtype) -> str:
     """A type of numbers as people write it, such as `float32`."""
     return str(dtype).removeprefix("torch.")
+
+
+def slow_in(precision: str, device: str) -> str | None:
+    """Why a half precision is slower than float32 on a device; None where it is not.
+
+    Without AVX-512 torch's oneDNN has no bfloat16 kernels and computes them in software: a
+    convolution took 40 times as long as in float32 on such a CPU.
+    """
+    if not device.startswith("cpu") or precision not in ("bf16", "fp16"):
+        return None
+    capability = torch.backends.cpu.get_cpu_capability()
+    if "AVX512" in capability or not capability.startswith(("AVX", "DEFAULT")):
+        return None
+    return f"{precision}: this CPU ({capability}) computes it in software, far slower than float32"
+
+
+def precision_on(device: str, mixed_precision: str) -> str:
+    """The precision to train in: ``no``, with a warning, where half precision would be slower."""
+    reason = slow_in(mixed_precision, device)
+    if reason is None:
+        return mixed_precision
+    warnings.warn(f"mixed_precision {reason}; trains in float32", stacklevel=2)
+    return "no"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rewact_ros.policy import RewACTConfig, RewACTPolicy
 from rewact_ros.policy.images import unit_images
 from rewact_ros.policy.network import Heads, PartHeads
+from rewact_ros.policy.weights import precision_on
 
 from .base import Base
 from .settings import RLSettings
@@ -44,10 +45,10 @@ class ActActor(nn.Module):
         self._map = (action_map,)  # in a tuple: it is the agent's
         self._limits = settings.log_std_min, settings.log_std_max
         self._cameras = base.cameras
-        self._bf16 = settings.mixed_precision == "bf16"
         device = base.loaded.config.device
         assert device is not None  # `load_policy` chooses one
         self._device = torch.device(device).type
+        self._bf16 = precision_on(self._device, settings.mixed_precision) == "bf16"
         if settings.act_from_base:
             policy = copy.deepcopy(base.loaded.policy)
             assert isinstance(policy, RewACTPolicy)  # no other type has a loader
