@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from test_rl_agent import make_base, make_batch, variants
 from test_rl_learner import QUICK, learn, make_learner, stream
 from test_train import cache, dataset, settings  # noqa: F401
@@ -18,6 +19,14 @@ from rewact_ros.learning.rl.run import new_agent
 from rewact_ros.learning.rl.settings import preset
 from rewact_ros.learning.rl.updates import open_update, write_update
 from rewact_ros.policy.checkpoint import load_policy
+
+
+@pytest.fixture(autouse=True)
+def another_precision():
+    """accelerate keeps one precision per process, where each test here has its own."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
 
 needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 LEARNT = {
@@ -114,6 +123,7 @@ def test_what_a_gpu_learned_acts_there_and_on_a_cpu(
         driver = Driver(rl, moved, agent)
         driver.observe(observation(vx300s), 0.0)
         targets[device] = driver.act(explore=0.0, base_only=False).targets
+        driver.observe(observation(vx300s), 0.05)
         assert np.isfinite(driver.act(explore=1.0, base_only=False).targets).all()
     np.testing.assert_allclose(targets["cuda"], targets["cpu"], atol=1e-2)
 
