@@ -7,6 +7,9 @@
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+# Python keeps what it has compiled: nothing in .venv comes compiled, and each of the many processes that
+# import PyTorch and LeRobot would compile 3,600 files anew, which takes twice as long as the import itself.
+unexport PYTHONDONTWRITEBYTECODE
 # A sourced ROS would put its own, differently built messages before those of .venv.
 unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
