@@ -20,11 +20,13 @@ setup:
 demo: setup
 	.venv/bin/rewact demo
 
-# In this order also under `make -j`: the cheap checks speak first.
+# In this order also under `make -j`: the cheap checks speak first. Two workers, for much of a test of nodes
+# is waiting. Each takes a file at a time, whose tests share a ROS graph, in the order of their names: the
+# expensive files are not the last ones.
 test: setup
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Every fault on real processes, with the published trial counts; takes a while.
 faults: setup
