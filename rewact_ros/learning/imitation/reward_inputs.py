@@ -22,7 +22,6 @@ def reward_inputs(
     preprocessor: PolicyProcessorPipeline,
     data: Demonstrations,
     rows: NDArray[np.integer],
-    augmented: bool = False,
     progress: bool = True,
 ) -> Tensor:
     """Return (M, dim) float32, the reward head's input at each of M rows.
@@ -32,20 +31,15 @@ def reward_inputs(
         preprocessor: raw batch -> normalised batch.
         data: with its frames at hand.
         rows: (M,).
-        augmented: vary pictures and state as the training does, drawn by torch's generator.
         progress: show a progress bar.
     """
     seen: list[Tensor] = []
     head: nn.Module = policy.model.action_head.reward
     hook = head.register_forward_pre_hook(lambda module, args: seen.append(args[0].cpu().clone()))
     try:
-        policy.training = augmented  # of the policy alone: its network drops nothing out
         parts = np.array_split(rows, math.ceil(len(rows) / _BATCH))
-        name = "augmented frames" if augmented else "frames"
-        for part in tqdm(parts, desc=name, mininterval=1, disable=not progress):
-            batch = preprocessor(data.batch(part, 1, policy.config.n_obs_steps))
-            policy.model(policy._model_inputs(batch))
+        for part in tqdm(parts, desc="frames", mininterval=1, disable=not progress):
+            policy.predict(preprocessor(data.batch(part, 1, policy.config.n_obs_steps)))
     finally:
-        policy.training = False
         hook.remove()
     return torch.cat(seen)

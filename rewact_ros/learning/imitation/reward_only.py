@@ -69,7 +69,7 @@ def train_reward(
     loaded = load_policy(settings.policy, settings.device)
     lessons = _lessons(settings, loaded)
     failed = sum(len(np.unique(lesson.data.episode[lesson.failures])) for lesson in lessons)
-    inputs, labels, failures = _frames(lessons, loaded, settings, cache, show_progress)
+    inputs, labels, failures = _frames(lessons, loaded, cache, show_progress)
     loss = _fit(_policy(loaded), inputs, labels, failures, settings, show_progress)
     figures = {
         "successes": float(sum(len(lesson.episodes) for lesson in lessons[1:]) - failed),
@@ -106,27 +106,18 @@ def _lessons(settings: RewardOnlySettings, loaded: LoadedPolicy) -> list[_Lesson
 def _frames(
     lessons: Sequence[_Lesson],
     loaded: LoadedPolicy,
-    settings: RewardOnlySettings,
     cache: Path | None,
     show_progress: bool,
 ) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
     """What the head sees (M, dim), what it is to say (M,), and which belong to failures (M,)."""
     inputs, labels, failures = [], [], []
-    policy = _policy(loaded)
-    for number, lesson in enumerate(lessons):
-        size = loaded.config.image_size
-        lesson.data.decode(size, lesson.episodes, cache, show_progress)
+    for lesson in lessons:
+        lesson.data.decode(loaded.config.image_size, lesson.episodes, cache, show_progress)
         rows = lesson.data.rows(lesson.episodes)
         rows = rows[np.isfinite(lesson.labels[rows])]
-        if not len(rows):
-            continue
-        for copy in range(1 + settings.augmented):
-            torch.manual_seed(settings.seed + 1000 * number + copy)
-            inputs.append(
-                reward_inputs(
-                    policy, loaded.preprocessor, lesson.data, rows, copy > 0, show_progress
-                )
-            )
+        if len(rows):
+            seen = loaded.preprocessor, lesson.data, rows, show_progress
+            inputs.append(reward_inputs(_policy(loaded), *seen))
             labels.append(torch.from_numpy(lesson.labels[rows]))
             failures.append(lesson.failures[rows])
     return torch.cat(inputs), torch.cat(labels), np.concatenate(failures)
