@@ -10,7 +10,7 @@ import torch
 
 from rewact_ros.data.dataset.info import DatasetError
 from rewact_ros.episodes.dataset import add_episode, new_dataset
-from rewact_ros.learning.evaluation.calibrate import Rollouts
+from rewact_ros.learning.evaluation.calibrate import Rollouts, rollout_basis
 from rewact_ros.learning.evaluation.settings import RolloutSource
 from rewact_ros.learning.imitation.demonstrations import load_demonstrations
 from rewact_ros.learning.imitation.judged import judged_labels, load_judged, verdicts
@@ -206,6 +206,16 @@ def test_episodes_that_taught_the_reward_are_refused_for_its_calibration(
     fresh = write_episodes(vx300s, tmp_path / "other", [True, False], seed=9)
     Rollouts(RolloutSource(fresh)).require_untaught(loaded)
     Rollouts(RolloutSource(copied)).require_untaught(load_policy(tiny_policy, "cpu"))
+
+
+def test_roll_outs_of_the_policy_that_it_came_from_count_as_its_own(trained, judged, tiny_policy):
+    old, new = (load_policy(folder, "cpu") for folder in (tiny_policy, trained))
+    assert old.version != new.version
+    for driver, expected in ((old.version, new.version), ("another", "another")):
+        source = RolloutSource(judged, timeout_s=1.0, driver=driver)
+        assert rollout_basis(new, source).policy_version == expected
+    source = RolloutSource(judged, timeout_s=1.0, driver=new.version)
+    assert rollout_basis(old, source).policy_version == new.version  # not the other way round
 
 
 def test_a_second_training_remembers_the_episodes_of_the_first(
