@@ -23,6 +23,7 @@ from rewact_ros.settings import meaning
 from rewact_ros.stack.arguments import BringUp, check_names
 from rewact_ros.stack.bringup import Process, processes
 from rewact_ros.stack.interpreters import check_interpreters
+from rewact_ros.stack.judge_warning import judge_warnings
 from rewact_ros.stack.robot_lock import BringUpError, RobotLock
 
 
@@ -85,6 +86,8 @@ def _start(context: LaunchContext) -> list[Node]:
     _lock(context, args)
     for line in check_interpreters(nodes):
         get_logger("rewact").info(line)
+    for line in judge_warnings(nodes):
+        get_logger("rewact").warning(line)
     return [_node(process, restarts) for process in nodes]
 
 

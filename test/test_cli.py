@@ -203,6 +203,16 @@ WRITERS = {
         "--out",
     ],
     "train-classifier": ["train-classifier", "--dataset", "none", "--out"],
+    "train-reward": [
+        "train-reward",
+        "--policy",
+        "none",
+        "--demos",
+        "none",
+        "--judged",
+        "none",
+        "--out",
+    ],
     "visualise": ["visualise", "--policy", "none", "--dataset", "none", "--out"],
     "learn": ["learn", "--sim", "--out"],
 }

@@ -20,6 +20,7 @@ from rewact_ros.learning.imitation.dagger import collect, helped_labels, run_rou
 from rewact_ros.learning.imitation.demonstrations import load_demonstrations
 from rewact_ros.learning.imitation.finetune import PolicyComparison, check_dataset
 from rewact_ros.learning.imitation.mixture import draw_interventions, join, load_interventions
+from rewact_ros.learning.imitation.origin import taught_episodes
 from rewact_ros.learning.imitation.settings import RoundsSettings, TrainError, TrainSettings
 from rewact_ros.learning.imitation.teaching import DatasetError
 from rewact_ros.learning.imitation.train import train
@@ -143,6 +144,8 @@ def test_fine_tuning_starts_from_the_weights_and_keeps_the_normalisation(
     train(run, cache, show_progress=False)
     old = load_policy(running)
     new = load_policy(tmp_path / "checkpoints" / "last" / "pretrained_model")
+    # One demonstration validates; both datasets have the same joints, so the same episodes.
+    assert len(taught_episodes(running)) == 2 and len(taught_episodes(new.path)) == len(LENGTHS)
     for before, after in zip(old.policy.parameters(), new.policy.parameters(), strict=True):
         torch.testing.assert_close(after, before, rtol=0, atol=1e-9)
     state = torch.zeros(1, 3)

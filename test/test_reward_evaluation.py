@@ -250,6 +250,8 @@ def test_an_evaluation_reports_policy_baselines_and_ablations(rollouts, tiny_pol
     document = json.loads((tmp_path / "summary.json").read_text())
     assert document["episodes"] == {"n": 1, "successes": 0, "frames": 30}
     assert document["reward"][POLICY]["roc_auc"]["value"] is None  # one kind of episode only
+    assert document["judge"]["told"] is False and document["judge"]["auc"] is None
+    assert "judge: not known (0 successes, 1 failures" in (tmp_path / "report.md").read_text()
     assert "| clock only |" in (tmp_path / "report.md").read_text()
 
 

@@ -27,6 +27,7 @@ from rewact_ros.learning.imitation.demonstrations import (
     parse_episodes,
     split_episodes,
 )
+from rewact_ros.learning.imitation.origin import taught_episodes
 from rewact_ros.learning.imitation.settings import TrainError, TrainSettings
 from rewact_ros.learning.imitation.teaching import imitated
 from rewact_ros.learning.imitation.train import train
@@ -443,6 +444,8 @@ def test_a_run_reports_figures_and_its_recipe_and_exports_the_averaged_weights(
     assert all(np.isfinite(value) for value in figures.values())
     record = json.loads((tmp_path / "checkpoints/last/pretrained_model/training.json").read_text())
     assert record["step"] == 6 and record["dataset"]["val_episodes"] == [1]
+    taught = taught_episodes(tmp_path / "checkpoints/last/pretrained_model")
+    assert [place.rpartition(": ")[2] for place in taught.values()] == ["episode 0", "episode 2"]
     assert list((tmp_path / "tensorboard").iterdir())
 
 

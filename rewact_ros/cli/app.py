@@ -24,6 +24,7 @@ from rewact_ros.cli.swap import swap
 from rewact_ros.cli.teleop import teleop
 from rewact_ros.cli.train import train
 from rewact_ros.cli.train_classifier import train_classifier
+from rewact_ros.cli.train_reward import train_reward
 from rewact_ros.cli.up import up
 from rewact_ros.cli.visualise import visualise
 
@@ -53,7 +54,7 @@ def root(
 for command in (up, demo, teleop, replay, demos, label, train, convert, bench, params, visualise):
     app.command()(command)
 app.command("eval")(evaluate)
-for command in (label_frames, train_classifier, calibrate):
+for command in (label_frames, train_classifier, train_reward, calibrate):
     app.command()(command)
 app.command()(record)
 app.add_typer(bag, name="bag")

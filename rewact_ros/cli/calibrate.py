@@ -1,5 +1,6 @@
 """`rewact calibrate`: the monitor's thresholds with stated error rates, from recorded roll-outs."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,6 +8,7 @@ import typer
 
 from rewact_ros.cli.options import OptionsOf, with_options
 from rewact_ros.learning.evaluation.settings import RolloutSource
+from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.supervision.calibration import Calibration, CalibrationSettings
 from rewact_ros.supervision.signals import SignalSettings
 
@@ -35,6 +37,7 @@ def calibrate(
         signal_settings,
     )
     from rewact_ros.policy.checkpoint import CALIBRATION, load_policy
+    from rewact_ros.reward.judge_check import mends
     from rewact_ros.runs import require_writable
     from rewact_ros.supervision.conformal import calibrate as choose
     from rewact_ros.supervision.conformal import check_counts, recognised
@@ -48,10 +51,17 @@ def calibrate(
     basis = rollout_basis(loaded, source)
     rollouts = Rollouts(source)
     check_counts(*rollouts.count(basis.timeout_s), settings)
+    rollouts.require_untaught(loaded)
     measured = rollouts.measure(loaded, signals)
     calibration = choose(measured, signals, basis, settings)
+    check = rollouts.check(measured)
+    found, of = recognised(measured, calibration)
+    calibration = replace(calibration, recognised=found, judge=check if check.told else None)
     calibration.save(file)
-    _echo(calibration, *recognised(measured, calibration))
+    _echo(calibration, found, of)
+    typer.echo(f"  {check.line}")
+    for command in mends(str(policy)) if check.fault else ():
+        typer.echo(f"    {command}")
     if basis.policy_version != loaded.version:
         typer.echo(
             f"the roll-outs were driven by {basis.policy_version or 'an unknown policy'}, not by "
@@ -72,7 +82,8 @@ def _echo(calibration: Calibration, found: int, of: int) -> None:
             f"episodes (rank {bound.rank} of n {bound.n}, quantile {bound.quantile:.4f})"
         )
     if of:
+        low, high = wilson_interval(found, of)
         typer.echo(
             f"  of these successes {found}/{of} are recognised within "
-            f"{c.settings.verdict_s:g} s after the fact"
+            f"{c.settings.verdict_s:g} s after the fact ({low:.2f} to {high:.2f}, Wilson 95 %)"
         )

@@ -15,6 +15,7 @@ from rewact_ros.sim.task import DEFAULT_TASK
 
 if TYPE_CHECKING:
     from rewact_ros.policy.checkpoint import LoadedPolicy
+    from rewact_ros.reward.judge_check import JudgeCheck
 
 _SIM_EPISODES = 50
 
@@ -63,15 +64,26 @@ def evaluate(
     count = _SIM_EPISODES if dataset is not None else _count(episodes)
     loaded = load_policy(policy, device)
     if dataset is not None:
-        _on_dataset(loaded, EvaluationSettings(dataset, episodes, **judged), out or new_run("eval"))
+        chosen = EvaluationSettings(dataset, episodes, **judged)
+        _on_dataset(loaded, chosen, out or new_run("eval"))
     elif env:
+        from rewact_ros.learning.evaluation.dataset import judge_summary
         from rewact_ros.learning.evaluation.gym_rollout import evaluate_env
+        from rewact_ros.learning.evaluation.judging import check_rewards
 
         folder = out or new_run("eval")
         film = folder / "videos" if videos else None
         result = evaluate_env(loaded, env, count, seed, max_steps, film)
+        driven_episodes = result["episodes"]
+        check = check_rewards(
+            [episode["progress"] for episode in driven_episodes],
+            [episode["success"] for episode in driven_episodes],
+            result["settings"]["rate_hz"],
+        )
+        result["judge"] = None if check is None else judge_summary(check)
         _write(folder, result)
         _echo_success(result["success"])
+        _echo_judge(policy, check)
     else:
         _in_simulation(loaded, range(seed, seed + count), settings, record, out, task)
 
@@ -89,6 +101,8 @@ def _in_simulation(
 
     from rewact_ros.contract import load_contract
     from rewact_ros.episodes.rollout_dataset import record_rollouts, roll_outs
+    from rewact_ros.learning.evaluation.dataset import judge_summary
+    from rewact_ros.learning.evaluation.judging import check_rewards
     from rewact_ros.reward.metrics import wilson_interval
     from rewact_ros.runs import new_run
     from rewact_ros.stack.bringup import default_contract
@@ -105,6 +119,8 @@ def _in_simulation(
     successes = sum(r.success for r in results)
     low, high = wilson_interval(successes, len(results))
     success = {"value": successes / len(results), "n": len(results), "low": low, "high": high}
+    inferences_hz = contract.rate_hz / settings.replan_steps
+    check = check_rewards([r.rewards for r in results], [r.success for r in results], inferences_hz)
     failures = Counter(f"{r.stage}: {r.failure or 'time-out'}" for r in results if not r.success)
     folder = out or new_run("eval")
     _write(
@@ -113,12 +129,14 @@ def _in_simulation(
         | {
             "success": success,
             "failures": dict(failures),
+            "judge": None if check is None else judge_summary(check),
             "episodes": [asdict(r) for r in results],
         },
     )
     _echo_success(success)
     for cause, count in failures.most_common():
         typer.echo(f"  {count} × failed at {cause}")
+    _echo_judge(loaded.path, check)
     if record is not None:
         typer.echo(f"recorded: {record}")
 
@@ -138,6 +156,7 @@ def _on_dataset(loaded: "LoadedPolicy", settings: EvaluationSettings, folder: Pa
             + (f", ROC-AUC {area:.3f}" if area == area else "")
             + f", VOC on successes {figures['voc_success'].value:.2f}"
         )
+    _echo_judge(loaded.path, evaluation.check)
     for name, error in evaluation.actions.items():
         typer.echo(f"  action L1, {'policy' if name == POLICY else name}: {error.mean:.4f}")
     typer.echo(f"written: {', '.join(map(str, files))}")
@@ -177,3 +196,14 @@ def _echo_success(success: dict[str, Any]) -> None:
         f"success {round(success['value'] * n)}/{n} = {success['value']:.2f} "
         f"({success['low']:.2f} to {success['high']:.2f}, Wilson 95 %)"
     )
+
+
+def _echo_judge(policy: Path, check: "JudgeCheck | None") -> None:
+    """Say whether the reward is a judge, and how to make one of it."""
+    from rewact_ros.reward.judge_check import mends
+
+    if check is None:
+        return
+    typer.echo(f"  {check.line}")
+    for command in mends(str(policy)) if check.fault else ():
+        typer.echo(f"    {command}")

@@ -12,6 +12,7 @@ from rewact_ros.settings import meaning
 from rewact_ros.stack.arguments import BringUp
 from rewact_ros.stack.bringup import processes
 from rewact_ros.stack.interpreters import check_interpreters
+from rewact_ros.stack.judge_warning import judge_warnings
 from rewact_ros.stack.robot_lock import RobotLock
 from rewact_ros.stack.runner import Runner, print_line
 
@@ -30,7 +31,7 @@ def up(**given: str | bool) -> None:
     nodes = processes(args)
     lock = RobotLock(args.namespace)
     try:
-        for line in check_interpreters(nodes):
+        for line in [*check_interpreters(nodes), *judge_warnings(nodes)]:
             print_line(f"up   | {line}")
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGTERM, stop)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rewact_ros import strict_yaml
 from rewact_ros.files import replace_file
+from rewact_ros.reward.judge_check import JudgeCheck
 from rewact_ros.settings import check, setting
 from rewact_ros.supervision.alarms import calibrated
 from rewact_ros.supervision.signals import FeatureDistance, SignalSettings
@@ -106,6 +107,9 @@ class Calibration:
         basis: what they were calibrated on.
         settings: what was asked for.
         episodes, successes: how many there were.
+        recognised: of the successes, how many the completion threshold finds in time; None: not
+            counted.
+        judge: whether the reward tells success from failure at all; None: not known.
     """
 
     completion: Bound
@@ -116,6 +120,8 @@ class Calibration:
     settings: CalibrationSettings
     episodes: int
     successes: int
+    recognised: int | None = None
+    judge: JudgeCheck | None = None
 
     def claim(self, running: Basis) -> str:
         """Compare with what runs now; return the line for the status.
@@ -151,11 +157,28 @@ class Calibration:
                 )
         if not self.basis.policy_version or self.basis.policy_version != running.policy_version:
             driver = self.basis.policy_version or "an unknown policy"
-            return f"bound: not claimed (calibrated on {driver}, running {running.policy_version})"
+            return (
+                f"bound: not claimed (calibrated on {driver}, running {running.policy_version})"
+                f"{self._detection}"
+            )
         return (
             f"bound: false completions <= {self.settings.beta:g} (n {self.completion.n}), false "
             f"alarms <= {self.settings.alpha:g} (n {min(b.n for b in self.alarms.values())})"
+            f"{self._detection}"
         )
+
+    @property
+    def fault(self) -> str:
+        """Why the calibrated reward is no judge; empty where it is one or nobody knows."""
+        return "" if self.judge is None else self.judge.fault
+
+    @property
+    def _detection(self) -> str:
+        """What the bound says nothing of: how many successes are found, and if it can judge."""
+        found = ""
+        if self.recognised is not None and self.successes:
+            found = f"; finds {self.recognised}/{self.successes} successes"
+        return f"{found}; NO JUDGE: {self.fault}" if self.fault else found
 
     def save(self, file: Path) -> None:
         """Write as JSON, whole or not at all."""
@@ -195,6 +218,8 @@ def load_calibration(file: Path) -> Calibration:
             settings=CalibrationSettings(**raw["settings"]),
             episodes=int(raw["episodes"]),
             successes=int(raw["successes"]),
+            recognised=None if raw.get("recognised") is None else int(raw["recognised"]),
+            judge=_judge(raw.get("judge")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"no key {error}" if isinstance(error, KeyError) else reason(error, file)
@@ -213,6 +238,15 @@ def _bound(raw: dict[str, Any]) -> Bound:
     if not (0 < bound.rate < 1 and 1 <= bound.rank <= bound.n and math.isfinite(bound.threshold)):
         raise CalibrationError(f"bound out of range: {bound}")
     return bound
+
+
+def _judge(raw: dict[str, Any] | None) -> JudgeCheck | None:
+    if raw is None:
+        return None
+    counts = int(raw["successes"]), int(raw["failures"])
+    figures = [float(raw[name]) for name in ("auc", "low", "high")]
+    joints = [None if raw[name] is None else float(raw[name]) for name in ("joints", "gain_low")]
+    return JudgeCheck(*counts, *figures, *joints)
 
 
 def _distance(raw: dict[str, Any] | None) -> FeatureDistance | None:

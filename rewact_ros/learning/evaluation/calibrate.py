@@ -15,12 +15,15 @@ from rewact_ros.learning.imitation.demonstrations import (
     load_demonstrations,
     parse_episodes,
 )
+from rewact_ros.learning.imitation.origin import acts_as, identities, taught_episodes
 from rewact_ros.learning.imitation.teaching import SUCCESS
 from rewact_ros.policy.checkpoint import LoadedPolicy
+from rewact_ros.reward.judge_check import JudgeCheck, check_judge, horizon
 from rewact_ros.supervision.calibration import Basis, CalibrationError
 from rewact_ros.supervision.conformal import CalibrationEpisode
 from rewact_ros.supervision.signals import PolicySample, SignalSettings, SignalTracker
 
+from .judging import joints_scores
 from .settings import RolloutSource
 
 _BATCH = 64  # frames at once: memory against speed, the signals are the same
@@ -61,7 +64,7 @@ def rollout_basis(loaded: LoadedPolicy, source: RolloutSource) -> Basis:
         )
     return Basis(
         reward_hash=loaded.reward_hash,
-        policy_version=source.driver or driver,
+        policy_version=_driver(loaded, source.driver or driver),
         contract_hash=loaded.contract["hash"],
         cameras=tuple(loaded.config.image_features),
         rate_hz=float(signature["rate_hz"]),
@@ -97,6 +100,34 @@ class Rollouts:
         limit = round(timeout_s * self._data.fps)
         in_time = [frame for frame in self._success.values() if frame is not None and frame < limit]
         return len(self._chosen), len(in_time)
+
+    def require_untaught(self, loaded: LoadedPolicy) -> None:
+        """Refuse roll-outs that the policy's reward has learned from: it knows them by heart.
+
+        Raises:
+            CalibrationError: names them, and how to choose others.
+        """
+        taught, found = taught_episodes(loaded.path), identities(self._data, self._chosen)
+        known = [key for key in found if key in taught]
+        if not known:
+            return
+        numbers = {index for key, index in zip(found, self._chosen, strict=True) if key in taught}
+        rest = [index for index in self._chosen if index not in numbers]
+        raise CalibrationError(
+            f"{len(known)} of {len(found)} roll-outs taught this reward ({found[known[0]]}, as "
+            f"{taught[known[0]]}), and a bound on them would be none; record others"
+            + (f", or leave these out: --episodes {_ranges(rest)}" if rest else "")
+        )
+
+    def check(self, measured: list[CalibrationEpisode]) -> JudgeCheck:
+        """Tell whether the measured reward is a judge, by what completion is judged by."""
+        succeeds = np.array([episode.success is not None for episode in measured])
+        limit = horizon([len(episode.held) for episode in measured], succeeds)
+        scores = [np.nan_to_num(episode.held[:limit]).max() for episode in measured]
+        states = [self._data.state[self._data.rows([index])] for index in self._chosen]
+        done = [episode.success for episode in measured]
+        joints = joints_scores(states, done, limit, self._data.fps)
+        return check_judge(np.array(scores), succeeds, joints)
 
     def measure(self, loaded: LoadedPolicy, settings: SignalSettings) -> list[CalibrationEpisode]:
         """Let the policy see the roll-outs again, and make the monitor's signals of each."""
@@ -142,6 +173,19 @@ def _samples(
                 entropy=None if entropy is None else float(entropy[i]),
                 features=features[i],
             )
+
+
+def _driver(loaded: LoadedPolicy, version: str) -> str:
+    """Who drove; a policy of which only the reward was trained since acts bit for bit the same."""
+    return loaded.version if version in acts_as(loaded.path) else version
+
+
+def _ranges(episodes: list[int]) -> str:
+    """Episode numbers as `parse_episodes` reads them."""
+    starts = [e for e in episodes if e - 1 not in episodes]
+    ends = [e for e in episodes if e + 1 not in episodes]
+    pairs = zip(starts, ends, strict=True)
+    return ",".join(str(a) if a == b else f"{a}:{b + 1}" for a, b in pairs)
 
 
 def _as_recorded(dataset: Path) -> tuple[float, str]:

@@ -1,6 +1,6 @@
 """`rewact eval --dataset`: a policy's reward and actions on recorded episodes, beside baselines."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,12 @@ from rewact_ros.learning.imitation.demonstrations import (
 )
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.reward.baselines import Baseline, ClockBaseline, ProprioceptionBaseline
+from rewact_ros.reward.judge_check import JudgeCheck
 
 from .ablations import ABLATIONS, predict_curves
+from .judging import check_progress
 from .open_loop import ActionError, action_errors
-from .reward import Curve, Judged, LabelledEpisode, judge, labelled_episodes
+from .reward import Curve, Judged, LabelledEpisode, done_frame, judge, labelled_episodes
 from .settings import EvaluationSettings
 
 POLICY, CLOCK, JOINTS = "policy", "clock only", "joints only"
@@ -35,12 +37,14 @@ class Evaluation:
             policy without a reward head.
         actions: ``policy`` and baselines -> error; empty where no frame teaches an action.
         action_names: joints of the action.
+        check: whether the policy's reward is a judge; None without a reward head.
     """
 
     episodes: list[LabelledEpisode]
     reward: dict[str, Judged]
     actions: dict[str, ActionError]
     action_names: list[str]
+    check: JudgeCheck | None = None
 
 
 def evaluate_dataset(loaded: LoadedPolicy, settings: EvaluationSettings) -> Evaluation:
@@ -75,6 +79,25 @@ def evaluate_dataset(loaded: LoadedPolicy, settings: EvaluationSettings) -> Eval
         reward=reward,
         actions=action_errors(loaded, data, chosen, constant),
         action_names=data.source.meta.features["action"].get("names") or [],
+        check=_check(reward[POLICY], truth, data.fps) if reward else None,
+    )
+
+
+def _check(judged: Judged, truth: list[LabelledEpisode], rate_hz: float) -> JudgeCheck:
+    """Whether the policy's reward is a judge on these episodes."""
+
+    def done(episode: LabelledEpisode) -> int | None:
+        if not episode.succeeds:
+            return None
+        frame = done_frame(episode)
+        return len(episode.labels) - 1 if frame is None else frame
+
+    return check_progress(
+        [curve.progress for curve in judged.curves],
+        [episode.succeeds for episode in truth],
+        rate_hz,
+        [episode.state for episode in truth],
+        [done(episode) for episode in truth],
     )
 
 
@@ -132,6 +155,12 @@ def _check_fit(loaded: LoadedPolicy, data: Demonstrations, dataset: Path) -> Non
         )
 
 
+def judge_summary(check: JudgeCheck) -> dict[str, object]:
+    """A finding as JSON can hold it; NaN becomes None."""
+    figures = {k: None if v != v else v for k, v in asdict(check).items()}
+    return {**figures, "fault": check.fault, "told": check.told}
+
+
 def summary(evaluation: Evaluation) -> dict[str, object]:
     """The figures as JSON can hold them; NaN becomes None."""
 
@@ -144,6 +173,7 @@ def summary(evaluation: Evaluation) -> dict[str, object]:
             "successes": sum(e.succeeds for e in evaluation.episodes),
             "frames": sum(len(e.labels) for e in evaluation.episodes),
         },
+        "judge": None if evaluation.check is None else judge_summary(evaluation.check),
         "reward": {
             name: {
                 key: {

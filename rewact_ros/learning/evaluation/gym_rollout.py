@@ -104,7 +104,13 @@ def evaluate_env(
     returns = np.array([result.env_return for result in results])
     return {
         "policy": {"path": str(loaded.path), "version": loaded.version},
-        "settings": {"env": env, "seed": seed, "max_steps": limit, "mapping": dict(mapping or {})},
+        "settings": {
+            "env": env,
+            "seed": seed,
+            "max_steps": limit,
+            "rate_hz": made.rate_hz,
+            "mapping": dict(mapping or {}),
+        },
         "machine": machine(),
         "success": {"value": successes / episodes, "n": episodes, "low": low, "high": high},
         "env_return": {"mean": float(returns.mean()), "std": float(returns.std()), "n": episodes},

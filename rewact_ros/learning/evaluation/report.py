@@ -101,6 +101,8 @@ def _markdown(evaluation: Evaluation, header: dict[str, Any], plots: list[str]) 
     for part, content in header.items():
         lines.append(f"- {part}: " + ", ".join(f"{k} {v}" for k, v in content.items()))
     lines += [f"- episodes: {len(evaluation.episodes)}, {successes} of them successes", ""]
+    if evaluation.check is not None:
+        lines += ["## Judge", "", evaluation.check.line, ""]
     if evaluation.reward:
         lines += ["## Reward", "", *reward_table(evaluation), ""]
         lines += [

@@ -184,7 +184,7 @@ def _errors(episodes: Sequence[LabelledEpisode], curves: Sequence[Curve]) -> dic
 def _order(episodes: Sequence[LabelledEpisode], curves: Sequence[Curve]) -> dict[str, Scored]:
     found: dict[str, list[float]] = {"voc_success": [], "voc_undisturbed": [], "voc_failure": []}
     for episode, curve in zip(episodes, curves, strict=True):
-        done = _done_frame(episode) if episode.succeeds else None
+        done = done_frame(episode) if episode.succeeds else None
         upto = slice(None if done is None else done + 1)
         name = "voc_success" if episode.succeeds else "voc_failure"
         order = metrics.spearman(episode.times_s[upto], curve.progress[upto])
@@ -241,7 +241,7 @@ def _crossing(
 ) -> dict[str, Scored]:
     delays, successes = [], 0
     for episode, progress in zip(episodes, smooth, strict=True):
-        done = _done_frame(episode) if episode.succeeds else None
+        done = done_frame(episode) if episode.succeeds else None
         if done is None:
             continue
         successes += 1
@@ -251,7 +251,8 @@ def _crossing(
     return {"crossed": _share(len(delays), successes), "crossing_delay_s": _quartiles(delays)}
 
 
-def _done_frame(episode: LabelledEpisode) -> int | None:
+def done_frame(episode: LabelledEpisode) -> int | None:
+    """First frame that is labelled 1, None where none is."""
     done = episode.labels >= 1 - 1e-6  # labels are float32
     return int(done.argmax()) if done.any() else None
 

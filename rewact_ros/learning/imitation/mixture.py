@@ -42,7 +42,7 @@ def load_interventions(settings: TrainSettings, data: Demonstrations) -> list[De
             imitate_failures=settings.imitate_failures,
             labels_needed=False,
         )
-        _check_features(data, further)
+        check_features(data, further)
         loaded.append(further)
     return loaded
 
@@ -126,8 +126,8 @@ class _JoinedFrames:
         return images
 
 
-def _check_features(data: Demonstrations, further: Demonstrations) -> None:
-    """Compare rate, widths, joint order and cameras."""
+def check_features(data: Demonstrations, further: Demonstrations) -> None:
+    """Compare rate, widths, joint order and cameras; raises DatasetError."""
     own, theirs = data.source.meta.features, further.source.meta.features
     pairs: list[tuple[str, Any, Any]] = [("fps", data.fps, further.fps)]
     for key in (OBS_STATE, ACTION):

@@ -8,6 +8,7 @@ import draccus
 
 from rewact_ros.policy import RewACTConfig
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
+from rewact_ros.policy.policy import PolicyConfig
 
 from .demonstrations import Demonstrations
 from .settings import TrainError, TrainSettings
@@ -82,20 +83,25 @@ def fit_to_dataset(config: RewACTConfig, settings: TrainSettings, data: Demonstr
     """
     config.optimizer_lr, config.optimizer_lr_backbone = settings.lr, settings.lr_backbone
     if settings.start is not None:
-        own = {**config.input_features, **config.output_features}
-        theirs = {**data.input_features(), **data.output_features()}
-        for key in sorted(own.keys() | theirs.keys()):
-            expected, got = (
-                tuple(f[key].shape) if key in f else "no such feature" for f in (own, theirs)
-            )
-            if expected != got:
-                raise TrainError(
-                    f"{settings.dataset}: {key}: expected {expected} as in {settings.start}, got "
-                    f"{got}; choose a dataset of this robot"
-                )
+        require_features(config, data, settings.start)
         return
     config.input_features, config.output_features = data.input_features(), data.output_features()
     try:
         config.validate_features()
     except ValueError as error:
         raise TrainError(f"policy settings {settings.policy}: {error}") from error
+
+
+def require_features(config: PolicyConfig, data: Demonstrations, policy: str) -> None:
+    """Refuse a dataset that is not of the policy's robot; raises TrainError."""
+    own = {**config.input_features, **config.output_features}
+    theirs = {**data.input_features(), **data.output_features()}
+    for key in sorted(own.keys() | theirs.keys()):
+        expected, got = (
+            tuple(f[key].shape) if key in f else "no such feature" for f in (own, theirs)
+        )
+        if expected != got:
+            raise TrainError(
+                f"{data.source.root}: {key}: expected {expected} as in {policy}, got "
+                f"{got}; choose a dataset of this robot"
+            )

@@ -29,6 +29,7 @@ from .demonstrations import (
     split_episodes,
 )
 from .mixture import draw_interventions, join, load_interventions
+from .origin import ORIGIN, identities, origin_text, taught_episodes
 from .policy_settings import fit_to_dataset, parse_policy, starting_policy
 from .settings import TrainError, TrainSettings
 from .training_state import (
@@ -107,6 +108,10 @@ class _Training:
             )
         else:
             self.preprocessor, self.postprocessor = start.preprocessor, start.postprocessor
+        self.taught = {} if start is None else taught_episodes(start.path)
+        self.taught |= identities(self.data, self.split["train_episodes"])
+        for data in interventions:
+            self.taught |= identities(data, range(data.source.meta.total_episodes))
         self.pools = draw_interventions(settings, self.data, interventions, config.reward_head)
         self.data = join([self.data, *interventions])
         torch.manual_seed(settings.seed)
@@ -282,7 +287,7 @@ class _Training:
                 self.preprocessor,
                 self.postprocessor,
                 self.contract,
-                {"training.json": record},
+                {"training.json": record, ORIGIN: origin_text(self.taught)},
             ),
         )
 
