@@ -4,12 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from lerobot.utils.constants import ACTION, REWARD
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from rewact_ros.policy.images import unit_images
+from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD
+
 from .demonstrations import Demonstrations
 from .settings import TrainSettings
+from .splices import Splices
 from .videos import FramesError
 
 # Rows and raw batch of a step, or why there is none.
@@ -48,6 +54,7 @@ class TrainingBatches(Dataset[Item]):
         observations: as ``Demonstrations.batch``.
         process, processes: whose share.
         pools: they fill their places of each batch, ``rows`` the rest.
+        splices: pictures of failures for the share of the settings; None: no such places.
     """
 
     def __init__(
@@ -60,9 +67,11 @@ class TrainingBatches(Dataset[Item]):
         process: int = 0,
         processes: int = 1,
         pools: Sequence[Pool] = (),
+        splices: Splices | None = None,
     ) -> None:
-        self._data, self._settings = data, settings
-        rest = settings.batch_size - sum(pool.size for pool in pools)
+        self._data, self._settings, self._splices = data, settings, splices
+        self._spliced = round(settings.splice * settings.batch_size) if splices else 0
+        rest = settings.batch_size - sum(pool.size for pool in pools) - self._spliced
         self._pools = (Pool(rows, rest), *pools)
         self._chunk, self._observations = chunk, observations
         self._share = slice(process, None, processes)
@@ -82,9 +91,25 @@ class TrainingBatches(Dataset[Item]):
             backwards = ((draws < settings.rewind) & self._data.succeeds[rows])[self._share]
         rows = rows[self._share]
         try:
-            return rows, self._data.batch(rows, self._chunk, self._observations, backwards)
+            batch = self._data.batch(rows, self._chunk, self._observations, backwards)
+            if self._splices is not None and self._spliced:
+                self._add_splices(self._splices, batch, step)
+            return rows, batch
         except FramesError as error:
             return error
+
+    def _add_splices(self, splices: Splices, batch: dict[str, Tensor], step: int) -> None:
+        """Append this process's share of the step's splices, which teach the reward alone."""
+        rng = np.random.default_rng([self._settings.seed, step, 2])
+        drawn = splices.draw(self._spliced, self._observations, rng)
+        added = {key: torch.from_numpy(value[self._share]) for key, value in drawn.items()}
+        for camera in self._data.frames:
+            added[camera] = unit_images(added[camera])
+        count = len(added[REWARD])
+        added[ACTION] = batch[ACTION].new_zeros(count, *batch[ACTION].shape[1:])
+        added[ACTION_IS_PAD] = torch.ones(count, self._chunk, dtype=torch.bool)
+        for key, value in added.items():
+            batch[key] = torch.cat([batch[key], value])
 
     def loader(self, first_step: int, pin_memory: bool) -> DataLoader[Item]:
         """Items from ``first_step`` to the end, assembled ahead by ``settings.workers``."""

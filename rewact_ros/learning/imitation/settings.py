@@ -73,6 +73,12 @@ class TrainSettings:
     rewind: float = setting(
         0.0, "share of samples played backwards; for --policy n_obs_steps > 1", low=0, below=1
     )
+    splice: float = setting(
+        0.0,
+        "share of samples that show the arm over an earlier scene, labelled by the scene",
+        low=0,
+        below=1,
+    )
     policy: dict[str, str] = field(default_factory=dict)
     start: str | None = None
     interventions: tuple[str, ...] = ()

@@ -32,6 +32,7 @@ from .mixture import draw_interventions, join, load_interventions
 from .origin import ORIGIN, identities, origin_text, taught_episodes
 from .policy_settings import fit_to_dataset, parse_policy, starting_policy
 from .settings import TrainError, TrainSettings
+from .splices import Splices, TooFewToSpliceError
 from .training_state import (
     TrainingState,
     load_training_state,
@@ -112,12 +113,24 @@ class _Training:
         self.taught |= identities(self.data, self.split["train_episodes"])
         for data in interventions:
             self.taught |= identities(data, range(data.source.meta.total_episodes))
+        self.splices = self._splices(config.reward_head)
         self.pools = draw_interventions(settings, self.data, interventions, config.reward_head)
         self.data = join([self.data, *interventions])
         torch.manual_seed(settings.seed)
         policy = RewACTPolicy(config) if start is None else start.policy
         assert isinstance(policy, RewACTPolicy)
         self._build(policy, state)
+
+    def _splices(self, reward_head: str) -> Splices | None:
+        """Pictures of failures, where they are asked for and can be made."""
+        if not self.settings.splice or reward_head == "none":
+            return None
+        if not self.settings.frame_cache:
+            raise TrainError("splice: needs every frame at hand; leave out --no-cache, or set it 0")
+        try:
+            return Splices(self.data, self.train_rows, self.settings.seed)
+        except TooFewToSpliceError as error:
+            raise TrainError(f"splice: {error}; set it to 0") from None
 
     def _check_sizes(self) -> None:
         settings, processes = self.settings, self.accelerator.num_processes
@@ -183,6 +196,7 @@ class _Training:
             self.accelerator.process_index,
             self.accelerator.num_processes,
             self.pools,
+            self.splices,
         ).loader(self.first_step, pin_memory=self.accelerator.device.type == "cuda")
         with tqdm(
             total=self.settings.steps,
