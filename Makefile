@@ -22,11 +22,13 @@ demo: setup
 
 # In this order also under `make -j`: the cheap checks speak first. Two workers, for much of a test of nodes
 # is waiting. Each takes a file at a time, whose tests share a ROS graph, in the order of their names: the
-# expensive files are not the last ones.
+# expensive files are not the last ones. What drives a robot in real time has the machine for itself: beside
+# a training it would be late, as on a robot whose computer does something else.
 test: setup
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
-	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@.venv/bin/python -m pytest -m "not real_time" -n 2 --dist loadfile --no-loadscope-reorder; \
+	parallel=$$?; .venv/bin/python -m pytest -m real_time; serial=$$?; exit $$((parallel | serial))
 
 # Every fault on real processes, with the published trial counts; takes a while.
 faults: setup

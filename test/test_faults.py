@@ -13,7 +13,7 @@ from rewact_ros.contract import Frame, FrameAssembler, Sample, Stale
 sys.path.append(str(ROOT / "benchmarks"))
 import faults
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.real_time]
 MS = 1_000_000
 
 

@@ -13,6 +13,8 @@ from conftest import ROOT, VX300S
 from rewact_ros import strict_yaml
 from rewact_ros.learning.rl.journal import Journal, to_record
 
+pytestmark = pytest.mark.real_time
+
 QUICK = {
     "batch_size": 8, "hidden_dim": 32, "image_encoder_hidden_dim": 8, "image_size": [32, 32],
     "online_step_before_learning": 2, "critic_warmup_updates": 2, "utd_ratio_uncalibrated": 0.5,

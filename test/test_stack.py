@@ -22,7 +22,7 @@ from rewact_ros.stack.episode_watch import EpisodeWatch
 from rewact_ros.stack.runner import BringUpError
 from rewact_ros.supervision.verdict import Outcome
 
-pytestmark = pytest.mark.timeout(480)
+pytestmark = [pytest.mark.timeout(480), pytest.mark.real_time]
 
 
 class Stack:

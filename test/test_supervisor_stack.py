@@ -11,6 +11,8 @@ from rewact_ros.stack.bringup import BringUp
 from rewact_ros.stack.commander import Commander
 from rewact_ros.stack.episode_watch import EpisodeWatch
 
+pytestmark = pytest.mark.real_time
+
 POLICY = ROOT / "models" / "vx300s_pick_place"
 # Whatever the policy does counts as a stall at once, so that help is needed in every scene.
 PARAMS = """

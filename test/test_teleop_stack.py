@@ -29,7 +29,7 @@ from rewact_ros.stack.commander import Commander
 from rewact_ros.stack.domain import own_domain
 from rewact_ros.stack.runner import Runner
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.real_time]
 TELEOP = [sys.executable, "-c", "from rewact_ros.cli import main; main()", "teleop"]
 
 
