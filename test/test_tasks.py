@@ -54,14 +54,20 @@ def test_a_broken_registration_is_named(monkeypatch, place, says):
 def test_nobody_takes_the_place_of_our_own_task(monkeypatch):
     point = EntryPoint("pick_place", "math:pi", tasks.ENTRY_POINTS)
     monkeypatch.setattr(tasks, "entry_points", lambda group: [point])
-    assert find_task("pick_place").name == "pick_place" and task_names() == ("pick_place",)
+    assert find_task("pick_place").name == "pick_place"
+    assert task_names() == ("pick_place", "metaworld")
 
 
-def test_no_room_but_the_simulation_names_what_our_task_is_about():
-    words = re.compile(r"cube|\btrays?\b|viperx|pickplace|vx300s|pick_place", re.IGNORECASE)
+def test_no_room_but_the_simulation_names_what_our_tasks_are_about():
+    words = re.compile(
+        r"cube|\btrays?\b|viperx|pickplace|vx300s|pick_place|metaworld|meta-world|sawyer|"
+        r"gym_aloha|gym_hil|so101|puck|drawer|\bpegs?\b",
+        re.IGNORECASE,
+    )
     found = []
     for path in sorted((ROOT / "rewact_ros").rglob("*.py")):
-        if "pick_place" in path.parts or path == ROOT / "rewact_ros" / "sim" / "task.py":
+        own = {"pick_place", "metaworld"} & set(path.parts)
+        if own or path == ROOT / "rewact_ros" / "sim" / "task.py":
             continue
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if words.search(line):
@@ -177,4 +183,5 @@ def test_an_installed_task_makes_demonstrations_and_is_offered(environment, tmp_
         capture_output=True,
         text=True,
     )
-    assert unknown.returncode == 2 and "expected one of pick_place, reach" in unknown.stderr
+    assert unknown.returncode == 2
+    assert "expected one of pick_place, metaworld, reach" in unknown.stderr
