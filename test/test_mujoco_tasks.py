@@ -71,16 +71,15 @@ class Push(MujocoTask):
     def _tools(self):
         return self.data.body("pusher").xpos.copy()
 
-    def _script(self, fault, rng):
-        left = int(rng.integers(2, 6)) if fault in ("let_go", "stopped") else 1000
-        aside = 0.2 if fault == "missed" else 0.0
+    def _script(self, fault, rng, breaks_off):
+        aside, frame = 0.2 if fault == "missed" else 0.0, 0
 
         def step():
-            nonlocal left
-            left -= self.truth().stage == "touch"
+            nonlocal frame
+            frame += 1
             x, y = self.command
             block_y = self.data.body("block").xpos[1] + aside
-            if left <= 0:
+            if breaks_off and frame >= breaks_off:
                 return np.array([max(x - 0.02, 0.0), y]) if fault == "let_go" else self.command
             if abs(y - block_y) > 0.02:
                 return np.array([x, y + np.clip(block_y - y, -0.02, 0.02)])

@@ -20,6 +20,7 @@ from rewact_ros.sim.tried_plan import Script, TriedPlan, try_out
 
 _THING, _ROBOT = 1, 2
 _NOTICE_S = 0.15  # from a failure until it is noticed, where it is to be made good
+_CONTACT = (0.2, 0.7)  # share of the contact after which a fault breaks it off
 _FAILED_S = 1.2  # and until a plan that shall fail ends
 
 
@@ -30,6 +31,7 @@ class MujocoTask(Task):
         views: camera of the task -> camera of the model.
         robots: bodies from which the robot's tree of bodies hangs.
         fingers: body of one finger -> the other: both at a thing hold it.
+        faults: the thing is believed elsewhere; let go under way; motion stops under way.
         longest_s: of a scripted attempt.
         pace: physical seconds in a second of the task's clock.
     """
@@ -85,8 +87,8 @@ class MujocoTask(Task):
         """(k,) positions of the tools, m."""
 
     @abstractmethod
-    def _script(self, fault: str, rng: np.random.Generator) -> Script:
-        """An expert that sees the truth, and makes a fault."""
+    def _script(self, fault: str, rng: np.random.Generator, breaks_off: int) -> Script:
+        """An expert that sees the truth, and makes a fault: the last two at a frame."""
 
     def _empty(self) -> bool:
         """Whether fingers have closed on nothing that should hold a thing."""
@@ -204,7 +206,13 @@ class MujocoTask(Task):
             raise ValueError(f"fault {fault!r}: expected one of {', '.join(self.faults)}")
         rng = rng if rng is not None else np.random.default_rng(0)
         start = self.command if start is None else np.asarray(start, np.float64)
-        script = self._script(fault, rng)
+        breaks_off = 0
+        if fault in ("let_go", "stopped"):
+            good = try_out(self, self._script("", rng, 0), start, self.longest_s)
+            met_s = good.touch_s if good.touch_s < good.nominal_s else 0.0
+            at_s = met_s + (good.nominal_s - met_s) * rng.uniform(*_CONTACT)
+            breaks_off = max(1, round(at_s * self.rate_hz))
+        script = self._script(fault, rng, breaks_off)
         patience_s = _NOTICE_S if give_up else _FAILED_S if fault else math.inf
         plan = try_out(self, script, start, self.longest_s, patience_s)
         return plan.then(self._withdrawn(plan.targets[-1])) if give_up else plan

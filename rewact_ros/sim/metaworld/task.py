@@ -25,7 +25,7 @@ from rewact_ros.sim.task import FloatArray, Task, TaskError
 from rewact_ros.sim.tried_plan import Script
 
 _STEP_M = 0.01  # of the hand at full deflection, a frame
-_MISS_M = (0.05, 0.08)  # beside the thing
+_MISS_M = (0.06, 0.10)  # beside the thing
 _LIFT_M = 0.12
 _EMPTY, _CLOSED = 0.32, 0.3  # measured opening, 0.3 when closed on nothing, and its command
 _TABLE_M = -0.05  # what lies lower has fallen
@@ -109,8 +109,8 @@ class MetaWorld(MujocoTask):
     def _remember(self, memory: dict[str, Any]) -> None:
         vars(self._env).update(memory)
 
-    def _script(self, fault: str, rng: np.random.Generator) -> Script:
-        return _Expert(self, fault, rng)
+    def _script(self, fault: str, rng: np.random.Generator, breaks_off: int) -> Script:
+        return _Expert(self, fault, rng, breaks_off)
 
     def _expert_s_next(self, target: FloatArray, shift_m: FloatArray) -> FloatArray:
         """The suite's expert, which believes the thing to be shifted by (3,) m."""
@@ -125,30 +125,34 @@ class MetaWorld(MujocoTask):
 class _Expert:
     """The suite's expert, step by step; it makes a fault."""
 
-    def __init__(self, task: MetaWorld, fault: str, rng: np.random.Generator) -> None:
+    def __init__(
+        self, task: MetaWorld, fault: str, rng: np.random.Generator, breaks_off: int
+    ) -> None:
         self._task, self._fault = task, fault
         self._shift = np.zeros(3)
         if fault == "missed":
             angle = rng.uniform(-math.pi, math.pi)
             self._shift[:2] = rng.uniform(*_MISS_M) * np.array([math.cos(angle), math.sin(angle)])
-        self._left = int(rng.integers(6, 30))  # frames of contact before it lets go or stops
-        self._raised = 0.0
+        self._breaks_off, self._frame = breaks_off, 0
+        self._held: FloatArray | None = None
 
     def __call__(self) -> FloatArray:
-        target = self._task.command
-        truth = self._task.truth()
-        if truth.success and self._task.suite_name in PASSING:
-            return np.array([*self._task.joint_positions()[:3], target[3]])
-        touching = truth.stage in ("touch", "hold")
-        if self._fault in ("let_go", "stopped") and touching:
-            self._left -= 1
-        if self._left > 0:
+        target, self._frame = self._task.command, self._frame + 1
+        passes = self._task.suite_name in PASSING
+        if passes and self._task.truth().success:
+            return self._stay(target)
+        if not self._breaks_off or self._frame < self._breaks_off:
             return self._task._expert_s_next(target, self._shift)
         if self._fault == "stopped":
-            return target
-        self._raised += _STEP_M
-        up = _STEP_M if self._raised <= _LIFT_M else 0.0
+            return self._stay(target)
+        up = _STEP_M if (self._frame - self._breaks_off) * _STEP_M < _LIFT_M else 0.0
         return np.array([*target[:2], target[2] + up, 1.0])
+
+    def _stay(self, target: FloatArray) -> FloatArray:
+        """Where the hand is, which a target that pushes is ahead of."""
+        if self._held is None:
+            self._held = np.array([*self._task.joint_positions()[:3], target[3]])
+        return self._held
 
 
 class Family:
