@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from rewact_ros.reward.labels import FALL_FRAMES, task_progress
 from rewact_ros.sim.task import Course, Expert, FloatArray, Truth
 
-# `touch`: some part of the robot touches a thing; `hold`: both fingers do.
-STAGES = ("reach", "touch", "hold", "done")
 # A later contact clears the first two, motion the third.
 FAILURES = ("", "missed", "lost", "stuck", "out_of_reach")
 
@@ -34,17 +32,17 @@ class Look:
     Attributes:
         time_s: since the reset.
         success: what the environment says.
+        stage: how far the task has come, before it is done; "reach": nothing was touched yet.
         touching: the robot touches a thing that can be moved.
-        holding: both fingers do.
-        empty: the fingers have closed, with nothing between them, in a task that needs a grasp.
+        empty: the fingers are closed, with nothing between them, in a task that needs a grasp.
         out_of_reach: the thing lies where the robot cannot go.
         tools: (k,) where the robot's tools are, m.
     """
 
     time_s: float
     success: bool
+    stage: str
     touching: bool
-    holding: bool
     empty: bool
     out_of_reach: bool
     tools: FloatArray
@@ -57,7 +55,7 @@ class AttemptJudge:
         self._truth = Truth(seed, "reach", False, math.nan, "")
         self._anchor: FloatArray | None = None
         self._anchor_s = 0.0
-        self._moved = self._touched = False
+        self._moved = self._touched = self._was_open = False
         self._empty_s = self._apart_s = math.nan
 
     def step(self, look: Look) -> None:
@@ -67,13 +65,13 @@ class AttemptJudge:
             self._moved |= self._anchor is not None
             self._anchor, self._anchor_s = look.tools.copy(), now_s
         self._touched |= look.touching
-        self._empty_s = since(self._empty_s, look.empty, now_s)
+        self._was_open |= not look.empty
+        self._empty_s = since(self._empty_s, look.empty and self._was_open, now_s)
         self._apart_s = since(self._apart_s, self._touched and not look.touching, now_s)
         success_s = since(self._truth.success_time_s, look.success, now_s)
-        stage = "hold" if look.holding else "touch" if look.touching else "reach"
         self._truth = Truth(
             self._truth.seed,
-            "done" if look.success else stage,
+            "done" if look.success else look.stage,
             look.success,
             success_s,
             self._failure(look),

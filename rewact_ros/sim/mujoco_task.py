@@ -20,6 +20,7 @@ from rewact_ros.sim.tried_plan import Script, TriedPlan, try_out
 
 _THING, _ROBOT = 1, 2
 _NOTICE_S = 0.15  # from a failure until it is noticed, where it is to be made good
+_DRAWS = 5
 _CONTACT = (0.2, 0.7)  # share of the contact after which a fault breaks it off
 _FAILED_S = 1.2  # and until a plan that shall fail ends
 
@@ -89,6 +90,15 @@ class MujocoTask(Task):
     @abstractmethod
     def _script(self, fault: str, rng: np.random.Generator, breaks_off: int) -> Script:
         """An expert that sees the truth, and makes a fault: the last two at a frame."""
+
+    def _stage(self, met: set[int]) -> str:
+        """How far the task has come; of the fingers that touch a thing, by their bodies.
+
+        `touch`: some part of the robot touches a thing; `hold`: both fingers do.
+        """
+        if any(one in met and other in met for one, other in self._fingers):
+            return "hold"
+        return "touch" if met else "reach"
 
     def _empty(self) -> bool:
         """Whether fingers have closed on nothing that should hold a thing."""
@@ -212,9 +222,12 @@ class MujocoTask(Task):
             met_s = good.touch_s if good.touch_s < good.nominal_s else 0.0
             at_s = met_s + (good.nominal_s - met_s) * rng.uniform(*_CONTACT)
             breaks_off = max(1, round(at_s * self.rate_hz))
-        script = self._script(fault, rng, breaks_off)
         patience_s = _NOTICE_S if give_up else _FAILED_S if fault else math.inf
-        plan = try_out(self, script, start, self.longest_s, patience_s)
+        for _ in range(_DRAWS if fault else 1):
+            script = self._script(fault, rng, breaks_off)
+            plan = try_out(self, script, start, self.longest_s, patience_s)
+            if plan.truth.failure:
+                break  # else the fault was too small to matter: another is drawn
         return plan.then(self._withdrawn(plan.targets[-1])) if give_up else plan
 
     @classmethod
@@ -260,8 +273,8 @@ class MujocoTask(Task):
             Look(
                 time_s=self._ticks / self.command_hz,
                 success=self._success(),
+                stage=self._stage(met),
                 touching=len(met) > 0,
-                holding=any(one in met and other in met for one, other in self._fingers),
                 empty=self._empty() and not met,
                 out_of_reach=self._out_of_reach(),
                 tools=self._tools(),

@@ -31,6 +31,7 @@ ENTRY_POINTS = "rewact_ros.tasks"
 DEFAULT_TASK = "pick_place"
 _OWN = {
     "pick_place": "rewact_ros.sim.pick_place.task:PickPlace",
+    "aloha": "rewact_ros.sim.aloha.task:FAMILY",
     "metaworld": "rewact_ros.sim.metaworld.task:FAMILY",
 }
 

@@ -24,9 +24,9 @@ from rewact_ros.sim.task import FloatArray, Truth
 Script = Callable[[], FloatArray]
 
 _HOLD_S = 0.6  # of success, then the plan ends
-_WITHDRAW_S = 0.6
+_WITHDRAW_S = 1.0
 _NOISE_FLOOR, _NOISE_FADE_S = 0.15, 0.4
-_BEFORE_S = 0.4  # a contact, in which noise would make the plan miss
+_BEFORE_S = 0.8  # a contact, in which noise would make the plan miss
 
 
 class Trial(Protocol):
@@ -132,7 +132,7 @@ def try_out(
                 task.advance(1 / task.command_hz)
             truth, now_s = task.truth(), frame / task.rate_hz
             targets.append(there)
-            touched.append(truth.stage in ("touch", "hold", "done"))
+            touched.append(truth.stage != "reach")
             success_at = since(success_at, truth.success, now_s)
             failure_at = since(failure_at, truth.failure != "", now_s)
             if now_s - success_at >= _HOLD_S or now_s - failure_at >= patience_s:
