@@ -51,6 +51,26 @@ def test_a_broken_registration_is_named(monkeypatch, place, says):
         find_task("odd")
 
 
+@pytest.mark.parametrize(
+    ("attributes", "says"),
+    [
+        ({"truth": Task.truth}, "task odd: Odd lacks truth"),
+        ({"text": None}, "task odd: Odd lacks text"),
+        ({"noisy": (True,)}, "task odd: Odd.noisy: expected 2 numbers, one a joint"),
+        ({"rate_hz": 30}, r"task odd: Odd.command_hz: expected a multiple of 30 \(rate_hz\)"),
+        ({"retry_fault": "slip"}, "task odd: Odd.retry_fault: expected '' or one of faults"),
+    ],
+)
+def test_a_class_that_is_not_all_of_a_task_is_named(installed, monkeypatch, attributes, says):
+    odd = type("Odd", (installed,), attributes)
+    if attributes.get("text", "") is None:
+        methods = {name: getattr(installed, name) for name in vars(installed) if name != "text"}
+        odd = type("Odd", (Task,), methods)
+    monkeypatch.setattr(tasks, "_loaders", lambda: {"odd": lambda: odd})
+    with pytest.raises(TaskError, match=says):
+        find_task("odd")
+
+
 def test_nobody_takes_the_place_of_our_own_task(monkeypatch):
     point = EntryPoint("pick_place", "math:pi", tasks.ENTRY_POINTS)
     monkeypatch.setattr(tasks, "entry_points", lambda group: [point])

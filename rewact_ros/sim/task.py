@@ -28,6 +28,7 @@ from rewact_ros.sim.timing import COMMAND_HZ, RATE_HZ
 
 FloatArray = NDArray[np.float64]
 ENTRY_POINTS = "rewact_ros.tasks"
+_ATTRIBUTES = ("name", "text", "joints", "cameras", "noisy")
 DEFAULT_TASK = "pick_place"
 _OWN = {
     "pick_place": "rewact_ros.sim.pick_place.task:PickPlace",
@@ -328,7 +329,27 @@ def find_task(name: str) -> type[Task]:
         raise TaskError(
             f"task {name}: expected a subclass of rewact_ros.sim.task.Task, got {found!r}"
         )
+    _check(name, found)
     return found
+
+
+def _check(name: str, kind: type[Task]) -> None:
+    """Refuse a class that is not all of a task, before anything trusts it."""
+    methods = sorted(getattr(kind, "__abstractmethods__", ()))
+    lacking = [*methods, *(word for word in _ATTRIBUTES if not hasattr(kind, word))]
+    if lacking:
+        raise TaskError(f"task {name}: {kind.__name__} lacks {', '.join(lacking)}")
+    wrong = ""
+    if not kind.joints or len(kind.noisy) != len(kind.joints):
+        wrong = f"noisy: expected {len(kind.joints)} numbers, one a joint, got {kind.noisy}"
+    elif kind.rate_hz < 1 or kind.command_hz % kind.rate_hz:
+        wrong = (
+            f"command_hz: expected a multiple of {kind.rate_hz} (rate_hz), got {kind.command_hz}"
+        )
+    elif kind.retry_fault not in ("", *kind.faults):
+        wrong = f"retry_fault: expected '' or one of faults, got '{kind.retry_fault}'"
+    if wrong:
+        raise TaskError(f"task {name}: {kind.__name__}.{wrong}")
 
 
 def _is_family(found: Any) -> TypeGuard[Family]:

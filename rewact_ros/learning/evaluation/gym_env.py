@@ -56,7 +56,7 @@ def make_env(spec: str) -> NamedEnv:
             of an installed plug-in of its (`lerobot_env_…`);
             `module:factory`, a callable that returns a `gymnasium.Env`; or a registered id such as
             `gym_pusht/PushT-v0`, whose package is imported; where the package is called otherwise,
-            it stands before: `metaworld:Meta-World/MT1`. `?key=value&…` passes arguments on, the
+            it stands before: `package:Suite/Thing-v0`. `?key=value&…` passes arguments on, the
             values as JSON or plain text.
 
     Raises:
