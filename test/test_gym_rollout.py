@@ -342,6 +342,7 @@ def test_a_policy_that_gives_nan_is_stopped_before_the_environment(two_cameras):
         ("no_such_package:make", "No module named 'no_such_package'"),
         ("no_such_package/Thing-v0", "No module named 'no_such_package'"),
         ("gym_pusht/PushT-v9", "PushT"),
+        ("No-Such/Thing-v0", "No-Such not found.*package:ID where the package is called otherwise"),
         (f"{HERE}?colour=red", "unexpected keyword argument 'colour'"),
         ("json:dumps?obj=1", "expected a gymnasium.Env from it, got str"),
         (HERE, "no limit of its own.*give --max-steps"),

@@ -77,7 +77,8 @@ def make_env(spec: str) -> NamedEnv:
     except (ImportError, AttributeError, TypeError, gymnasium.error.Error) as error:
         raise EnvError(
             f"environment {spec}: {' '.join(str(error).split())}; install its package, or check "
-            "name and arguments (lerobot:NAME, module:factory or a Gymnasium id, ?key=value)"
+            "name and arguments (lerobot:NAME, module:factory, a Gymnasium id, or package:ID where "
+            "the package is called otherwise; ?key=value)"
         ) from error
 
 
@@ -156,8 +157,9 @@ def add_render(env: gymnasium.Env, observation: Observation, wanted: Iterable[st
     picture = env.render() if env.render_mode == "rgb_array" else None
     if not isinstance(picture, np.ndarray) or picture.ndim != 3:
         raise EnvError(
-            f"{RENDER}: the environment renders no picture (render_mode {env.render_mode}); add "
-            "render_mode=rgb_array to its arguments (?key=value)"
+            f"{RENDER}: expected one picture, the environment gives {type(picture).__name__} "
+            f"(render_mode {env.render_mode}); add render_mode=rgb_array to its arguments "
+            "(?key=value), or take a camera of its observation"
         )
     return observation | {RENDER: np.ascontiguousarray(picture)}
 
