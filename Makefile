@@ -1,5 +1,5 @@
 # `make demo` runs the robot, `make test` the tests; both set everything up first.
-.PHONY: setup demo test faults lint types docs clean
+.PHONY: setup suites demo test faults lint types docs clean
 .DEFAULT_GOAL := setup
 
 # One thread per process: on few cores more threads fight. No download at run time. Robots of other
@@ -16,6 +16,10 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 setup:
 	@scripts/setup
+
+# .venv-suites: the same, and the task suites of others (docs/simulation.md).
+suites: setup
+	@scripts/suites
 
 demo: setup
 	.venv/bin/rewact demo

@@ -14,6 +14,7 @@ from lerobot.configs import FeatureType, PolicyFeature
 
 from rewact_ros.learning.evaluation.gym_env import EnvError, first_observation, flatten, make_env
 from rewact_ros.learning.evaluation.gym_rollout import evaluate_env
+from rewact_ros.learning.evaluation.settings import EnvSettings, as_mapping
 from rewact_ros.policy.checkpoint import load_policy, save_policy
 from rewact_ros.policy.configuration_rewact import RewACTConfig
 from rewact_ros.policy.modeling_rewact import RewACTPolicy
@@ -62,7 +63,14 @@ class TwoCameras(gymnasium.Env):
 
     metadata = {"render_modes": [], "render_fps": 20}  # noqa: RUF012
 
-    def __init__(self, blank: str = "", tells: bool = True, bound: float = 10.0):
+    def __init__(
+        self,
+        blank: str = "",
+        tells: bool = True,
+        bound: float = 10.0,
+        key: str = "is_success",
+        seeded: bool = True,
+    ):
         camera = gymnasium.spaces.Box(0, 255, (32, 32, 3), np.uint8)
         self.observation_space = gymnasium.spaces.Dict(
             {
@@ -72,6 +80,11 @@ class TwoCameras(gymnasium.Env):
         )
         self.action_space = gymnasium.spaces.Box(-bound, bound, (3,))
         self.blank, self.tells, self.resets = blank, tells, 0
+        self.key, self.seeded, self.actions, self.joints = key, seeded, [], np.zeros(3)
+        self.render_mode = "rgb_array"
+
+    def render(self):
+        return np.full((32, 32, 3), 7, np.uint8) + self._observe(False)["pixels"]["wrist"] % 3
 
     def get_obs(self):
         return self._observe(self.blank in ("reset", "always"))
@@ -79,20 +92,23 @@ class TwoCameras(gymnasium.Env):
     def _observe(self, blank):
         picture = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
         top = np.zeros_like(picture) if blank else picture
-        return {"pixels": {"top": top, "wrist": picture}, "joints": np.zeros(3)}
+        return {"pixels": {"top": top, "wrist": picture}, "joints": self.joints}
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.count = 0
         self.resets += 1
+        if not self.seeded:
+            self.joints = np.full(3, float(self.resets))
         blank = self.blank in ("look", "always") or (self.blank == "reset" and self.resets == 1)
         return self._observe(blank), {}
 
     def step(self, action):
         assert action.shape == (3,) and action.dtype == np.float32
+        self.actions.append(action.copy())
         self.count += 1
         done = self.count == 5
-        info = {"stage": f"step {self.count}"} | ({"is_success": done} if self.tells else {})
+        info = {"stage": f"step {self.count}"} | ({self.key: done} if self.tells else {})
         return self._observe(False), float(done), done, False, info
 
 
@@ -152,32 +168,112 @@ def test_an_environment_whose_program_lies_on_the_hub_is_not_run():
 )
 def test_pusht_runs_by_its_id_and_by_lerobots_configuration(pusht, spec, tmp_path):
     loaded = load_policy(pusht, "cpu")
-    record = evaluate_env(loaded, spec, episodes=2, seed=200_000, max_steps=12, out=tmp_path)
+    record = evaluate_env(
+        loaded, spec, episodes=2, seed=200_000, settings=EnvSettings(max_steps=12), out=tmp_path
+    )
     assert json.loads(json.dumps(record)) == record
     assert record["success"]["n"] == 2 and 0 < record["success"]["high"] < 1
     assert [episode["seed"] for episode in record["episodes"]] == [200_000, 200_001]
     for episode in record["episodes"]:
         assert episode["steps"] == len(episode["progress"]) == 12
-        assert not episode["success"] and not episode["looked_again"]
+        assert episode["success"] is False and not episode["looked_again"]
         assert episode["outside_action_space"] == 0
         assert (tmp_path / f"seed-{episode['seed']}.mp4").stat().st_size > 0
-    again = evaluate_env(loaded, spec, episodes=2, seed=200_000, max_steps=12)
+    again = evaluate_env(loaded, spec, episodes=2, seed=200_000, settings=EnvSettings(max_steps=12))
     assert again["episodes"] == record["episodes"]
 
 
 def test_success_return_length_and_stage_are_the_environments(two_cameras):
-    (episode,) = evaluate_env(two_cameras, HERE, 1, 0, max_steps=50)["episodes"]
+    (episode,) = evaluate_env(two_cameras, HERE, 1, 0, settings=EnvSettings(max_steps=50))[
+        "episodes"
+    ]
     assert episode["success"] and episode["env_return"] == 1.0 and episode["steps"] == 5
     assert episode["stage"] == "step 5"
-    record = evaluate_env(two_cameras, f"{HERE}?tells=false", 1, 0, max_steps=50)
-    assert record["success"]["value"] == 1.0  # ended by itself with a reward
-    (short,) = evaluate_env(two_cameras, HERE, 1, 0, max_steps=3)["episodes"]
+    record = evaluate_env(
+        two_cameras, f"{HERE}?tells=false", 1, 0, settings=EnvSettings(max_steps=50)
+    )
+    # It ended by itself with a reward, and never said that this was success.
+    assert record["success"]["value"] is None and record["success"]["unknown"] == 1
+    assert record["episodes"][0]["success"] is None
+    (short,) = evaluate_env(two_cameras, HERE, 1, 0, settings=EnvSettings(max_steps=3))["episodes"]
     assert not short["success"] and short["steps"] == 3
+
+
+@pytest.mark.parametrize("key", ["is_success", "success", "succeed"])
+def test_success_is_read_from_what_environments_call_it(two_cameras, key):
+    record = evaluate_env(two_cameras, f"{HERE}?key={key}", 1, 0, EnvSettings(50))
+    assert record["success"]["value"] == 1.0 and record["success"]["unknown"] == 0
+
+
+def test_another_key_of_success_is_given_and_one_that_never_comes_is_named(two_cameras):
+    spec = f"{HERE}?key=solved"
+    assert evaluate_env(two_cameras, spec, 1, 0, EnvSettings(50))["success"]["value"] is None
+    named = EnvSettings(50, success_key="solved")
+    assert evaluate_env(two_cameras, spec, 1, 0, named)["success"]["value"] == 1.0
+    with pytest.raises(EnvError, match="never said 'won'; its info holds stage, solved"):
+        evaluate_env(two_cameras, spec, 1, 0, EnvSettings(50, success_key="won"))
+    with pytest.raises(EnvError, match=r"expected one true or false as info\['stage'\]"):
+        evaluate_env(two_cameras, spec, 1, 0, EnvSettings(50, success_key="stage"))
+
+
+def test_an_environment_that_ignores_the_seed_is_told(two_cameras):
+    assert evaluate_env(two_cameras, HERE, 1, 0, EnvSettings(9))["seeded"]
+    record = evaluate_env(two_cameras, f"{HERE}?seeded=false", 1, 0, EnvSettings(9))
+    assert not record["seeded"]
+
+
+def test_actions_are_scaled_and_held_as_asked(two_cameras, monkeypatch):
+    made = []
+    original = TwoCameras.__init__
+    monkeypatch.setattr(
+        TwoCameras, "__init__", lambda self, **k: (original(self, **k), made.append(self))[0]
+    )
+    evaluate_env(two_cameras, HERE, 1, 0, EnvSettings(4))
+    settings = EnvSettings(4, action_scale="2,2,0.5", action_offset="1", control_hz=10)
+    evaluate_env(two_cameras, HERE, 1, 0, settings)
+    plain, scaled = (np.array(env.actions) for env in made)
+    np.testing.assert_allclose(scaled[0], plain[0] * (2, 2, 0.5) + 1, rtol=1e-5)
+    np.testing.assert_array_equal(scaled[0], scaled[1])  # two steps of 20 Hz
+    np.testing.assert_array_equal(scaled[2], scaled[3])
+    assert (scaled[1] != scaled[2]).any()
+    with pytest.raises(EnvError, match="control_hz: expected its 20 Hz divided by a whole number"):
+        evaluate_env(two_cameras, HERE, 1, 0, EnvSettings(4, control_hz=15))
+    with pytest.raises(EnvError, match="action_scale: expected 1 number or 3"):
+        evaluate_env(two_cameras, HERE, 1, 0, EnvSettings(4, action_scale="1,2"))
+    with pytest.raises(ValueError, match="action_offset: expected numbers with commas"):
+        EnvSettings(action_offset="a")
+
+
+def test_a_rendered_picture_and_a_part_of_a_vector_may_be_inputs(tmp_path):
+    folder = policy_for(tmp_path / "one", {"observation.images.far": 32}, state=2, actions=3)
+    loaded = load_policy(folder, "cpu")
+    mapping = as_mapping(["observation.images.far=render", "observation.state=joints[0:2]"])
+    assert evaluate_env(loaded, HERE, 1, 0, EnvSettings(9, mapping=mapping))["success"]["n"] == 1
+    for pair in ("observation.state", "=joints", "a=b"):
+        pairs = [pair, pair]
+        with pytest.raises(ValueError, match="expected FEATURE=KEY"):
+            as_mapping(pairs)
+
+
+def test_episodes_are_recorded_with_what_was_said_and_no_more(two_cameras, tmp_path):
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    out = tmp_path / "set"
+    evaluate_env(two_cameras, HERE, 2, 0, EnvSettings(9, text="End well."), record=out)
+    dataset = LeRobotDataset("local/set", root=out, video_backend="pyav")
+    table = dataset.hf_dataset.with_format("numpy")[:]
+    assert dataset.num_episodes == 2 and dataset.fps == 20 and dataset[0]["task"] == "End well."
+    assert table["next.success"].tolist() == [False, False, False, False, True] * 2
+    assert table["demo_is_pad"].all() and np.isnan(table["next.reward"]).all()
+    assert np.isfinite(table["predicted_reward"]).all()
+    assert dataset[0]["observation.images.top"].shape == (3, 32, 32)
 
 
 def test_actions_outside_the_space_are_counted_not_clipped(two_cameras):
     spec = f"{HERE}?bound=0.000001"
-    (episode,) = evaluate_env(two_cameras, spec, 1, 0, max_steps=50)["episodes"]
+    (episode,) = evaluate_env(two_cameras, spec, 1, 0, settings=EnvSettings(max_steps=50))[
+        "episodes"
+    ]
     assert episode["outside_action_space"] == 5
 
 
@@ -185,7 +281,12 @@ def test_a_policy_without_reward_head_drives_too(tmp_path):
     cameras = {"observation.images.top": 32, "observation.images.wrist": 32}
     folder = policy_for(tmp_path / "act", cameras, state=3, actions=3, reward_head="none")
     (episode,) = evaluate_env(
-        load_policy(folder, "cpu"), HERE, 1, 0, max_steps=9, out=tmp_path / "video"
+        load_policy(folder, "cpu"),
+        HERE,
+        1,
+        0,
+        settings=EnvSettings(max_steps=9),
+        out=tmp_path / "video",
     )["episodes"]
     assert episode["success"] and episode["progress"] == []
 
@@ -197,37 +298,41 @@ def test_a_blank_first_observation_is_looked_at_again_without_a_step(blank, two_
     assert looked_again and env.count == 0
     assert observation["pixels/top"].std() > 0
     assert env.resets == (1 if blank == "look" else 2)  # by its own function, else by a reset
-    (episode,) = evaluate_env(two_cameras, f"{HERE}?blank={blank}", 1, 0, max_steps=9)["episodes"]
+    (episode,) = evaluate_env(
+        two_cameras, f"{HERE}?blank={blank}", 1, 0, settings=EnvSettings(max_steps=9)
+    )["episodes"]
     assert episode["looked_again"]
 
 
 def test_a_camera_that_stays_blank_is_refused(two_cameras):
     with pytest.raises(EnvError, match="pixels/top is blank after the reset and after looking"):
-        evaluate_env(two_cameras, f"{HERE}?blank=always", 1, 0, max_steps=9)
+        evaluate_env(two_cameras, f"{HERE}?blank=always", 1, 0, settings=EnvSettings(max_steps=9))
 
 
 def test_what_does_not_fit_the_policy_is_named(two_cameras, pusht, tmp_path):
     with pytest.raises(EnvError, match=r"expected a Box of 2 numbers .* got Box\(-10"):
-        evaluate_env(load_policy(pusht, "cpu"), HERE, 1, 0, max_steps=9)
+        evaluate_env(load_policy(pusht, "cpu"), HERE, 1, 0, settings=EnvSettings(max_steps=9))
     big = policy_for(tmp_path / "big", {"observation.images.top": 64}, state=3, actions=3)
     with pytest.raises(
         EnvError, match=r"images.top: expected shape \(64, 64, 3\) uint8 .*pixels/t"
     ):
-        evaluate_env(load_policy(big, "cpu"), HERE, 1, 0, max_steps=9)
+        evaluate_env(load_policy(big, "cpu"), HERE, 1, 0, settings=EnvSettings(max_steps=9))
     side = policy_for(tmp_path / "side", {"observation.images.side": 32}, state=3, actions=3)
     loaded = load_policy(side, "cpu")
-    with pytest.raises(EnvError, match=r"no pixels/side .* it gives .*name one by the mapping"):
-        evaluate_env(loaded, HERE, 1, 0, max_steps=9)
+    with pytest.raises(EnvError, match=r"no pixels/side .* it gives .*name one by --map"):
+        evaluate_env(loaded, HERE, 1, 0, settings=EnvSettings(max_steps=9))
     named = {"observation.images.side": "pixels/wrist", "observation.state": "joints"}
-    assert evaluate_env(loaded, HERE, 1, 0, 9, mapping=named)["success"]["value"] == 1.0
+    assert (
+        evaluate_env(loaded, HERE, 1, 0, EnvSettings(9, mapping=named))["success"]["value"] == 1.0
+    )
     with pytest.raises(EnvError, match=r"mapping: observation.depth is no input"):
-        evaluate_env(loaded, HERE, 1, 0, 9, mapping={"observation.depth": "pixels/top"})
+        evaluate_env(loaded, HERE, 1, 0, EnvSettings(9, mapping={"observation.depth": "x"}))
 
 
 def test_a_policy_that_gives_nan_is_stopped_before_the_environment(two_cameras):
     broken = replace(two_cameras, postprocessor=lambda action: action * np.nan)
     with pytest.raises(EnvError, match="step 0: .* non-finite action"):
-        evaluate_env(broken, HERE, 1, 0, max_steps=9)
+        evaluate_env(broken, HERE, 1, 0, settings=EnvSettings(max_steps=9))
 
 
 @pytest.mark.parametrize(
@@ -237,6 +342,7 @@ def test_a_policy_that_gives_nan_is_stopped_before_the_environment(two_cameras):
         ("no_such_package:make", "No module named 'no_such_package'"),
         ("no_such_package/Thing-v0", "No module named 'no_such_package'"),
         ("gym_pusht/PushT-v9", "PushT"),
+        ("No-Such/Thing-v0", "No-Such not found.*package:ID where the package is called otherwise"),
         (f"{HERE}?colour=red", "unexpected keyword argument 'colour'"),
         ("json:dumps?obj=1", "expected a gymnasium.Env from it, got str"),
         (HERE, "no limit of its own.*give --max-steps"),

@@ -51,17 +51,43 @@ def test_a_broken_registration_is_named(monkeypatch, place, says):
         find_task("odd")
 
 
+@pytest.mark.parametrize(
+    ("attributes", "says"),
+    [
+        ({"truth": Task.truth}, "task odd: Odd lacks truth"),
+        ({"text": None}, "task odd: Odd lacks text"),
+        ({"noisy": (True,)}, "task odd: Odd.noisy: expected 2 numbers, one a joint"),
+        ({"rate_hz": 30}, r"task odd: Odd.command_hz: expected a multiple of 30 \(rate_hz\)"),
+        ({"retry_fault": "slip"}, "task odd: Odd.retry_fault: expected '' or one of faults"),
+    ],
+)
+def test_a_class_that_is_not_all_of_a_task_is_named(installed, monkeypatch, attributes, says):
+    odd = type("Odd", (installed,), attributes)
+    if attributes.get("text", "") is None:
+        methods = {name: getattr(installed, name) for name in vars(installed) if name != "text"}
+        odd = type("Odd", (Task,), methods)
+    monkeypatch.setattr(tasks, "_loaders", lambda: {"odd": lambda: odd})
+    with pytest.raises(TaskError, match=says):
+        find_task("odd")
+
+
 def test_nobody_takes_the_place_of_our_own_task(monkeypatch):
     point = EntryPoint("pick_place", "math:pi", tasks.ENTRY_POINTS)
     monkeypatch.setattr(tasks, "entry_points", lambda group: [point])
-    assert find_task("pick_place").name == "pick_place" and task_names() == ("pick_place",)
+    assert find_task("pick_place").name == "pick_place"
+    assert task_names() == ("pick_place", "aloha", "metaworld")
 
 
-def test_no_room_but_the_simulation_names_what_our_task_is_about():
-    words = re.compile(r"cube|\btrays?\b|viperx|pickplace|vx300s|pick_place", re.IGNORECASE)
+def test_no_room_but_the_simulation_names_what_our_tasks_are_about():
+    words = re.compile(
+        r"cube|\btrays?\b|viperx|pickplace|vx300s|pick_place|metaworld|meta-world|sawyer|"
+        r"gym_aloha|gym_hil|so101|puck|drawer|\bpegs?\b",
+        re.IGNORECASE,
+    )
     found = []
     for path in sorted((ROOT / "rewact_ros").rglob("*.py")):
-        if "pick_place" in path.parts or path == ROOT / "rewact_ros" / "sim" / "task.py":
+        own = {"pick_place", "aloha", "metaworld"} & set(path.parts)
+        if own or path == ROOT / "rewact_ros" / "sim" / "task.py":
             continue
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if words.search(line):
@@ -177,4 +203,5 @@ def test_an_installed_task_makes_demonstrations_and_is_offered(environment, tmp_
         capture_output=True,
         text=True,
     )
-    assert unknown.returncode == 2 and "expected one of pick_place, reach" in unknown.stderr
+    assert unknown.returncode == 2
+    assert "expected one of pick_place, aloha, metaworld, reach" in unknown.stderr

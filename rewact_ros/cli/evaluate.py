@@ -10,7 +10,7 @@ import typer
 
 from rewact_ros.cli.options import OptionsOf, TaskName, with_options
 from rewact_ros.episodes.settings import RolloutSettings
-from rewact_ros.learning.evaluation.settings import EvaluationSettings
+from rewact_ros.learning.evaluation.settings import EnvSettings, EvaluationSettings, as_mapping
 from rewact_ros.sim.task import DEFAULT_TASK
 
 if TYPE_CHECKING:
@@ -38,11 +38,15 @@ def evaluate(
     *,
     driven: Annotated[dict[str, Any], OptionsOf(RolloutSettings)],
     record: Annotated[
-        Path | None, typer.Option(help="Write the simulated episodes as a new dataset.")
+        Path | None, typer.Option(help="Write the driven episodes as a new dataset.")
     ] = None,
     judged: Annotated[dict[str, Any], OptionsOf(EvaluationSettings)],
-    max_steps: Annotated[
-        int | None, typer.Option(min=1, help="Of an episode in --env (default: its own).")
+    in_env: Annotated[dict[str, Any], OptionsOf(EnvSettings)],
+    map_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map", help="FEATURE=KEY: where --env shows an input of the policy; repeatable."
+        ),
     ] = None,
     videos: Annotated[
         bool, typer.Option("--videos", help="Film every episode in --env, with its reward.")
@@ -54,13 +58,14 @@ def evaluate(
     """Report a policy's successes, and how well its reward tells how far the task has come."""
     if dataset is not None and env:
         raise ValueError("give --dataset or --env, or neither for the simulation; not both")
-    if record is not None and (dataset is not None or env):
-        raise ValueError("--record: only the simulation's episodes can be recorded")
+    if record is not None and dataset is not None:
+        raise ValueError("--record: these episodes are recorded already; leave --dataset out")
     from rewact_ros.policy.checkpoint import load_policy
     from rewact_ros.runs import new_run, require_writable
 
     require_writable(out, *([record] if record is not None else []))
     settings = RolloutSettings(**driven)
+    meeting = EnvSettings(**in_env, mapping=as_mapping(map_ or []))
     count = _SIM_EPISODES if dataset is not None else _count(episodes)
     loaded = load_policy(policy, device)
     if dataset is not None:
@@ -73,16 +78,14 @@ def evaluate(
 
         folder = out or new_run("eval")
         film = folder / "videos" if videos else None
-        result = evaluate_env(loaded, env, count, seed, max_steps, film)
-        driven_episodes = result["episodes"]
-        check = check_rewards(
-            [episode["progress"] for episode in driven_episodes],
-            [episode["success"] for episode in driven_episodes],
-            result["settings"]["rate_hz"],
-        )
+        result = evaluate_env(loaded, env, count, seed, meeting, film, record)
+        # An episode of which the environment said nothing judges no judge.
+        said = [episode for episode in result["episodes"] if episode["success"] is not None]
+        progress, succeeds = ([e[key] for e in said] for key in ("progress", "success"))
+        check = check_rewards(progress, succeeds, result["settings"]["rate_hz"]) if said else None
         result["judge"] = None if check is None else judge_summary(check)
         _write(folder, result)
-        _echo_success(result["success"])
+        _echo_env(result, record)
         _echo_judge(policy, check)
     else:
         _in_simulation(loaded, range(seed, seed + count), settings, record, out, task)
@@ -188,6 +191,21 @@ def _write(folder: Path, document: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "summary.json").write_text(json.dumps(document) + "\n")
     typer.echo(f"written: {folder / 'summary.json'}")
+
+
+def _echo_env(result: dict[str, Any], record: Path | None) -> None:
+    success = result["success"]
+    if not result["seeded"]:
+        typer.echo("the environment's scenes do not follow the seed: another run sees others")
+    if success["value"] is None:
+        typer.echo(
+            f"success unknown in {success['unknown']} episodes: the environment does not say; name "
+            "what it calls success by --success-key"
+        )
+    else:
+        _echo_success(success)
+    if record is not None:
+        typer.echo(f"recorded: {record}")
 
 
 def _echo_success(success: dict[str, Any]) -> None:

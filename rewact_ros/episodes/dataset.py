@@ -85,6 +85,27 @@ def new_dataset(
         folder: of the dataset.
         further: features beside the contract's and the labels.
     """
+    features = {**contract.dataset_features(), **LABELS, **(further or {})}
+    with create_dataset(folder, round(contract.rate_hz), features, contract.robot) as dataset:
+        yield dataset
+    write_json(
+        folder / "meta" / "contract.json",
+        {"hash": contract.hash, "signature": contract.signature()},
+    )
+
+
+@contextmanager
+def create_dataset(
+    folder: Path, fps: int, features: dict[str, dict[str, Any]], robot: str
+) -> Iterator[LeRobotDataset]:
+    """Create a dataset, and finalise it at the end.
+
+    Args:
+        folder: of the dataset.
+        fps: frames a second.
+        features: as LeRobot describes them.
+        robot: its name, "" for none.
+    """
     import datasets  # these take seconds to import
     from lerobot.configs.video import RGBEncoderConfig
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -97,10 +118,10 @@ def new_dataset(
     datasets.disable_progress_bars()  # one bar for the set, not one per episode
     dataset = LeRobotDataset.create(
         repo_id=f"local/{folder.stem}",
-        fps=round(contract.rate_hz),
-        features={**contract.dataset_features(), **LABELS, **(further or {})},
+        fps=fps,
+        features=features,
         root=folder,
-        robot_type=contract.robot,
+        robot_type=robot or None,
         rgb_encoder=encoder,
         streaming_encoding=True,
         encoder_queue_maxsize=10_000,  # a full queue would drop frames; an episode has hundreds
@@ -113,10 +134,6 @@ def new_dataset(
         # after it was removed.
         dataset.clear_episode_buffer(delete_images=False)
         dataset.finalize()
-    write_json(
-        folder / "meta" / "contract.json",
-        {"hash": contract.hash, "signature": contract.signature()},
-    )
 
 
 def add_episode(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from rewact_ros.episodes.demonstration import Demonstration, demonstrate
-from rewact_ros.sim.task import Task
+from rewact_ros.sim.task import Task, find_task
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Simulator:
             # Spawned, as OpenGL and torch do not survive a fork.
             context = multiprocessing.get_context("spawn")
             self._pool = context.Pool(
-                workers, initializer=_start_worker, initargs=(task, *size, True)
+                workers, initializer=_start_named, initargs=(task.name, *size)
             )
         else:
-            _start_worker(task, *size, ignore_interrupt=False)
+            _start_worker(task, *size)
 
     def __enter__(self) -> Self:
         return self
@@ -69,10 +69,13 @@ class Simulator:
 _worker_task: Task | None = None
 
 
-def _start_worker(task: type[Task], height: int, width: int, ignore_interrupt: bool) -> None:
+def _start_named(task: str, height: int, width: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    _start_worker(find_task(task), height, width)  # by name: a class of a family has no module
+
+
+def _start_worker(task: type[Task], height: int, width: int) -> None:
     global _worker_task
-    if ignore_interrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _worker_task = task(width, height, task.cameras)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,17 +154,16 @@ def _fill(
             total=len(jobs), desc="demos", unit="episode", disable=not progress, mininterval=1.0
         ) as bar,
     ):
-        rounds = 0
+        rounds, otherwise = 0, Counter[str]()
         while jobs:
             rounds += 1
             if rounds > 10:
-                raise DemosError(
-                    f"{len(jobs)} episodes still do not turn out as asked: lower --noise"
-                )
+                raise DemosError(_says_why(task, jobs, otherwise))
             again = []
             for job, episode in simulator.run(jobs):
                 if not _as_asked(job, episode):
                     report["rejected"] += 1
+                    otherwise[_what(job, episode)] += 1
                     again.append(DemoJob(next_seed, job.fault, job.retry, job.noise_rad))
                     next_seed += 1
                     continue
@@ -201,6 +201,22 @@ def _as_asked(job: DemoJob, episode: Demonstration) -> bool:
         disturbed = episode.failure_frame is not None
         return episode.success_frame is not None and disturbed == job.retry
     return episode.success_frame is None and episode.failure_frame is not None
+
+
+def _what(job: DemoJob, episode: Demonstration) -> str:
+    """What was asked of an episode, and how it ended."""
+    asked = job.fault or "success"
+    truth = episode.truth
+    ended = "success" if truth.success else truth.failure or f"nothing but {truth.stage}"
+    return f"{asked}{' after it' if job.retry else ''} asked, {ended} at the end"
+
+
+def _says_why(task: type[Task], jobs: list[DemoJob], otherwise: Counter[str]) -> str:
+    causes = "; ".join(f"{count} × {what}" for what, count in otherwise.most_common(4))
+    return (
+        f"task {task.name}: {len(jobs)} episodes still do not turn out as asked ({causes}): lower "
+        "--noise, ask for fewer --failures or --retries, or mend the task's expert"
+    )
 
 
 def _summary(episode: Demonstration) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.0, help="arm noise in rad")
     parser.add_argument("--retries", type=int, default=0, help="further attempts after a failure")
     parser.add_argument("--fault", default=None, help="of the task, that the expert makes")
-    parser.add_argument("--task", choices=task_names(), default=DEFAULT_TASK)
+    parser.add_argument("--task", default=DEFAULT_TASK, help=", ".join(task_names()))
     arguments = parser.parse_args()
     sim = find_task(arguments.task)(96, 96)
     failed, times, frames, begin_s = [], [], 0, time.perf_counter()

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,13 @@ from rewact_ros.sim.timing import COMMAND_HZ, RATE_HZ
 
 FloatArray = NDArray[np.float64]
 ENTRY_POINTS = "rewact_ros.tasks"
+_ATTRIBUTES = ("name", "text", "joints", "cameras", "noisy")
 DEFAULT_TASK = "pick_place"
-_OWN = {"pick_place": "rewact_ros.sim.pick_place.task:PickPlace"}
+_OWN = {
+    "pick_place": "rewact_ros.sim.pick_place.task:PickPlace",
+    "aloha": "rewact_ros.sim.aloha.task:FAMILY",
+    "metaworld": "rewact_ros.sim.metaworld.task:FAMILY",
+}
 
 
 class TaskError(ValueError):
@@ -118,7 +123,8 @@ class Task(ABC):
         text: what there is to do, one sentence.
         joints: of the robot, in the order of commands and positions.
         cameras: that the task offers; of an instance, those that may be rendered.
-        noisy: (A,) joints that motion noise may move; a gripper is none.
+        noisy: (A,) share of the motion noise that each joint gets, in m per rad where it is an
+            axis; True counts as 1, and a gripper gets none.
         rate_hz, command_hz: of observations and commands.
         faults: ways in which the expert fails for real when asked to.
         retry_fault: the one that the expert notices and makes good; "": none.
@@ -130,7 +136,7 @@ class Task(ABC):
     text: ClassVar[str]
     joints: ClassVar[tuple[str, ...]]
     cameras: tuple[str, ...]
-    noisy: ClassVar[tuple[bool, ...]]
+    noisy: ClassVar[tuple[float, ...]]
     rate_hz: ClassVar[int] = RATE_HZ
     command_hz: ClassVar[int] = COMMAND_HZ
     faults: ClassVar[tuple[str, ...]] = ()
@@ -277,29 +283,79 @@ class Task(ABC):
         return task_progress(n, nominal, success_frame=success, failure_frame=failure)
 
 
+class Family(Protocol):
+    """Many tasks under one entry: `FAMILY/NAME`.
+
+    Attributes:
+        names: of the tasks.
+    """
+
+    names: tuple[str, ...]
+
+    def task(self, name: str) -> type[Task]:
+        """The task of a name.
+
+        Raises:
+            TaskError: no such task, or what it needs is not installed.
+        """
+
+
 def task_names() -> tuple[str, ...]:
-    """Names of ours, then those of other packages."""
+    """Names of ours, then those of other packages; of a family its own, see `find_task`."""
     others = (point.name for point in entry_points(group=ENTRY_POINTS))
     return (*_OWN, *sorted(set(others) - set(_OWN)))
 
 
 def find_task(name: str) -> type[Task]:
-    """The task of a name; only what an installed package registers is imported.
+    """The task of a name, or `FAMILY/NAME`; only what an installed package registers is imported.
 
     Raises:
         TaskError: no such task, or it cannot be imported.
     """
+    entry, of_family, member = name.partition("/")
     try:
-        found = _loaders()[name]()
+        found = _loaders()[entry]()
     except KeyError:
         raise TaskError(f"task: expected one of {', '.join(task_names())}, got '{name}'") from None
     except (ImportError, AttributeError) as error:
-        raise TaskError(f"task {name}: its package does not import: {error}") from error
+        raise TaskError(f"task {entry}: its package does not import: {error}") from error
+    if _is_family(found):
+        if not member:
+            raise TaskError(f"task {entry}: expected {entry}/ and one of {', '.join(found.names)}")
+        found = found.task(member)
+    elif of_family:
+        raise TaskError(f"task {entry}: expected '{entry}', which has no parts, got '{name}'")
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise TaskError(
             f"task {name}: expected a subclass of rewact_ros.sim.task.Task, got {found!r}"
         )
+    _check(name, found)
     return found
+
+
+def _check(name: str, kind: type[Task]) -> None:
+    """Refuse a class that is not all of a task, before anything trusts it."""
+    methods = sorted(getattr(kind, "__abstractmethods__", ()))
+    lacking = [*methods, *(word for word in _ATTRIBUTES if not hasattr(kind, word))]
+    if lacking:
+        raise TaskError(f"task {name}: {kind.__name__} lacks {', '.join(lacking)}")
+    wrong = ""
+    if not kind.joints or len(kind.noisy) != len(kind.joints):
+        wrong = f"noisy: expected {len(kind.joints)} numbers, one a joint, got {kind.noisy}"
+    elif kind.rate_hz < 1 or kind.command_hz % kind.rate_hz:
+        wrong = (
+            f"command_hz: expected a multiple of {kind.rate_hz} (rate_hz), got {kind.command_hz}"
+        )
+    elif kind.retry_fault not in ("", *kind.faults):
+        wrong = f"retry_fault: expected '' or one of faults, got '{kind.retry_fault}'"
+    if wrong:
+        raise TaskError(f"task {name}: {kind.__name__}.{wrong}")
+
+
+def _is_family(found: Any) -> TypeGuard[Family]:
+    return isinstance(getattr(found, "names", None), tuple) and callable(
+        getattr(found, "task", None)
+    )
 
 
 @contextmanager

@@ -17,7 +17,7 @@ def smooth_noise(
     frames: int,
     sigma_rad: float,
     rng: np.random.Generator,
-    noisy: Sequence[bool],
+    noisy: Sequence[float],
     rate_hz: int = RATE_HZ,
 ) -> NDArray[np.float64]:
     """Return (frames, A) low-pass Gaussian noise of standard deviation `sigma_rad` on some joints.
@@ -25,16 +25,17 @@ def smooth_noise(
     Two equal first-order filters in a row, so that velocities stay finite between frames too.
 
     Args:
-        noisy: (A,) joints that it moves; 0 on the others.
+        noisy: (A,) share of it that each joint gets.
     """
     keep = np.exp(-1.0 / (rate_hz * _NOISE_TAU_S))
     warm_up = int(4 * _NOISE_TAU_S * rate_hz)
-    white = rng.standard_normal((frames + warm_up, sum(noisy)))
+    white = rng.standard_normal((frames + warm_up, np.count_nonzero(noisy)))
     for _ in range(2):
         for index in range(1, len(white)):
             white[index] = keep * white[index - 1] + (1 - keep) * white[index]
     # Variance of two cascaded poles at `keep` driven by unit white noise.
     variance = (1 - keep) ** 4 * (1 + keep**2) / (1 - keep**2) ** 3
     noise = np.zeros((frames, len(noisy)))
-    noise[:, np.array(noisy)] = sigma_rad / np.sqrt(variance) * white[warm_up:]
+    share = np.array(noisy, float)
+    noise[:, share > 0] = sigma_rad / np.sqrt(variance) * white[warm_up:] * share[share > 0]
     return noise

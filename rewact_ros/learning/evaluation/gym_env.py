@@ -4,7 +4,8 @@ import importlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from rewact_ros.policy.policy import PolicyConfig
 
 LEROBOT = "lerobot:"
+RENDER = "render"  # in a mapping: the picture that the environment renders
+_RENDER_HINT = f" ({RENDER}: the picture that it renders)"
 _PLUGINS = "lerobot_env_"
 Observation = dict[str, NDArray[np.generic]]
 # Of an environment that names no `render_fps`: it gives ages and videos a clock.
@@ -52,8 +55,9 @@ def make_env(spec: str) -> NamedEnv:
         spec: `lerobot:NAME`, an environment configuration of LeRobot such as `lerobot:pusht`, or
             of an installed plug-in of its (`lerobot_env_…`);
             `module:factory`, a callable that returns a `gymnasium.Env`; or a registered id such as
-            `gym_pusht/PushT-v0`, whose package is imported. `?key=value&…` passes arguments on,
-            the values as JSON or plain text.
+            `gym_pusht/PushT-v0`, whose package is imported; where the package is called otherwise,
+            it stands before: `package:Suite/Thing-v0`. `?key=value&…` passes arguments on, the
+            values as JSON or plain text.
 
     Raises:
         EnvError: unknown, not installed, or refusing its arguments.
@@ -73,7 +77,8 @@ def make_env(spec: str) -> NamedEnv:
     except (ImportError, AttributeError, TypeError, gymnasium.error.Error) as error:
         raise EnvError(
             f"environment {spec}: {' '.join(str(error).split())}; install its package, or check "
-            "name and arguments (lerobot:NAME, module:factory or a Gymnasium id, ?key=value)"
+            "name and arguments (lerobot:NAME, module:factory, a Gymnasium id, or package:ID where "
+            "the package is called otherwise; ?key=value)"
         ) from error
 
 
@@ -112,26 +117,56 @@ def resolve_inputs(
         alike = images if is_image else vectors
         lone = len(alike) == 1 and (not is_image or len(config.image_features) == 1)
         names = [given[feature]] if feature in given else _names(feature)
-        key = next((name for name in names if name in observation), None)
+        key = next((name for name in names if _part(name)[0] in observation), None)
         if key is None and lone and feature not in given:
             key = alike[0]
         if key is None:
             held = ", ".join(f"{k} {v.shape}" for k, v in observation.items())
             raise EnvError(
                 f"{feature}: the environment has no {' or '.join(names)}; it gives {held}; name "
-                f"one by the mapping {feature}=KEY"
+                f"one by --map {feature}=KEY{_RENDER_HINT if is_image else ''}"
             )
         shape = tuple(description.shape)
         expected = (*shape[1:], shape[0]) if is_image else shape
-        got = observation[key]
+        got = seen_at(observation, key)
         if got.shape != expected or (is_image and got.dtype != np.uint8):
             raise EnvError(
                 f"{feature}: expected shape {expected}{' uint8' if is_image else ''} as the policy "
                 f"was trained, the environment's {key} is {got.shape} {got.dtype}; set the "
-                "environment's arguments (?key=value) or take another policy"
+                "environment's arguments (?key=value), name a part of a vector "
+                f"(--map {feature}=KEY[0:4]), or take another policy"
             )
         chosen[feature] = key
     return chosen
+
+
+def seen_at(observation: Observation, key: str) -> NDArray[np.generic]:
+    """What a key of the mapping stands for, such as `pixels/top` or `observation[0:4]`."""
+    name, part = _part(key)
+    return observation[name] if part is None else observation[name][part]
+
+
+def add_render(env: gymnasium.Env, observation: Observation, wanted: Iterable[str]) -> Observation:
+    """The observation with the rendered picture as `render`, where a mapping wants it.
+
+    Raises:
+        EnvError: the environment renders none.
+    """
+    if RENDER not in wanted or RENDER in observation:
+        return observation
+    picture = env.render() if env.render_mode == "rgb_array" else None
+    if not isinstance(picture, np.ndarray) or picture.ndim != 3:
+        raise EnvError(
+            f"{RENDER}: expected one picture, the environment gives {type(picture).__name__} "
+            f"(render_mode {env.render_mode}); add render_mode=rgb_array to its arguments "
+            "(?key=value), or take a camera of its observation"
+        )
+    return observation | {RENDER: np.ascontiguousarray(picture)}
+
+
+def _part(key: str) -> tuple[str, slice | None]:
+    match = re.fullmatch(r"(.+)\[(\d+):(\d+)\]", key)
+    return (match[1], slice(int(match[2]), int(match[3]))) if match else (key, None)
 
 
 def first_observation(

@@ -1,6 +1,8 @@
 """What a policy is judged, and a monitor calibrated, on."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rewact_ros.settings import check, setting
@@ -51,3 +53,68 @@ class RolloutSource:
 
     def __post_init__(self) -> None:
         check(self)
+
+
+@dataclass(frozen=True)
+class EnvSettings:
+    """How a policy meets a Gymnasium environment.
+
+    Attributes:
+        mapping: policy input → where the environment shows it: a key of the flattened observation,
+            a part of a vector such as ``observation[0:4]``, or ``render``, the rendered picture.
+
+    Raises:
+        ValueError: a number out of range, or a list of numbers that is none.
+    """
+
+    max_steps: int = setting(0, "of an episode in --env; 0: its own limit", low=0)
+    success_key: str = setting(
+        "", "what --env calls success in its info; empty: is_success, success or succeed"
+    )
+    text: str = setting("", "what there is to do in --env, for a policy that reads it")
+    action_scale: str = setting(
+        "1", "units of --env in one of the policy's actions: a number, or one a component: 1,1,0.04"
+    )
+    action_offset: str = setting("0", "added to the scaled action, likewise")
+    control_hz: float = setting(
+        0.0, "actions a second in --env, which gets each as often; 0: one a step", "Hz", 0, 1000
+    )
+    mapping: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check(self)
+        numbers("action_scale", self.action_scale)
+        numbers("action_offset", self.action_offset)
+
+
+def numbers(name: str, text: str) -> list[float]:
+    """Finite numbers between commas.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"{name}: expected numbers with commas, such as 1,1,0.04, got '{text}'")
+    return values
+
+
+def as_mapping(pairs: list[str]) -> dict[str, str]:
+    """`FEATURE=KEY` each, as a mapping.
+
+    Raises:
+        ValueError: another form, or a feature named twice.
+    """
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        feature, equals, key = pair.partition("=")
+        if not (feature and equals and key) or feature in mapping:
+            raise ValueError(
+                f"--map {pair}: expected FEATURE=KEY, each feature once, such as "
+                "observation.state=agent_pos"
+            )
+        mapping[feature] = key
+    return mapping

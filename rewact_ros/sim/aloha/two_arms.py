@@ -1,0 +1,88 @@
+"""Paths of two tools through poses, and the joints that follow them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rewact_ros.control.profile import minimum_jerk
+from rewact_ros.kinematics import rotation_by, rotation_vector, solve
+from rewact_ros.mujoco_backend import load_mujoco
+
+FloatArray = NDArray[np.float64]
+Pose = tuple[FloatArray, FloatArray]
+
+
+@dataclass(frozen=True)
+class Waypoint:
+    """Where a tool is at a time: (3,) m and rotation (3, 3); gripper 0 closed to 1 open."""
+
+    time_s: float
+    place: FloatArray
+    turn: FloatArray
+    gripper: float
+
+
+def along(path: Sequence[Waypoint], time_s: float) -> tuple[Pose, float]:
+    """Pose and gripper on a path, from one waypoint to the next by a minimum-jerk move."""
+    later = next((k for k, point in enumerate(path) if point.time_s > time_s), None)
+    if later is None or later == 0:
+        point = path[0 if later == 0 else -1]
+        return (point.place, point.turn), point.gripper
+    here, there = path[later - 1], path[later]
+    share = float(minimum_jerk((time_s - here.time_s) / (there.time_s - here.time_s)))
+    turn = rotation_by(share * rotation_vector(there.turn @ here.turn.T)) @ here.turn
+    gripper = here.gripper + share * (there.gripper - here.gripper)
+    return (here.place + share * (there.place - here.place), turn), gripper
+
+
+class ToolArm:
+    """Six joints that move a tool, a fixed distance before a body.
+
+    Args:
+        model: that the arm is part of.
+        joints: names.
+        body: that the tool is fixed to.
+        ahead_m: of the tool, along the body's x axis.
+    """
+
+    _PATIENCE = 60  # steps of a few mm and degrees each
+    _REACHED = 2e-3  # m and rad
+
+    def __init__(self, model: Any, joints: Sequence[str], body: str, ahead_m: float) -> None:
+        self._mj, self._model = load_mujoco(), model
+        self._data = self._mj.MjData(model)  # of our own: thinking moves nothing
+        found = [model.joint(name) for name in joints]
+        self._qpos = np.array([joint.qposadr[0] for joint in found])
+        self._dof = np.array([joint.dofadr[0] for joint in found])
+        self._low, self._high = np.array([joint.range for joint in found]).T
+        self._body, self._ahead = int(model.body(body).id), np.array([ahead_m, 0.0, 0.0])
+
+    def pose(self, q: FloatArray) -> Pose:
+        """Tool position (3,) in m and rotation (3, 3)."""
+        self._data.qpos[self._qpos] = q
+        self._mj.mj_kinematics(self._model, self._data)
+        turn = self._data.xmat[self._body].reshape(3, 3).copy()
+        return self._data.xpos[self._body] + turn @ self._ahead, turn
+
+    def jacobian(self, q: FloatArray) -> FloatArray:
+        """(6, 6): linear (m), then angular (rad) velocity of the tool per joint velocity."""
+        point, _ = self.pose(q)
+        self._mj.mj_comPos(self._model, self._data)
+        jacobian = np.zeros((6, self._model.nv))
+        self._mj.mj_jac(self._model, self._data, jacobian[:3], jacobian[3:], point, self._body)
+        return jacobian[:, self._dof]
+
+    def reach(self, q: FloatArray, goal: Pose) -> FloatArray:
+        """Joints (6,) at a pose, near those given; as near to it as they come."""
+        for _ in range(self._PATIENCE):
+            better = solve(self, q, goal, self._low, self._high, np.full(6, 0.2))
+            done = np.abs(better - q).max() < self._REACHED
+            q = better
+            if done:
+                break
+        return q

@@ -1,0 +1,28 @@
+"""Task suites of other packages, which an extra brings."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from rewact_ros.mujoco_backend import load_mujoco
+from rewact_ros.sim.task import TaskError
+
+EXTRA = "suites"
+
+
+def import_suite(module: str, requirement: str) -> ModuleType:
+    """Import a module of a suite, with an off-screen OpenGL chosen before.
+
+    Raises:
+        TaskError: not installed, or it does not import; names the extra.
+        SimulationUnavailableError: MuJoCo is missing.
+    """
+    load_mujoco()
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise TaskError(
+            f"{requirement} does not import ({error}). Mend: make suites, and run "
+            f".venv-suites/bin/rewact; or pip install 'rewact_ros[{EXTRA}]'"
+        ) from error
