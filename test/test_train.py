@@ -633,6 +633,14 @@ def test_a_setting_out_of_range_is_refused_by_name(change):
         TrainSettings(dataset="d", out="o", **change)
 
 
+def test_splices_are_refused_where_they_cannot_be_made(dataset, cache, tmp_path):
+    with pytest.raises(TrainError, match="splice: splices need .*; set it to 0"):
+        train(settings(dataset, tmp_path / "run", splice=0.3), cache, show_progress=False)
+    with pytest.raises(TrainError, match="splice: .* leave out --no-cache"):
+        asked = settings(dataset, tmp_path / "run", splice=0.3, frame_cache=False)
+        train(asked, cache, show_progress=False)
+
+
 @pytest.mark.parametrize(
     ("capability", "precision", "used"),
     [

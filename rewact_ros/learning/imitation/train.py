@@ -115,6 +115,7 @@ class _Training:
             self.taught |= identities(data, range(data.source.meta.total_episodes))
         self.splices = self._splices(config.reward_head)
         self.pools = draw_interventions(settings, self.data, interventions, config.reward_head)
+        self._leave_room_for_demonstrations()
         self.data = join([self.data, *interventions])
         torch.manual_seed(settings.seed)
         policy = RewACTPolicy(config) if start is None else start.policy
@@ -131,6 +132,16 @@ class _Training:
             return Splices(self.data, self.train_rows, self.settings.seed)
         except TooFewToSpliceError as error:
             raise TrainError(f"splice: {error}; set it to 0") from None
+
+    def _leave_room_for_demonstrations(self) -> None:
+        settings, taken = self.settings, sum(pool.size for pool in self.pools)
+        if self.splices is not None:
+            taken += round(settings.splice * settings.batch_size)
+        if taken >= settings.batch_size:
+            raise TrainError(
+                f"splice {settings.splice} and share {settings.share} take {taken} places of a "
+                f"batch of {settings.batch_size}: none is left for demonstrations; lower one"
+            )
 
     def _check_sizes(self) -> None:
         settings, processes = self.settings, self.accelerator.num_processes
