@@ -46,6 +46,8 @@ class Stage:
         limit_s: after so long it is killed.
         least_s: with less time left it is not begun.
         figures: topic of the figures that it measures; empty: none.
+        needs: stage whose files it reads; empty: none.
+        makes: folder that it leaves for others, which a fresh machine has not; empty: none.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Stage:
     limit_s: float
     least_s: float
     figures: str = ""
+    needs: str = ""
+    makes: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,9 @@ def stages(dry_run: bool, demos: Path, run: Path) -> list[Stage]:
     quick = ("--quick",) if dry_run else ()
     scenes, episodes, sizes = ("1", "1", ("--set", "batch_size=8")) if dry_run else ("10", "40", ())
 
-    def bench(topic: str, limit_s: float, least_s: float) -> Stage:
+    def bench(topic: str, limit_s: float, least_s: float, needs: str = "") -> Stage:
         command = ("-m", "rewact_ros.cli", "bench", topic, *quick)
-        return Stage(topic, command, limit_s, least_s, topic)
+        return Stage(topic, command, limit_s, least_s, topic, needs)
 
     record = ("demos", "--out", str(demos), "--episodes", scenes, "--retries", "0")
     record += ("--failures", "0", "--workers", "1" if dry_run else "8")
@@ -93,11 +97,11 @@ def stages(dry_run: bool, demos: Path, run: Path) -> list[Stage]:
         Stage("tests", (*pytest, *tests), 150, 30),
         bench("engines", 210, 60),
         bench("throughput", 180, 90),
-        Stage("demos", ("-m", "rewact_ros.cli", *record), 90, 30),
-        bench("hil-serl-cost", 120, 40),
+        Stage("demos", ("-m", "rewact_ros.cli", *record), 90, 30, makes=str(demos)),
+        bench("hil-serl-cost", 120, 40, needs="demos"),
         bench("scaling", 240, 100),
         bench("engines-compiled", 240, 90),
-        Stage("learn", ("-m", "rewact_ros.cli", *learn), 400, 60),
+        Stage("learn", ("-m", "rewact_ros.cli", *learn), 400, 60, needs="demos"),
     ]
     # A CPU takes its time, and a dry run asks only whether a stage gets to its end.
     return [replace(s, limit_s=5 * s.limit_s) for s in plan] if dry_run else plan
@@ -114,7 +118,8 @@ def run(plan: Sequence[Stage], out: Path, budget_s: float, cwd: Path = ROOT) -> 
     results = {result.name: result for result in _earlier(out)}
     end_s = time.monotonic() + budget_s
     for stage in plan:
-        if stage.name in results and results[stage.name].state == "passed":
+        passed = stage.name in results and results[stage.name].state == "passed"
+        if passed and (cwd / stage.makes).exists():
             continue
         left_s = end_s - time.monotonic()
         if left_s < stage.least_s:
@@ -237,6 +242,7 @@ def main() -> int:
     if unknown:
         names = ", ".join(stage.name for stage in plan)
         parser.error(f"--only: expected some of {names}, got {', '.join(sorted(unknown))}")
+    wanted += [stage.needs for stage in plan if stage.name in wanted]
     plan = [stage for stage in plan if not wanted or stage.name in wanted]
     results = run(plan, asked.out.resolve(), 60 * asked.minutes)
     show(results, ROOT / "runs" / "gpu_session")

@@ -97,3 +97,21 @@ def test_figures_of_a_session_are_published(tmp_path, monkeypatch):
     gpu_session.keep(tmp_path)
     kept = {file.name for file in (tmp_path / "docs" / "results").iterdir()}
     assert kept == {"t-gpu.json", "t-gpu.md"} and (tmp_path / "docs" / "performance.md").is_file()
+
+
+def test_a_stage_whose_folder_is_not_there_any_more_runs_again(tmp_path):
+    makes = Stage("demos", ("-c", MARK + "; import os; os.mkdir('d')"), 60, 0, makes="d")
+    for expected in ("x", "x"):
+        run([makes], tmp_path / "out", 60, tmp_path)
+        assert (tmp_path / "ran").read_text() == expected
+    (tmp_path / "d").rmdir()
+    run([makes], tmp_path / "out", 60, tmp_path)
+    assert (tmp_path / "ran").read_text() == "xx"
+
+
+def test_what_a_chosen_stage_needs_runs_before_it(tmp_path, monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr(gpu_session, "run", lambda plan, *_: ran.extend(s.name for s in plan) or [])
+    monkeypatch.setattr(sys, "argv", ["", "--out", str(tmp_path), "--only", "hil-serl-cost"])
+    assert gpu_session.main() == 0
+    assert ran == ["demos", "hil-serl-cost"]
