@@ -24,7 +24,7 @@ from rewact_ros.data.bags.episode_file import EpisodeRecord, write_episode
 from rewact_ros.data.bags.reader import Bag, BagError
 from rewact_ros.data.export.labels import label_steps
 from rewact_ros.data.export.report import text
-from rewact_ros.data.export.run import export
+from rewact_ros.data.export.run import export, why_nothing
 from rewact_ros.data.export.settings import VIDEO_KINDS, ExportError, ExportSettings
 from rewact_ros.data.export.sources import RecordedBag, episodes_of
 from rewact_ros.data.export.steps import Pacer, Step, StepReader
@@ -571,3 +571,16 @@ def test_an_export_does_not_work_in_a_folder_that_was_planted_for_it(tmp_path):
     with pytest.raises(PermissionError, match="ours alone"):
         export(ExportSettings((tmp_path / "bags",), tmp_path / "out"), progress=False)
     assert not [*(tmp_path / "elsewhere").iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("refused", "episodes", "said"),
+    [
+        ("damaged", [], "damaged"),
+        ("", [], "it holds no episode"),
+        ("", ["", "it has gaps"], "it has gaps"),
+    ],
+)
+def test_a_recording_that_gives_nothing_says_why(refused, episodes, said):
+    entry = {"name": "bag", "refused": refused, "episodes": [{"refused": why} for why in episodes]}
+    assert why_nothing(entry) == f"bag: {said}"

@@ -135,6 +135,12 @@ def _seconds(recording: RecordedBag) -> float:
         return 0.0  # the job will say why
 
 
+def why_nothing(entry: dict[str, Any]) -> str:
+    """Why a recording gives no frame, by its entry in the report."""
+    reasons = (entry["refused"], *(episode["refused"] for episode in entry["episodes"]))
+    return f"{entry['name']}: {next(filter(None, reasons), 'it holds no episode')}"
+
+
 def _assemble(
     settings: ExportSettings,
     contract: Contract,
@@ -166,8 +172,7 @@ def _assemble(
         entries.sort(key=lambda entry: str(entry["path"]))
         sums = totals(entries)
         if not sums["frames"]:
-            why = next(e["refused"] or e["episodes"][0]["refused"] for e in entries)
-            raise ExportError(f"no frame can be exported; {entries[0]['name']}: {why}")
+            raise ExportError(f"no frame can be exported; {why_nothing(entries[0])}")
         dataset.close()
     except BaseException:
         dataset.abandon()
