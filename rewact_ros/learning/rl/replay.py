@@ -91,8 +91,8 @@ class Replay:
     @property
     def bytes(self) -> int:
         """Size of the full buffer, on disk and in memory."""
-        # With action, reward, flags, and numbers of segment and run.
-        return self.capacity * (self.spec.bytes_per_frame + 4 * self.spec.action_dim + 4 + 3 + 16)
+        arrays = [*self._observations.values(), *vars(self).values()]
+        return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
 
     def add(self, transition: Transition) -> None:
         """Take a transition; one that continues the last one continues its run."""
