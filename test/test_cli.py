@@ -279,7 +279,8 @@ def test_version(monkeypatch, capsys):
 def test_completion_is_installed_and_completes_commands_and_options(tmp_path):
     environment = {**os.environ, "HOME": str(tmp_path), "SHELL": "/bin/bash"}
     installed = subprocess.run(
-        ["bash", "-c", f"PATH={SCRIPT.parent}:$PATH rewact --install-completion bash"],
+        # The shell is found among the parents, so bash has to stay one: no exec of a last command.
+        ["bash", "-c", f"PATH={SCRIPT.parent}:$PATH rewact --install-completion bash; exit $?"],
         env=environment, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert installed.returncode == 0, installed.stderr

@@ -283,7 +283,7 @@ def test_rollout_settings_out_of_range_are_refused(change, name):
     [
         ({"episodes": "24:30"}, "how many"),
         ({"dataset": Path("d"), "env": "m:f"}, "not both"),
-        ({"env": "m:f", "record": Path("r")}, "only the simulation"),
+        ({"dataset": Path("d"), "record": Path("r")}, "recorded already"),
     ],
 )
 def test_options_of_eval_that_exclude_each_other_are_refused(tiny_policy, options, message):

@@ -7,9 +7,10 @@ label is that of the scene. Other splices put an arm in the same posture, from a
 a scene and keep the label, so that the seam itself says nothing.
 
 What the state explains in the picture of a fixed camera counts as the arm: pixels that differ from
-the camera's median picture in episodes whose state was once nearly the same. Objects that lie
-elsewhere in each episode fall out of that vote. An object in the hand does not: a splice then shows
-it twice, at its old place too.
+the camera's median picture in most of the episodes whose state was once nearly the same. Objects
+that lie elsewhere in each episode fall out of that vote. Whatever hangs together with such pixels
+is the arm of a frame: its outline is sharp, and no ghost of it stays in the scene, which would give
+the splice away. An object in the hand is part of it: a splice then shows it twice.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from .videos import Frames
 
 # Other episodes that vote on what is the arm, and how many have to see something there.
 _VOTERS, _QUORUM = 8, 0.6
+_PART_PX = 4  # votes that make a part of the picture the arm's; fewer are a shadow on an object
 _DIFFERS = 24  # of 255: more than a camera's noise and a soft shadow
 _SEEN, _SEEN_PX = 40, 6  # what counts as a visible difference between two pictures
 _WORKING_PX = 96  # masks are found at about this height or width: arms are large
@@ -238,10 +240,10 @@ def _camera(
     place[rows] = np.arange(len(rows))
     kernel = np.ones((3, 3), np.uint8)
     packed = []
-    for own in voters:
+    for seen, own in zip(moved, voters, strict=True):
         votes = moved[place[own]].sum(0) >= _QUORUM * _VOTERS
-        # Two pixels more: the edge of an arm is soft, and it is never quite where it was.
-        mask = cv2.dilate(votes.astype(np.uint8), kernel, iterations=2)
+        # Two pixels more: the edge of an arm is soft.
+        mask = cv2.dilate(_arm(seen, votes).astype(np.uint8), kernel, iterations=2)
         packed.append(np.packbits(mask.astype(bool)))
     camera = _Camera(
         frames,
@@ -259,6 +261,14 @@ def _camera(
     }
     plates = [_plate(data, camera, background, int(row), never[data.start[row]]) for row in scenes]
     return _Camera(frames, step, place, camera.packed, camera.size, np.stack(plates))
+
+
+def _arm(moved: _Bools, votes: _Bools) -> _Bools:
+    """Of the parts (H, W) of a picture that differ from the background those that hold votes."""
+    _, parts = cv2.connectedComponents(moved.astype(np.uint8))
+    held = np.bincount(parts[votes & moved], minlength=parts.max() + 1) >= _PART_PX
+    held[0] = False  # the background
+    return np.asarray(held[parts], bool)
 
 
 def _plate(
