@@ -7,10 +7,8 @@ import tempfile
 from pathlib import Path
 
 import engines_gpu
-from engines import GPU_CASE
+from engines import CASES, GPU_CASE
 from engines_cases import (
-    FULL,
-    Case,
     add_ratios,
     add_times,
     begin,
@@ -35,7 +33,7 @@ def run(bench: Bench) -> None:
     """
     if begin(bench) != "cuda":
         raise ValueError("bench engines-compiled: expected a CUDA device, found none")
-    case = Case(GPU_CASE, 2, (480, 640), None, FULL)
+    (case,) = (case for case in CASES if case.name == GPU_CASE)
     with tempfile.TemporaryDirectory() as folder:
         save_policy_at_random(case, Path(folder, "policy"))
         loaded = load(Path(folder, "policy"), "cuda")

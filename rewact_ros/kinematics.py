@@ -45,34 +45,28 @@ class ArmModelError(ValueError):
     """The robot model does not load or lacks a body or joint that the contract names."""
 
 
-class ArmModel:
-    """Forward kinematics and Jacobian of the joints that move one tool.
+class MujocoArm:
+    """Forward kinematics and Jacobian of joints that move one tool, by a MuJoCo model.
 
     Args:
-        tool: model file, frame, tip and joints, from the contract.
-        simulated: text of the model that a tool without a file means: the simulated robot's own.
-
-    Raises:
-        ArmModelError: the file does not load, or a body or joint is not in it.
-        SimulationUnavailableError: MuJoCo, or the simulated arm's assets, are not installed.
+        model: that the joints are part of.
+        body: the tool's, by number.
+        tip_m: (3,) of the tool in the body's frame.
+        qpos, dof: (n,) addresses of the joints' positions and velocities.
     """
 
-    def __init__(self, tool: JogTool, simulated: Callable[[], str]) -> None:
-        self._mj = load_mujoco()
-        self._model = _load(self._mj, tool.model, simulated)
-        self._data = self._mj.MjData(self._model)
-        where = tool.model or "the simulated arm's model"
-        bodies = [self._model.body(i).name for i in range(self._model.nbody)]
-        joints = [self._model.joint(i).name for i in range(self._model.njnt)]
-        self._body = _index(where, "body", tool.frame, bodies)
-        self._tip = np.array(tool.tip_m)
-        ids = [_index(where, "joint", name, joints) for _, name in tool.joints]
-        simple = (self._mj.mjtJoint.mjJNT_HINGE, self._mj.mjtJoint.mjJNT_SLIDE)
-        for name, index in zip((name for _, name in tool.joints), ids, strict=True):
-            if self._model.jnt_type[index] not in simple:
-                raise ArmModelError(f"{where}: joint '{name}': expected a hinge or a slide")
-        self._mj.mj_kinematics(self._model, self._data)
-        self._qpos, self._dof = self._model.jnt_qposadr[ids], self._model.jnt_dofadr[ids]
+    def __init__(
+        self,
+        model: Any,
+        body: int,
+        tip_m: FloatArray,
+        qpos: NDArray[np.integer],
+        dof: NDArray[np.integer],
+    ) -> None:
+        self._mj, self._model = load_mujoco(), model
+        self._data = self._mj.MjData(model)  # of our own: thinking moves nothing
+        self._body, self._tip, self._qpos, self._dof = body, tip_m, qpos, dof
+        self._mj.mj_kinematics(model, self._data)
 
     def pose(self, q: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Tool position (3,) in m and rotation (3, 3) in the base frame at joints (n,)."""
@@ -89,6 +83,34 @@ class ArmModel:
         jacobian = np.zeros((6, self._model.nv))
         self._mj.mj_jac(self._model, self._data, jacobian[:3], jacobian[3:], point, self._body)
         return jacobian[:, self._dof]
+
+
+class ArmModel(MujocoArm):
+    """The arm of a contract's tool.
+
+    Args:
+        tool: model file, frame, tip and joints, from the contract.
+        simulated: text of the model that a tool without a file means: the simulated robot's own.
+
+    Raises:
+        ArmModelError: the file does not load, or a body or joint is not in it.
+        SimulationUnavailableError: MuJoCo, or the simulated arm's assets, are not installed.
+    """
+
+    def __init__(self, tool: JogTool, simulated: Callable[[], str]) -> None:
+        mujoco = load_mujoco()
+        model = _load(mujoco, tool.model, simulated)
+        where = tool.model or "the simulated arm's model"
+        bodies = [model.body(i).name for i in range(model.nbody)]
+        joints = [model.joint(i).name for i in range(model.njnt)]
+        body = _index(where, "body", tool.frame, bodies)
+        ids = [_index(where, "joint", name, joints) for _, name in tool.joints]
+        simple = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+        for name, index in zip((name for _, name in tool.joints), ids, strict=True):
+            if model.jnt_type[index] not in simple:
+                raise ArmModelError(f"{where}: joint '{name}': expected a hinge or a slide")
+        tip_m = np.array(tool.tip_m)
+        super().__init__(model, body, tip_m, model.jnt_qposadr[ids], model.jnt_dofadr[ids])
 
 
 def solve(

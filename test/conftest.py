@@ -118,3 +118,15 @@ def write_policy(contract: Contract, folder: Path, **config: object) -> Path:
 def tiny_policy(vx300s: Contract, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoint folder of an untrained policy for the simulated arm."""
     return write_policy(vx300s, tmp_path_factory.mktemp("policy") / "tiny")
+
+
+def help_out(task, human, limit_s: float) -> None:
+    """Let a scripted human drive a task at 100 Hz until done, or for as long as the limit."""
+    human.ask(0.0)
+    for tick in range(round(limit_s * 100)):
+        target = human.step(tick / 100, task.command, task.scene(), human.pressed)
+        if human.pressed and target is not None:
+            task.set_command(target)
+        task.advance(0.01)
+        if human.reason == "done":
+            break

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import help_out
 
 from rewact_ros.episodes.demonstration import demonstrate
 from rewact_ros.sim.attempts import AttemptJudge, Look
@@ -155,14 +156,7 @@ def test_a_person_helps_from_where_everything_is(task):
         task.advance(0.05)
     assert task.truth().failure == "stuck"
     human = ScriptedHuman(Push, Traits(reaction_s=0.1), seed=0)
-    human.ask(0.0)
-    for tick in range(2000):
-        target = human.step(tick / 100, task.command, task.scene(), human.pressed)
-        if human.pressed and target is not None:
-            task.set_command(target)
-        task.advance(0.01)
-        if human.reason == "done":
-            break
+    help_out(task, human, limit_s=20.0)
     assert human.reason == "done" and task.truth().success
 
 

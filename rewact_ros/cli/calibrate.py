@@ -37,7 +37,6 @@ def calibrate(
         signal_settings,
     )
     from rewact_ros.policy.checkpoint import CALIBRATION, load_policy
-    from rewact_ros.reward.judge_check import mends
     from rewact_ros.runs import require_writable
     from rewact_ros.supervision.conformal import calibrate as choose
     from rewact_ros.supervision.conformal import check_counts, recognised
@@ -59,9 +58,8 @@ def calibrate(
     calibration = replace(calibration, recognised=found, judge=check if check.told else None)
     calibration.save(file)
     _echo(calibration, found, of)
-    typer.echo(f"  {check.line}")
-    for command in mends(str(policy)) if check.fault else ():
-        typer.echo(f"    {command}")
+    for line in check.report(str(policy)):
+        typer.echo(f"  {line}")
     if basis.policy_version != loaded.version:
         typer.echo(
             f"the roll-outs were driven by {basis.policy_version or 'an unknown policy'}, not by "

@@ -83,7 +83,7 @@ def evaluate(
         said = [episode for episode in result["episodes"] if episode["success"] is not None]
         progress, succeeds = ([e[key] for e in said] for key in ("progress", "success"))
         check = check_rewards(progress, succeeds, result["settings"]["rate_hz"]) if said else None
-        result["judge"] = None if check is None else judge_summary(check)
+        result["judge"] = judge_summary(check)
         _write(folder, result)
         _echo_env(result, record)
         _echo_judge(policy, check)
@@ -132,7 +132,7 @@ def _in_simulation(
         | {
             "success": success,
             "failures": dict(failures),
-            "judge": None if check is None else judge_summary(check),
+            "judge": judge_summary(check),
             "episodes": [asdict(r) for r in results],
         },
     )
@@ -218,10 +218,5 @@ def _echo_success(success: dict[str, Any]) -> None:
 
 def _echo_judge(policy: Path, check: "JudgeCheck | None") -> None:
     """Say whether the reward is a judge, and how to make one of it."""
-    from rewact_ros.reward.judge_check import mends
-
-    if check is None:
-        return
-    typer.echo(f"  {check.line}")
-    for command in mends(str(policy)) if check.fault else ():
-        typer.echo(f"    {command}")
+    for line in [] if check is None else check.report(str(policy)):
+        typer.echo(f"  {line}")

@@ -67,6 +67,10 @@ class JudgeCheck:
         finding = f"NO JUDGE: {self.fault}" if self.fault else "judge: tells success from failure"
         return f"{finding} ({figures}; {counts})"
 
+    def report(self, policy: str) -> list[str]:
+        """The finding, and below it the commands that mend a fault of a policy's reward."""
+        return [self.line, *(f"  {command}" for command in (mends(policy) if self.fault else ()))]
+
 
 def check_judge(
     scores: FloatArray, succeeds: NDArray[np.bool_], joints: FloatArray | None = None

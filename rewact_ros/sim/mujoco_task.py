@@ -320,6 +320,15 @@ class MujocoTask(Task):
         self.data.qpos[self._arm_qpos], self.data.qvel[self._arm_qvel] = arm
 
 
+def missed_by(fault: str, rng: np.random.Generator, between_m: tuple[float, float]) -> FloatArray:
+    """(3,) m that a thing is believed to lie beside its place; 0 but for the fault `missed`."""
+    shift = np.zeros(3)
+    if fault == "missed":
+        angle = rng.uniform(-math.pi, math.pi)
+        shift[:2] = rng.uniform(*between_m) * np.array([math.cos(angle), math.sin(angle)])
+    return shift
+
+
 @functools.cache
 def _imagined(kind: type[MujocoTask]) -> MujocoTask:
     """Where a helper thinks: a simulation of its own, without cameras."""

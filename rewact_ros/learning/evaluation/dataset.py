@@ -155,8 +155,10 @@ def _check_fit(loaded: LoadedPolicy, data: Demonstrations, dataset: Path) -> Non
         )
 
 
-def judge_summary(check: JudgeCheck) -> dict[str, object]:
+def judge_summary(check: JudgeCheck | None) -> dict[str, object] | None:
     """A finding as JSON can hold it; NaN becomes None."""
+    if check is None:
+        return None
     figures = {k: None if v != v else v for k, v in asdict(check).items()}
     return {**figures, "fault": check.fault, "told": check.told}
 
@@ -173,7 +175,7 @@ def summary(evaluation: Evaluation) -> dict[str, object]:
             "successes": sum(e.succeeds for e in evaluation.episodes),
             "frames": sum(len(e.labels) for e in evaluation.episodes),
         },
-        "judge": None if evaluation.check is None else judge_summary(evaluation.check),
+        "judge": judge_summary(evaluation.check),
         "reward": {
             name: {
                 key: {

@@ -70,7 +70,7 @@ class TrainingBatches(Dataset[Item]):
         splices: Splices | None = None,
     ) -> None:
         self._data, self._settings, self._splices = data, settings, splices
-        self._spliced = round(settings.splice * settings.batch_size) if splices else 0
+        self._spliced = settings.spliced if splices else 0
         rest = settings.batch_size - sum(pool.size for pool in pools) - self._spliced
         self._pools = (Pool(rows, rest), *pools)
         self._chunk, self._observations = chunk, observations

@@ -120,6 +120,11 @@ class TrainSettings:
             raise TrainError("best_by success: needs closed-loop tests; set test_every")
 
     @property
+    def spliced(self) -> int:
+        """Places of a batch for splices."""
+        return round(self.splice * self.batch_size)
+
+    @property
     def best_figure(self) -> str:
         """The figure that the best checkpoint is chosen by."""
         if self.best_by != "auto":

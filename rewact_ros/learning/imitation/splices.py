@@ -46,36 +46,49 @@ class TooFewToSpliceError(ValueError):
 
 
 @dataclass(frozen=True)
-class _Camera:
-    """What is known of a fixed camera.
+class _Arms:
+    """Where the arm is in the pictures of a fixed camera.
 
     Attributes:
-        frames: (N, H, W, 3) uint8 of the whole dataset.
         step: pixels of the picture per pixel of a mask, along each axis.
-        masks: row -> position in ``packed``; -1 where the row has none.
-        packed: (M, bytes) masks (h, w), the arm's pixels, packed to bits.
+        place: row -> position in ``packed``; -1 where the row has no mask.
+        packed: (M, bytes) masks (h, w), packed to bits.
         size: (h, w) of a mask.
-        plates: (P, H, W, 3) uint8, the scenes without the arm.
+        shape: (H, W) of a picture.
     """
 
-    frames: Frames
     step: int
-    masks: NDArray[np.int64]
+    place: NDArray[np.int64]
     packed: _Pixels
     size: tuple[int, int]
-    plates: _Pixels
+    shape: tuple[int, int]
 
     def mask(self, row: int) -> _Bools:
         """The arm's pixels (H, W) in a row's picture."""
         height, width = self.size
-        bits = np.unpackbits(self.packed[self.masks[row]], count=height * width)
-        return _enlarged(bits.reshape(height, width).astype(bool), self.step, self.plates.shape)
+        bits = np.unpackbits(self.packed[self.place[row]], count=height * width)
+        mask = bits.reshape(height, width).astype(bool)
+        return mask.repeat(self.step, 0).repeat(self.step, 1)[: self.shape[0], : self.shape[1]]
+
+
+@dataclass(frozen=True)
+class _Camera:
+    """A fixed camera.
+
+    Attributes:
+        frames: (N, H, W, 3) uint8 of the whole dataset.
+        arms: where the arm is in them.
+        plates: (P, H, W, 3) uint8, the scenes without the arm.
+    """
+
+    frames: Frames
+    arms: _Arms
+    plates: _Pixels
 
     def splice(self, arm: int, plate: int) -> _Pixels:
         """The arm of a row over a scene (H, W, 3)."""
-        picture = self.plates[plate].copy()
-        mask = self.mask(arm)
-        picture[mask] = self.frames[np.array([arm])][0][mask]
+        picture, mask = self.plates[plate].copy(), self.arms.mask(arm)
+        picture[mask] = _picture(self.frames, arm)[mask]
         return picture
 
 
@@ -103,7 +116,10 @@ class Splices:
                 f"splices need more than {_VOTERS} successful episodes to tell the arm from the "
                 f"rest, got {len(episodes)}"
             )
-        fixed = [camera for camera, frames in data.frames.items() if _is_fixed(frames, rows, seed)]
+        backgrounds = {
+            camera: _background(frames, rows, seed) for camera, frames in data.frames.items()
+        }
+        fixed = {camera: still for camera, still in backgrounds.items() if still is not None}
         if not fixed:
             raise TooFewToSpliceError(
                 f"splices need a camera that stands still; all of {', '.join(data.frames)} move"
@@ -112,12 +128,12 @@ class Splices:
         self._arms = rows
         self._twin = np.full(len(data.episode), -1, np.int64)
         self._twin[rows] = voters[:, 0]
-        first = data.frames[fixed[0]][rows[:1]][0]
-        kept = min(_SCENES, max(1, _BYTES // (first.nbytes * len(fixed))), len(rows))
+        size = sum(background.nbytes for background in fixed.values())
+        kept = min(_SCENES, max(1, _BYTES // size), len(rows))
         self._scenes = rows[np.linspace(0, len(rows) - 1, kept).astype(int)]
         self._cameras = {
-            camera: _camera(data, data.frames[camera], rows, voters, self._scenes, seed)
-            for camera in fixed
+            camera: _camera(data, data.frames[camera], background, rows, voters, self._scenes)
+            for camera, background in fixed.items()
         }
 
     @property
@@ -160,42 +176,36 @@ class Splices:
         offsets = np.arange(1 - observations, 1)
         arms = np.clip(arm + offsets, data.start[arm], None)
         sample: dict[str, NDArray[Any]] = {OBS_STATE: data.state[arms]}
-        seen = data.episode[arm] != data.episode[origin]
+        changed = data.episode[arm] != data.episode[origin]
         for key, frames in data.frames.items():
             camera = self._cameras.get(key)
             if camera is None:
                 sample[key] = frames[np.clip(origin + offsets, data.start[origin], None)]
                 continue
             spliced = np.stack([camera.splice(int(row), scene) for row in arms])
+            changed = changed or _visible(spliced[-1], _picture(frames, arm))
             sample[key] = spliced
-            seen = seen or _visible(spliced[-1], frames[np.array([arm])][0])
-        # Where nothing has changed since, the splice is the arm's own frame.
-        sample[REWARD] = data.reward[[origin if seen else arm]]
         if observations == 1:
             sample = {key: value[0] for key, value in sample.items()}
-        else:
-            sample[REWARD] = sample[REWARD][0]
-        return sample
+        # Where nothing has changed since, the splice is the arm's own frame.
+        return sample | {REWARD: data.reward[origin if changed else arm]}
+
+
+def _picture(frames: Frames, row: int) -> _Pixels:
+    return frames[np.array([row])][0]
 
 
 def _visible(one: _Pixels, other: _Pixels) -> bool:
     return int(_differs(one, other, _SEEN).sum()) >= _SEEN_PX
 
 
-def _is_fixed(frames: Frames, rows: _Rows, seed: int) -> bool:
-    """Whether most of a camera's picture rests through all episodes."""
-    some = frames[_some(rows, seed)]
-    restless = (_differs(some, _median(some)).mean(0) > _RESTLESS).mean()
-    return bool(restless < _STILL)
-
-
-def _some(rows: _Rows, seed: int) -> _Rows:
+def _background(frames: Frames, rows: _Rows, seed: int) -> _Pixels | None:
+    """Median picture (H, W, 3) of a camera in which most rests through all episodes, else None."""
     count = min(_SAMPLE, len(rows))
-    return np.sort(np.random.default_rng([seed, 3]).choice(rows, count, replace=False))
-
-
-def _median(pictures: _Pixels) -> _Pixels:
-    return np.median(pictures, axis=0).astype(np.uint8)
+    some = frames[np.sort(np.random.default_rng([seed, 3]).choice(rows, count, replace=False))]
+    background = np.median(some, axis=0).astype(np.uint8)
+    restless = (_differs(some, background).mean(0) > _RESTLESS).mean()
+    return background if restless < _STILL else None
 
 
 def _differs(pictures: _Pixels, background: _Pixels, by: int = _DIFFERS) -> _Bools:
@@ -223,20 +233,33 @@ def _voters(data: Demonstrations, rows: _Rows) -> NDArray[np.int64]:
 def _camera(
     data: Demonstrations,
     frames: Frames,
+    background: _Pixels,
     rows: _Rows,
     voters: NDArray[np.int64],
     scenes: _Rows,
-    seed: int,
 ) -> _Camera:
-    some = frames[_some(rows, seed)]
-    height, width = some.shape[1:3]
+    arms = _arms(frames, background, rows, voters, len(data.episode))
+    never = {
+        start: np.logical_and.reduce(
+            [arms.mask(int(row)) for row in rows[data.start[rows] == start]]
+        )
+        for start in np.unique(data.start[rows]).tolist()
+    }
+    plates = [
+        _plate(data, frames, arms, background, int(row), never[data.start[row]]) for row in scenes
+    ]
+    return _Camera(frames, arms, np.stack(plates))
+
+
+def _arms(
+    frames: Frames, background: _Pixels, rows: _Rows, voters: NDArray[np.int64], count: int
+) -> _Arms:
+    """Masks of the rows' pictures; ``count``: of all rows there are."""
+    height, width = background.shape[:2]
     step = max(1, min(height, width) // _WORKING_PX)
-    background = _median(some)
     small = background[::step, ::step]
-    moved = np.stack(
-        [_differs(frames[rows[[i]]][0, ::step, ::step], small) for i in range(len(rows))]
-    )
-    place = np.full(len(data.episode), -1, np.int64)
+    moved = np.stack([_differs(_picture(frames, int(row))[::step, ::step], small) for row in rows])
+    place = np.full(count, -1, np.int64)
     place[rows] = np.arange(len(rows))
     kernel = np.ones((3, 3), np.uint8)
     packed = []
@@ -245,22 +268,8 @@ def _camera(
         # Two pixels more: the edge of an arm is soft.
         mask = cv2.dilate(_arm(seen, votes).astype(np.uint8), kernel, iterations=2)
         packed.append(np.packbits(mask.astype(bool)))
-    camera = _Camera(
-        frames,
-        step,
-        place,
-        np.stack(packed),
-        (small.shape[0], small.shape[1]),
-        np.empty((0, height, width, 3), np.uint8),
-    )
-    never = {
-        start: np.logical_and.reduce(
-            [camera.mask(int(row)) for row in rows[data.start[rows] == start]]
-        )
-        for start in np.unique(data.start[rows]).tolist()
-    }
-    plates = [_plate(data, camera, background, int(row), never[data.start[row]]) for row in scenes]
-    return _Camera(frames, step, place, camera.packed, camera.size, np.stack(plates))
+    size = small.shape[0], small.shape[1]
+    return _Arms(step, place, np.stack(packed), size, (height, width))
 
 
 def _arm(moved: _Bools, votes: _Bools) -> _Bools:
@@ -272,31 +281,29 @@ def _arm(moved: _Bools, votes: _Bools) -> _Bools:
 
 
 def _plate(
-    data: Demonstrations, camera: _Camera, background: _Pixels, row: int, never: _Bools
+    data: Demonstrations,
+    frames: Frames,
+    arms: _Arms,
+    background: _Pixels,
+    row: int,
+    never: _Bools,
 ) -> _Pixels:
     """A picture (H, W, 3) with what the arm hides, from the nearest frames that show it.
 
     Earlier frames come first: later ones may show an object where it has come to since. What no
     frame of the episode shows (``never``, such as the arm's foot) is the median's.
     """
-    picture = camera.frames[np.array([row])][0].copy()
-    mask = camera.mask(row)
+    picture, mask = _picture(frames, row).copy(), arms.mask(row)
     hidden = mask & ~never
     first, end = int(data.start[row]), int(data.end[row])
     for other in (*range(row - 1, first - 1, -1), *range(row + 1, end)):
-        if camera.masks[other] < 0:
+        if arms.place[other] < 0:
             continue
         if not hidden.any():
             break
-        shown = hidden & ~camera.mask(other)
-        picture[shown] = camera.frames[np.array([other])][0][shown]
+        shown = hidden & ~arms.mask(other)
+        picture[shown] = _picture(frames, other)[shown]
         hidden &= ~shown
     rest = hidden | (mask & never)
     picture[rest] = background[rest]
     return picture
-
-
-def _enlarged(mask: _Bools, step: int, shape: tuple[int, ...]) -> _Bools:
-    if step == 1:
-        return mask
-    return mask.repeat(step, 0).repeat(step, 1)[: shape[1], : shape[2]]

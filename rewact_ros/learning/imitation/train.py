@@ -134,9 +134,8 @@ class _Training:
             raise TrainError(f"splice: {error}; set it to 0") from None
 
     def _leave_room_for_demonstrations(self) -> None:
-        settings, taken = self.settings, sum(pool.size for pool in self.pools)
-        if self.splices is not None:
-            taken += round(settings.splice * settings.batch_size)
+        settings = self.settings
+        taken = sum(pool.size for pool in self.pools) + (settings.spliced if self.splices else 0)
         if taken >= settings.batch_size:
             raise TrainError(
                 f"splice {settings.splice} and share {settings.share} take {taken} places of a "

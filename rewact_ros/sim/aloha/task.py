@@ -18,7 +18,7 @@ from rewact_ros.kinematics import rotation_by
 from rewact_ros.mujoco_backend import SimulationUnavailableError
 from rewact_ros.share import share_dir
 from rewact_ros.sim.aloha.two_arms import FloatArray, ToolArm, Waypoint, along
-from rewact_ros.sim.mujoco_task import MujocoTask, look_at
+from rewact_ros.sim.mujoco_task import MujocoTask, look_at, missed_by
 from rewact_ros.sim.task import Task, TaskError
 from rewact_ros.sim.tried_plan import Script
 
@@ -138,10 +138,7 @@ class Aloha(MujocoTask):
         return np.concatenate([open_arm, open_arm])
 
     def _script(self, fault: str, rng: np.random.Generator, breaks_off: int) -> Script:
-        shift = np.zeros(3)
-        if fault == "missed":
-            angle = rng.uniform(-math.pi, math.pi)
-            shift[:2] = rng.uniform(*_MISS_M) * np.array([math.cos(angle), math.sin(angle)])
+        shift = missed_by(fault, rng, _MISS_M)
         now = self.command.reshape(2, 7)
         begin = []
         for arm, q in zip(self._arms, now, strict=True):

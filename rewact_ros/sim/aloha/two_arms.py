@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros.control.profile import minimum_jerk
-from rewact_ros.kinematics import rotation_by, rotation_vector, solve
-from rewact_ros.mujoco_backend import load_mujoco
+from rewact_ros.kinematics import MujocoArm, rotation_by, rotation_vector, solve
 
 FloatArray = NDArray[np.float64]
 Pose = tuple[FloatArray, FloatArray]
@@ -40,7 +39,7 @@ def along(path: Sequence[Waypoint], time_s: float) -> tuple[Pose, float]:
     return (here.place + share * (there.place - here.place), turn), gripper
 
 
-class ToolArm:
+class ToolArm(MujocoArm):
     """Six joints that move a tool, a fixed distance before a body.
 
     Args:
@@ -54,28 +53,15 @@ class ToolArm:
     _REACHED = 2e-3  # m and rad
 
     def __init__(self, model: Any, joints: Sequence[str], body: str, ahead_m: float) -> None:
-        self._mj, self._model = load_mujoco(), model
-        self._data = self._mj.MjData(model)  # of our own: thinking moves nothing
         found = [model.joint(name) for name in joints]
-        self._qpos = np.array([joint.qposadr[0] for joint in found])
-        self._dof = np.array([joint.dofadr[0] for joint in found])
         self._low, self._high = np.array([joint.range for joint in found]).T
-        self._body, self._ahead = int(model.body(body).id), np.array([ahead_m, 0.0, 0.0])
-
-    def pose(self, q: FloatArray) -> Pose:
-        """Tool position (3,) in m and rotation (3, 3)."""
-        self._data.qpos[self._qpos] = q
-        self._mj.mj_kinematics(self._model, self._data)
-        turn = self._data.xmat[self._body].reshape(3, 3).copy()
-        return self._data.xpos[self._body] + turn @ self._ahead, turn
-
-    def jacobian(self, q: FloatArray) -> FloatArray:
-        """(6, 6): linear (m), then angular (rad) velocity of the tool per joint velocity."""
-        point, _ = self.pose(q)
-        self._mj.mj_comPos(self._model, self._data)
-        jacobian = np.zeros((6, self._model.nv))
-        self._mj.mj_jac(self._model, self._data, jacobian[:3], jacobian[3:], point, self._body)
-        return jacobian[:, self._dof]
+        super().__init__(
+            model,
+            int(model.body(body).id),
+            np.array([ahead_m, 0.0, 0.0]),
+            np.array([joint.qposadr[0] for joint in found]),
+            np.array([joint.dofadr[0] for joint in found]),
+        )
 
     def reach(self, q: FloatArray, goal: Pose) -> FloatArray:
         """Joints (6,) at a pose, near those given; as near to it as they come."""

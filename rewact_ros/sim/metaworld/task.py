@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +18,7 @@ import numpy as np
 
 from rewact_ros.share import share_dir
 from rewact_ros.sim.metaworld.names import GRASPS, PASSING, TEXTS
-from rewact_ros.sim.mujoco_task import MujocoTask, look_at
+from rewact_ros.sim.mujoco_task import MujocoTask, look_at, missed_by
 from rewact_ros.sim.suites import import_suite
 from rewact_ros.sim.task import FloatArray, Task, TaskError
 from rewact_ros.sim.tried_plan import Script
@@ -70,7 +69,7 @@ class MetaWorld(MujocoTask):
         env = self._env
         self.data.mocap_pos[0] = np.clip(command[:3], env.mocap_low, env.mocap_high)
         self.data.mocap_quat[0] = (1, 0, 1, 0)
-        effort = 1 - 2 * float(np.clip(command[3], 0, 1))
+        effort = _effort(command)
         self.data.ctrl[:] = (effort, -effort)
 
     def joint_positions(self) -> FloatArray:
@@ -81,8 +80,8 @@ class MetaWorld(MujocoTask):
     def _success(self) -> bool:
         # What the suite computes for its observation it also keeps: looking twice changes nothing.
         self._seen = self._env._get_obs()
-        effort = 1 - 2 * float(np.clip(self._command[3], 0, 1))
-        _, info = self._env.evaluate_state(self._seen, np.array([0.0, 0.0, 0.0, effort]))
+        action = np.array([0.0, 0.0, 0.0, _effort(self._command)])
+        _, info = self._env.evaluate_state(self._seen, action)
         return bool(info["success"])
 
     def _tools(self) -> FloatArray:
@@ -129,10 +128,7 @@ class _Expert:
         self, task: MetaWorld, fault: str, rng: np.random.Generator, breaks_off: int
     ) -> None:
         self._task, self._fault = task, fault
-        self._shift = np.zeros(3)
-        if fault == "missed":
-            angle = rng.uniform(-math.pi, math.pi)
-            self._shift[:2] = rng.uniform(*_MISS_M) * np.array([math.cos(angle), math.sin(angle)])
+        self._shift = missed_by(fault, rng, _MISS_M)
         self._breaks_off, self._frame = breaks_off, 0
         self._held: FloatArray | None = None
 
@@ -181,6 +177,11 @@ def _task(name: str) -> type[MetaWorld]:
     )
     assert issubclass(kind, MetaWorld)
     return kind
+
+
+def _effort(command: FloatArray) -> float:
+    """Of the gripper in the suite's action: -1 open, 1 closed."""
+    return 1 - 2 * float(np.clip(command[3], 0, 1))
 
 
 def _suite() -> ModuleType:
