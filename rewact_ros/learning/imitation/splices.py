@@ -239,16 +239,14 @@ def _camera(
     scenes: _Rows,
 ) -> _Camera:
     arms = _arms(frames, background, rows, voters, len(data.episode))
-    never = {
-        start: np.logical_and.reduce(
-            [arms.mask(int(row)) for row in rows[data.start[rows] == start]]
-        )
-        for start in np.unique(data.start[rows]).tolist()
-    }
-    plates = [
-        _plate(data, frames, arms, background, int(row), never[data.start[row]]) for row in scenes
-    ]
-    return _Camera(frames, arms, np.stack(plates))
+    plates = np.empty((len(scenes), *background.shape), np.uint8)
+    for start in np.unique(data.start[rows]):
+        wanted = np.flatnonzero(data.start[scenes] == start)
+        if len(wanted):
+            own = rows[data.start[rows] == start]
+            whole = _uncovered(frames, arms, background, own)
+            plates[wanted] = whole[np.searchsorted(own, scenes[wanted])]
+    return _Camera(frames, arms, plates)
 
 
 def _arms(
@@ -280,30 +278,22 @@ def _arm(moved: _Bools, votes: _Bools) -> _Bools:
     return np.asarray(held[parts], bool)
 
 
-def _plate(
-    data: Demonstrations,
-    frames: Frames,
-    arms: _Arms,
-    background: _Pixels,
-    row: int,
-    never: _Bools,
-) -> _Pixels:
-    """A picture (H, W, 3) with what the arm hides, from the nearest frames that show it.
+def _uncovered(frames: Frames, arms: _Arms, background: _Pixels, rows: _Rows) -> _Pixels:
+    """Pictures (T, H, W, 3) of an episode's rows with what the arm hides, as seen last before.
 
-    Earlier frames come first: later ones may show an object where it has come to since. What no
-    frame of the episode shows (``never``, such as the arm's foot) is the median's.
+    What no earlier frame shows is taken from the next one that does: a later one may show an object
+    where it has come to since. What no frame of the episode shows, such as the arm's foot, is the
+    median's.
     """
-    picture, mask = _picture(frames, row).copy(), arms.mask(row)
-    hidden = mask & ~never
-    first, end = int(data.start[row]), int(data.end[row])
-    for other in (*range(row - 1, first - 1, -1), *range(row + 1, end)):
-        if arms.place[other] < 0:
-            continue
-        if not hidden.any():
-            break
-        shown = hidden & ~arms.mask(other)
-        picture[shown] = _picture(frames, other)[shown]
-        hidden &= ~shown
-    rest = hidden | (mask & never)
-    picture[rest] = background[rest]
-    return picture
+    pictures = np.array(frames[rows])
+    hidden = np.stack([arms.mask(int(row)) for row in rows])
+    count = len(rows)
+    for order in (range(1, count), range(count - 2, -1, -1)):
+        step = order.step
+        for index in order:
+            found = hidden[index] & ~hidden[index - step]
+            pictures[index][found] = pictures[index - step][found]
+            hidden[index] &= ~found
+    for picture, rest in zip(pictures, hidden, strict=True):
+        picture[rest] = background[rest]
+    return pictures
