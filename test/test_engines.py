@@ -42,6 +42,7 @@ POLICIES = {
     "distributional": {"reward_head": "distributional", "num_value_bins": 11},
     "no reward": {"reward_head": "none", "use_vae": True},
     "history": {"n_obs_steps": 3, "reward_head": "distributional"},
+    "eyes": {"reward_reads": "images", "n_obs_steps": 2, "reward_head": "distributional"},
     "parts": {"action_parts": {"arm": 2, "hand": 1}, "state_skip": True, "n_decoder_layers": 2},
     "resized": {"image_size": (16, 24), "pre_norm": True, "n_encoder_layers": 2},
     "no encoder": {"n_encoder_layers": 0, "feedforward_activation": "gelu"},
@@ -123,7 +124,7 @@ def test_the_served_network_gives_what_policy_and_processors_give(name, checkpoi
 
 
 @pytest.mark.parametrize("engine", RUNTIMES)
-@pytest.mark.parametrize("name", ["history", "no reward", "parts", "resnet"])
+@pytest.mark.parametrize("name", ["history", "no reward", "eyes", "parts", "resnet"])
 def test_an_exported_engine_serves_once_it_has_agreed_on_real_observations(
     engine, name, checkpoint
 ):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from lerobot.configs.types import FeatureType, PolicyFeature
 from test_policy import ACTION, CAMERA, STATE, make_batch, make_config, make_policy, predict
 
 from rewact_ros.policy.history import ObservationHistory
@@ -172,3 +173,52 @@ def test_hidden_states_are_seen_by_neither_head(settings):
         torch.manual_seed(0)
         losses.append(policy(each)[0])
     torch.testing.assert_close(*losses)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_reward_with_eyes_of_its_own_reads_the_cameras_alone(steps):
+    policy = make_policy(reward_reads="images", n_obs_steps=steps)
+    batch = history_batch(steps=steps) if steps > 1 else make_batch()
+    moved, seen = dict(batch), dict(batch)
+    moved[STATE] = batch[STATE] + 5
+    seen[CAMERA] = 1 - batch[CAMERA]
+    before, after, other = (policy.predict(x).reward.value for x in (batch, moved, seen))
+    assert torch.equal(before, after)
+    assert not torch.allclose(before, other, atol=1e-5)
+
+
+def test_eyes_of_the_reward_teach_no_action_and_learn_from_no_action():
+    policy, batch = make_policy(reward_reads="images").train(), make_batch()
+    policy(batch)[0].backward()
+    with_reward = {n: p.grad.clone() for n, p in policy.named_parameters() if p.grad is not None}
+    assert any(name.startswith("eyes.") for name in with_reward)
+    policy.zero_grad()
+    policy(batch | {"next.reward": torch.full_like(batch["next.reward"], torch.nan)})[0].backward()
+    for name, parameter in policy.named_parameters():
+        if name.startswith("eyes."):
+            assert parameter.grad is None or not parameter.grad.any()
+        else:
+            torch.testing.assert_close(parameter.grad, with_reward[name])
+
+
+def test_what_teaches_no_action_goes_past_the_transformer_and_still_teaches_the_eyes():
+    policy, batch = make_policy(reward_reads="images").train(), make_batch()
+    batch["action_is_pad"][2:] = True
+    seen = []
+    policy.model.encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    logs = policy(batch)[1]
+    first = {key: value[:2] for key, value in batch.items()}
+    reward = predict(policy, batch)[1]
+    expected = (reward - batch["next.reward"]).square().mean().item()
+    assert logs["reward_loss"] == pytest.approx(expected, rel=1e-4)
+    assert logs["l1_loss"] == pytest.approx(policy.train()(first)[1]["l1_loss"], rel=1e-5)
+    batch["action_is_pad"][:] = True
+    assert policy(batch)[1]["l1_loss"] == 0 and seen[0] == 2 and seen[-1] == 1
+
+
+def test_eyes_of_the_reward_need_a_camera():
+    config = make_config(reward_reads="images")
+    poses = PolicyFeature(FeatureType.ENV, (3,))
+    config.input_features = {"observation.environment_state": poses}
+    with pytest.raises(ValueError, match="reward_reads: images needs a camera"):
+        config.validate_features()

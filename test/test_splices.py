@@ -131,15 +131,15 @@ def test_splices_say_what_they_need():
         Splices(made(), rows[: 8 * FRAMES], seed=0)
 
 
-def test_a_batch_has_its_share_of_splices_that_teach_no_action():
+def test_splices_that_teach_no_action_join_a_batch():
     data = made()
     rows = np.arange(len(data.episode))
     settings = TrainSettings(dataset="", out="", batch_size=16, splice=0.25)
     splices = Splices(data, rows, seed=0)
     whole = TrainingBatches(data, rows, settings, 5, 1, splices=splices)
     own, batch = whole[3]
-    assert len(own) == 12 and {len(value) for value in batch.values()} == {16}
-    assert batch["action_is_pad"][12:].all() and not batch["action_is_pad"][:12, 0].any()
+    assert len(own) == 16 and {len(value) for value in batch.values()} == {20}
+    assert batch["action_is_pad"][16:].all() and not batch["action_is_pad"][:16, 0].any()
     again = whole[3][1]
     assert all((batch[key] == again[key]).all() for key in batch)
     # Two processes have half of each, the same samples in all.

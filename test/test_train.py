@@ -634,11 +634,24 @@ def test_a_setting_out_of_range_is_refused_by_name(change):
 
 
 def test_splices_are_refused_where_they_cannot_be_made(dataset, cache, tmp_path):
-    with pytest.raises(TrainError, match="splice: splices need .*; set it to 0"):
+    with pytest.raises(TrainError, match="splice: splices need .*, or set it to 0"):
         train(settings(dataset, tmp_path / "run", splice=0.3), cache, show_progress=False)
     with pytest.raises(TrainError, match="splice: .* leave out --no-cache"):
         asked = settings(dataset, tmp_path / "run", splice=0.3, frame_cache=False)
         train(asked, cache, show_progress=False)
+
+
+def test_a_run_that_nobody_asked_for_splices_goes_on_without_and_says_so(
+    dataset, cache, tmp_path, capsys
+):
+    train(settings(dataset, tmp_path / "run", steps=1), cache, show_progress=False)
+    assert "no splices: splices need" in capsys.readouterr().out
+    config = load_policy(tmp_path / "run/checkpoints/last/pretrained_model", "cpu").config
+    assert config.reward_reads == "images"
+    told = settings(dataset, tmp_path / "told", steps=1, policy={"reward_reads": "token"})
+    train(told, cache, show_progress=False)
+    config = load_policy(tmp_path / "told/checkpoints/last/pretrained_model", "cpu").config
+    assert config.reward_reads == "token"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ class RewACTConfig(ACTConfig):
     Args:
         reward_head: ``sigmoid`` (squared error), ``distributional`` (bins over
             [value_min, value_max], cross-entropy; gives quantiles and entropy) or ``none`` (ACT).
+        reward_reads: ``token`` (ACT's first decoder token, as in RewACT) or ``images`` (small
+            networks of its own on the cameras alone, see ``reward_eyes``).
         reward_loss_weight: Weight of the reward term in ``l1 + weight * reward + kl_weight * KL``;
             None: 2.0 for the squared error, 0.1 for the cross-entropy.
         num_value_bins: Bins of the distribution; the first and last centre are the range's ends.
@@ -74,6 +76,7 @@ class RewACTConfig(ACTConfig):
     use_vae: bool = False
 
     reward_head: str = "sigmoid"
+    reward_reads: str = "token"
     reward_loss_weight: float | None = None
     num_value_bins: int = 100
     value_min: float = 0.0
@@ -114,6 +117,7 @@ class RewACTConfig(ACTConfig):
             self.image_size = size[0], size[1]
         for name, choices in (
             ("reward_head", ("sigmoid", "distributional", "none")),
+            ("reward_reads", ("token", "images")),
             ("reward_target", ("two_hot", "gaussian")),
         ):
             if getattr(self, name) not in choices:
@@ -167,6 +171,10 @@ class RewACTConfig(ACTConfig):
         if self.state_skip and self.robot_state_feature is None:
             raise ValueError(
                 "state_skip: needs observation.state among the inputs; set it to false"
+            )
+        if self.reward_reads == "images" and self.reward_head != "none" and not self.image_features:
+            raise ValueError(
+                "reward_reads: images needs a camera among the inputs; set it to token"
             )
         if self.n_obs_steps > 1 and self.env_state_feature is not None:
             raise ValueError(

@@ -9,13 +9,14 @@ import torch.nn.functional as F  # noqa: N812
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.policies.act.modeling_act import ACTPolicy, ACTTemporalEnsembler
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE, REWARD
-from torch import Tensor
+from torch import Tensor, nn
 
 from .configuration_rewact import RewACTConfig
 from .history import ObservationHistory
 from .images import jitter_brightness, random_shift, resize_images
 from .network import POSTURE, RewACT
 from .policy import Estimate
+from .reward_eyes import RewardEyes
 from .reward_head import build_reward
 
 ACTION_IS_PAD = "action_is_pad"
@@ -35,7 +36,10 @@ class RewACTPolicy(ACTPolicy):
         config.validate_features()
         self.config = config
         self.reward = build_reward(config)
-        self.model = RewACT(config, self.reward.outputs if self.reward else 0)
+        outputs = self.reward.outputs if self.reward else 0
+        own_eyes = outputs and config.reward_reads == "images"
+        self.eyes = RewardEyes(config, outputs) if own_eyes else None
+        self.model = RewACT(config, 0 if self.eyes else outputs)
         self._images_are_unit = config.normalization_mapping["VISUAL"] is NormalizationMode.IDENTITY
         if config.temporal_ensemble_coeff is not None:
             self.temporal_ensembler = ACTTemporalEnsembler(
@@ -78,7 +82,10 @@ class RewACTPolicy(ACTPolicy):
             normalised actions, and the reward in its own units.
         """
         self.eval()
-        actions, raw, features = self.model(self._model_inputs(batch))[0]
+        inputs = self._model_inputs(batch)
+        actions, raw, features = self.model(inputs)[0]
+        if self.eyes is not None:
+            raw = self.eyes(inputs[OBS_IMAGES])
         return Estimate(actions, self.reward.estimate(raw) if self.reward else None, features)
 
     def predict_action_chunk(self, batch: dict[str, Tensor], **kwargs: Any) -> Tensor:
@@ -122,6 +129,18 @@ class RewACTPolicy(ACTPolicy):
         past = self._history.add({key: batch[key] for key in keys}, float(self._steps))
         return {**batch, **{key: torch.stack([p[key] for p in past], dim=1) for key in keys}}
 
+    @property
+    def reward_layers(self) -> nn.Module:
+        """The last layers of the reward: all that reads what a frame shows of the progress.
+
+        Raises:
+            ValueError: the policy has no reward head.
+        """
+        if self.reward is None:
+            raise ValueError("the policy has no reward head")
+        layers: nn.Module = self.eyes.head if self.eyes else self.model.action_head.reward
+        return layers
+
     # -- training ----------------------------------------------------------------------------
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
@@ -144,9 +163,17 @@ class RewACTPolicy(ACTPolicy):
         is_pad = _action_is_pad(batch)
         label = self._label(batch) if self.reward else None
         inputs = {**self._model_inputs(batch), ACTION_IS_PAD: is_pad}
+        target, looked = batch[ACTION], None
+        if self.eyes is not None:
+            looked = self.eyes(inputs[OBS_IMAGES])
+            # What teaches no action needs no transformer: the reward has eyes of its own.
+            teaching = _teaching(is_pad)
+            inputs = {key: _rows(value, teaching) for key, value in inputs.items()}
+            target, is_pad = target[teaching], is_pad[teaching]
         (actions, raw, _), (mu, log_sigma_x2) = self.model(inputs)
+        raw = raw if looked is None else looked
 
-        loss, logs = self._action_loss(actions, batch[ACTION], ~is_pad)
+        loss, logs = self._action_loss(actions, target, ~is_pad)
         if self.reward is not None and label is not None:
             known = ~label.isnan()
             errors = self.reward.loss(raw, label.nan_to_num(self.config.value_min)) * known
@@ -252,3 +279,18 @@ def _action_is_pad(batch: dict[str, Tensor]) -> Tensor:
         is_pad = torch.zeros(batch[ACTION].shape[:2], dtype=torch.bool, device=batch[ACTION].device)
     no_demo = batch.get(DEMO_IS_PAD)
     return is_pad if no_demo is None else is_pad | no_demo.reshape(-1, 1).bool()
+
+
+def _teaching(is_pad: Tensor) -> Tensor:
+    """(B,) bool, samples of which an action teaches; the first, if there is none."""
+    teaching = ~is_pad.all(dim=1)
+    teaching[0] |= ~teaching.any()
+    return teaching
+
+
+def _rows(value: Any, chosen: Tensor) -> Any:
+    """The chosen samples of what a batch holds."""
+    if isinstance(value, list):
+        return [_rows(one, chosen) for one in value]
+    has_rows = isinstance(value, Tensor) and value.dim() and len(value) == len(chosen)
+    return value[chosen] if has_rows else value

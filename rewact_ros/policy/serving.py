@@ -58,6 +58,7 @@ class ServingNetwork(nn.Module):
         with torch.no_grad():
             self._body = ServingBody(model, config, self._images_like())
         self._head = model.action_head
+        self._eyes = copy.deepcopy(policy.eyes).cpu().float().eval() if policy.eyes else None
         self._skip = model.state_skip if config.state_skip else None
         offset, factor = action_line(loaded)
         self.register_buffer("_action_offset", offset.float())
@@ -94,7 +95,10 @@ class ServingNetwork(nn.Module):
         actions = actions * self._action_factor + self._action_offset
         if "reward" not in self.outputs:
             return actions, features
-        return actions, features, self._head.reward(decoded[:1]).squeeze(0)
+        if self._eyes is None:
+            return actions, features, self._head.reward(decoded[:1]).squeeze(0)
+        seen = [image.flatten(0, 1)[None] for image in images]
+        return actions, features, self._eyes(seen).squeeze(0)
 
     def prepare(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Scale vectors, (n, S) each; convert, resize and scale images, (n, 3, h, w) each."""

@@ -54,7 +54,7 @@ class TrainingBatches(Dataset[Item]):
         observations: as ``Demonstrations.batch``.
         process, processes: whose share.
         pools: they fill their places of each batch, ``rows`` the rest.
-        splices: pictures of failures for the share of the settings; None: no such places.
+        splices: pictures of failures, which join every batch; None: none do.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class TrainingBatches(Dataset[Item]):
     ) -> None:
         self._data, self._settings, self._splices = data, settings, splices
         self._spliced = settings.spliced if splices else 0
-        rest = settings.batch_size - sum(pool.size for pool in pools) - self._spliced
+        rest = settings.batch_size - sum(pool.size for pool in pools)
         self._pools = (Pool(rows, rest), *pools)
         self._chunk, self._observations = chunk, observations
         self._share = slice(process, None, processes)

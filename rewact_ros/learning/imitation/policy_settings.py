@@ -78,6 +78,9 @@ def starting_policy(
 def fit_to_dataset(config: RewACTConfig, settings: TrainSettings, data: Demonstrations) -> None:
     """Put the dataset's features and the run's learning rates into ``config``.
 
+    A new policy's reward gets eyes of its own where there is a camera and nothing else is said: a
+    token of the transformer learns the arm's clock (see docs/training.md).
+
     Raises:
         TrainError: the policy cannot take these features; one that the run starts from has others.
     """
@@ -86,6 +89,8 @@ def fit_to_dataset(config: RewACTConfig, settings: TrainSettings, data: Demonstr
         require_features(config, data, settings.start)
         return
     config.input_features, config.output_features = data.input_features(), data.output_features()
+    if "reward_reads" not in settings.policy and config.image_features:
+        config.reward_reads = "images"
     try:
         config.validate_features()
     except ValueError as error:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from lerobot.processor import PolicyProcessorPipeline
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from rewact_ros.policy.modeling_rewact import RewACTPolicy
@@ -34,8 +34,9 @@ def reward_inputs(
         progress: show a progress bar.
     """
     seen: list[Tensor] = []
-    head: nn.Module = policy.model.action_head.reward
-    hook = head.register_forward_pre_hook(lambda module, args: seen.append(args[0].cpu().clone()))
+    hook = policy.reward_layers.register_forward_pre_hook(
+        lambda module, args: seen.append(args[0].cpu().clone())
+    )
     try:
         parts = np.array_split(rows, math.ceil(len(rows) / _BATCH))
         for part in tqdm(parts, desc="frames", mininterval=1, disable=not progress):

@@ -133,7 +133,7 @@ def _fit(
 ) -> float:
     """Train the reward's last layers; every batch has its share of failures. Returns the loss."""
     assert policy.reward is not None  # a head is what was asked for
-    head, device = policy.model.action_head.reward, policy.config.device
+    head, device = policy.reward_layers, policy.config.device
     policy.requires_grad_(False)
     head.requires_grad_(True)
     optimizer = torch.optim.AdamW(head.parameters(), lr=settings.lr, weight_decay=_WEIGHT_DECAY)

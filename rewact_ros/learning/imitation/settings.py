@@ -14,6 +14,9 @@ class TrainError(ValueError):
     """Training cannot start or cannot go on."""
 
 
+_SPLICE = 0.5  # two thirds of what the reward sees stays real
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """What a run is made of; saved with it, so that it can be resumed and repeated.
@@ -73,11 +76,13 @@ class TrainSettings:
     rewind: float = setting(
         0.0, "share of samples played backwards; for --policy n_obs_steps > 1", low=0, below=1
     )
-    splice: float = setting(
-        0.0,
-        "share of samples that show the arm over an earlier scene, labelled by the scene",
+    splice: float | None = setting(
+        None,
+        "splices that join each batch, per frame of it: pictures of the arm over an earlier scene, "
+        f"labelled by the scene; default: {_SPLICE} where the reward reads images and they can be "
+        "made, else 0",
         low=0,
-        below=1,
+        high=4,
     )
     policy: dict[str, str] = field(default_factory=dict)
     start: str | None = None
@@ -121,8 +126,9 @@ class TrainSettings:
 
     @property
     def spliced(self) -> int:
-        """Places of a batch for splices."""
-        return round(self.splice * self.batch_size)
+        """Splices that join a batch."""
+        share = _SPLICE if self.splice is None else self.splice
+        return round(share * self.batch_size)
 
     @property
     def best_figure(self) -> str:

@@ -113,7 +113,7 @@ class _Training:
         self.taught |= identities(self.data, self.split["train_episodes"])
         for data in interventions:
             self.taught |= identities(data, range(data.source.meta.total_episodes))
-        self.splices = self._splices(config.reward_head)
+        self.splices = self._splices(config)
         self.pools = draw_interventions(settings, self.data, interventions, config.reward_head)
         self._leave_room_for_demonstrations()
         self.data = join([self.data, *interventions])
@@ -122,24 +122,31 @@ class _Training:
         assert isinstance(policy, RewACTPolicy)
         self._build(policy, state)
 
-    def _splices(self, reward_head: str) -> Splices | None:
-        """Pictures of failures, where they are asked for and can be made."""
-        if not self.settings.splice or reward_head == "none":
+    def _splices(self, config: RewACTConfig) -> Splices | None:
+        """Pictures of failures, where they can be made; refused only where they were asked for."""
+        asked = self.settings.splice
+        useful = config.reward_head != "none" and (asked or config.reward_reads == "images")
+        if asked == 0 or not useful:
             return None
-        if not self.settings.frame_cache:
-            raise TrainError("splice: needs every frame at hand; leave out --no-cache, or set it 0")
-        try:
-            return Splices(self.data, self.train_rows, self.settings.seed)
-        except TooFewToSpliceError as error:
-            raise TrainError(f"splice: {error}; set it to 0") from None
+        if self.settings.frame_cache:
+            try:
+                return Splices(self.data, self.train_rows, self.settings.seed)
+            except TooFewToSpliceError as error:
+                fault = str(error)
+        else:
+            fault = "splices need every frame at hand; leave out --no-cache"
+        if asked is not None:
+            raise TrainError(f"splice: {fault}, or set it to 0")
+        if self.main:
+            print(f"no splices: {fault}. Without them the reward may not know failure.")
+        return None
 
     def _leave_room_for_demonstrations(self) -> None:
-        settings = self.settings
-        taken = sum(pool.size for pool in self.pools) + (settings.spliced if self.splices else 0)
+        settings, taken = self.settings, sum(pool.size for pool in self.pools)
         if taken >= settings.batch_size:
             raise TrainError(
-                f"splice {settings.splice} and share {settings.share} take {taken} places of a "
-                f"batch of {settings.batch_size}: none is left for demonstrations; lower one"
+                f"share {settings.share} takes {taken} places of a batch of {settings.batch_size}: "
+                "none is left for demonstrations; lower it"
             )
 
     def _check_sizes(self) -> None:
