@@ -16,6 +16,7 @@ from typing import Any
 
 import typer
 from tasks_recipe import FULL, quick
+from tasks_stages import STAGES, Job, require_fresh, run_stages
 
 from rewact_ros.cli.bench import Bench
 from rewact_ros.sim.task import TaskError, find_task
@@ -50,7 +51,8 @@ def run(bench: Bench) -> None:
     """Measure the tasks that are installed, and add a row for each that has results.
 
     Raises:
-        ValueError: `only` names a task that is none of the plan.
+        ValueError: `only` names a task that there is not.
+        StaleError: results of another plan lie there.
     """
     plan = quick() if bench.quick else FULL
     folder = bench.folder / ("tasks-quick" if bench.quick else "tasks")
@@ -64,9 +66,11 @@ def run(bench: Bench) -> None:
     for name, why in missing.items():
         typer.echo(f"  {name}: not installed, left out: {why}")
     there = [name for name in names if name not in missing]
-    faults = _measure(there, folder, plan, bench.workers)
-    every = there if bench.quick else [name for name in TASKS if _folder(folder, name).exists()]
-    every += [name for name in there if name not in every]
+    every = [name for name in (*TASKS, *there) if name in there or _folder(folder, name).exists()]
+    jobs = {name: Job(name, _folder(folder, name), plan) for name in every}
+    for job in jobs.values():  # before hours of work; a table is of one plan
+        require_fresh(job)
+    faults = _measure([jobs[name] for name in there], bench.workers)
     bench.settings |= {
         "demonstrations": plan.demonstrations,
         "training": f"{plan.recipe.training.steps} steps of {plan.recipe.training.batch_size}",
@@ -76,7 +80,7 @@ def run(bench: Bench) -> None:
         "not installed": ", ".join(missing) or "none",
         "failed": faults or "none",
     }
-    report(bench, folder, every)
+    report(bench, folder, jobs)
 
 
 def _missing(name: str) -> str:
@@ -92,7 +96,7 @@ def _folder(root: Path, name: str) -> Path:
     return root / name.replace("/", "-")
 
 
-def _measure(names: list[str], root: Path, plan: Any, workers: int) -> dict[str, str]:
+def _measure(jobs: list[Job], workers: int) -> dict[str, str]:
     """Measure each in a process of its own; returns what failed, and why."""
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch of these processes reads it
     faults: dict[str, str] = {}
@@ -100,17 +104,11 @@ def _measure(names: list[str], root: Path, plan: Any, workers: int) -> dict[str,
     # memory of another.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, max_tasks_per_child=1) as pool:
-        jobs = {pool.submit(_one, name, _folder(root, name), plan): name for name in names}
-        for done in as_completed(jobs):
+        running = {pool.submit(run_stages, job): job.task for job in jobs}
+        for done in as_completed(running):
             for stage, why in done.result().items():
-                faults[f"{jobs[done]}: {stage}"] = why
+                faults[f"{running[done]}: {stage}"] = why
     return faults
-
-
-def _one(name: str, folder: Path, plan: Any) -> dict[str, str]:
-    from tasks_stages import Job, run_stages
-
-    return run_stages(Job(name, folder, plan))
 
 
 # The table ----------------------------------------------------------------------------------
@@ -153,8 +151,6 @@ def _add_share(bench: Bench, name: str, count: int, of: Collection[str], goal: s
 
 def _results(folder: Path) -> dict[str, dict[str, Any]]:
     """Result of each stage that is done."""
-    from tasks_stages import STAGES
-
     files = {stage: folder / f"{stage}.json" for stage in STAGES}
     return {s: json.loads(f.read_text())["result"] for s, f in files.items() if f.exists()}
 
@@ -205,4 +201,6 @@ def _gathered(results: dict[str, dict[str, Any]]) -> str:
     words = [
         f"{who} {found['successes'][who]} + {found['failures'][who]}" for who in found["sources"]
     ]
-    return f"successes + failures of {', '.join(words)}"
+    supervisor = results.get("verdicts", {}).get("supervisor", {})
+    alpha = f"; α {supervisor['alpha']:g}" if supervisor.get("rates") else ""
+    return f"successes + failures of {', '.join(words)}{alpha}"

@@ -111,7 +111,7 @@ def baselines(demos: Path, datasets: Sequence[Path]) -> dict[str, Judgement]:
     for data, rows in _episodes(datasets):
         succeeds.append(bool(data.succeeds[rows[0]]))
         for name, baseline in known.items():
-            found[name].append(_held(baseline.predict(data.state[rows]), data.fps))
+            found[name].append(held_levels(baseline.predict(data.state[rows]), data.fps))
     return {name: judgement(held, np.array(succeeds)) for name, held in found.items()}
 
 
@@ -133,7 +133,7 @@ def classifier(settings: ClassifierSettings, datasets: Sequence[Path], cache: Pa
             pictures = torch.from_numpy(np.stack([images[key][rows] for key in cameras], 1))
             with torch.inference_mode():
                 said = [loaded.model.predict(unit_images(b)) for b in pictures.split(_BATCH)]
-            held.append(_held(torch.cat(said).double().numpy(), data.fps))
+            held.append(held_levels(torch.cat(said).double().numpy(), data.fps))
             succeeds.append(bool(data.succeeds[rows[0]]))
     return judgement(held, np.array(succeeds))
 
@@ -200,9 +200,9 @@ def _episodes(datasets: Sequence[Path]) -> list[tuple[Demonstrations, NDArray[np
     return found
 
 
-def _held(progress: FloatArray, rate_hz: float) -> FloatArray:
+def held_levels(progress: FloatArray, rate_hz: float) -> FloatArray:
     """(N,) level that progress (N,) holds, as the supervisor's signals have it."""
-    tracker = SignalTracker(SignalSettings())
+    tracker = SignalTracker(SignalSettings(level="mean"))  # there is no quantile to go by
     samples = (PolicySample(k / rate_hz, float(value)) for k, value in enumerate(progress))
     return np.array([tracker.add(sample).held for sample in samples])
 

@@ -25,8 +25,8 @@ _POLICY = {
     "reward_head": "distributional",
     "reward_target": "gaussian",
 }
-# LeRobot's ACT gets our width, learning rate and chunk instead of its own, which are made for a
-# hundred thousand steps on a GPU, and no weights from the internet.
+# LeRobot's ACT gets our width, chunk and batch and the learning rate of `rewact train` instead of
+# its own, which are made for a hundred thousand steps on a GPU, and no weights from the internet.
 _ACT = {
     "policy.pretrained_backbone_weights": "null",
     "policy.vision_backbone": "resnet18",

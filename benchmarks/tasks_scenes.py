@@ -17,6 +17,7 @@ from tqdm import tqdm
 from rewact_ros.contract import Contract
 from rewact_ros.control.modes import Mode
 from rewact_ros.data.dataset.reader import open_dataset
+from rewact_ros.data.labels.write import EpisodeLabels, open_labelled, write_labels
 from rewact_ros.episodes.dataset import add_episode, new_dataset, whole_folder, write_json
 from rewact_ros.episodes.loop import drive
 from rewact_ros.episodes.rollout import Trace
@@ -189,9 +190,25 @@ def judged_rollouts(
     faults = find_task(task).faults
     if faults and sum(not outcome.success for outcome in begun) < half // 2:
         by_script(contract, rest, settings, out / "faults", task, faults)
-        return [out / "weak", out / "faults"]
-    by_policy(weak, contract, rest, settings, out / "weak-too", task)
-    return [out / "weak", out / "weak-too"]
+        datasets = [out / "weak", out / "faults"]
+    else:
+        by_policy(weak, contract, rest, settings, out / "weak-too", task)
+        datasets = [out / "weak", out / "weak-too"]
+    for dataset in datasets:
+        _tell_verdicts(dataset)
+    return datasets
+
+
+def _tell_verdicts(dataset: Path) -> None:
+    """Label failures as a person's verdict does: nobody knows when or how, and none is left out."""
+    found = open_labelled(dataset)
+    assert found.labels is not None  # a roll-out's are never absent
+    failed = [k for k, outcome in enumerate(outcomes(dataset)) if not outcome.success]
+    lengths = {index: found.lengths[index] for index in failed}
+    write_labels(
+        found,
+        {k: EpisodeLabels(np.zeros(n, np.float32), np.zeros(n, bool)) for k, n in lengths.items()},
+    )
 
 
 def _clear(out: Path) -> None:

@@ -122,9 +122,8 @@ def run_stages(job: Job) -> dict[str, str]:
     Raises:
         StaleError: results of other settings lie in the folder.
     """
+    require_fresh(job)
     job.folder.mkdir(parents=True, exist_ok=True)
-    for name in STAGES:
-        _require_fresh(job, name)
     faults: dict[str, str] = {}
     for name, stage in STAGES.items():
         file = job.folder / f"{name}.json"
@@ -166,17 +165,23 @@ def _settings(plan: Plan, name: str) -> Result:
     return read
 
 
-def _require_fresh(job: Job, name: str) -> None:
-    file = job.folder / f"{name}.json"
-    if not file.exists():
-        return
-    then, now = json.loads(file.read_text())["settings"], _settings(job.plan, name)
-    for key, value in now.items():
-        if then.get(key) != value:
-            raise StaleError(
-                f"{file}: {key}: made with {_short(then.get(key))}, now {_short(value)}; move "
-                f"{job.folder} away, or go on with the settings of then"
-            )
+def require_fresh(job: Job) -> None:
+    """Refuse results that other settings gave.
+
+    Raises:
+        StaleError: names the first of these settings.
+    """
+    for name in STAGES:
+        file = job.folder / f"{name}.json"
+        if not file.exists():
+            continue
+        then, now = json.loads(file.read_text())["settings"], _settings(job.plan, name)
+        for key, value in now.items():
+            if then.get(key) != value:
+                raise StaleError(
+                    f"{file}: {key}: made with {_short(then.get(key))}, now {_short(value)}; move "
+                    f"{job.folder} away, or go on with the settings of then"
+                )
 
 
 def _short(value: Any) -> str:
@@ -353,14 +358,18 @@ def supported(asked: CalibrationSettings, successes: int) -> CalibrationSettings
 
 
 def correction(job: Job) -> Result:
-    """One round of HG-DAgger with the scripted human, called by the judging reward."""
+    """One round of HG-DAgger: the judging reward calls the scripted human, and judges by its
+    calibrated threshold."""
     plan, folder = job.plan, job.folder / "correction"
     base, dataset = _judging(job), folder / "interventions"
     before = outcomes(_reported(job))[: plan.corrected_scenes]
     if not dataset.exists():
         shutil.rmtree(dataset.with_name(dataset.name + ".partial"), ignore_errors=True)
         seeds = range(CORRECTED, CORRECTED + plan.corrected)
+        completion = job.read("verdicts")["supervisor"].get("completion")
         settings = replace(plan.recipe.help, limit_s=job.rollouts.limit_s)
+        if completion is not None:
+            settings = replace(settings, completion=completion)
         nominal = undisturbed_frames(load_demonstrations(job.demos))
         loaded = load_policy(base, "cpu")
         for _ in collect(loaded, job.contract, seeds, settings, dataset, nominal, job.task):

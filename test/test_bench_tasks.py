@@ -12,7 +12,7 @@ from conftest import ROOT
 sys.path.append(str(ROOT / "benchmarks"))
 
 import tasks as topic
-from tasks_judge import judgement, rates
+from tasks_judge import held_levels, judgement, rates
 from tasks_recipe import quick
 from tasks_scenes import by_script, outcomes
 from tasks_stages import STAGES, Job, StaleError, run_stages, supported
@@ -20,6 +20,7 @@ from tasks_stages import STAGES, Job, StaleError, run_stages, supported
 from rewact_ros.cli.bench import Bench, markdown
 from rewact_ros.contract import load_contract
 from rewact_ros.episodes.settings import RolloutSettings
+from rewact_ros.learning.imitation.demonstrations import load_demonstrations
 from rewact_ros.sim import task as tasks
 from rewact_ros.stack.bringup import default_contract
 from rewact_ros.supervision.calibration import Basis, Bound, Calibration, CalibrationSettings
@@ -101,10 +102,17 @@ def test_where_the_policy_lacks_an_outcome_others_give_it(done):
     for counts in (gathered["successes"], gathered["failures"]):
         assert sum(counts.values()) >= done.plan.least
     assert next(iter(gathered["sources"])) == "policy"
-    assert (
-        sum(gathered["successes"].values())
-        == done.read("judge")["judges"]["reward"]["recognised"]["n"]
-    )
+    reward = done.read("judge")["judges"]["reward"]
+    total = sum(map(sum, (gathered["successes"].values(), gathered["failures"].values())))
+    assert reward["recognised"]["n"] + reward["crossed"]["n"] == reward["auc"]["n"] == total
+
+
+def test_every_judged_roll_out_has_a_verdict_and_a_failure_nothing_else(done):
+    judged = done.read("verdicts")["judged"]
+    assert judged["successes"] + judged["failures"] == done.plan.judged and judged["failures"]
+    for folder in (done.folder / "judged").iterdir():
+        data = load_demonstrations(folder)
+        assert not data.reward[~data.succeeds].any()
 
 
 def test_act_is_trained_for_as_long_and_tried_on_as_many_scenes(done):
@@ -155,6 +163,12 @@ def test_a_judge_that_knows_failure_and_one_that_does_not():
     assert late.auc.value == 1 and late.crossed.value == 1
     blind = judgement([GOOD] * 10, succeeds)
     assert blind.auc.value == 0.5 and blind.crossed.value == 1
+
+
+def test_what_predicts_no_quantiles_is_read_by_the_level_that_it_holds():
+    held = held_levels(np.repeat([0.2, 0.7, 0.1], 20), rate_hz=20.0)
+    assert np.isnan(held[:9]).all() and np.isfinite(held[9:]).all()  # the window is not full yet
+    assert np.nanmax(held) == pytest.approx(0.7, abs=0.01) and held[-1] < 0.15
 
 
 def test_nothing_to_compare_is_unknown_and_no_figure():
