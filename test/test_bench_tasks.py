@@ -52,7 +52,6 @@ def done(tmp_path_factory):
         training=replace(plan.recipe.training, **few, policy=plan.recipe.training.policy | small),
         weak_steps=4,
         correction=replace(plan.recipe.correction, **few),
-        act=plan.recipe.act | {f"policy.{name}": value for name, value in small.items()},
     )
     plan = replace(
         plan,
@@ -66,8 +65,11 @@ def done(tmp_path_factory):
         corrected_scenes=1,
     )
     job = Job("reach", tmp_path_factory.mktemp("bench") / "tasks" / "reach", plan)
-    assert run_stages(job) == {}
-    return job
+    # LeRobot's own trainer takes most of a minute to start twice; `--quick` starts it.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(STAGES, "act")
+        assert run_stages(job) == {}
+        yield job
 
 
 def test_every_stage_leaves_its_result_and_is_not_done_again(done, monkeypatch):
@@ -93,8 +95,6 @@ def test_scenes_for_training_choosing_and_reporting_are_apart(done):
     assert all(episode["seed"] < 100_000 for episode in demos)
     assert max(seeds("judged")) < 100_000 <= min(seeds("calibration"))
     assert max(seeds("calibration")) < 200_000 <= min(seeds("reported"))
-    of_act = {o.seed for o in outcomes(done.folder / "act" / "reported")}
-    assert of_act == {o.seed for o in outcomes(done.folder / "reported" / "policy")}
 
 
 def test_where_the_policy_lacks_an_outcome_others_give_it(done):
@@ -113,11 +113,6 @@ def test_every_judged_roll_out_has_a_verdict_and_a_failure_nothing_else(done):
     for folder in (done.folder / "judged").iterdir():
         data = load_demonstrations(folder)
         assert not data.reward[~data.succeeds].any()
-
-
-def test_act_is_trained_for_as_long_and_tried_on_as_many_scenes(done):
-    found = done.read("act")
-    assert found["run"]["steps"] >= 1 and found["success"]["n"] == done.plan.scenes
 
 
 def test_the_supervisor_is_calibrated_on_scenes_of_its_own_and_counted_on_those_reported(done):
