@@ -144,7 +144,7 @@ def test_what_was_measured_before_a_failure_is_written(tmp_path, monkeypatch):
         raise RuntimeError("the second part fails")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rewact_ros.cli.bench._load", lambda folder, topic, task: breaks)
+    monkeypatch.setattr("rewact_ros.cli.bench._load", lambda folder, asked: breaks)
     result = CliRunner().invoke(app, ["bench", "engines"])
     assert "the second part fails" in str(result.exception)
     found = json.loads((tmp_path / "runs/bench/engines.json").read_text())

@@ -188,12 +188,12 @@ def test_an_alien_configuration_is_refused(copy, text):
         load_policy(copy)
 
 
-@pytest.mark.parametrize("kind", ["act", ["rewact"], {}, 3, None])
+@pytest.mark.parametrize("kind", ["diffusion", ["rewact"], {}, 3, None])
 def test_another_type_of_policy_is_refused_with_those_that_there_are(copy, kind):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "type": kind}))
     (copy / "model.safetensors").write_bytes(b"")  # the type is asked for first
-    with pytest.raises(CheckpointError, match=r"config\.json: type: expected one of rewact, got "):
+    with pytest.raises(CheckpointError, match=r"config\.json: type: expected one of rewact, act, "):
         load_policy(copy)
 
 

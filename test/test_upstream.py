@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import SHARED_DATA
+from lerobot.configs.types import FeatureType, PolicyFeature
+from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.policies.act.modeling_act import ACTPolicy
+from lerobot.policies.act.processor_act import make_act_pre_post_processors
 from safetensors.torch import save_file
-from test_policy import ACTION, CAMERA, STATE, make_batch, make_policy
+from test_policy import ACTION, ACTION_DIM, CAMERA, STATE, STATE_DIM, make_batch, make_policy
 
 from rewact_ros.policy.checkpoint import CheckpointError, load_policy, save_policy
 
@@ -152,3 +156,37 @@ def test_what_cannot_be_run_is_refused_by_name(tmp_path):
     older_checkpoint(tmp_path / "range", normalization_mapping={"STATE": "MIN_MAX"})
     with pytest.raises(CheckpointError, match=r"buffer_observation_state\.min.*MIN_MAX needs"):
         load_policy(tmp_path / "range", "cpu")
+
+
+@pytest.mark.parametrize("use_vae", [False, True])
+def test_lerobot_s_own_act_says_the_same_here_and_predicts_no_reward(tmp_path, use_vae):
+    config = ACTConfig(
+        device="cpu",
+        pretrained_backbone_weights=None,
+        use_vae=use_vae,
+        chunk_size=4,
+        n_action_steps=4,
+        dim_model=16,
+        n_heads=2,
+        dim_feedforward=32,
+        latent_dim=4,
+        input_features={
+            STATE: PolicyFeature(FeatureType.STATE, (STATE_DIM,)),
+            CAMERA: PolicyFeature(FeatureType.VISUAL, (3, 48, 64)),
+        },
+        output_features={ACTION: PolicyFeature(FeatureType.ACTION, (ACTION_DIM,))},
+    )
+    stats = {
+        key: {"mean": torch.full(shape, 0.3), "std": torch.full(shape, 0.5)}
+        for key, shape in ((STATE, (STATE_DIM,)), (CAMERA, (3, 1, 1)), (ACTION, (ACTION_DIM,)))
+    }
+    theirs = ACTPolicy(config).eval()
+    processors = make_act_pre_post_processors(config, stats)
+    for part in (theirs, *processors):
+        part.save_pretrained(tmp_path)
+    seen = {STATE: torch.rand(2, STATE_DIM), CAMERA: torch.rand(2, 3, 48, 64)}
+    expected = processors[1](theirs.predict_action_chunk(processors[0](dict(seen))))
+    loaded = load_policy(tmp_path, "cpu")
+    found = loaded.predict(dict(seen))
+    assert torch.equal(found.actions, expected)
+    assert found.reward is None and loaded.config.reward_head == "none"

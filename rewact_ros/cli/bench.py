@@ -37,12 +37,16 @@ class Bench:
 
     Attributes:
         task: simulated task; a topic whose file says `ANY_TASK = True` measures on any.
+        only: of a topic that measures many tasks (`MANY_TASKS = True`), these; (): all.
+        workers: of such a topic: tasks that are measured side by side.
     """
 
     topic: str
     quick: bool
     folder: Path
     task: str = DEFAULT_TASK
+    only: tuple[str, ...] = ()
+    workers: int = 1
     settings: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
 
@@ -72,6 +76,10 @@ def bench(
         ),
     ] = False,
     task: TaskName = DEFAULT_TASK,
+    only: Annotated[
+        str, typer.Option(help="Of `tasks`: these alone, with commas; the others' results stay.")
+    ] = "",
+    workers: Annotated[int, typer.Option(help="Of `tasks`: so many side by side.", min=1)] = 1,
 ) -> None:
     """Measure, print a table and write runs/bench/TOPIC.json."""
     from rewact_ros.share import share_dir
@@ -84,10 +92,11 @@ def bench(
     if topic == "report":
         return _report(docs)
     folder.mkdir(parents=True, exist_ok=True)
-    result = Bench(topic, quick, folder, task)
+    chosen = tuple(filter(None, only.split(",")))
+    result = Bench(topic, quick, folder, task, chosen, workers)
     before = machine()
     try:
-        _load(share_dir() / "benchmarks", topic, task)(result)
+        _load(share_dir() / "benchmarks", result)(result)
     finally:  # what was measured before a failure took its time too
         document = _document(result, before)
         if result.figures:
@@ -168,6 +177,8 @@ def print_figures(document: dict[str, Any]) -> None:
 
 def markdown(document: dict[str, Any]) -> str:
     """Text of `docs/results/TOPIC.md`, generated from the JSON beside it."""
+    from rewact_ros.cli.bench_report import grid
+
     lines = [
         f"# Figures: {document['topic']}",
         "",
@@ -176,8 +187,9 @@ def markdown(document: dict[str, Any]) -> str:
         "smallest and largest value.",
         "",
         *(f"- {key}: {value}" for key, value in document["machine"].items()),
-        *(f"- {key}: {value}" for key, value in document["settings"].items()),
+        *(f"- {key}: {value}" for key, value in document["settings"].items() if key != "grid"),
         "",
+        *grid(document),
         "| figure | value | unit | goal | n | interval |",
         "|---|---:|---|---|---:|---|",
     ]
@@ -192,7 +204,8 @@ def _cells(figure: dict[str, Any]) -> list[str]:
     return [value, figure["unit"], figure["goal"], str(figure["n"]), bounds]
 
 
-def _load(folder: Path, topic: str, task: str = DEFAULT_TASK) -> Callable[[Bench], None]:
+def _load(folder: Path, asked: Bench) -> Callable[[Bench], None]:
+    topic = asked.topic
     path = folder / f"{topic.replace('-', '_')}.py"
     topics = [p for p in folder.glob("*.py") if "\ndef run(bench" in p.read_text()]
     if path not in topics:
@@ -206,8 +219,10 @@ def _load(folder: Path, topic: str, task: str = DEFAULT_TASK) -> Callable[[Bench
     if str(folder) not in sys.path:
         sys.path.append(str(folder))  # a topic's other files lie beside it
     spec.loader.exec_module(module)
-    if task != DEFAULT_TASK and not getattr(module, "ANY_TASK", False):
+    if asked.task != DEFAULT_TASK and not getattr(module, "ANY_TASK", False):
         raise ValueError(f"bench {topic}: measures on {DEFAULT_TASK} only; leave --task out")
+    if (asked.only or asked.workers > 1) and not getattr(module, "MANY_TASKS", False):
+        raise ValueError(f"bench {topic}: has no tasks to choose; leave --only and --workers out")
     run: Callable[[Bench], None] = module.run
     return run
 

@@ -15,7 +15,7 @@ _GOAL = re.compile(
 )
 _COLUMNS = ("value", "p50", "p95", "p99", "max")
 _HOST = ("cpu", "cores", "load_1min", "python")
-_HIDDEN = {"cases", "shipped", "points", "robots", "goal", "quick"}
+_HIDDEN = {"cases", "shipped", "points", "robots", "goal", "quick", "grid"}
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,39 @@ def reached(figure: dict[str, Any]) -> bool | None:
         ">": value > limit,
         "": value == limit,
     }[sign]
+
+
+def grid(document: dict[str, Any]) -> list[str]:
+    """Figures as a table of rows and columns, where the settings' `grid` names these.
+
+    The figure of a cell is called `ROW: COLUMN`; a cell has its value, interval and n.
+    """
+    shape, figures = document["settings"].get("grid"), document["figures"]
+    if not shape:
+        return []
+    rows, columns = shape["rows"], shape["columns"]
+    goals = {
+        column: next((f["goal"] for r in rows if (f := figures.get(f"{r}: {column}"))), "")
+        for column in columns
+    }
+    heads = [f"{column}, {goal}" if goal else column for column, goal in goals.items()]
+    lines = [_row(["", *heads]), "|---|" + "---|" * len(columns)]
+    for row in rows:
+        cells = [_cell(figures.get(f"{row}: {column}")) for column in columns]
+        lines.append(_row([row, *cells]))
+    return [*lines, ""]
+
+
+def _cell(figure: dict[str, Any] | None) -> str:
+    """A figure in a grid: **bold** where it misses its goal."""
+    if figure is None or figure["value"] is None:
+        return "–"
+    value = _number(figure["value"])
+    if reached(figure) is False:
+        value = f"**{value}**"
+    if figure["low"] is None:
+        return value
+    return f"{value} ({figure['low']:.2f}–{figure['high']:.2f}; {figure['n']})"
 
 
 # Goals ---------------------------------------------------------------------------------------

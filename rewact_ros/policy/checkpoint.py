@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.processor import PolicyProcessorPipeline
 
 from rewact_ros.files import replacing_folder
@@ -34,7 +35,10 @@ Loader = Callable[
     [CheckpointFiles, str], tuple[Policy, PolicyProcessorPipeline, PolicyProcessorPipeline]
 ]
 # By the `type` in config.json: what opens such a checkpoint on a device, checking all of it.
-LOADERS: dict[str, Loader] = {RewACTPolicy.name: open_rewact}
+LOADERS: dict[str, Loader] = {
+    RewACTPolicy.name: open_rewact,
+    ACTPolicy.name: open_rewact,  # LeRobot's own: the same network without a reward head
+}
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,9 @@ def load_policy(source: str | Path | CheckpointFiles, device: str = "auto") -> L
     """Open a checkpoint folder, checking files, shapes and values before anything runs on it.
 
     Args:
-        source: folder written by ``save_policy``, by LeRobot's ``save_pretrained``, or by the
-            public packages ``lerobot_policy_rewact`` or ``rewact`` 0.1; or its files, already read.
+        source: folder written by ``save_policy``, by LeRobot's ``save_pretrained`` (its own ACT
+            too), or by the public packages ``lerobot_policy_rewact`` or ``rewact`` 0.1; or its
+            files, already read.
         device: ``auto`` (a GPU if there is one), or a torch device; the one saved in the
             checkpoint is ignored.
 

@@ -1,4 +1,4 @@
-"""Opening a checkpoint of type ``rewact``: ours, or one of the public RewACT packages."""
+"""Opening a checkpoint of type ``rewact`` (ours or a public RewACT package's) or ``act``."""
 
 from pathlib import Path
 
@@ -20,10 +20,10 @@ def open_rewact(
 ) -> tuple[RewACTPolicy, PolicyProcessorPipeline, PolicyProcessorPipeline]:
     """Make the policy, in eval mode on the device, with its processors; see ``load_policy``."""
     weights = load_tensors(files, WEIGHTS)
-    layout = layout_of(weights)
+    raw = files.json(CONFIG) if CONFIG in files else {}
+    layout = layout_of(weights, raw.get("type"))
     _require_files(files, layout)
     device = resolve_device(device)
-    raw = files.json(CONFIG)
     stats: Stats = {}
     if layout is not Layout.OURS:
         try:

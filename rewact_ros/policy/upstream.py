@@ -1,10 +1,14 @@
-"""Checkpoints of the public RewACT packages, renamed to our layout; their numbers stay."""
+"""Checkpoints of the public RewACT packages and of LeRobot's ACT, renamed to our layout.
+
+Their numbers stay.
+"""
 
 import dataclasses
 import enum
 import re
 from typing import Any
 
+from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor
 
 from .configuration_rewact import RewACTConfig
@@ -37,10 +41,13 @@ class Layout(enum.Enum):
     OURS = "rewact_ros"
     DISTRIBUTIONAL = "lerobot_policy_rewact 0.1"
     BUFFERS = "rewact 0.1, with the normalisation inside the policy"
+    ACT = "LeRobot's own ACT, which has no reward head"
 
 
-def layout_of(weights: dict[str, Tensor]) -> Layout:
-    """Tell the layout from the names of the tensors."""
+def layout_of(weights: dict[str, Tensor], kind: object = None) -> Layout:
+    """Tell the layout from the names of the tensors, and ACT's from the configuration's type."""
+    if kind == ACTPolicy.name:
+        return Layout.ACT
     if any(_BUFFER.match(name) for name in weights):
         return Layout.BUFFERS
     if any(name.startswith(("model.reward_head.", "model.vision_encoder.")) for name in weights):
@@ -51,7 +58,7 @@ def layout_of(weights: dict[str, Tensor]) -> Layout:
 def convert(
     layout: Layout, config: dict[str, Any], weights: dict[str, Tensor]
 ) -> tuple[dict[str, Any], dict[str, Tensor], Stats]:
-    """Rename a public package's configuration and tensors to ours.
+    """Rename another package's configuration and tensors to ours.
 
     Args:
         layout: not ``OURS``.
@@ -60,7 +67,7 @@ def convert(
 
     Returns:
         our configuration, our tensors, and the normalisation statistics found among the tensors
-        (none with ``DISTRIBUTIONAL``, whose processors lie beside the weights).
+        (with ``BUFFERS`` alone; else the processors lie beside the weights).
 
     Raises:
         ValueError: a vision encoder that is no ResNet, or statistics that are missing.
@@ -75,7 +82,9 @@ def convert(
     # The older package writes no type, and not what it left at ACT's defaults.
     usual = {"type": "rewact", "pre_norm": False, "feedforward_activation": "relu"}
     ours = usual | {k: v for k, v in config.items() if k in known or k not in _DROPPED}
-    if layout is Layout.DISTRIBUTIONAL:
+    if layout is Layout.ACT:
+        ours |= {"type": "rewact", "reward_head": "none"}
+    elif layout is Layout.DISTRIBUTIONAL:
         ours["reward_head"] = "distributional"
     else:
         ours["reward_head"] = "sigmoid" if config.get("use_reward_head", True) else "none"
