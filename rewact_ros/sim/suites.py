@@ -11,8 +11,13 @@ from rewact_ros.sim.task import TaskError
 EXTRA = "suites"
 
 
-def import_suite(module: str, requirement: str) -> ModuleType:
+def import_suite(module: str, requirement: str, alone: bool = False) -> ModuleType:
     """Import a module of a suite, with an off-screen OpenGL chosen before.
+
+    Args:
+        module: full name.
+        requirement: the package's name and version.
+        alone: it goes without what it depends on, and so beside the extra.
 
     Raises:
         TaskError: not installed, or it does not import; names the extra.
@@ -22,7 +27,8 @@ def import_suite(module: str, requirement: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        other = f"--no-deps {requirement}" if alone else f"'rewact_ros[{EXTRA}]'"
         raise TaskError(
             f"{requirement} does not import ({error}). Mend: make suites, and run "
-            f".venv-suites/bin/rewact; or pip install 'rewact_ros[{EXTRA}]'"
+            f".venv-suites/bin/rewact; or pip install {other}"
         ) from error
