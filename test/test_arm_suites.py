@@ -1,6 +1,7 @@
 """An arm of another suite picks a block up: experts, real failures, truth, and the suite's word."""
 
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import pytest
 from rewact_ros.contract import load_contract
 from rewact_ros.episodes.dataset import check_contract
 from rewact_ros.sim.human import ScriptedHuman, Traits
+from rewact_ros.sim.suites import suite_file
 from rewact_ros.sim.task import TaskError, find_task
 
-PACKAGES = {"hil/panda-pick-cube": "gym_hil"}
+PACKAGES = {"hil/panda-pick-cube": "gym_hil", "so101/pick-cube": "lerobot_env_so101"}
 UNSEEN = 200_000
 
 
@@ -24,13 +26,24 @@ def task(request):
 
 @pytest.mark.parametrize(
     ("name", "requirement", "mend"),
-    [("hil/panda-pick-cube", "gym-hil==0.1.14", "--no-deps gym-hil==0.1.14")],
+    [
+        ("hil/panda-pick-cube", "gym-hil==0.1.14", "--no-deps gym-hil==0.1.14"),
+        ("so101/pick-cube", "lerobot-env-so101==0.4.0", r"'rewact_ros\[suites\]'"),
+    ],
 )
 def test_a_suite_that_is_not_installed_is_named_with_its_mend(monkeypatch, name, requirement, mend):
     monkeypatch.setitem(sys.modules, PACKAGES[name], None)
     words = f"{requirement} does not import .*Mend: make suites.*pip install {mend}"
     with pytest.raises(TaskError, match=words):
         find_task(name)
+
+
+def test_a_package_that_lost_its_assets_is_named_and_nothing_is_fetched(tmp_path):
+    bare = ModuleType("bare")
+    bare.__file__ = str(tmp_path / "__init__.py")
+    words = "bare==1.0: its wheel brings assets/scene.xml, .*pip install --force-reinstall"
+    with pytest.raises(TaskError, match=words):
+        suite_file(bare, "assets/scene.xml", "bare==1.0")
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -55,6 +68,16 @@ def test_a_seed_is_one_scene_and_another_seed_another(task):
         places.append(task.data.body("block").xpos[:2].copy())
     np.testing.assert_array_equal(places[0], places[3])
     assert min(np.linalg.norm(places[0] - places[k]) for k in (1, 2)) > 0.005
+
+
+def test_an_arm_that_is_kept_stays_while_the_block_moves(task):
+    task.reset(0)
+    task.set_command(task._withdrawn(task.command))
+    task.advance(1.0)
+    arm, block = task.joint_positions(), task.data.body("block").xpos[:2].copy()
+    task.reset(1, keep_arm=True)
+    np.testing.assert_array_equal(task.joint_positions(), arm)
+    assert np.linalg.norm(task.data.body("block").xpos[:2] - block) > 0.005
 
 
 def test_the_expert_succeeds_under_noise_and_repeats_its_trial(task):

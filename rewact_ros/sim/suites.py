@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from types import ModuleType
 
 from rewact_ros.mujoco_backend import load_mujoco
@@ -32,3 +33,18 @@ def import_suite(module: str, requirement: str, alone: bool = False) -> ModuleTy
             f"{requirement} does not import ({error}). Mend: make suites, and run "
             f".venv-suites/bin/rewact; or pip install {other}"
         ) from error
+
+
+def suite_file(suite: ModuleType, name: str, requirement: str) -> Path:
+    """A file that a suite's package brings, by its path in the package; nothing is fetched.
+
+    Raises:
+        TaskError: the package lies here without it.
+    """
+    path = Path(str(suite.__file__)).parent / name
+    if not path.is_file():
+        raise TaskError(
+            f"{requirement}: its wheel brings {name}, which is not in {path.parent}; nothing is "
+            f"fetched here. Mend: pip install --force-reinstall --no-deps {requirement}"
+        )
+    return path

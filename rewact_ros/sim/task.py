@@ -35,6 +35,7 @@ _OWN = {
     "aloha": "rewact_ros.sim.aloha.task:FAMILY",
     "metaworld": "rewact_ros.sim.metaworld.task:FAMILY",
     "hil": "rewact_ros.sim.hil.task:FAMILY",
+    "so101": "rewact_ros.sim.so101.task:FAMILY",
 }
 
 

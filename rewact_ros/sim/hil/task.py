@@ -16,33 +16,22 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rewact_ros.share import share_dir
-from rewact_ros.sim.from_above import FromAbove, Grasper
-from rewact_ros.sim.mujoco_task import MujocoTask, look_at, missed_by
-from rewact_ros.sim.suites import import_suite
+from rewact_ros.sim.from_above import FromAbove
+from rewact_ros.sim.lift import Follow, Lift
+from rewact_ros.sim.mujoco_task import look_at
+from rewact_ros.sim.suites import import_suite, suite_file
 from rewact_ros.sim.task import FloatArray, Task, TaskError
-from rewact_ros.sim.tried_plan import Script
 
 REQUIREMENT = "gym-hil==0.1.14"
-# The suite's (gym_hil/envs/panda_pick_gym_env.py): joints at the start, box of the tool, of the
-# block, and how far outside its box the block ends an episode.
+# The suite's (gym_hil/envs/panda_pick_gym_env.py): joints at the start, and box of the tool.
 _HOME = np.array([0, 0.195, 0, -2.43, 0, 2.62, 0.785])
 _TOOL_M = np.array([[0.2, -0.3, 0.0], [0.6, 0.3, 0.5]])
-_BLOCK_M = np.array([[0.3, -0.15], [0.5, 0.15]])
-_OUTSIDE_M = 0.05
-_LIFTED_M, _HELD_M = 0.1, 0.05  # of a success
-
 _ARM = tuple(f"joint{k}" for k in range(1, 8))
 _DOWN = np.array([0.0, 1.0, 0.0, 0.0])  # of the tool
 _SHUT_RAD, _SHUT_CONTROL = 0.8, 255.0  # of a finger's joint and of the gripper
-_EMPTY, _CLOSED = 0.1, 0.3  # measured opening when closed on nothing, and its command
-_MISS_M = (0.05, 0.09)
-_GRASP = FromAbove(
-    over_m=0.09, grasp_m=0.0, lift_m=0.2, step_m=0.012, slack_m=0.01, close_frames=10
-)
-_LET_GO_M = 0.08
 
 
-class PickBlock(MujocoTask):
+class PickBlock(Lift):
     """The tool's position (x, y, z) in m from the robot's base, and the gripper, 1 open."""
 
     name = "hil/panda-pick-cube"
@@ -53,17 +42,20 @@ class PickBlock(MujocoTask):
     noisy = (0.25, 0.25, 0.25, 0.0)
     robots = ("link0",)
     fingers: ClassVar[Mapping[str, str]] = {"left_pad": "right_pad"}
-    longest_s = 12.0
     needs = ("mujoco", "gym_hil")
+    bounds_m = np.array([[0.3, -0.15], [0.5, 0.15]])
+    grasp = FromAbove(
+        over_m=0.09, grasp_m=0.0, lift_m=0.2, step_m=0.012, slack_m=0.01, close_frames=10
+    )
+    empty, closed = 0.1, 0.3
 
     @classmethod
     def contract_file(cls) -> Path:
         return share_dir() / "config" / "robots" / "panda.yaml"
 
     def _make(self) -> tuple[Any, Any]:
-        suite = _suite()
-        self._follow = import_suite("gym_hil.controllers", REQUIREMENT, alone=True).opspace
-        scene = Path(str(suite.__file__)).parent / "assets" / "scene.xml"
+        scene = suite_file(_suite(), "assets/scene.xml", REQUIREMENT)
+        self._control = import_suite("gym_hil.controllers", REQUIREMENT, alone=True).opspace
         model = self._mj.MjModel.from_xml_path(str(scene))
         # Nearer than the suite's own, in which the block is four pixels wide.
         look_at(model, "front", (0.95, 0.0, 0.42), (0.42, 0.0, 0.1), fovy_deg=40)
@@ -71,18 +63,14 @@ class PickBlock(MujocoTask):
         self._qpos = np.array([joint.qposadr[0] for joint in joints])
         self._dof = np.array([joint.dofadr[0] for joint in joints])
         self._tool_site = int(model.site("pinch").id)
-        self._block = int(model.body("block").id)
-        self._height = float(model.geom("block").size[2])
         return model, self._mj.MjData(model)
 
     def _place(self, seed: int) -> FloatArray:
         data = self.data
         self._mj.mj_resetData(self.model, data)
         data.qpos[self._qpos] = _HOME
-        place = np.random.default_rng(seed).uniform(*_BLOCK_M)
-        data.joint("block").qpos[:3] = (*place, self._height)
+        self._lay(seed)
         self._mj.mj_forward(self.model, data)
-        self._gone = False
         return np.append(data.site_xpos[self._tool_site], 1.0)
 
     def _apply(self, command: FloatArray) -> None:
@@ -91,7 +79,7 @@ class PickBlock(MujocoTask):
 
     def _step(self, count: int) -> None:
         for _ in range(count):
-            self.data.ctrl[:7] = self._follow(
+            self.data.ctrl[:7] = self._control(
                 model=self.model,
                 data=self.data,
                 site_id=self._tool_site,
@@ -108,56 +96,17 @@ class PickBlock(MujocoTask):
         opening = 1.0 - float(np.mean(closed)) / _SHUT_RAD
         return np.append(self.data.site_xpos[self._tool_site], opening)
 
-    def _success(self) -> bool:
-        # As the suite says, but for a block that has left its bounds: there the suite ends the
-        # episode, and a lift of it would count.
-        block, tool = self.data.xpos[self._block], self._tools()
-        low, high = _BLOCK_M[0] - _OUTSIDE_M, _BLOCK_M[1] + _OUTSIDE_M
-        self._gone |= bool((block[:2] < low).any() or (block[:2] > high).any())
-        held = bool(np.linalg.norm(block - tool) < _HELD_M)
-        return held and bool(block[2] - self._height > _LIFTED_M) and not self._gone
-
-    def _out_of_reach(self) -> bool:
-        return self._gone
-
     def _tools(self) -> FloatArray:
         return np.asarray(self.data.site_xpos[self._tool_site]).copy()
 
-    def _empty(self) -> bool:
-        return bool(self._command[3] < _CLOSED and self.joint_positions()[3] < _EMPTY)
-
     def _withdrawn(self, command: FloatArray) -> FloatArray:
-        return np.array([*command[:2], _GRASP.lift_m, 1.0])
+        return np.array([*command[:2], self.grasp.lift_m, 1.0])
 
-    def _memory(self) -> dict[str, Any]:
-        return {"_gone": self._gone}
+    def _hand(self) -> FloatArray:
+        return self._tools()
 
-    def _remember(self, memory: dict[str, Any]) -> None:
-        vars(self).update(memory)
-
-    def _script(self, fault: str, rng: np.random.Generator, breaks_off: int) -> Script:
-        shift = missed_by(fault, rng, _MISS_M)
-        held = self._stage(self._contacts()) == "hold" and self._command[3] < _CLOSED
-        grasper = Grasper(
-            _GRASP,
-            lambda: np.asarray(self.data.xpos[self._block] + shift),
-            self._tools,
-            held,
-        )
-        frame = 0
-
-        def step() -> FloatArray:
-            nonlocal frame
-            frame += 1
-            target = self.command
-            if breaks_off and frame >= breaks_off:
-                if fault == "stopped":
-                    return target
-                up = min(_GRASP.step_m, max(_GRASP.lift_m + _LET_GO_M - target[2], 0.0))
-                return np.array([*target[:2], target[2] + up, 1.0])
-            return np.append(*grasper.next(target[:3], float(target[3])))
-
-        return step
+    def _follow(self) -> tuple[FloatArray, Follow]:
+        return self.command[:3], lambda aim, gripper: np.append(aim, gripper)
 
 
 class Family:
