@@ -12,7 +12,8 @@ import pytest
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
 
-from rewact_ros.learning.evaluation.gym_env import EnvError, first_observation, flatten, make_env
+from rewact_ros.learning.evaluation.env_server import EnvError, flatten
+from rewact_ros.learning.evaluation.gym_env import first_observation, make_env
 from rewact_ros.learning.evaluation.gym_rollout import evaluate_env
 from rewact_ros.learning.evaluation.settings import EnvSettings, as_mapping
 from rewact_ros.policy.checkpoint import load_policy, save_policy

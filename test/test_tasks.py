@@ -75,7 +75,7 @@ def test_nobody_takes_the_place_of_our_own_task(monkeypatch):
     point = EntryPoint("pick_place", "math:pi", tasks.ENTRY_POINTS)
     monkeypatch.setattr(tasks, "entry_points", lambda group: [point])
     assert find_task("pick_place").name == "pick_place"
-    assert task_names() == ("pick_place", "aloha", "metaworld")
+    assert task_names() == ("pick_place", "aloha", "metaworld", "hil", "so101")
 
 
 def test_no_room_but_the_simulation_names_what_our_tasks_are_about():
@@ -86,7 +86,7 @@ def test_no_room_but_the_simulation_names_what_our_tasks_are_about():
     )
     found = []
     for path in sorted((ROOT / "rewact_ros").rglob("*.py")):
-        own = {"pick_place", "aloha", "metaworld"} & set(path.parts)
+        own = {"pick_place", "aloha", "metaworld", "hil", "so101"} & set(path.parts)
         if own or path == ROOT / "rewact_ros" / "sim" / "task.py":
             continue
         for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -197,4 +197,4 @@ def test_an_installed_task_makes_demonstrations_and_is_offered(environment, tmp_
         text=True,
     )
     assert unknown.returncode == 2
-    assert "expected one of pick_place, aloha, metaworld, reach" in unknown.stderr
+    assert "expected one of pick_place, aloha, metaworld, hil, so101, reach" in unknown.stderr

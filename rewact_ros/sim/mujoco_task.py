@@ -52,6 +52,9 @@ class MujocoTask(Task):
         self.cameras = tuple(cameras)
         self._mj = load_mujoco()
         self.model, self.data = self._make()
+        # A model may be drawn for small pictures only.
+        drawn = self.model.vis.global_
+        drawn.offwidth, drawn.offheight = max(width, drawn.offwidth), max(height, drawn.offheight)
         # Software rendering is 5 to 30 times faster without these.
         self.model.vis.quality.offsamples = 0
         self.model.light_castshadow[:] = 0
@@ -90,6 +93,10 @@ class MujocoTask(Task):
     @abstractmethod
     def _script(self, fault: str, rng: np.random.Generator, breaks_off: int) -> Script:
         """An expert that sees the truth, and makes a fault: the last two at a frame."""
+
+    def _step(self, count: int) -> None:
+        """Take steps of the physics; a task whose controller acts in each overrides it."""
+        self._mj.mj_step(self.model, self.data, nstep=count)
 
     def _stage(self, met: set[int]) -> str:
         """How far the task has come; of the fingers that touch a thing, by their bodies.
@@ -171,7 +178,7 @@ class MujocoTask(Task):
             # Steps that end nearest to the tick, where a tick is no whole number of them.
             now_s = self._began_s + self._ticks / self.command_hz * self.pace
             steps = round((now_s - float(self.data.time)) / self.model.opt.timestep)
-            self._mj.mj_step(self.model, self.data, nstep=steps)
+            self._step(steps)
             self._met |= self._contacts()
             if self._ticks % (self.command_hz // self.rate_hz) == 0:
                 # Poses and contacts are those before the last step until they are computed anew.

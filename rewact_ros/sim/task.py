@@ -34,6 +34,8 @@ _OWN = {
     "pick_place": "rewact_ros.sim.pick_place.task:PickPlace",
     "aloha": "rewact_ros.sim.aloha.task:FAMILY",
     "metaworld": "rewact_ros.sim.metaworld.task:FAMILY",
+    "hil": "rewact_ros.sim.hil.task:FAMILY",
+    "so101": "rewact_ros.sim.so101.task:FAMILY",
 }
 
 

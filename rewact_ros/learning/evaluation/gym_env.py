@@ -2,13 +2,11 @@
 
 import importlib
 import importlib.metadata
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
 
 import gymnasium
 import numpy as np
@@ -17,7 +15,11 @@ from numpy.typing import NDArray
 
 from rewact_ros.policy.policy import PolicyConfig
 
+from .env_server import EnvError, arguments, flatten, open_env
+from .served_env import ServedEnv
+
 LEROBOT = "lerobot:"
+SERVED = "served:"
 RENDER = "render"  # in a mapping: the picture that the environment renders
 _RENDER_HINT = f" ({RENDER}: the picture that it renders)"
 _PLUGINS = "lerobot_env_"
@@ -32,10 +34,6 @@ _USUAL_NAMES = {
 }
 # Where environments keep the function that looks again without a step.
 _LOOK_AGAIN = ("get_obs", "_get_obs", "get_observation", "_get_observation", "_compute_observation")
-
-
-class EnvError(ValueError):
-    """An environment that cannot be made, or that does not fit the policy."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,8 @@ def make_env(spec: str) -> NamedEnv:
             `module:factory`, a callable that returns a `gymnasium.Env`; or a registered id such as
             `gym_pusht/PushT-v0`, whose package is imported; where the package is called otherwise,
             it stands before: `package:Suite/Thing-v0`. `?key=value&…` passes arguments on, the
-            values as JSON or plain text.
+            values as JSON or plain text. `served:PATH` or `served:127.0.0.1:PORT` is what
+            `env_server.py` serves there.
 
     Raises:
         EnvError: unknown, not installed, or refusing its arguments.
@@ -66,30 +65,20 @@ def make_env(spec: str) -> NamedEnv:
     for variable in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
         os.environ.setdefault(variable, "dummy")
     os.environ.setdefault("MUJOCO_GL", "egl")
-    name, _, query = spec.partition("?")
-    arguments = {key: _value(text) for key, text in parse_qsl(query, keep_blank_values=True)}
+    name, given = arguments(spec)
     try:
+        if name.startswith(SERVED):
+            served = ServedEnv(name.removeprefix(SERVED), **given)
+            return NamedEnv(name, served, served.rate_hz or _DEFAULT_RATE_HZ, served.max_steps)
         if name.startswith(LEROBOT):
-            return _from_lerobot(name, arguments)
-        if ":" in name and name.rpartition(":")[2].isidentifier():
-            return _named(name, _from_factory(name, arguments))
-        return _named(name, _from_registry(name, arguments))
+            return _from_lerobot(name, given)
+        return _named(name, open_env(name, given))
     except (ImportError, AttributeError, TypeError, gymnasium.error.Error) as error:
         raise EnvError(
             f"environment {spec}: {' '.join(str(error).split())}; install its package, or check "
-            "name and arguments (lerobot:NAME, module:factory, a Gymnasium id, or package:ID where "
-            "the package is called otherwise; ?key=value)"
+            "name and arguments (lerobot:NAME, module:factory, a Gymnasium id, package:ID where "
+            "the package is called otherwise, or served:PATH; ?key=value)"
         ) from error
-
-
-def flatten(observation: Any, prefix: str = "") -> Observation:
-    """Nested dicts as one, keys joined by `/`: `pixels/top`; a bare array is `observation`."""
-    if not isinstance(observation, Mapping):
-        return {prefix or "observation": np.asarray(observation)}
-    flat: Observation = {}
-    for key, value in observation.items():
-        flat |= flatten(value, f"{prefix}/{key}" if prefix else str(key))
-    return flat
 
 
 def resolve_inputs(
@@ -117,7 +106,7 @@ def resolve_inputs(
         alike = images if is_image else vectors
         lone = len(alike) == 1 and (not is_image or len(config.image_features) == 1)
         names = [given[feature]] if feature in given else _names(feature)
-        key = next((name for name in names if _part(name)[0] in observation), None)
+        key = next((name for name in names if _holds(observation, name)), None)
         if key is None and lone and feature not in given:
             key = alike[0]
         if key is None:
@@ -133,17 +122,22 @@ def resolve_inputs(
             raise EnvError(
                 f"{feature}: expected shape {expected}{' uint8' if is_image else ''} as the policy "
                 f"was trained, the environment's {key} is {got.shape} {got.dtype}; set the "
-                "environment's arguments (?key=value), name a part of a vector "
-                f"(--map {feature}=KEY[0:4]), or take another policy"
+                "environment's arguments (?key=value), name a part of a vector or several "
+                f"(--map {feature}=KEY[0:4]+OTHER), or take another policy"
             )
         chosen[feature] = key
     return chosen
 
 
 def seen_at(observation: Observation, key: str) -> NDArray[np.generic]:
-    """What a key of the mapping stands for, such as `pixels/top` or `observation[0:4]`."""
-    name, part = _part(key)
-    return observation[name] if part is None else observation[name][part]
+    """What a key of the mapping stands for: `pixels/top`, `observation[0:4]`, or `arm+gripper`."""
+    parts = [_part(one) for one in key.split("+")]
+    found = [observation[name] if part is None else observation[name][part] for name, part in parts]
+    return found[0] if len(found) == 1 else np.concatenate([np.ravel(one) for one in found])
+
+
+def _holds(observation: Observation, key: str) -> bool:
+    return all(_part(one)[0] in observation for one in key.split("+"))
 
 
 def add_render(env: gymnasium.Env, observation: Observation, wanted: Iterable[str]) -> Observation:
@@ -234,13 +228,6 @@ def _names(feature: str) -> list[str]:
     return [feature, *_USUAL_NAMES.get(feature, ())]
 
 
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
 def _from_lerobot(name: str, arguments: dict[str, Any]) -> NamedEnv:
     from lerobot.envs.configs import EnvConfig, HubEnvConfig
     from lerobot.envs.factory import make_env_config
@@ -291,23 +278,6 @@ def _import_plugins() -> dict[str, str]:
             except Exception as error:  # a plug-in may raise anything, and is not the one asked for
                 failed[module] = " ".join(f"{type(error).__name__}: {error}".split())
     return failed
-
-
-def _from_factory(name: str, arguments: dict[str, Any]) -> gymnasium.Env:
-    module, _, factory = name.rpartition(":")
-    env = getattr(importlib.import_module(module), factory)(**arguments)
-    if not isinstance(env, gymnasium.Env):
-        raise EnvError(
-            f"environment {name}: expected a gymnasium.Env from it, got {type(env).__name__}"
-        )
-    return env
-
-
-def _from_registry(name: str, arguments: dict[str, Any]) -> gymnasium.Env:
-    package = name.partition("/")[0] if "/" in name else ""
-    if name not in gymnasium.registry and package.isidentifier():
-        importlib.import_module(package)  # packages register their environments on import
-    return gymnasium.make(name, **arguments)
 
 
 def _named(name: str, env: gymnasium.Env) -> NamedEnv:

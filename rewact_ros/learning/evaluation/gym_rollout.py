@@ -21,13 +21,12 @@ from rewact_ros.policy.images import unit_images
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.runs import machine
 
+from .env_server import EnvError, flatten
 from .gym_env import (
-    EnvError,
     NamedEnv,
     Observation,
     add_render,
     first_observation,
-    flatten,
     make_env,
     resolve_inputs,
     seen_at,

@@ -17,9 +17,9 @@ import numpy as np
 from rewact_ros.kinematics import rotation_by
 from rewact_ros.mujoco_backend import SimulationUnavailableError
 from rewact_ros.share import share_dir
-from rewact_ros.sim.aloha.two_arms import FloatArray, ToolArm, Waypoint, along
 from rewact_ros.sim.mujoco_task import MujocoTask, look_at, missed_by
 from rewact_ros.sim.task import Task, TaskError
+from rewact_ros.sim.tool_arm import FloatArray, ToolArm, Waypoint, along
 from rewact_ros.sim.tried_plan import Script
 
 SIDES = ("left", "right")
@@ -27,7 +27,7 @@ _ARM = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rota
 _START = np.array([0, -0.96, 1.16, 0, -0.3, 0, 0.1])  # of each arm
 _CLOSED_M, _OPEN_M = 0.01844, 0.058  # of a finger, gripper 0 and 1
 _EMPTY = 0.12  # of the measured opening
-_TIP_M = 0.1347  # of the tool before the gripper's body
+_TIP_M = np.array([0.1347, 0.0, 0.0])  # of the tool before the gripper's body
 _TABLE_M = -0.05
 _OUT_M = 0.45  # from the middle, where neither arm comes
 _MISS_M = (0.04, 0.07)

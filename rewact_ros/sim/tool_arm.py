@@ -1,4 +1,4 @@
-"""Paths of two tools through poses, and the joints that follow them."""
+"""Paths of tools through poses, and the joints that follow them."""
 
 from __future__ import annotations
 
@@ -40,33 +40,33 @@ def along(path: Sequence[Waypoint], time_s: float) -> tuple[Pose, float]:
 
 
 class ToolArm(MujocoArm):
-    """Six joints that move a tool, a fixed distance before a body.
+    """Joints that move a tool, which is fixed to a body.
 
     Args:
         model: that the arm is part of.
         joints: names.
         body: that the tool is fixed to.
-        ahead_m: of the tool, along the body's x axis.
+        tip_m: (3,) of the tool in the body's frame.
     """
 
     _PATIENCE = 60  # steps of a few mm and degrees each
     _REACHED = 2e-3  # m and rad
 
-    def __init__(self, model: Any, joints: Sequence[str], body: str, ahead_m: float) -> None:
+    def __init__(self, model: Any, joints: Sequence[str], body: str, tip_m: FloatArray) -> None:
         found = [model.joint(name) for name in joints]
         self._low, self._high = np.array([joint.range for joint in found]).T
         super().__init__(
             model,
             int(model.body(body).id),
-            np.array([ahead_m, 0.0, 0.0]),
+            tip_m,
             np.array([joint.qposadr[0] for joint in found]),
             np.array([joint.dofadr[0] for joint in found]),
         )
 
     def reach(self, q: FloatArray, goal: Pose) -> FloatArray:
-        """Joints (6,) at a pose, near those given; as near to it as they come."""
+        """Joints (n,) at a pose, near those given; as near to it as they come."""
         for _ in range(self._PATIENCE):
-            better = solve(self, q, goal, self._low, self._high, np.full(6, 0.2))
+            better = solve(self, q, goal, self._low, self._high, np.full(len(q), 0.2))
             done = np.abs(better - q).max() < self._REACHED
             q = better
             if done:

@@ -1,0 +1,1 @@
+"""gym-hil's Panda arm: `hil/panda-pick-cube`."""

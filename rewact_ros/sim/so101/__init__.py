@@ -1,0 +1,1 @@
+"""A SO-101 arm: `so101/pick-cube`."""
