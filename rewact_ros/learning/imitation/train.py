@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
+from rewact_ros.data.dataset.info import parse_episodes
 from rewact_ros.learning.acceleration import make_accelerator
 from rewact_ros.learning.faults import machine_faults_told
 from rewact_ros.learning.run_log import RunLog
@@ -25,7 +26,6 @@ from .batches import TrainingBatches
 from .demonstrations import (
     Demonstrations,
     load_demonstrations,
-    parse_episodes,
     split_episodes,
 )
 from .mixture import draw_interventions, join, load_interventions
@@ -152,7 +152,7 @@ class _Training:
         if settings.test_every and self.main:
             from .closed_loop import require_simulated_task  # needs the simulator
 
-            require_simulated_task(self.data)
+            require_simulated_task(self.data, settings.task)
 
     def _open_frames(
         self,

@@ -1,0 +1,34 @@
+"""The topics of `rewact bench`: files of `benchmarks/` with a function `run`."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rewact_ros.bench.figures import Bench
+from rewact_ros.sim.task import DEFAULT_TASK
+
+
+def load_topic(folder: Path, topic: str, task: str = DEFAULT_TASK) -> Callable[[Bench], None]:
+    """Give the function that measures a topic.
+
+    Raises:
+        ValueError: no such topic, or it measures on the default task only.
+    """
+    path = folder / f"{topic.replace('-', '_')}.py"
+    topics = [p for p in folder.glob("*.py") if "\ndef run(bench" in p.read_text()]
+    if path not in topics:
+        known = sorted(p.stem.replace("_", "-") for p in topics)
+        raise ValueError(
+            f"bench: no topic '{topic}'; known: {', '.join(known) or 'none outside a source tree'}"
+        )
+    spec = importlib.util.spec_from_file_location(f"benchmarks.{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # a topic's other files lie beside it
+    spec.loader.exec_module(module)
+    if task != DEFAULT_TASK and not getattr(module, "ANY_TASK", False):
+        raise ValueError(f"bench {topic}: measures on {DEFAULT_TASK} only; leave --task out")
+    run: Callable[[Bench], None] = module.run
+    return run
