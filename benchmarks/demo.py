@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from rewact_ros.cli.bench import Bench
-from rewact_ros.cli.demo import run_demo
+from rewact_ros.bench.figures import Bench
 from rewact_ros.contract import load_contract
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.share import share_dir
 from rewact_ros.stack.bringup import BringUp, default_contract, default_policy
+from rewact_ros.stack.demo import run_demo
 
 ANY_TASK = True  # one that brings a policy
 DEMO_SEED = 300_000
@@ -70,7 +70,7 @@ def inference(bench: Bench) -> None:
 def demo(bench: Bench, name: str, seed: int, episodes: int) -> None:
     """The whole stack in real time over consecutive scenes."""
     start_s = time.monotonic()
-    folder, _ = run_demo(episodes, seed, task=bench.task)
+    folder = run_demo(episodes, seed, task=bench.task).folder
     wall_s = time.monotonic() - start_s
     summary = json.loads((folder / "summary.json").read_text())
     n, successes, right = (

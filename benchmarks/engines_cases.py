@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import typer
 
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 
 THREADS, STATE, ACTION = 1, 14, 14
 WARM_UP_ROUNDS = 3

@@ -20,7 +20,7 @@ from engines_cases import (
     serve,
 )
 
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 
 PRECISION, ROUNDS, SECONDS = "bf16", 300, 30.0
 

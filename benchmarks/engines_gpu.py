@@ -8,7 +8,7 @@ import torch
 import typer
 from engines_cases import Call, Frame, settle
 
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 from rewact_ros.policy.checked_engine import CheckedEngine
 from rewact_ros.policy.cuda_graph import CudaGraphEngine
 from rewact_ros.policy.engine import TorchEngine

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from engines_cases import THREADS, frames_of, load, settle
 
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 
 
 @dataclass(frozen=True)

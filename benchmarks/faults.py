@@ -14,7 +14,7 @@ import yaml
 from rosgraph_msgs.msg import Clock
 
 from rewact_ros import strict_yaml
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.chunks import Chunk

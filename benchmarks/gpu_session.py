@@ -210,13 +210,14 @@ def show(results: Sequence[Result], logs: Path) -> None:
 
 def keep(out: Path) -> None:
     """Publish the figures of a GPU that a session measured."""
-    from rewact_ros.cli.bench import publish
+    from rewact_ros.bench.results import publish
 
     files = sorted(out.glob("*-gpu.json"))
     if not files:
         raise SystemExit(f"{out}: no figures of a GPU (*-gpu.json); give a session's --out")
     for file in files:
-        publish(json.loads(file.read_text()), ROOT / "docs")
+        for written in publish(json.loads(file.read_text()), ROOT / "docs"):
+            print(f"written: {written}")
 
 
 def main() -> int:

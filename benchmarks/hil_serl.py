@@ -20,7 +20,7 @@ from typing import Any
 
 from recording_dagger import COLLECT_SEED, DEMO_COUNT, DEMOS, train_base
 
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 from rewact_ros.learning.rl.environment import EpisodeResult
 from rewact_ros.learning.rl.evaluation import evaluate_policy, evaluate_version
 from rewact_ros.learning.rl.loop import FastLoop

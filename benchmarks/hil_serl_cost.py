@@ -17,7 +17,7 @@ import torch
 from engines_cases import choose_device
 from recording_dagger import DEMOS
 
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 from rewact_ros.episodes.rollout_dataset import simulation
 from rewact_ros.learning.rl.driver import Driver
 from rewact_ros.learning.rl.journal import Journal

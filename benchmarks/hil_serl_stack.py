@@ -22,7 +22,7 @@ import torch
 from recording_dagger import DEMO_COUNT, DEMOS, train_base
 from safetensors.torch import load_file
 
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 from rewact_ros.learning.rl.journal import Journal, to_record
 from rewact_ros.learning.rl.learner_state import AGENT, agent_tensors
 from rewact_ros.learning.rl.loop import FastLoop

@@ -18,13 +18,13 @@ from hil_serl import REPORT_SEED, add_successes, reported, results
 from hil_serl_stack import learning, takeovers, wait_for_end
 from recording_dagger import COLLECT_SEED, DEMO_COUNT, DEMOS, train_base
 
-from rewact_ros.cli.bench import Bench
-from rewact_ros.cli.demo import run_demo
+from rewact_ros.bench.figures import Bench
 from rewact_ros.contract import load_contract
 from rewact_ros.learning.rl.evaluation import evaluate_version
 from rewact_ros.learning.rl.journal import Journal
 from rewact_ros.runs import NEWEST, VERSIONS
 from rewact_ros.stack.bringup import default_contract, default_policy
+from rewact_ros.stack.demo import run_demo
 
 EPISODES, SPEED = 120, 0.5
 STACK_EPISODES = 40  # driven in real time

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from rewact_ros.cli.bench import Bench
-from rewact_ros.cli.demo import unattended
+from rewact_ros.bench.figures import Bench
 from rewact_ros.msg import SimTruth
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import to_ns
 from rewact_ros.sim.task import DEFAULT_TASK, find_task
 from rewact_ros.stack.bringup import BringUp, default_policy
 from rewact_ros.stack.commander import Commander
+from rewact_ros.stack.demo import unattended
 from rewact_ros.stack.rig_stack import memory_mb
 from rewact_ros.stack.runner import Runner
 

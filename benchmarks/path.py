@@ -15,7 +15,7 @@ from path_turns import Case, Session, bare_turn, our_turn, peer_turn
 from path_wire import Wire
 
 from rewact_ros import strict_yaml
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.sim.task import DEFAULT_TASK, find_task
 from rewact_ros.stack.bringup import BringUp, default_contract, default_policy

@@ -21,7 +21,7 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import get_types_from_msg
 from rosbags.typesys.store import Typestore
 
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 from rewact_ros.data.bags.episode_file import read_episode
 from rewact_ros.data.bags.reader import Bag
 from rewact_ros.stack.rig_stack import cpu_seconds, memory_mb

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import typer
 
-from rewact_ros.cli.bench import Figure
+from rewact_ros.bench.figures import Figure
 from rewact_ros.share import share_dir
 
 WAYS = ("ours", "lerobot", "lerobot_streaming")

@@ -12,7 +12,7 @@ import numpy as np
 from mcap.reader import make_reader
 from recording_stack import domain, recorder, source_of
 
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 from rewact_ros.data.bags.episode_file import EPISODE_FILE
 from rewact_ros.data.bags.reader import Bag, BagError
 from rewact_ros.data.bags.recovery import recover_bag

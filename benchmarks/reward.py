@@ -1,5 +1,8 @@
 """Figures of the reward: parity with the public package, and what the predicted progress knows.
 
+They are figures of the shipped policies, which know `pick_place` and the G1's task, so that no
+other task is measured.
+
 The roll-outs are ones that no training saw, successes and failures; make them once by
 
     rewact eval --policy models/vx300s_pick_place --episodes 120 --seed 230000 --hold-s 1 \
@@ -14,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 from rewact_ros.contract import load_contract
 from rewact_ros.learning.evaluation.dataset import (
     CLOCK,

@@ -21,7 +21,7 @@ from engines_cases import (
     serve,
 )
 
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 from rewact_ros.share import share_dir
 
 # (policy, cameras, (height, width), chunk)

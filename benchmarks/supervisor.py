@@ -1,5 +1,8 @@
 """Figures of the supervisor: what its thresholds promise and keep, beside a one-sample rule.
 
+They are figures of the shipped policy, and of the failures of `pick_place`, so that no other task
+is measured; `rewact calibrate` tells another policy's own rates.
+
 The roll-outs are made on the first run, about 45 minutes on one core; a run that was cut short goes
 on where it stopped. The weak policy is the strong one's recipe stopped after 800 steps:
 
@@ -18,7 +21,7 @@ import typer
 from supervisor_rollouts import Collection, collect
 from supervisor_splits import MONITOR, Episodes, episodes_of, over_splits
 
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 from rewact_ros.share import share_dir
 from rewact_ros.stack.bringup import default_policy
 from rewact_ros.supervision.calibration import Calibration, CalibrationSettings

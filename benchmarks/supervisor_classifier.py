@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 from rewact_ros.data.dataset.reader import open_dataset
 from rewact_ros.data.labels.frames import SUCCESS, UNUSED, read_frame_labels
 from rewact_ros.learning.imitation.frames import open_frames

@@ -15,7 +15,7 @@ from faulty_sim import FAULTS
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_srvs.srv import Trigger
 
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 from rewact_ros.msg import EpisodeEvent, Reward, RewardFeatures, SupervisorStatus
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.ros import interfaces as names

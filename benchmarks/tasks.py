@@ -18,7 +18,7 @@ import typer
 from tasks_recipe import FULL, quick
 from tasks_stages import STAGES, Job, require_fresh, run_stages
 
-from rewact_ros.cli.bench import Bench
+from rewact_ros.bench.figures import Bench
 from rewact_ros.sim.task import TaskError, find_task
 
 MANY_TASKS = True
@@ -33,6 +33,7 @@ TASKS = {
     "aloha/transfer-cube": "≥ 0.86",
     "aloha/insertion": "≥ 0.32",
     "hil/panda-pick-cube": "≥ 0.9",
+    "so101/pick-cube": "≥ 0.9",
     "reach": "",
 }
 QUICK_TASK = "pick_place"

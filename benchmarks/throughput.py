@@ -24,7 +24,7 @@ from pathlib import Path
 import typer
 from engines_cases import choose_device
 
-from rewact_ros.cli.bench import Bench, Figure
+from rewact_ros.bench.figures import Bench, Figure
 from rewact_ros.share import share_dir
 
 SMALL = (120, 160)

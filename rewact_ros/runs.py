@@ -5,13 +5,29 @@ import os
 import platform
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from .files import point
+from .settings import setting
 
 # In a learning run's folder: its versions, the links among them, the robot's journal.
 VERSIONS, NEWEST, BEST, ROBOT_JOURNAL = "policies", "newest", "best", "robot"
 LEARNED = "learned.json"  # of a version, beside its weights
+
+
+@dataclass(frozen=True)
+class LearnOptions:
+    """What a learning run is told by its command and, over topics, by its node's parameters."""
+
+    demos: str = setting("", "LeRobotDataset of successes to learn from too; empty: none")
+    demo_episodes: int = setting(30, "how many of its successes", low=1, high=1_000_000)
+    target: float = setting(
+        0.95, "success rate without a human that the panel looks ahead to", low=0.0, high=1.0
+    )
+    video_every: int = setting(
+        25, "episodes from one video to the next; 0: none", low=0, high=1_000_000
+    )
 
 
 def new_run(what: str, root: str | Path = "runs") -> Path:

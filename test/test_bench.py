@@ -7,9 +7,9 @@ import pytest
 from conftest import ROOT
 from typer.testing import CliRunner
 
+from rewact_ros.bench.compare import KEPT_SHARE, compare, compare_topics
+from rewact_ros.bench.page import SECTIONS, performance_page, reached
 from rewact_ros.cli.app import app
-from rewact_ros.cli.bench_compare import KEPT_SHARE, compare, compare_topics
-from rewact_ros.cli.bench_report import SECTIONS, performance_page, reached
 
 RESULTS = ROOT / "docs" / "results"
 
@@ -144,7 +144,7 @@ def test_what_was_measured_before_a_failure_is_written(tmp_path, monkeypatch):
         raise RuntimeError("the second part fails")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rewact_ros.cli.bench._load", lambda folder, asked: breaks)
+    monkeypatch.setattr("rewact_ros.cli.bench.load_topic", lambda folder, asked: breaks)
     result = CliRunner().invoke(app, ["bench", "engines"])
     assert "the second part fails" in str(result.exception)
     found = json.loads((tmp_path / "runs/bench/engines.json").read_text())

@@ -17,7 +17,8 @@ from tasks_recipe import quick
 from tasks_scenes import by_script, outcomes
 from tasks_stages import STAGES, Job, StaleError, run_stages, supported
 
-from rewact_ros.cli.bench import Bench, markdown
+from rewact_ros.bench.figures import Bench
+from rewact_ros.bench.results import markdown
 from rewact_ros.contract import load_contract
 from rewact_ros.episodes.settings import RolloutSettings
 from rewact_ros.learning.imitation.demonstrations import load_demonstrations

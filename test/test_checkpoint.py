@@ -2,13 +2,17 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from lerobot.configs.types import FeatureType, PolicyFeature
+from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.policies.act.modeling_act import ACTPolicy
+from lerobot.policies.act.processor_act import make_act_pre_post_processors
+from lerobot.utils.constants import OBS_IMAGES
 from safetensors.torch import load_file, save_file
 
 from rewact_ros.policy import RewACTConfig, RewACTPolicy, make_rewact_pre_post_processors
@@ -19,7 +23,12 @@ from rewact_ros.policy.checkpoint import (
     load_policy,
     save_policy,
 )
+from rewact_ros.policy.checkpoint_config import read_config
+from rewact_ros.policy.compatibility import require_rewact
 from rewact_ros.policy.engine import TorchEngine
+from rewact_ros.policy.policy import Estimate
+from rewact_ros.policy.processors import load_processors
+from rewact_ros.policy.weights import check_weights, load_tensors
 
 STATE, ACTION, CAMERA = "observation.state", "action", "observation.images.front"
 
@@ -188,7 +197,7 @@ def test_an_alien_configuration_is_refused(copy, text):
         load_policy(copy)
 
 
-@pytest.mark.parametrize("kind", ["diffusion", ["rewact"], {}, 3, None])
+@pytest.mark.parametrize("kind", ["no_policy", ["rewact"], {}, 3, None])
 def test_another_type_of_policy_is_refused_with_those_that_there_are(copy, kind):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "type": kind}))
@@ -206,6 +215,71 @@ def test_a_type_of_policy_is_a_row_of_the_table(copy, monkeypatch):
     loaded = load_policy(copy, "cpu")
     assert loaded.policy is rewact.policy and loaded.version == rewact.version
     assert np.isfinite(TorchEngine(loaded).infer(_observation()).reward)
+
+
+@dataclass
+class PlainACTConfig(ACTConfig):
+    """LeRobot's ACT with the settings that every policy has."""
+
+    image_size: tuple[int, int] | None = None
+    reward_head: str = "none"
+    value_min: float = 0.0
+    value_max: float = 1.0
+
+
+class PlainACT(ACTPolicy):
+    """LeRobot's ACT, which has no reward."""
+
+    config_class, name = PlainACTConfig, "act"
+
+    @torch.no_grad()
+    def predict(self, batch):
+        images = [batch[key] for key in self.config.image_features]
+        seen = []
+        hook = self.model.encoder.register_forward_hook(lambda *call: seen.append(call[-1]))
+        actions = self.model({**batch, OBS_IMAGES: images})[0]
+        hook.remove()
+        return Estimate(actions, None, seen[0].mean(0).float())
+
+
+def open_plain_act(files, device):
+    weights = load_tensors(files, "model.safetensors")
+    config = read_config(PlainACTConfig, files.json("config.json"), str(files.path), device)
+    check_weights(str(files.path), PlainACT(config).state_dict(), weights)
+    policy = PlainACT(config)
+    policy.load_state_dict(weights)
+    return policy.eval(), *load_processors(files, config, device)
+
+
+def test_another_type_is_a_row_that_runs_and_that_rewacts_tools_refuse(
+    saved, tmp_path, monkeypatch
+):
+    """What CONTRIBUTING says of a policy type, with a checkpoint that LeRobot writes."""
+    ours = saved[1].config
+    torch.manual_seed(0)
+    config = ACTConfig(
+        input_features=ours.input_features,
+        output_features=ours.output_features,
+        **{key: getattr(ours, key) for key in ("chunk_size", "n_action_steps", "dim_model")},
+        **{"n_heads": 2, "dim_feedforward": 32, "n_encoder_layers": 1, "device": "cpu"},
+        pretrained_backbone_weights=None,
+    )
+    image = {"mean": torch.full((3, 1, 1), 0.5), "std": torch.full((3, 1, 1), 0.25)}
+    stats = {STATE: _stats(5), ACTION: _stats(3), CAMERA: image}
+    policy, folder = ACTPolicy(config).eval(), tmp_path / "act"
+    save_policy(folder, policy, *make_act_pre_post_processors(config, stats))
+    monkeypatch.delitem(LOADERS, "act")  # ours opens it as a RewACT without a reward
+    with pytest.raises(CheckpointError, match="type: expected one of rewact, got act"):
+        load_policy(folder)
+    monkeypatch.setitem(LOADERS, "act", open_plain_act)
+    loaded = load_policy(folder, "cpu")
+    prediction = TorchEngine(loaded).infer(_observation())
+    batch = loaded.preprocessor(TorchEngine(loaded)._to_batch(_observation()))
+    expected = loaded.postprocessor(policy.predict_action_chunk(batch))[0].numpy()
+    np.testing.assert_array_equal(prediction.actions, expected)
+    assert prediction.reward is None and np.isfinite(prediction.features).all()
+    with pytest.raises(CheckpointError, match="type: training needs rewact, got PlainACT"):
+        require_rewact(loaded, "training")
 
 
 def test_a_type_of_policy_without_some_settings_has_a_reward_hash(copy):

@@ -9,7 +9,6 @@ import torch
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from safetensors.torch import load_file, save_file
 
-from rewact_ros.cli.label_frames import FrameMarker
 from rewact_ros.data.labels.frames import (
     FAIL,
     SUCCESS,
@@ -23,6 +22,7 @@ from rewact_ros.data.labels.frames import (
 from rewact_ros.data.labels.write import EpisodeLabels
 from rewact_ros.learning.classifier.calibration import calibrate
 from rewact_ros.learning.classifier.frames import Frames, LabelledFrames
+from rewact_ros.learning.classifier.marking import FrameMarker
 from rewact_ros.learning.classifier.settings import ClassifierSettings
 from rewact_ros.learning.classifier.train import balanced_batches, train_classifier
 from rewact_ros.learning.imitation.settings import TrainError

@@ -15,9 +15,9 @@ from rewact_ros import home
 from rewact_ros.cli import main
 from rewact_ros.cli.app import app
 from rewact_ros.cli.faults import INTERRUPTED, MENDABLE, UNEXPECTED, exit_code
-from rewact_ros.cli.learn_robot import SimulatedRobot
-from rewact_ros.cli.record_terminal import _print_above
 from rewact_ros.data.dataset.info import DatasetError
+from rewact_ros.stack.keyboard_recorder import _print_above
+from rewact_ros.stack.learner import SimulatedRobot
 from rewact_ros.text import reason
 
 SCRIPT = Path(sys.executable).with_name("rewact")

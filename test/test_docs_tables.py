@@ -10,7 +10,6 @@ from conftest import ROOT
 from lerobot.policies.act.configuration_act import ACTConfig
 
 from rewact_ros.cli.app import app
-from rewact_ros.cli.record_terminal import KEYS
 from rewact_ros.control.chunks import COMBINE, INTERPOLATION
 from rewact_ros.control.modes import Mode
 from rewact_ros.data.export.assemble import COLUMNS
@@ -20,6 +19,7 @@ from rewact_ros.policy.checked_engine import TOLERANCES
 from rewact_ros.policy.engines import ENGINES
 from rewact_ros.ros.commands import COMMANDS
 from rewact_ros.ros.images import CAMERAS, ENCODINGS
+from rewact_ros.stack.keyboard_recorder import KEYS
 
 
 def rows(page: str, heading: str = "") -> list[list[str]]:

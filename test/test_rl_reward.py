@@ -14,7 +14,6 @@ from test_rl_loop import RL, SHORT, fast, write_demos
 
 from rewact_ros import strict_yaml
 from rewact_ros.cli.learn import _check_judges
-from rewact_ros.cli.learn_robot import SimulatedRobot, _simulation
 from rewact_ros.contract import Contract
 from rewact_ros.learning.rl.demos import open_demos
 from rewact_ros.learning.rl.driver import Driver
@@ -32,6 +31,7 @@ from rewact_ros.reward.composition import CompositionSettings, compose_episode
 from rewact_ros.sim.human import Traits
 from rewact_ros.sim.pick_place.task import PickPlace
 from rewact_ros.stack.bringup import processes
+from rewact_ros.stack.learner import SimulatedRobot, _simulation
 from rewact_ros.supervision.signals import SignalSettings
 
 EAGER = replace(SHORT, completion=0.0)  # whose progress counts as done within half a second

@@ -16,6 +16,7 @@ from lerobot.configs.video import RGBEncoderConfig
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from rewact_ros.control.modes import Mode
+from rewact_ros.data.dataset.info import parse_episodes
 from rewact_ros.data.labels.write import EpisodeLabels, open_labelled, write_labels
 from rewact_ros.learning.classifier.settings import ClassifierSettings
 from rewact_ros.learning.faults import machine_faults_told
@@ -24,7 +25,6 @@ from rewact_ros.learning.imitation.batches import TrainingBatches, batch_rows
 from rewact_ros.learning.imitation.demonstrations import (
     DatasetError,
     load_demonstrations,
-    parse_episodes,
     split_episodes,
 )
 from rewact_ros.learning.imitation.origin import taught_episodes
@@ -582,7 +582,7 @@ def test_wandb_that_is_not_installed_is_an_error_that_says_how(
 
 
 def test_a_closed_loop_test_on_another_robots_dataset_is_refused(dataset, cache, tmp_path):
-    with pytest.raises(TrainError, match="test_every: the simulated task has cameras"):
+    with pytest.raises(TrainError, match="test_every: the task pick_place has cameras"):
         run(settings(dataset, tmp_path, test_every=3), cache)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -94,11 +94,12 @@ def recover(folders: Folders) -> None:
     folder, those that do not look whole are mended.
     """
     from rewact_ros.data.bags.folder import bag_names
+    from rewact_ros.data.bags.lock import lock_around
     from rewact_ros.data.bags.recovery import RecoveryError, recover_all, recover_file, subfolders
 
     failed = 0
     for folder in folders:
-        with _locked(folder):
+        with lock_around(folder):
             if folder.is_file():
                 results: list[Recovered | RecoveryError] = [recover_file(folder)]
             else:
@@ -185,17 +186,3 @@ class _Episodes:
         """End the command with an error if anything was told."""
         if self._failed:
             raise typer.Exit(2)
-
-
-def _locked(folder: Path) -> AbstractContextManager[object]:
-    """Keep a recorder away from the folder; one recording is locked by the folder around it."""
-    from rewact_ros.data.bags.lock import LOCK_FILE, BagsLock
-
-    if folder.is_file():
-        folder = folder.absolute().parent
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder")
-    for place in (folder, folder.absolute().parent):
-        if (place / LOCK_FILE).is_file():
-            return closing(BagsLock(place))
-    return nullcontext()

@@ -24,8 +24,7 @@ def from_dataset(
 ) -> None:
     """Write the episodes of a dataset as bags: cameras, joints and commands at its rate."""
     from rewact_ros.data.bags.from_dataset import write_bags
-    from rewact_ros.data.dataset.info import read_info
-    from rewact_ros.learning.imitation.demonstrations import parse_episodes
+    from rewact_ros.data.dataset.info import parse_episodes, read_info
 
     chosen = None
     if episodes is not None:

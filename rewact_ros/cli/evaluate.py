@@ -1,7 +1,6 @@
 """`rewact eval`: a policy in the simulation, on recorded episodes or in a Gymnasium environment."""
 
 import json
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -100,44 +99,14 @@ def _in_simulation(
     task: str,
 ) -> None:
     """Successes with a Wilson interval, the stage reached and the cause of each failure."""
-    from tqdm import tqdm
-
-    from rewact_ros.contract import load_contract
-    from rewact_ros.episodes.rollout_dataset import record_rollouts, roll_outs
-    from rewact_ros.learning.evaluation.dataset import judge_summary
-    from rewact_ros.learning.evaluation.judging import check_rewards
-    from rewact_ros.reward.metrics import wilson_interval
+    from rewact_ros.learning.evaluation.simulated import evaluate_simulation
     from rewact_ros.runs import new_run
-    from rewact_ros.stack.bringup import default_contract
 
-    contract, results = load_contract(default_contract(task)), []
-    if record is not None:
-        episodes = record_rollouts(loaded, contract, seeds, settings, record, task)
-    else:
-        episodes = roll_outs(loaded, contract, seeds, settings, task)
-    bar = tqdm(episodes, total=len(seeds), unit="episode", mininterval=1)
-    for result in bar:
-        results.append(result)
-        bar.set_postfix_str(f"success {sum(r.success for r in results)}/{len(results)}")
-    successes = sum(r.success for r in results)
-    low, high = wilson_interval(successes, len(results))
-    success = {"value": successes / len(results), "n": len(results), "low": low, "high": high}
-    inferences_hz = contract.rate_hz / settings.replan_steps
-    check = check_rewards([r.rewards for r in results], [r.success for r in results], inferences_hz)
-    failures = Counter(f"{r.stage}: {r.failure or 'time-out'}" for r in results if not r.success)
-    folder = out or new_run("eval")
-    _write(
-        folder,
-        _header(loaded, {"task": task, "seed": seeds.start, **asdict(settings)})
-        | {
-            "success": success,
-            "failures": dict(failures),
-            "judge": judge_summary(check),
-            "episodes": [asdict(r) for r in results],
-        },
-    )
-    _echo_success(success)
-    for cause, count in failures.most_common():
+    figures, check = evaluate_simulation(loaded, task, seeds, settings, record)
+    header = _header(loaded, {"task": task, "seed": seeds.start, **asdict(settings)})
+    _write(out or new_run("eval"), header | figures)
+    _echo_success(figures["success"])
+    for cause, count in figures["failures"].items():
         typer.echo(f"  {count} × failed at {cause}")
     _echo_judge(loaded.path, check)
     if record is not None:

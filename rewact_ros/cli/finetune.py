@@ -28,6 +28,7 @@ _TRAINING = (
     "device",
     "threads",
     "workers",
+    "task",
 )
 
 
@@ -40,7 +41,7 @@ def finetune(
         typer.Option(help="Dataset with human corrections (`rewact export`); may repeat."),
     ] = None,
     contract: Annotated[
-        Path | None, typer.Option(help="Robot contract (default: of the simulated arm).")
+        Path | None, typer.Option(help="Robot contract (default: the task's).")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run (default: runs/<time>-finetune).")
@@ -76,6 +77,7 @@ def finetune(
         raise TrainError("--resume needs --out, the folder of the run to go on with")
     if not rounds and not interventions:
         raise TrainError("give --interventions, or --rounds to collect some in simulation")
+    usual = default_contract(given["task"])  # before anything else, as it looks for the task
     require_writable(out, *([export] if export is not None else []))
     settings = TrainSettings(
         dataset=str(demos),
@@ -84,7 +86,7 @@ def finetune(
         imitate_failures=imitate_failures,
         start=str(policy),
         interventions=tuple(map(str, interventions or [])),
-        contract=str(contract or default_contract()),
+        contract=str(contract or usual),
         **given,
     )
     if rounds:
@@ -113,10 +115,11 @@ def _once(settings: TrainSettings, seeds: range, cache: Path | None, resume: boo
 
     new = fine_tune(settings, cache, resume)
     contract = load_contract(settings.contract)
-    if not seeds or not can_be_simulated(contract):
-        typer.echo(f"not compared: {'no scenes' if not seeds else 'no simulation'}; try it first")
+    if not seeds or not can_be_simulated(contract, settings.task):
+        why = f"not the robot of {settings.task}" if seeds else "no scenes"
+        typer.echo(f"not compared: {why}; try it first")
         return new
-    comparison = compare(Path(settings.start), new, contract, seeds)
+    comparison = compare(Path(settings.start), new, contract, seeds, settings.task)
     write_comparison(Path(settings.out) / "comparison.json", comparison)
     typer.echo(comparison.line)
     return new if comparison.kept else None

@@ -31,8 +31,10 @@ def label(
     ] = None,
 ) -> None:
     """Write next.reward, next.success and next.done of a LeRobotDataset in one step."""
-    from rewact_ros.cli.label_report import plot_labels, present_labels, print_changes, print_still
+    from rewact_ros.cli.label_report import print_changes, print_still
+    from rewact_ros.data.dataset.info import parse_episodes
     from rewact_ros.data.labels.plan import PlannedLabels, keypoint_file, plan_labels
+    from rewact_ros.data.labels.plot import plot_labels
     from rewact_ros.data.labels.write import (
         EpisodeLabels,
         open_labelled,
@@ -43,7 +45,7 @@ def label(
 
     source = open_labelled(dataset)
     total = len(source.lengths)
-    chosen = list(source.lengths) if episodes is None else _episodes(episodes, total)
+    chosen = list(source.lengths) if episodes is None else parse_episodes(episodes, total)
     if clear:
         chosen_by = ("keypoints", "subtasks", "ramp", "interpolation")
         if failed or any(given[name] for name in chosen_by):
@@ -53,7 +55,7 @@ def label(
             for index in chosen
         }
     else:
-        of_failed = () if failed is None else tuple(_episodes(failed, total))
+        of_failed = () if failed is None else tuple(parse_episodes(failed, total))
         settings = LabelSettings(failed=of_failed, **given)
         found = keypoint_file(dataset)
         if settings.keypoints is None and found is not None:
@@ -62,7 +64,7 @@ def label(
     changed = {
         index: plan.labels
         for index, plan in planned.items()
-        if not plan.labels.same_as(present_labels(source, index))
+        if not plan.labels.same_as(source.labels_of(index))
     }
     print_changes(source, planned)
     print_still(source, planned)
@@ -83,9 +85,3 @@ def label(
     if not dry_run or plots is not None:
         for path in plot_labels(plots or new_run("label"), source, planned):
             typer.echo(f"plot: {path}")
-
-
-def _episodes(text: str, total: int) -> list[int]:
-    from rewact_ros.learning.imitation.demonstrations import parse_episodes  # seconds, for torch
-
-    return parse_episodes(text, total)

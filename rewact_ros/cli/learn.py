@@ -1,5 +1,7 @@
 """`rewact learn`: fine-tune a policy by reinforcement learning with a human at hand."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,7 +107,7 @@ def learn(
         fast_settings = LearnSettings(**shared, rl=rl, episode=episode, **looped)
         _in_process(fast_settings, resume)
     else:
-        from rewact_ros.cli.learn_robot import SimulatedRobot, learn_over_topics
+        from rewact_ros.stack.learner import SimulatedRobot, learn_over_topics
 
         _check_judges(sim, episode, looped["environment_episodes"], shared["contract"])
         folder = Path(shared["out"])
@@ -119,7 +121,8 @@ def learn(
         robot = SimulatedRobot(
             looped["episodes"], looped["first_seed"], episode, speed, looped["task"]
         )
-        learn_over_topics(folder, learner, robot if sim else None, verbose)
+        with _panel() as show:
+            learn_over_topics(folder, learner, robot if sim else None, show, verbose)
     typer.echo(f"run: {shared['out']} (versions: policies/; TensorBoard: tensorboard/)")
 
 
@@ -150,13 +153,21 @@ def _check_judges(
 
 
 def _in_process(settings: LearnSettings, resume: bool) -> None:
+    from rewact_ros.learning.rl.loop import FastLoop
+
+    with _panel() as show:
+        FastLoop(settings, resume, show).run()
+
+
+@contextmanager
+def _panel() -> Iterator[Callable[..., None]]:
+    """The live panel; gives the call that shows figures, and a line above them."""
     from rich.live import Live
 
     from rewact_ros.cli.learn_panel import panel
-    from rewact_ros.learning.rl.loop import FastLoop
 
     with Live(panel({}), refresh_per_second=2) as live:
-        FastLoop(settings, resume, lambda figures: live.update(panel(figures))).run()
+        yield lambda figures, text="": live.update(panel(figures, text))
 
 
 def _written(settings: "RLSettings", folder: Path, resume: bool) -> str:

@@ -30,8 +30,8 @@ def record(
 
     Without a terminal it records the supervisor's episodes, and what recorder/start begins.
     """
-    from rewact_ros.cli.record_terminal import run
     from rewact_ros.stack.bringup import default_contract
+    from rewact_ros.stack.keyboard_recorder import record_by_keys
 
     given = {"bags_dir": bags_dir, "topics": topics, "task": task, "operator": operator}
     if contract != "none":
@@ -39,4 +39,4 @@ def record(
     parameters: dict[str, str | int | float | bool] = {k: v for k, v in given.items() if v}
     if use_sim_time:
         parameters["use_sim_time"] = True
-    run(parameters, namespace, params_file, attach)
+    record_by_keys(parameters, namespace, params_file, attach)

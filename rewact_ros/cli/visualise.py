@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rewact_ros.cli.options import TaskName
+from rewact_ros.sim.task import DEFAULT_TASK
+
 if TYPE_CHECKING:
     from rewact_ros.learning.evaluation.film import Film
 
@@ -17,7 +20,7 @@ def visualise(
     episodes: Annotated[str, typer.Option(help="Of the dataset, e.g. 0:3 or 1,4.")] = "0",
     bag: Annotated[Path | None, typer.Option(help="Folder or .mcap file of a recording.")] = None,
     contract: Annotated[
-        Path | None, typer.Option(help="Of the bag's robot (default: the simulated arm).")
+        Path | None, typer.Option(help="Of the bag's robot (default: the task's).")
     ] = None,
     namespace: Annotated[str, typer.Option(help="Of the bag's robot.")] = "",
     sim: Annotated[
@@ -29,6 +32,7 @@ def visualise(
         typer.Option(help="An .mp4 file, or a folder (default: runs/<time>-visualise)."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    task: TaskName = DEFAULT_TASK,
 ) -> None:
     """Write a video that plays in a browser, and a picture of the whole episode beside it."""
     if (dataset is not None) + (bag is not None) + sim != 1:
@@ -47,9 +51,9 @@ def visualise(
         typer.echo(f"written: {film.path} ({film.frames} frames) and {picture}")
 
     if dataset is not None:
+        from rewact_ros.data.dataset.info import parse_episodes
         from rewact_ros.data.dataset.reader import open_dataset
         from rewact_ros.learning.evaluation.film import film_dataset
-        from rewact_ros.learning.imitation.demonstrations import parse_episodes
 
         opened = open_dataset(dataset)
         chosen = parse_episodes(episodes, opened.meta.total_episodes)
@@ -63,18 +67,22 @@ def visualise(
         from rewact_ros.learning.evaluation.film import film_bag
         from rewact_ros.stack.bringup import default_contract
 
-        robot = load_contract(contract or default_contract())
+        robot = load_contract(contract or default_contract(task))
         with Bag(bag, namespace) as recording:
             film = film_bag(recording, robot, loaded, _file(out, bag.stem))
             report(film)
             _report_losses(film)
     elif loaded is not None:
+        from rewact_ros.contract import load_contract
+        from rewact_ros.episodes.rollout_dataset import simulation
         from rewact_ros.learning.evaluation.film import film_simulation
-        from rewact_ros.sim.task import DEFAULT_TASK, open_task
+        from rewact_ros.policy.compatibility import check_contract
+        from rewact_ros.stack.bringup import default_contract
 
-        height, width = next(iter(loaded.config.image_features.values())).shape[1:]
-        with open_task(DEFAULT_TASK, height, width) as task:
-            film, rollout = film_simulation(loaded, task, seed, _file(out, f"seed-{seed}"))
+        contract_of_task = load_contract(default_contract(task))
+        check_contract(loaded, contract_of_task)
+        with simulation(contract_of_task, task) as robot:
+            film, rollout = film_simulation(loaded, robot, seed, _file(out, f"seed-{seed}"))
         report(film)
         verdict = "success" if rollout.success else f"failed at {rollout.stage}"
         typer.echo(f"seed {seed}: {verdict} after {rollout.duration_s:.1f} s")

@@ -1,7 +1,7 @@
 """The configuration in a checkpoint: known fields of sane sizes, before anything is built from it.
 
-Nothing in it names code or an address that would be followed: the type is ours alone, the backbone
-one of a list, weights and hub addresses are dropped.
+Nothing in it names code or an address that would be followed: the type is a row of the table of
+loaders, the backbone one of a list, weights and hub addresses are dropped.
 """
 
 import dataclasses
@@ -12,12 +12,13 @@ from typing import Any
 
 import draccus
 from lerobot.configs import FeatureType, NormalizationMode
+from lerobot.policies.act.configuration_act import ACTConfig
 
 from rewact_ros.control.chunks import MOST_STEPS
 
 from .backbone import BACKBONES
 from .checkpoint_files import CheckpointError
-from .configuration_rewact import SMALL_CNN, RewACTConfig
+from .configuration_rewact import SMALL_CNN
 
 # Fields that decide the output but no tensor's shape, or that say what the network is: an absent
 # one would be filled with a default that may not be what was trained.
@@ -57,24 +58,20 @@ _DROPPED = {
 }
 
 
-def read_config(raw: dict[str, Any], where: str, device: str) -> RewACTConfig:
+def read_config[C: ACTConfig](kind: type[C], raw: dict[str, Any], where: str, device: str) -> C:
     """Make the configuration of a network that may be built.
 
     Args:
-        raw: content of ``config.json``, in our layout.
+        kind: of the configuration: ACT's own, or one that extends it.
+        raw: content of ``config.json``, in our layout; its type is known already.
         where: names the file in errors.
         device: on which the policy shall run; the one in the file does not count.
 
     Raises:
-        CheckpointError: another type, fields that are unknown, missing, of the wrong kind or out of
+        CheckpointError: fields that are unknown, missing, of the wrong kind or out of
             bounds, or a network that would take too much memory.
     """
-    if raw.get("type") != RewACTConfig.get_choice_name(RewACTConfig):
-        raise CheckpointError(
-            f"{where}: type: expected rewact, got {str(raw.get('type'))[:80]}; give a RewACT "
-            "checkpoint"
-        )
-    fields = _known(raw, where)
+    fields = _known(kind, raw, where)
     for name, (low, high) in _BOUNDS.items():
         if name in fields:
             _require_integer(fields[name], f"{where}: {name}", low, high)
@@ -88,7 +85,7 @@ def read_config(raw: dict[str, Any], where: str, device: str) -> RewACTConfig:
     _check_features(fields, where)
     _check_modes(fields["normalization_mapping"], where)
     try:
-        config = draccus.decode(RewACTConfig, {**fields, **_DROPPED, "device": device})
+        config = draccus.decode(kind, {**fields, **_DROPPED, "device": device})
     except Exception as error:  # draccus raises its own families of errors
         # "Couldn't instantiate class …" hides what the configuration itself refused.
         hides = "instantiate class" in str(error) and error.__cause__ is not None
@@ -101,8 +98,8 @@ def read_config(raw: dict[str, Any], where: str, device: str) -> RewACTConfig:
     return config
 
 
-def _known(raw: dict[str, Any], where: str) -> dict[str, Any]:
-    known = {field.name for field in dataclasses.fields(RewACTConfig)}
+def _known(kind: type[ACTConfig], raw: dict[str, Any], where: str) -> dict[str, Any]:
+    known = {field.name for field in dataclasses.fields(kind)}
     # A field of a newer version that is switched off decides nothing.
     unknown = sorted(
         name for name, value in raw.items() if name not in known | {"type"} and value not in _OFF
@@ -184,7 +181,7 @@ def _check_modes(modes: Any, where: str) -> None:
         )
 
 
-def _check_network(config: RewACTConfig, where: str) -> None:
+def _check_network(config: Any, where: str) -> None:
     if config.dim_model % config.n_heads or config.dim_model % 4:
         raise CheckpointError(
             f"{where}: dim_model: expected a multiple of n_heads ({config.n_heads}) and of 4, got "
@@ -209,7 +206,7 @@ def _check_network(config: RewACTConfig, where: str) -> None:
         )
 
 
-def working_bytes(config: RewACTConfig) -> int:
+def working_bytes(config: Any) -> int:
     """About what one inference takes beside the weights, from above: pictures and attention."""
     stride = 16 if config.vision_backbone == SMALL_CNN or _dilated(config) else 32
     tokens, pixels = 3, 0
@@ -222,5 +219,5 @@ def working_bytes(config: RewACTConfig) -> int:
     return 4 * (64 * pixels + attention + layers)
 
 
-def _dilated(config: RewACTConfig) -> bool:
+def _dilated(config: Any) -> bool:
     return bool(config.replace_final_stride_with_dilation)

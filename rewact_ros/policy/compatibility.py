@@ -5,6 +5,7 @@ from rewact_ros.contract.schema import ACTION_KEY, STATE_KEY
 
 from .checkpoint import LoadedPolicy
 from .checkpoint_files import CheckpointError
+from .modeling_rewact import RewACTPolicy
 
 
 def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool = False) -> None:
@@ -49,3 +50,21 @@ def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool =
                 f"{what}: {key}: expected shape {expected[key]} as in the contract of "
                 f"{contract.robot}, got {tuple(feature.shape)}; use a checkpoint of this robot"
             )
+
+
+def require_rewact(loaded: LoadedPolicy, who: str) -> RewACTPolicy:
+    """The policy of a checkpoint, for those who need more of it than `Policy` has.
+
+    Args:
+        loaded: the checkpoint.
+        who: needs it, for the message.
+
+    Raises:
+        CheckpointError: it is of another type.
+    """
+    if not isinstance(loaded.policy, RewACTPolicy):
+        raise CheckpointError(
+            f"checkpoint {loaded.path}: type: {who} needs {RewACTPolicy.name}, got "
+            f"{type(loaded.policy).__name__}; give a checkpoint that `rewact train` wrote"
+        )
+    return loaded.policy

@@ -30,7 +30,7 @@ def open_rewact(
             raw, weights, stats = convert(layout, raw, weights)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{files.path}: {error}") from error
-    config = read_config(raw, str(files.path / CONFIG), device)
+    config = read_config(RewACTConfig, raw, str(files.path / CONFIG), device)
     with torch.device("meta"):  # first without memory, to see that the weights fit
         shapes = _new_policy(config, files.path / CONFIG).state_dict()
     check_weights(str(files.path / WEIGHTS), shapes, weights)

@@ -20,7 +20,7 @@ from lerobot.processor.converters import (
 from torch import Tensor
 
 from .checkpoint_files import CONFIG, CheckpointError, CheckpointFiles
-from .configuration_rewact import RewACTConfig
+from .policy import PolicyConfig
 from .weights import dtype_name, load_tensors
 
 PREPROCESSOR = "policy_preprocessor.json"
@@ -54,7 +54,7 @@ STATISTICS = {
 
 
 def load_processors(
-    files: CheckpointFiles, config: RewACTConfig, device: str
+    files: CheckpointFiles, config: PolicyConfig, device: str
 ) -> tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]:
     """Build the preprocessor and the postprocessor of a checkpoint.
 
@@ -266,7 +266,7 @@ def _check_normalization(
     name: str,
     raw: dict[str, Any],
     state: dict[str, dict[str, Tensor]],
-    config: RewACTConfig,
+    config: PolicyConfig,
 ) -> None:
     """Refuse a pipeline that scales otherwise than the configuration says the policy was trained.
 

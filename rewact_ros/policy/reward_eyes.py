@@ -1,7 +1,7 @@
 """Eyes of the reward's own, for which the transformer's tokens are no substitute.
 
 The decoder's token follows the arm, which fills the picture and tells the time in every
-demonstration; a cube of a few pixels hardly moves it. These networks read the cameras alone and
+demonstration; an object of a few pixels hardly moves it. These networks read the cameras alone and
 keep of each channel its strongest response anywhere, so that a small object counts as much as a
 large one. The reward then depends on nothing that acts: actions can be trained on without it.
 """

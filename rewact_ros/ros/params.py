@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass, fields, make_dataclass
 from typing import TYPE_CHECKING, Any
 
 from rewact_ros.ros.parameter_values import check_value, describe
+from rewact_ros.runs import LearnOptions
 from rewact_ros.settings import same
 from rewact_ros.settings import setting as _param
 from rewact_ros.sim.task import DEFAULT_TASK
@@ -275,8 +276,8 @@ class LearnerParams:
     algorithm: str = _param(
         "act_sac", "without a settings file", choices=("residual", "act_sac", "q_chunking")
     )
-    demos: str = _param("", "folder of a LeRobotDataset of successes; empty: none")
-    demo_episodes: int = _param(30, "how many of its successes", low=1, high=1000000)
+    demos: str = same(LearnOptions, "demos")
+    demo_episodes: int = same(LearnOptions, "demo_episodes")
     completion: float = same(
         Thresholds,
         "completion",
@@ -285,8 +286,8 @@ class LearnerParams:
         high=None,
     )
     publish_every: int = _param(5, "episodes from one version to the next", low=1, high=1000000)
-    video_every: int = _param(25, "episodes from one video to the next; 0: none", low=0)
-    target: float = _param(0.95, "success rate without a human to reach", low=0.0, high=1.0)
+    video_every: int = same(LearnOptions, "video_every")
+    target: float = same(LearnOptions, "target")
     device: str = _param("auto", "where it learns", choices=("auto", "cpu", "cuda"))
     nice: int = _param(10, "added to its niceness: the robot comes first", low=0, high=19)
     wandb: str = _param("", "Weights & Biases project to log to as well; empty: none")

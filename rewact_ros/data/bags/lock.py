@@ -1,5 +1,6 @@
 """One recorder per folder of recordings, on this machine."""
 
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 from rewact_ros.files import FileLock, LockedError
@@ -32,3 +33,21 @@ class BagsLock:
     def close(self) -> None:
         """Let others in."""
         self._lock.release()
+
+
+def lock_around(recording: Path) -> AbstractContextManager[object]:
+    """Keep recorders away from a recording, or a folder of some, while it is mended.
+
+    One recording is locked by the folder around it. Where no recorder ever was, nothing is locked.
+
+    Raises:
+        ValueError: no such folder.
+        BagsLockedError: a recorder is at work.
+    """
+    folder = recording.absolute().parent if recording.is_file() else recording
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    for place in (folder, folder.absolute().parent):
+        if (place / LOCK_FILE).is_file():
+            return closing(BagsLock(place))
+    return nullcontext()

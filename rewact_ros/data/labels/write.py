@@ -71,6 +71,10 @@ class LabelledDataset:
     lengths: dict[int, int]
     labels: dict[int, EpisodeLabels] | None
 
+    def labels_of(self, index: int) -> EpisodeLabels:
+        """Labels that an episode has now."""
+        return (self.labels or {}).get(index, EpisodeLabels.unknown(self.lengths[index]))
+
 
 def open_labelled(root: Path) -> LabelledDataset:
     """Read lengths and present labels, after tidying up what a killed run left.

@@ -9,11 +9,10 @@ from lerobot.utils.constants import OBS_STATE
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rewact_ros.data.dataset.info import DatasetError, read_json, recorded_signature
+from rewact_ros.data.dataset.info import DatasetError, parse_episodes, read_json, recorded_signature
 from rewact_ros.learning.imitation.demonstrations import (
     Demonstrations,
     load_demonstrations,
-    parse_episodes,
 )
 from rewact_ros.learning.imitation.origin import acts_as, identities, taught_episodes
 from rewact_ros.learning.imitation.teaching import SUCCESS

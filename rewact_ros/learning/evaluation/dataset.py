@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from rewact_ros.data.dataset.info import parse_episodes
 from rewact_ros.learning.imitation.demonstrations import (
     Demonstrations,
     load_demonstrations,
-    parse_episodes,
 )
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.reward.baselines import Baseline, ClockBaseline, ProprioceptionBaseline

@@ -17,6 +17,7 @@ from rewact_ros.data.video.reward_chart import Reading
 from rewact_ros.data.video.reward_video import RewardVideo
 from rewact_ros.policy import RewACTPolicy
 from rewact_ros.policy.checkpoint import LoadedPolicy
+from rewact_ros.policy.compatibility import require_rewact
 from rewact_ros.policy.images import unit_images
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.runs import machine
@@ -203,8 +204,7 @@ class _Run:
         looked_again: bool,
         video: RewardVideo | None,
     ) -> tuple[GymEpisode, list[EnvFrame]]:
-        policy = self._loaded.policy
-        assert isinstance(policy, RewACTPolicy)  # no other type has a loader
+        policy = require_rewact(self._loaded, "--env")
         policy.reset()
         space, steps, ended = self._made.env.action_space, 0, False
         frames: list[EnvFrame] = []

@@ -9,20 +9,21 @@ from rewact_ros.episodes.rollout import roll_out
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.policy.policy import Policy
-from rewact_ros.sim.task import DEFAULT_TASK, Task, find_task, open_task
+from rewact_ros.sim.task import Task, find_task, open_task
 
 from .demonstrations import Demonstrations
 from .settings import TrainError, TrainSettings
 
 
-def require_simulated_task(data: Demonstrations) -> None:
+def require_simulated_task(data: Demonstrations, name: str) -> None:
     """Raise unless the dataset is one of the simulated task, and the simulator runs here.
 
     Raises:
+        TaskError: no such task.
         TrainError: other cameras, joints or rate.
         SimulationUnavailableError: MuJoCo, its assets or off-screen OpenGL are missing.
     """
-    task = find_task(DEFAULT_TASK)
+    task = find_task(name)
     expected = {f"observation.images.{name}" for name in task.cameras}
     joints = len(task.joints)
     if (
@@ -32,11 +33,11 @@ def require_simulated_task(data: Demonstrations) -> None:
         or data.fps != task.rate_hz
     ):
         raise TrainError(
-            f"test_every: the simulated task has cameras {sorted(expected)}, {joints} joints and "
-            f"{task.rate_hz} Hz, the dataset {sorted(data.camera_shapes)}, {data.state.shape[1]} "
-            f"and {data.fps} Hz; set test_every to 0"
+            f"test_every: the task {name} has cameras {sorted(expected)}, {joints} joints "
+            f"and {task.rate_hz} Hz, the dataset {sorted(data.camera_shapes)}, "
+            f"{data.state.shape[1]} and {data.fps} Hz; name its task, or set test_every to 0"
         )
-    with _simulator(data):
+    with _simulator(data, name):
         pass
 
 
@@ -59,11 +60,11 @@ def simulated_success(
     )
     engine = TorchEngine(loaded, threads=None, rate_hz=data.fps)
     seeds = range(settings.test_seed, settings.test_seed + settings.test_episodes)
-    with _simulator(data) as sim:
+    with _simulator(data, settings.task) as sim:
         successes = sum(roll_out(engine, sim, seed).success for seed in seeds)
     return {"success": successes / settings.test_episodes}
 
 
-def _simulator(data: Demonstrations) -> AbstractContextManager[Task]:
+def _simulator(data: Demonstrations, task: str) -> AbstractContextManager[Task]:
     _, height, width = next(iter(data.camera_shapes.values()))
-    return open_task(DEFAULT_TASK, height, width)
+    return open_task(task, height, width)

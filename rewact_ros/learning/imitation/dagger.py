@@ -88,7 +88,15 @@ def run_rounds(
         if not dataset.exists():
             first = settings.seed + index * settings.episodes
             scenes = range(first, first + settings.episodes)
-            episodes = collect(load_policy(best), contract, scenes, settings.help, dataset, nominal)
+            episodes = collect(
+                load_policy(best),
+                contract,
+                scenes,
+                settings.help,
+                dataset,
+                nominal,
+                training.task,
+            )
             _watch(episodes, len(scenes), index, show_progress)
         datasets.append(str(dataset))
         run = replace(
@@ -104,8 +112,10 @@ def run_rounds(
             comparison = PolicyComparison(**saved)
         else:
             if successes is None:
-                successes = count_successes(best, contract, seeds, show_progress)
-            comparison = compare(best, new, contract, seeds, successes, show_progress)
+                successes = count_successes(best, contract, seeds, training.task, show_progress)
+            comparison = compare(
+                best, new, contract, seeds, training.task, successes, show_progress
+            )
             wall_s = time.monotonic() - begun_s
             write_json(done, {**asdict(comparison), "wall_s": wall_s})
         yield Round(new, read_collected(dataset), comparison, wall_s)

@@ -260,27 +260,6 @@ def load_demonstrations(
     return data
 
 
-def parse_episodes(text: str, total: int) -> list[int]:
-    """Parse ``0:24`` or ``0,3,5:9`` (end exclusive) into episode indices.
-
-    Raises:
-        DatasetError: not of that form, or outside the dataset.
-    """
-    episodes: set[int] = set()
-    for part in text.split(","):
-        try:
-            first, _, last = part.partition(":")
-            episodes.update(range(int(first), int(last)) if last else [int(first)])
-        except ValueError:
-            raise DatasetError(
-                f"episodes: expected a form like 0:24 or 0,3,5:9, got {text!r}"
-            ) from None
-    outside = sorted(e for e in episodes if not 0 <= e < total)
-    if outside or not episodes:
-        raise DatasetError(f"episodes {text}: the dataset has 0:{total}; outside it: {outside[:5]}")
-    return sorted(episodes)
-
-
 def split_episodes(
     episodes: list[int], val_episodes: list[int] | None, val_fraction: float, seed: int
 ) -> tuple[list[int], list[int]]:

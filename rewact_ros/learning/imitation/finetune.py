@@ -19,7 +19,7 @@ from rewact_ros.episodes.rollout_dataset import roll_outs
 from rewact_ros.episodes.settings import RolloutSettings
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.compatibility import check_contract as check_policy
-from rewact_ros.sim.task import DEFAULT_TASK, find_task
+from rewact_ros.sim.task import find_task
 
 from .settings import TrainError, TrainSettings
 from .train import train
@@ -97,17 +97,21 @@ def check_dataset(contract: Contract, folder: Path) -> None:
     check_signature(contract, signature_of_dataset(info), f"data set {folder}")
 
 
-def can_be_simulated(contract: Contract) -> bool:
-    """Tell whether the contract is that of the default task's robot."""
+def can_be_simulated(contract: Contract, task: str) -> bool:
+    """Tell whether the contract is that of the task's robot."""
     try:
-        check_contract(contract, find_task(DEFAULT_TASK))
+        check_contract(contract, find_task(task))
     except DemosError:
         return False
     return True
 
 
 def count_successes(
-    policy: Path, contract: Contract, seeds: Iterable[int], show_progress: bool = True
+    policy: Path,
+    contract: Contract,
+    seeds: Iterable[int],
+    task: str,
+    show_progress: bool = True,
 ) -> int:
     """Drive a scene per seed without any help; returns how many succeed.
 
@@ -118,7 +122,7 @@ def count_successes(
     seeds = list(seeds)
     loaded, successes = load_policy(policy), 0
     with tqdm(
-        roll_outs(loaded, contract, seeds, RolloutSettings()),
+        roll_outs(loaded, contract, seeds, RolloutSettings(), task),
         total=len(seeds),
         desc=f"test {loaded.version}",
         unit="episode",
@@ -136,13 +140,14 @@ def compare(
     new: Path,
     contract: Contract,
     seeds: range,
+    task: str,
     old_successes: int | None = None,
     show_progress: bool = True,
 ) -> PolicyComparison:
-    """Try both policies on the same scenes; ``old_successes``: known from before."""
+    """Try both policies on the same scenes of a task; ``old_successes``: known from before."""
     if old_successes is None:
-        old_successes = count_successes(old, contract, seeds, show_progress)
-    new_successes = count_successes(new, contract, seeds, show_progress)
+        old_successes = count_successes(old, contract, seeds, task, show_progress)
+    new_successes = count_successes(new, contract, seeds, task, show_progress)
     return PolicyComparison(
         old=load_policy(old, "cpu").version,
         new=load_policy(new, "cpu").version,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from rewact_ros.episodes.settings import HelpSettings
 from rewact_ros.settings import check, same, setting
+from rewact_ros.sim.task import DEFAULT_TASK
 
 BEST_FIGURES = ("loss", "action_l1", "reward_mae", "success")
 # What NumPy and torch both take.
@@ -103,6 +104,7 @@ class TrainSettings:
     log_every: int = setting(50, "steps between log entries", low=1)
     val_every: int = setting(500, "steps between validations", low=1)
     save_every: int = setting(500, "steps between checkpoints", low=1)
+    task: str = setting(DEFAULT_TASK, "simulated task of the closed-loop tests")
     test_every: int = setting(0, "steps between closed-loop tests in simulation; 0: none", low=0)
     test_episodes: int = setting(20, "scenes of a test", low=1)
     test_seed: int = setting(
@@ -148,7 +150,8 @@ class RoundsSettings:
 
     Attributes:
         training: of each round's fine-tuning; ``start`` is the first policy, ``out`` the run's
-            folder, ``interventions`` are used in every round beside the collected ones.
+            folder, ``interventions`` are used in every round beside the collected ones, episodes
+            are of ``task``.
         help: when the human is called.
 
     Raises:

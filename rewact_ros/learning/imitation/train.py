@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
+from rewact_ros.data.dataset.info import parse_episodes
 from rewact_ros.learning.acceleration import make_accelerator
 from rewact_ros.learning.faults import machine_faults_told
 from rewact_ros.learning.run_log import RunLog
 from rewact_ros.policy import RewACTConfig, RewACTPolicy, make_rewact_pre_post_processors
 from rewact_ros.policy.checkpoint import save_policy
+from rewact_ros.policy.compatibility import require_rewact
 from rewact_ros.policy.policy import Policy
 
 from .batches import TrainingBatches
 from .demonstrations import (
     Demonstrations,
     load_demonstrations,
-    parse_episodes,
     split_episodes,
 )
 from .mixture import draw_interventions, join, load_interventions
@@ -82,7 +83,8 @@ class _Training:
         state = state_to_resume(settings, resume)
         device = self.accelerator.device.type
         start = starting_policy(settings, state, device)
-        config = parse_policy(settings, device) if start is None else start.config
+        policy = None if start is None else require_rewact(start, "training")
+        config = parse_policy(settings, device) if policy is None else policy.config
         self.data = load_demonstrations(
             Path(settings.dataset),
             settings.progress_ramp,
@@ -90,7 +92,6 @@ class _Training:
             settings.imitate_failures,
             labels_needed=config.reward_head != "none",
         )
-        assert isinstance(config, RewACTConfig)  # no other type has a loader
         fit_to_dataset(config, settings, self.data)
         self.contract = _contract_record(settings.contract, self.data)
         self.train_rows, self.val_rows, self.split = _split(settings, self.data)
@@ -118,9 +119,7 @@ class _Training:
         self._leave_room_for_demonstrations()
         self.data = join([self.data, *interventions])
         torch.manual_seed(settings.seed)
-        policy = RewACTPolicy(config) if start is None else start.policy
-        assert isinstance(policy, RewACTPolicy)
-        self._build(policy, state)
+        self._build(policy or RewACTPolicy(config), state)
 
     def _splices(self, config: RewACTConfig) -> Splices | None:
         """Pictures of failures, where they can be made; refused only where they were asked for."""
@@ -159,7 +158,7 @@ class _Training:
         if settings.test_every and self.main:
             from .closed_loop import require_simulated_task  # needs the simulator
 
-            require_simulated_task(self.data)
+            require_simulated_task(self.data, settings.task)
 
     def _open_frames(
         self,

@@ -9,6 +9,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor, nn
 
 from rewact_ros.policy import RewACTConfig, RewACTPolicy
+from rewact_ros.policy.compatibility import require_rewact
 from rewact_ros.policy.images import unit_images
 from rewact_ros.policy.network import Heads, PartHeads
 from rewact_ros.policy.weights import precision_on
@@ -50,8 +51,7 @@ class ActActor(nn.Module):
         self._device = torch.device(device).type
         self._bf16 = precision_on(self._device, settings.mixed_precision) == "bf16"
         if settings.act_from_base:
-            policy = copy.deepcopy(base.loaded.policy)
-            assert isinstance(policy, RewACTPolicy)  # no other type has a loader
+            policy = copy.deepcopy(require_rewact(base.loaded, "act_from_base"))
         else:
             policy = RewACTPolicy(_config(settings, base))
         self.policy = policy

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rewact_ros.episodes.settings import HelpSettings
 from rewact_ros.reward.composition import CompositionError, CompositionSettings
+from rewact_ros.runs import LearnOptions
 from rewact_ros.settings import check, same, setting
 from rewact_ros.sim.human import Traits
 from rewact_ros.sim.task import DEFAULT_TASK
@@ -123,14 +124,10 @@ class RunSettings:
     policy: str
     contract: str
     rl: RLSettings = field(default_factory=RLSettings)
-    demos: str = setting("", "LeRobotDataset of successes to learn from too ('': none)")
-    demo_episodes: int = setting(30, "how many of its successes", low=1, high=1_000_000)
-    target: float = setting(
-        0.95, "success rate without a human that the panel looks ahead to", low=0, high=1
-    )
-    video_every: int = setting(
-        25, "episodes from one video to the next; 0: none", low=0, high=1_000_000
-    )
+    demos: str = same(LearnOptions, "demos")
+    demo_episodes: int = same(LearnOptions, "demo_episodes")
+    target: float = same(LearnOptions, "target")
+    video_every: int = same(LearnOptions, "video_every")
     # Of updates are done again after a kill; a shorter time writes more.
     save_every_s: float = setting(60.0, "longest time between checkpoints", "s", 0, 3600)
     device: str = setting("auto", "where it learns: auto, cpu or cuda")

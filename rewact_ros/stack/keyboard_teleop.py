@@ -1,16 +1,11 @@
-"""The terminal of `rewact teleop`: raw keys in, one status line out, targets on the topics."""
+"""A robot jogged by the keys of a terminal: targets, deadman and calls of `hil` on its topics."""
 
-import os
-import select
-import shutil
 import signal
 import sys
-import termios
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import rclpy
+from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -28,20 +23,16 @@ from rewact_ros.ros.teleop import RobotState, TargetPublisher
 from rewact_ros.sim.task import DEFAULT_TASK, find_task
 from rewact_ros.stack.bringup import default_contract
 from rewact_ros.stack.stop_request import StopRequest
-from rewact_ros.text import printable
+from rewact_ros.terminal import NoTerminalError, raw_keys, show_status, typed
 
 PERIOD_S = 0.02
 SHOW_S = 0.1
 
 
-class NoTerminalError(RuntimeError):
-    """Standard input is not a terminal, so there are no keys to read."""
-
-
 class KeyboardTeleop(Guarded, Node):
     """The robot's side of the terminal: targets, deadman and service calls."""
 
-    def __init__(self, contract: Contract, source: TeleopSource, namespace: str) -> None:
+    def __init__(self, contract: Contract, source: TeleopSource, namespace: str, task: str) -> None:
         super().__init__("keyboard_teleop", namespace=namespace)
         if source.jog is None or source.deadman is None:
             raise ContractError(
@@ -52,10 +43,10 @@ class KeyboardTeleop(Guarded, Node):
         self.keys = KeyboardJog(source.jog)
         self.robot = RobotState(self, contract)
         self._jog = JogSource(
-            make_integrator(contract, source, find_task(DEFAULT_TASK).robot_model), source.max_age_s
+            make_integrator(contract, source, find_task(task).robot_model), source.max_age_s
         )
         self._targets = TargetPublisher(self, source, source.deadman)
-        self._hil = {
+        self._hil: dict[Call, Client] = {
             call: self.create_client(Trigger, f"hil/{call.value}")
             for call in Call
             if call not in (Call.STOP, Call.QUIT)
@@ -110,12 +101,21 @@ class KeyboardTeleop(Guarded, Node):
         return f"{mode}{answer} | > {self.keys.selected} | {where}"
 
 
-def run(contract_path: str, source_name: str, namespace: str) -> None:
+def jog_by_keys(
+    contract_path: str, source_name: str, namespace: str, task: str = DEFAULT_TASK
+) -> None:
     """Read keys until q.
+
+    Args:
+        contract_path: "": of the task's robot.
+        source_name: teleop source of the contract.
+        namespace: of the robot.
+        task: simulated one whose robot a tool without a model is of.
 
     Raises:
         NoTerminalError: standard input is not a terminal.
         ContractError: the contract has no such source, or it has no `jog`.
+        TaskError: no such task.
     """
     if not sys.stdin.isatty():
         raise NoTerminalError(
@@ -123,7 +123,7 @@ def run(contract_path: str, source_name: str, namespace: str) -> None:
             "container), or use a gamepad with the node `teleop`"
         )
     namespace = check_namespace("--namespace", namespace)
-    contract = load_contract(contract_path or default_contract(), namespace)
+    contract = load_contract(contract_path or default_contract(task), namespace)
     source = contract.teleop_source(source_name)
     # A terminal that is closed ends it like Ctrl-C, also before the loop.
     signal.signal(signal.SIGHUP, signal.default_int_handler)
@@ -131,7 +131,7 @@ def run(contract_path: str, source_name: str, namespace: str) -> None:
     executor = SingleThreadedExecutor()
     node: KeyboardTeleop | None = None
     try:
-        node = KeyboardTeleop(contract, source, namespace)
+        node = KeyboardTeleop(contract, source, namespace, task)
         executor.add_node(node)
         print(KEYS_HELP, flush=True)
         with StopRequest() as stop, raw_keys(sys.stdin.fileno()):
@@ -150,37 +150,19 @@ def _loop(
 ) -> None:
     next_s = shown_s = time.monotonic()
     while not stop.given:
-        while select.select([keys], [], [], 0)[0]:
-            data = os.read(keys, 64)
-            if not data:  # the terminal is gone
+        text = typed(keys)
+        if text is None:
+            return
+        for key in split_keys(text):
+            call = node.keys.press(key, time.monotonic())
+            if call is Call.QUIT:
                 return
-            for key in split_keys(data.decode(errors="ignore")):
-                call = node.keys.press(key, time.monotonic())
-                if call is Call.QUIT:
-                    return
-                if call is not None:
-                    node.call(call)
+            if call is not None:
+                node.call(call)
         node.tick()
         if time.monotonic() - shown_s >= SHOW_S:
             shown_s = time.monotonic()
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r{printable(node.line(), width)}\x1b[K", end="", flush=True)
+            show_status(node.line())
         next_s = max(next_s + PERIOD_S, time.monotonic())
         while (wait_s := next_s - time.monotonic()) > 0:
             executor.spin_once(timeout_sec=wait_s)
-
-
-@contextmanager
-def raw_keys(terminal: int) -> Iterator[None]:
-    """Give keys one by one, unseen and without signals; the terminal is as before afterwards."""
-    before = termios.tcgetattr(terminal)
-    raw = termios.tcgetattr(terminal)
-    raw[3] &= ~(termios.ICANON | termios.ECHO | termios.ISIG)
-    raw[6][termios.VMIN], raw[6][termios.VTIME] = 1, 0
-    try:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, raw)
-        yield
-    finally:
-        # NOW: a terminal that takes no more output must not keep us from giving it back.
-        termios.tcsetattr(terminal, termios.TCSANOW, before)
-        print(flush=True)

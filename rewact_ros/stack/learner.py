@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from rewact_ros.runs import NEWEST, VERSIONS
 from rewact_ros.settings import setting_of
+from rewact_ros.stack.arguments import BringUp
 from rewact_ros.stack.bringup import (
-    BringUp,
     ParameterValue,
     Process,
     processes,
@@ -20,8 +20,8 @@ from rewact_ros.stack.bringup import (
 )
 
 if TYPE_CHECKING:
-    from rewact_ros.cli.learn_watch import LearnerWatch
     from rewact_ros.learning.rl.run_settings import SimEpisodeSettings
+    from rewact_ros.stack.learner_watch import LearnerWatch, ShowFigures
 
 RESULTS = "episodes.jsonl"
 FIRST_VERSION_S, CATCH_UP_S = 300.0, 3600.0
@@ -58,6 +58,7 @@ def learn_over_topics(
     out: Path,
     learner: dict[str, ParameterValue],
     robot: SimulatedRobot | None,
+    show: "ShowFigures",
     verbose: bool = False,
 ) -> None:
     """Run the learner, and the simulated robot if there is one, until the end or Ctrl-C.
@@ -66,7 +67,8 @@ def learn_over_topics(
         out: folder of the run.
         learner: parameters of its node.
         robot: None: there is one already, in this ROS domain.
-        verbose: show the log of the nodes.
+        show: called with the learner's newest figures and a line about where it stands.
+        verbose: print the log of the nodes.
 
     Raises:
         LearningStopped: the learner says why it learns no more.
@@ -75,8 +77,8 @@ def learn_over_topics(
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
-    from rewact_ros.cli.learn_watch import LearnerWatch
     from rewact_ros.stack.domain import own_domain
+    from rewact_ros.stack.learner_watch import LearnerWatch
     from rewact_ros.stack.runner import Runner, node_log
     from rewact_ros.stack.stop_request import StopRequest
 
@@ -91,7 +93,7 @@ def learn_over_topics(
         runners = [stack.enter_context(Runner([_process("learner", learner)], write))]
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
-        watch = stack.enter_context(LearnerWatch(runners, stop))
+        watch = stack.enter_context(LearnerWatch(runners, stop, show))
         watch.wait(newest.exists, FIRST_VERSION_S, "first version")
         if robot is None:
             watch.note = f"the robot learns along by `rewact up --learn {out}`"

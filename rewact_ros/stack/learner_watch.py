@@ -1,15 +1,13 @@
-"""Watches a learner over topics and shows the panel."""
+"""Watches a learner over topics, and the processes beside it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rich.live import Live
 
-from rewact_ros.cli.learn_panel import panel
 from rewact_ros.msg import LearnerStatus
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.door import Guarded
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from rewact_ros.stack.stop_request import StopRequest
 
 POLL_S = 0.05
+ShowFigures = Callable[[Mapping[str, float], str], None]
 
 
 class LearningStopped(RuntimeError):
@@ -26,29 +25,28 @@ class LearningStopped(RuntimeError):
 
 
 class LearnerWatch(Guarded, Node):
-    """Context manager around the panel; `poll` drives it and looks after the processes.
+    """Context manager around its node; `poll` drives it and looks after the processes.
 
     Attributes:
-        note: shown beside the learner's own status.
+        note: said beside the learner's own status.
         figures: newest ones of the learner.
         statuses: how many came.
 
     Args:
         runners: of the processes; more may be added.
         stop: asked whether to end.
+        show: called with the newest figures and what the learner and the note say.
     """
 
-    def __init__(self, runners: Sequence["Runner"], stop: "StopRequest") -> None:
+    def __init__(self, runners: Sequence["Runner"], stop: "StopRequest", show: ShowFigures) -> None:
         super().__init__("rewact_learn")
         self.note, self.figures, self.statuses = "", dict[str, float](), 0
-        self._runners, self._stop, self._text = runners, stop, "starts"
+        self._runners, self._stop, self._show, self._text = runners, stop, show, "starts"
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self)
         self.create_subscription(LearnerStatus, names.LEARNER_STATUS, self._on_status, names.EVENTS)
-        self._live = Live(panel({}), refresh_per_second=2)
 
     def __enter__(self) -> "LearnerWatch":
-        self._live.start()
         return self
 
     def __exit__(
@@ -57,7 +55,6 @@ class LearnerWatch(Guarded, Node):
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._live.stop()
         self._executor.shutdown()
         self.destroy_node()
 
@@ -78,7 +75,7 @@ class LearnerWatch(Guarded, Node):
         for runner in self._runners:
             runner.poll()
         self._executor.spin_once(timeout_sec=0.0)
-        self._live.update(panel(self.figures, " · ".join(filter(None, (self._text, self.note)))))
+        self._show(self.figures, " · ".join(filter(None, (self._text, self.note))))
         if self._text.startswith("stopped: "):
             raise LearningStopped(self._text)
 

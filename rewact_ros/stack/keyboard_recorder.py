@@ -1,9 +1,6 @@
-"""The terminal of `rewact record`: keys in, one status line out, a recorder beside it."""
+"""A recorder steered by the keys of a terminal: its services and its status."""
 
 import contextlib
-import os
-import select
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +12,6 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
-from rewact_ros.cli.teleop_terminal import NoTerminalError, raw_keys
 from rewact_ros.contract.names import check_namespace
 from rewact_ros.data.bags.recorder_setup import ACTIONS
 from rewact_ros.msg import RecorderStatus
@@ -24,7 +20,7 @@ from rewact_ros.ros.door import Guarded
 from rewact_ros.stack.bringup import ParameterValue, Process, transport_environment
 from rewact_ros.stack.runner import Runner, print_line
 from rewact_ros.stack.stop_request import StopRequest
-from rewact_ros.text import printable
+from rewact_ros.terminal import NoTerminalError, raw_keys, show_status, typed
 
 KEYS = dict(zip("seynrd", ("start", "stop", *ACTIONS[2:]), strict=True))
 KEYS_HELP = (
@@ -77,7 +73,7 @@ class RecorderRemote(Guarded, Node):
         return f"{state} | {self._answer}" if self._answer else state
 
 
-def run(
+def record_by_keys(
     parameters: dict[str, ParameterValue], namespace: str, params_file: str, attach: bool
 ) -> None:
     """Run a recorder, or attach to one, until q or Ctrl-C.
@@ -118,22 +114,19 @@ def run(
                 return
             else:
                 executor.spin_once(timeout_sec=PERIOD_S)
-                width = shutil.get_terminal_size().columns - 1
-                print(f"\r{printable(remote.line(), width)}\x1b[K", end="", flush=True)
+                show_status(remote.line())
 
 
 def _serve_keys(remote: RecorderRemote) -> bool:
     """Act on what was typed; True: quit."""
-    keys = sys.stdin.fileno()
-    while select.select([keys], [], [], 0)[0]:
-        data = os.read(keys, 64)
-        if not data:  # the terminal is gone
+    text = typed(sys.stdin.fileno())
+    if text is None:
+        return True
+    for key in text:
+        if key in QUIT:
             return True
-        for key in data.decode(errors="ignore"):
-            if key in QUIT:
-                return True
-            if key in KEYS:
-                remote.call(KEYS[key])
+        if key in KEYS:
+            remote.call(KEYS[key])
     return False
 
 

@@ -1,0 +1,1 @@
+"""What `rewact bench` measures: figures, how they are kept, shown and compared."""

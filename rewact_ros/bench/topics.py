@@ -1,0 +1,37 @@
+"""The topics of `rewact bench`: files of `benchmarks/` with a function `run`."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rewact_ros.bench.figures import Bench
+from rewact_ros.sim.task import DEFAULT_TASK
+
+
+def load_topic(folder: Path, asked: Bench) -> Callable[[Bench], None]:
+    """Give the function that measures a topic.
+
+    Raises:
+        ValueError: no such topic, it measures on the default task only, or has none to choose.
+    """
+    topic = asked.topic
+    path = folder / f"{topic.replace('-', '_')}.py"
+    topics = [p for p in folder.glob("*.py") if "\ndef run(bench" in p.read_text()]
+    if path not in topics:
+        known = sorted(p.stem.replace("_", "-") for p in topics)
+        raise ValueError(
+            f"bench: no topic '{topic}'; known: {', '.join(known) or 'none outside a source tree'}"
+        )
+    spec = importlib.util.spec_from_file_location(f"benchmarks.{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # a topic's other files lie beside it
+    spec.loader.exec_module(module)
+    if asked.task != DEFAULT_TASK and not getattr(module, "ANY_TASK", False):
+        raise ValueError(f"bench {topic}: measures on {DEFAULT_TASK} only; leave --task out")
+    if (asked.only or asked.workers > 1) and not getattr(module, "MANY_TASKS", False):
+        raise ValueError(f"bench {topic}: has no tasks to choose; leave --only and --workers out")
+    run: Callable[[Bench], None] = module.run
+    return run
