@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import write_policy
 
 from rewact_ros.data.dataset.info import DatasetError
 from rewact_ros.episodes.dataset import add_episode, new_dataset
@@ -22,7 +23,7 @@ from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.supervision.calibration import CalibrationError
 
 FRAMES = 16
-HEAD = "model.action_head.reward."
+HEADS = {"token": "model.action_head.reward.", "images": "eyes.head."}
 
 
 def write_episodes(
@@ -71,6 +72,13 @@ def cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="module", params=sorted(HEADS))
+def tiny_policy(request, vx300s, tmp_path_factory) -> Path:
+    """An untrained policy whose reward reads a token, or the cameras alone."""
+    folder = tmp_path_factory.mktemp("policy") / "tiny"
+    return write_policy(vx300s, folder, reward_reads=request.param)
+
+
 @pytest.fixture(scope="module")
 def trained(demos, judged, tiny_policy, cache, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("trained") / "policy"
@@ -102,7 +110,7 @@ def test_only_the_reward_changes_and_every_served_action_is_the_same_to_the_bit(
     before, after = (load_policy(folder, "cpu") for folder in (tiny_policy, trained))
     old, new = before.policy.state_dict(), after.policy.state_dict()
     assert {name for name in old if not torch.equal(old[name], new[name])} == {
-        name for name in old if name.startswith(HEAD)
+        name for name in old if name.startswith(HEADS[before.config.reward_reads])
     }
     assert after.reward_hash != before.reward_hash and after.contract == before.contract
     engines = [TorchEngine(loaded, rate_hz=vx300s.rate_hz) for loaded in (before, after)]
