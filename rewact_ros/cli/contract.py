@@ -39,3 +39,38 @@ def schema() -> None:
     from rewact_ros.contract.tables import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def init(
+    out: Annotated[Path, typer.Option(help="Contract to write; must not exist.")],
+    graph: Annotated[
+        bool, typer.Option("--graph", help="Listen to the running robot, /robot_description too.")
+    ] = False,
+    controllers: Annotated[
+        bool, typer.Option(help="With --graph: ask the controllers which joints they take.")
+    ] = True,
+    urdf: Annotated[Path | None, typer.Option(help="Model of the robot.")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="Folder of a LeRobotDataset v3.")] = None,
+    bag: Annotated[Path | None, typer.Option(help="A recording of the robot.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder of a policy.")] = None,
+    robot: Annotated[str, typer.Option(help="Name of the robot (default: its model's).")] = "",
+    rate_hz: Annotated[
+        float, typer.Option(help="Rate of observations (default: the data set's or camera's).")
+    ] = 0.0,
+    namespace: Annotated[str, typer.Option(help="Namespace of the robot.")] = "/",
+    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="To listen, s.")] = 3.0,
+) -> None:
+    """Make a contract from what is there: graph, model, data set, bag, checkpoint, or several."""
+    from rewact_ros.cli.contract_check import check_contract
+    from rewact_ros.cli.contract_init import find, write
+
+    found = find(graph, controllers, urdf, dataset, bag, checkpoint, namespace, seconds)
+    guesses = write(found, out, robot, rate_hz)
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(
+        f"{out}: {len(guesses)} guesses, marked `guess:`: {', '.join(dict.fromkeys(guesses))}"
+    )
+    if code := check_contract(out, namespace):
+        raise typer.Exit(code)
