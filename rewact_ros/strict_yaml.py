@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,35 +40,61 @@ _LARGEST_INTEGER = 2**63 - 1  # what ROS, JSON readers and NumPy take
 
 
 class YamlError(ValueError):
-    """A file is not the YAML or JSON that we read; the message says where and how to mend it."""
+    """A file is not the YAML or JSON that we read; the message says where and how to mend it.
+
+    Attributes:
+        line: of the fault; 0: not known.
+        key: path of the value at fault, such as `action.joints[0]`; may be empty.
+        what: the message without these.
+    """
+
+    def __init__(self, message: str, line: int = 0, key: str = "", what: str = "") -> None:
+        super().__init__(message)
+        self.line, self.key, self.what = line, key, what or message
 
 
-def load(path: str | Path, max_bytes: int = MAX_BYTES) -> Any:
+@dataclass
+class Notes:
+    """What a caller asks for besides the value of a YAML file.
+
+    Attributes:
+        lines: path of each key → its line.
+        faults: refusals past which the rest still reads; nobody who gives a list for them may use
+            the value where it has any.
+    """
+
+    lines: dict[str, int] = field(default_factory=dict)
+    faults: list[YamlError] = field(default_factory=list)
+
+
+def load(path: str | Path, max_bytes: int = MAX_BYTES, notes: Notes | None = None) -> Any:
     """Read a YAML file into mappings (keys are text), lists, text, numbers, booleans and None.
 
     Raises:
         OSError: it cannot be read.
-        YamlError: it is not strict YAML; the message names file, line and key.
+        YamlError: it is not strict YAML; the message names file, line and key. With `notes`, what
+            the rest can be read past is noted there instead.
     """
     try:
-        return parse(read_text(path, max_bytes))
+        return parse(read_text(path, max_bytes), notes)
     except YamlError as error:
-        raise YamlError(f"{path}: {error}") from None
+        raise YamlError(f"{path}: {error}", error.line, error.key, error.what) from None
 
 
-def parse(text: str) -> Any:
+def parse(text: str, notes: Notes | None = None) -> Any:
     """As `load`, of a text. Raises YamlError, which names line and key."""
     text = text.removeprefix("\ufeff")
     forbidden = Reader.NON_PRINTABLE.search(text)
     if forbidden is not None:
         line = text.count("\n", 0, forbidden.start()) + 1
-        raise YamlError(f"line {line}: the character {forbidden[0]!r} has no place in a text file")
+        what = f"the character {forbidden[0]!r} has no place in a text file"
+        raise YamlError(f"line {line}: {what}", line, "", what)
     try:
-        return _Document(text).value()
+        return _Document(text, notes).value()
     except YamlError:
         raise
     except yaml.MarkedYAMLError as error:
-        raise YamlError(_syntax(error)) from None
+        raise _syntax(error) from None
     except (ValueError, OverflowError) as error:  # such as "\UFFFFFFFF", which is no character
         raise YamlError(f"not valid YAML: {error}") from None
 
@@ -132,7 +159,8 @@ def read_text(path: str | Path, max_bytes: int = MAX_BYTES) -> str:
 class _Document:
     """Builds the value of one document from the parser's events, in one pass."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, notes: Notes | None = None) -> None:
+        self._notes = notes
         self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.SafeLoader)
         # Value and size of each anchor's node; None while it is still being read.
         self._anchors: dict[str, tuple[Any, int] | None] = {}
@@ -166,7 +194,7 @@ class _Document:
             plain = event.style is None
             if escaped := Reader.NON_PRINTABLE.search(event.value):
                 raise _refusal(event, where, f"the character {escaped[0]!r} has no place in text")
-            made = _scalar(event, where) if plain else event.value, 1 + len(event.value)
+            made = self._scalar(event, where) if plain else event.value, 1 + len(event.value)
         elif isinstance(event, yaml.SequenceStartEvent):
             made = self._sequence(where, depth)
         else:
@@ -175,10 +203,25 @@ class _Document:
             self._anchors[event.anchor] = made
         return made
 
+    def _scalar(self, event: Any, where: str) -> Any:
+        try:
+            return _scalar(event, where)
+        except YamlError as error:
+            self._note(error)
+            return event.value
+
+    def _note(self, error: YamlError) -> None:
+        """Go on past a fault where the caller collects them."""
+        if self._notes is None:
+            raise error
+        self._notes.faults.append(error)
+
     def _sequence(self, where: str, depth: int) -> tuple[list[Any], int]:
         items: list[Any] = []
         size = 1
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            if self._notes is not None:
+                self._notes.lines[f"{where}[{len(items)}]"] = event.start_mark.line + 1
             item, item_size = self._node(event, f"{where}[{len(items)}]", depth + 1)
             items.append(item)
             size += item_size
@@ -193,8 +236,11 @@ class _Document:
             key = _key(event, where)
             path = f"{where}.{key}" if where else key
             if key in lines:
-                raise _refusal(event, path, f"given twice, first in line {lines[key]}; keep one")
-            lines[key] = event.start_mark.line + 1
+                what = f"given twice, first in line {lines[key]}; keep one"
+                self._note(_refusal(event, path, what))
+            lines.setdefault(key, event.start_mark.line + 1)
+            if self._notes is not None:
+                self._notes.lines.setdefault(path, lines[key])
             value, value_size = self._node(next(self._events), path, depth + 1)
             size += 1 + len(key) + value_size
             if key == "<<" and event.style is None:
@@ -271,15 +317,18 @@ def _float(event: Any, where: str, text: str) -> float:
 
 def _refusal(event: Any, where: str, what: str) -> YamlError:
     shown = where if len(where) <= 200 else "…" + where[-200:]
-    return YamlError(f"line {event.start_mark.line + 1}: {shown}{': ' if shown else ''}{what}")
+    line = event.start_mark.line + 1
+    return YamlError(f"line {line}: {shown}{': ' if shown else ''}{what}", line, where, what)
 
 
-def _syntax(error: yaml.MarkedYAMLError) -> str:
+def _syntax(error: yaml.MarkedYAMLError) -> YamlError:
     mark = error.problem_mark or error.context_mark
-    line = f"line {mark.line + 1}: " if mark is not None else ""
     what = error.problem or "cannot be read"
     hint = "; indent with spaces" if "'\\t'" in what else ""
-    return f"{line}not valid YAML: {' '.join(filter(None, (error.context, what)))}{hint}"
+    text = f"not valid YAML: {' '.join(filter(None, (error.context, what)))}{hint}"
+    if mark is None:
+        return YamlError(text)
+    return YamlError(f"line {mark.line + 1}: {text}", mark.line + 1, "", text)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -237,11 +237,11 @@ def test_a_file_that_is_no_mapping_is_refused_with_its_path(tmp_path, text):
         (
             "velocity: {default: 2.5",
             "velocity: 1.0\n  velocity: {default: 2.5",
-            "line 40: action.vel",
+            "line 41: action.vel",
         ),
-        ("rate_hz: 20 ", "rate_hz: 020 ", "line 3: rate_hz: 020 is octal"),
-        ("  on_stale: hold", "  on_stale: !!str hold", "line 42: action.on_stale: the tag '!!str'"),
-        ("reset:", "reset: *arm\nrest:", "line 44: reset: no anchor '&arm' before"),
+        ("rate_hz: 20 ", "rate_hz: 020 ", "line 4: rate_hz: 020 is octal"),
+        ("  on_stale: hold", "  on_stale: !!str hold", "line 43: action.on_stale: the tag '!!str'"),
+        ("reset:", "reset: *arm\nrest:", "line 45: reset: no anchor '&arm' before"),
     ],
 )
 def test_a_contract_file_is_read_strictly(tmp_path, old, new, words):

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewact_ros.contract import Contract, ContractError, load_contract, parse_contract
+from rewact_ros.contract.problems import MOST_SHOWN
 
 NASTY = st.sampled_from(
     ["", "~", "true", "0", "-1", "010", "1e3", "6e1", "1e-310", "1e999", ".nan", ".inf", "9" * 400,
@@ -67,7 +68,10 @@ def test_a_broken_contract_is_refused_in_one_line_or_safe(tmp_path_factory, path
             check(load_contract(file))
         except ContractError as error:
             message = str(error)
-            assert str(file) in message and message.isprintable() and len(message) < 1000
+            lines = message.splitlines()
+            assert str(file) in lines[0] and all(line.isprintable() for line in lines)
+            assert max(map(len, lines)) < 1000
+            assert len(lines) == 1 or len(error.problems) == len(lines) - 1 <= MOST_SHOWN
             refused += 1
 
     run()

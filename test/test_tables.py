@@ -8,8 +8,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
 from rewact_ros.contract import SampleError
-from rewact_ros.contract.load import CAMERA_TYPES, COMMAND_TYPES
-from rewact_ros.contract.load_teleop import TELEOP_TYPES
+from rewact_ros.contract.tables import CAMERA_TYPES, COMMAND_TYPES, TELEOP_TYPES
 from rewact_ros.data.bags.messages import decoder_of
 from rewact_ros.data.bags.storage import StoredTopic
 from rewact_ros.picture_file import LOSSLESS, encode_picture

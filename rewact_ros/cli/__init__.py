@@ -25,6 +25,11 @@ def _run() -> None:
 
     provide_home()
     words = [expand_home(word) for word in sys.argv[1:]]
+    from rewact_ros.cli.contract_check import check_contract, check_named, plain_check
+
+    if file := plain_check(words):
+        sys.exit(check_contract(file))
+    check_named(words)
     from rewact_ros.cli.app import app
 
     app(words, prog_name="rewact")

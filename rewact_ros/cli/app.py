@@ -8,6 +8,7 @@ import typer
 from rewact_ros.cli.bag import bag
 from rewact_ros.cli.bench import bench
 from rewact_ros.cli.calibrate import calibrate
+from rewact_ros.cli.contract import app as contract_app
 from rewact_ros.cli.convert import convert
 from rewact_ros.cli.demo import demo
 from rewact_ros.cli.demos import demos
@@ -58,6 +59,7 @@ for command in (label_frames, train_classifier, train_reward, calibrate):
     app.command()(command)
 app.command()(record)
 app.add_typer(bag, name="bag")
+app.add_typer(contract_app, name="contract")
 app.command()(export)
 for command in (finetune, swap, learn):
     app.command()(command)

@@ -20,10 +20,10 @@ def convert(
 
     if destination.exists():
         raise CheckpointError(f"{destination}: exists; name a folder that does not")
+    robot = None if contract is None else load_contract(contract)
     loaded = load_policy(source, device="cpu")
     record = loaded.contract
-    if contract is not None:
-        robot = load_contract(contract)
+    if robot is not None:
         check_contract(loaded, robot)
         record = {"hash": robot.hash, "signature": robot.signature()}
     version = save_policy(

@@ -1,11 +1,23 @@
-"""YAML to `Contract`: strict, and every refusal names the key, what was expected and what came."""
+"""YAML to `Contract`: strict, and every refusal names the key, what was expected and what came.
 
-from dataclasses import fields
+All that is wrong is told at once. Nothing here needs NumPy or ROS: a check takes a blink.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from rewact_ros import strict_yaml
-from rewact_ros.contract.load_teleop import check_sources, teleop_source
-from rewact_ros.contract.names import check_feature, check_text_name, check_topics
+from rewact_ros.contract.load_teleop import refuse_sources, teleop_source
+from rewact_ros.contract.names import Stream, check_feature, topic_problems
+from rewact_ros.contract.problems import (
+    ContractError,
+    Problem,
+    Problems,
+    shown,
+    with_lines,
+)
 from rewact_ros.contract.schema import (
     ACTION_KEY,
     IMAGE_PREFIX,
@@ -13,25 +25,14 @@ from rewact_ros.contract.schema import (
     ActionPart,
     Camera,
     Contract,
-    ContractError,
     OnViolation,
     Reset,
     StatePart,
+    TeleopSource,
 )
-from rewact_ros.contract.sections import Section, interval, number, positive, short
+from rewact_ros.contract.sections import Section, parts
+from rewact_ros.contract.tables import ACTION, CAMERA, ON_VIOLATION, RESET, STATE, TOP
 from rewact_ros.contract.turns import turns_hint
-
-STATE_TYPES = ("sensor_msgs/msg/JointState",)
-CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-COMMAND_TYPES = (
-    "std_msgs/msg/Float64MultiArray",
-    "trajectory_msgs/msg/JointTrajectory",
-    "sensor_msgs/msg/JointState",
-)
-UNITS = ("rad", "m", "normalized")
-# Observations and commands per second; more is no camera and no control loop of a robot's.
-LOWEST_RATE, HIGHEST_RATE = 0.1, 2000.0
-LARGEST_SIDE_PX = 16_384
 
 
 def load_contract(path: str | Path, namespace: str = "/") -> Contract:
@@ -39,231 +40,216 @@ def load_contract(path: str | Path, namespace: str = "/") -> Contract:
 
     Raises:
         ContractError: the file is missing, not strict YAML, any key is unknown, missing or wrong,
-            or two streams have one topic, in that namespace or in none.
+            or two streams have one topic, in that namespace or in none; with all `problems`, each
+            with its line.
     """
-    path = Path(path)
+    path, notes = Path(path), strict_yaml.Notes()
     try:
-        data = strict_yaml.load(path)
+        data = strict_yaml.load(path, notes=notes)
     except OSError as error:
-        raise ContractError(
-            f"contract {path}: {error.strerror}; give a file like config/robots/vx300s.yaml"
-        ) from None
+        mend = "give a file like config/robots/vx300s.yaml"
+        raise _of_file(path, [Problem("", fault=str(error.strerror), mend=mend)]) from None
     except strict_yaml.YamlError as error:
-        raise ContractError(f"contract {error}") from None
+        problem = Problem(error.key, fault=error.what, line=error.line)
+        raise ContractError(f"contract {error}", [problem]) from None
     if data is None:
-        raise ContractError(f"contract {path}: the file is empty")
+        raise _of_file(path, [Problem("", fault="the file is empty")])
+    faults = [Problem(fault.key, fault=fault.what, line=fault.line) for fault in notes.faults]
+    contract = None
     try:
-        contract = parse_contract(data, path.parent)
-        check_topics(contract, namespace)
-        return contract
+        contract = parse_contract(data, path.parent, namespace)
     except ContractError as error:
-        raise ContractError(f"contract {path}: {error}") from None
+        misread = {fault.key for fault in faults}
+        faults += with_lines((p for p in error.problems if p.key not in misread), notes.lines)
+    if contract is not None and not faults:
+        return contract
+    raise _of_file(path, sorted(faults, key=lambda problem: problem.line))
 
 
-def parse_contract(data: object, folder: Path | None = None) -> Contract:
+def _of_file(path: Path, problems: list[Problem]) -> ContractError:
+    if len(problems) == 1:
+        return ContractError(f"contract {path}: {problems[0]}", problems)
+    listed = shown(problems).replace("\n", "\n  ")
+    return ContractError(f"contract {path}: {len(problems)} errors\n  {listed}", problems)
+
+
+def parse_contract(data: object, folder: Path | None = None, namespace: str = "/") -> Contract:
     """Build a contract from what `strict_yaml.load` returned; see `load_contract` for the errors.
 
     `folder` is what the paths of robot models in it are relative to (default: where we are).
     """
-    top = Section("", data)
-    cameras = tuple(
-        _camera(key, top.section(key)) for key in top.data if str(key).startswith(IMAGE_PREFIX)
-    )
+    problems = Problems()
+    top = Section("", data, TOP, problems, prefix=IMAGE_PREFIX)
+    if not top.is_mapping:
+        problems.require_none()
+    states = parts(STATE_KEY, top.data, STATE, problems)
+    actions = parts(ACTION_KEY, top.data, ACTION, problems)
+    cameras = [key for key in top.data if str(key).startswith(IMAGE_PREFIX)]
     if not cameras:
-        raise ContractError("no camera: expected at least one key 'observation.images.NAME'")
-    state = tuple(_state_part(part) for part in top.parts(STATE_KEY))
-    action = tuple(_action_part(part) for part in top.parts(ACTION_KEY))
-    rate_hz = top.positive("rate_hz", ..., LOWEST_RATE, HIGHEST_RATE)
-    sources = top.section("teleop", {})
-    joints = tuple(joint for part in action for joint in part.joints)
-    teleop = tuple(
-        teleop_source(
-            check_feature("teleop", str(name)), sources.section(name), joints, folder or Path()
+        expected = "at least one key 'observation.images.NAME'"
+        problems.add("no camera", expected, "none", fault=f"expected {expected}")
+    streams: list[Stream] = []
+    read_state = [_state_part(section) for section in states]
+    read_cameras = [_camera(key, top, problems, streams) for key in cameras]
+    read_action = [_action_part(section) for section in actions]
+    joints = _action_joints(actions)
+    sources = _sources(top, problems, joints, folder or Path(), streams)
+    reset = _reset(top, problems, actions) if "reset" in top else None
+    _check_whole(top, states, actions, problems)
+    if actions and "teleop" in top:
+        commands = [(part.get("command"), part.get("topic")) for part in actions]
+        refuse_sources(commands, list(sources), problems)
+    owned = [*_topics(ACTION_KEY, actions, ""), *_topics(STATE_KEY, states, "state"), *streams]
+    for space in dict.fromkeys(("/", namespace)):
+        topic_problems(owned, space, problems)
+    problems.require_none()
+    return Contract(
+        **{**top.values, "replan_hz": top.get("replan_hz") or top.get("rate_hz"),
+           "teleop": tuple(source for source in sources.values() if source), "reset": reset},
+        state=tuple(part for part in read_state if part),
+        cameras=tuple(camera for camera in read_cameras if camera),
+        action=tuple(part for part in read_action if part),
+    )  # fmt: skip
+
+
+def _state_part(section: Section) -> StatePart | None:
+    section.read_per_joint(section.get("joints"))
+    return StatePart(**_renamed(section.values)) if section.whole else None
+
+
+def _camera(key: str, top: Section, problems: Problems, streams: list[Stream]) -> Camera | None:
+    name = key.removeprefix(IMAGE_PREFIX)
+    with problems.noted():
+        check_feature(key, name)
+    section = Section(key, top.data[key], CAMERA, problems)
+    if topic := section.get("topic"):
+        streams.append(Stream(f"{key}.topic", topic))
+    return Camera(name=name, **section.values) if section.whole else None
+
+
+def _action_part(section: Section) -> ActionPart | None:
+    section.read_per_joint(section.get("joints"))
+    if "on_violation" in section:
+        where = section.path("on_violation")
+        chosen = Section(where, section.data["on_violation"], ON_VIOLATION, section.problems)
+        section.values["on_violation"] = OnViolation(**chosen.values) if chosen.whole else None
+    if section.get("command") == "velocity" and "controller_timeout_s" not in section:
+        section.problems.add(
+            section.path("controller_timeout_s"),
+            fault="missing",
+            mend="a velocity interface keeps moving when commands stop, so give the time after "
+            "which the robot's own controller stops",
         )
-        for name in list(sources.data)
-    )
-    contract = Contract(
-        robot=_robot(top),
-        rate_hz=rate_hz,
-        max_skew_s=top.positive("max_skew_s"),
-        state=state,
-        cameras=cameras,
-        action=action,
-        teleop=teleop,
-        reset=_reset(top.section("reset"), action) if "reset" in top.data else None,
-        replan_hz=top.positive("replan_hz", rate_hz, LOWEST_RATE, HIGHEST_RATE),
-        max_chunk_age_s=top.positive("max_chunk_age_s", 0.5),
-        heartbeat_timeout_s=top.positive("heartbeat_timeout_s", 0.15),
-        handover_s=top.positive("handover_s", 0.5),
-        on_release=top.choice("on_release", ("hold", "policy"), "hold"),
-    )
-    top.finish()
-    _check_whole(contract)
-    return contract
+    return ActionPart(**_renamed(section.values)) if section.whole else None
 
 
-def _robot(top: Section) -> str:
-    name = check_text_name("robot", top.text("robot"))
-    if "/" in name or name in (".", ".."):
-        raise ContractError(f"robot: expected a name that a file may have, got '{name}'")
-    return name
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    return {{"unit": "units"}.get(name, name): value for name, value in values.items()}
 
 
-def _units(section: Section, joints: tuple[str, ...]) -> tuple[str, ...]:
-    pairs = section.per_joint("unit", joints)
-    for where, unit in pairs:
-        if unit not in UNITS:
-            raise ContractError(f"{where}: expected one of {', '.join(UNITS)}; got {short(unit)}")
-    return tuple(unit for _, unit in pairs)
+def _action_joints(actions: Sequence[Section]) -> tuple[str, ...] | None:
+    """All commanded joints in order; None where some part's are not known."""
+    joints = [part.get("joints") for part in actions]
+    return None if not joints or None in joints else tuple(chain.from_iterable(joints))
 
 
-def _state_part(section: Section) -> StatePart:
-    joints = section.joints()
-    part = StatePart(
-        topic=section.topic(),
-        type=section.choice("type", STATE_TYPES),
-        joints=joints,
-        field=section.choice("field", ("position", "velocity", "effort"), "position"),
-        units=_units(section, joints),
-        max_age_s=section.positive("max_age_s"),
-    )
-    section.finish()
-    return part
+def _sources(
+    top: Section,
+    problems: Problems,
+    joints: tuple[str, ...] | None,
+    folder: Path,
+    streams: list[Stream],
+) -> dict[str, TeleopSource | None]:
+    if "teleop" not in top:
+        return {}
+    names = top.data["teleop"]
+    if not isinstance(names, dict):
+        Section("teleop", names, (), problems)  # says that it is no mapping
+        return {}
+    found = {}
+    for name, data in names.items():
+        with problems.noted():
+            check_feature("teleop", str(name))
+        found[str(name)] = teleop_source(str(name), data, joints, folder, problems, streams)
+    streams.sort(key=lambda stream: stream.shared_as == "deadman")  # theirs give way
+    return found
 
 
-def _camera(key: str, section: Section) -> Camera:
-    shape = section.get("shape")
-    if (
-        not isinstance(shape, list)
-        or len(shape) != 3
-        or not all(type(n) is int and 0 < n <= LARGEST_SIDE_PX for n in shape)
-        or shape[2] != 3
-    ):
-        raise ContractError(
-            f"{key}.shape: expected [height, width, 3] of at most {LARGEST_SIDE_PX} px, "
-            f"got {short(shape)}"
-        )
-    camera = Camera(
-        name=check_feature(key, key.removeprefix(IMAGE_PREFIX)),
-        topic=section.topic(),
-        type=section.choice("type", CAMERA_TYPES),
-        shape=(shape[0], shape[1], shape[2]),
-        max_age_s=section.positive("max_age_s"),
-    )
-    section.finish()
-    return camera
+def _reset(top: Section, problems: Problems, actions: Sequence[Section]) -> Reset | None:
+    section = Section("reset", top.data["reset"], RESET, problems)
+    pose, joints = section.get("pose"), _action_joints(actions)
+    if pose is not None and joints is not None:
+        if len(pose) != len(joints):
+            problems.add("reset.pose", f"{len(joints)} numbers in action order", str(len(pose)))
+        else:
+            _check_pose(pose, joints, actions, problems)
+    return Reset(**section.values) if section.whole else None
 
 
-def _action_part(section: Section) -> ActionPart:
-    joints = section.joints()
-    command = section.get("command")
-    if command in ("delta", "relative", "pose", "end_effector"):
-        raise ContractError(
-            f"{section.path('command')}: '{command}' actions are not supported; record absolute "
-            "joint positions or velocities"
+def _check_pose(
+    pose: tuple[float, ...],
+    joints: tuple[str, ...],
+    actions: Sequence[Section],
+    problems: Problems,
+) -> None:
+    """The reset pose lies within the limits, as far as these are known."""
+    columns = []
+    for key in ("unit", "position"):
+        known = [part.per_joint.get(key, (None,) * len(part.get("joints"))) for part in actions]
+        columns.append(tuple(chain.from_iterable(known)))
+    for joint, value, unit, limits in zip(joints, pose, *columns, strict=True):
+        if limits is None or limits[0] <= value <= limits[1]:
+            continue
+        low, high = limits
+        mend = turns_hint(unit, value, low, high).removeprefix("; ") if unit else ""
+        problems.add(
+            "reset.pose",
+            f"{joint} within [{low}, {high}]",
+            str(value),
+            mend,
+            fault=f"{joint}: expected within [{low}, {high}], got {value}",
         )
 
-    def values(key: str) -> tuple[float, ...]:
-        return tuple(positive(where, value) for where, value in section.per_joint(key, joints))
 
-    part = ActionPart(
-        topic=section.topic(),
-        type=section.choice("type", COMMAND_TYPES),
-        joints=joints,
-        command=section.choice("command", ("position", "velocity")),
-        units=_units(section, joints),
-        command_rate_hz=section.positive("command_rate_hz", ..., LOWEST_RATE, HIGHEST_RATE),
-        position=tuple(interval(where, v) for where, v in section.per_joint("position", joints)),
-        velocity=values("velocity"),
-        acceleration=values("acceleration"),
-        max_start_jump=values("max_start_jump"),
-        on_stale=section.choice("on_stale", ("hold",), "hold"),
-        on_violation=_on_violation(section.section("on_violation", {})),
-        controller_timeout_s=(
-            section.positive("controller_timeout_s")
-            if "controller_timeout_s" in section.data
-            else None
-        ),
-    )
-    if part.command == "velocity" and part.controller_timeout_s is None:
-        raise ContractError(
-            f"{section.path('controller_timeout_s')}: missing; a velocity interface keeps moving "
-            "when commands stop, so give the time after which the robot's own controller stops"
-        )
-    section.finish()
-    return part
-
-
-def _on_violation(section: Section) -> OnViolation:
-    """`clip` keeps the nearest allowed command; a command that is not finite has none."""
-    chosen = {
-        f.name: section.choice(
-            f.name,
-            ("hold", "fault") if f.name == "non_finite" else ("clip", "hold", "fault"),
-            f.default,
-        )
-        for f in fields(OnViolation)
-    }
-    section.finish()
-    return OnViolation(**chosen)
-
-
-def _reset(section: Section, action: tuple[ActionPart, ...]) -> Reset:
-    joints = [joint for part in action for joint in part.joints]
-    pose = section.get("pose")
-    if not isinstance(pose, list) or len(pose) != len(joints):
-        got = len(pose) if isinstance(pose, list) else short(pose)
-        raise ContractError(
-            f"reset.pose: expected {len(joints)} numbers in action order, got {got}"
-        )
-    limits = [limit for part in action for limit in part.position]
-    numbers = tuple(number(f"reset.pose[{i}]", v) for i, v in enumerate(pose))
-    units = [unit for part in action for unit in part.units]
-    for joint, unit, value, (low, high) in zip(joints, units, numbers, limits, strict=True):
-        if not low <= value <= high:
-            raise ContractError(
-                f"reset.pose: {joint}: expected within [{low}, {high}], got {value}"
-                f"{turns_hint(unit, value, low, high)}"
-            )
-    reset = Reset(
-        pose=numbers,
-        duration_s=section.positive("duration_s"),
-        confirm=section.flag("confirm", True),
-    )
-    section.finish()
-    return reset
-
-
-def _check_whole(contract: Contract) -> None:
-    """Rules that span sections."""
-    for key, names in ((STATE_KEY, contract.state_names), (ACTION_KEY, contract.action_names)):
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise ContractError(f"{key}.joints: expected each joint once, got {repeated[0]} twice")
-    measured = {j for part in contract.state for j in part.joints if part.field == "position"}
-    for joint in contract.action_names:
-        if joint not in measured:
-            raise ContractError(
-                f"{ACTION_KEY}.joints: {joint} is commanded but its position is not in "
-                f"{STATE_KEY}; the start-jump guard needs it"
-            )
-    rates = {part.command_rate_hz for part in contract.action}
+def _check_whole(
+    top: Section, states: Sequence[Section], actions: Sequence[Section], problems: Problems
+) -> None:
+    """Rules that span sections, as far as these are known."""
+    for key, sections in ((STATE_KEY, states), (ACTION_KEY, actions)):
+        names = [joint for part in sections for joint in part.get("joints") or ()]
+        for joint in sorted({name for name in names if names.count(name) > 1}):
+            problems.add(f"{key}.joints", "each joint once", f"{joint} twice")
+    if states and all(part.get("joints") and part.get("field") for part in states):
+        measured = {j for s in states if s.get("field") == "position" for j in s.get("joints")}
+        for joint in (j for part in actions for j in part.get("joints") or ()):
+            if joint not in measured:
+                problems.add(
+                    f"{ACTION_KEY}.joints",
+                    fault=f"{joint} is commanded but its position is not in {STATE_KEY}",
+                    mend="the start-jump guard needs it",
+                )
+    rates = sorted({rate for part in actions if (rate := part.get("command_rate_hz"))})
     if len(rates) > 1:
-        raise ContractError(
-            f"{ACTION_KEY}.command_rate_hz: expected one rate for all parts, got {sorted(rates)}"
+        problems.add(f"{ACTION_KEY}.command_rate_hz", "one rate for all parts", str(rates))
+    if len({part.get("on_violation") for part in actions} - {None}) > 1:
+        problems.add(
+            f"{ACTION_KEY}.on_violation",
+            "the same for all parts",
+            "several",
+            fault="expected the same for all parts: one gate guards them all",
         )
-    if len({part.on_violation for part in contract.action}) > 1:
-        raise ContractError(
-            f"{ACTION_KEY}.on_violation: expected the same for all parts: one gate guards them all"
+    rate_hz, replan_hz = top.get("rate_hz"), top.get("replan_hz")
+    if rate_hz and len(rates) == 1 and rates[0] < rate_hz:
+        problems.add(
+            f"{ACTION_KEY}.command_rate_hz", f"at least rate_hz ({rate_hz})", str(rates[0])
         )
-    check_sources(contract)
-    check_topics(contract)
-    if contract.command_rate_hz < contract.rate_hz:
-        raise ContractError(
-            f"{ACTION_KEY}.command_rate_hz: expected at least rate_hz ({contract.rate_hz}), "
-            f"got {contract.command_rate_hz}"
-        )
-    if contract.replan_hz > contract.rate_hz:
-        raise ContractError(
-            f"replan_hz: expected at most rate_hz ({contract.rate_hz}), got {contract.replan_hz}"
-        )
+    if rate_hz and replan_hz and replan_hz > rate_hz:
+        problems.add("replan_hz", f"at most rate_hz ({rate_hz})", str(replan_hz))
+
+
+def _topics(key: str, sections: Sequence[Section], shared_as: str) -> list[Stream]:
+    return [
+        Stream(section.path("topic"), topic, shared_as)
+        for section in sections
+        if (topic := section.get("topic"))
+    ]

@@ -1,206 +1,221 @@
 """The `teleop` section: sources of a human's position targets, and how a gamepad or keys jog."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from rewact_ros.contract.schema import (
-    Contract,
-    ContractError,
-    Deadman,
-    Jog,
-    JogTool,
-    TeleopSource,
+from rewact_ros.contract.names import Stream
+from rewact_ros.contract.problems import Problems
+from rewact_ros.contract.schema import Contract, Deadman, Jog, JogTool, TeleopSource
+from rewact_ros.contract.sections import Kind, Section, index, nearest, short, text
+from rewact_ros.contract.tables import (
+    DEADMAN,
+    JOG,
+    JOINT_STATE,
+    TELEOP,
+    TOOL,
+    button_pair,
 )
-from rewact_ros.contract.sections import Section, index, nearest, number, short
 
-JOINT_STATE = "sensor_msgs/msg/JointState"
-TELEOP_TYPES = (JOINT_STATE, "trajectory_msgs/msg/JointTrajectory")
 CARTESIAN = ("x", "y", "z", "roll", "pitch", "yaw")
+Joints = tuple[str, ...] | None  # None: some action part's are not known
+Command = tuple[str | None, str | None]
 
 
 def teleop_source(
-    name: str, section: Section, joints: tuple[str, ...], folder: Path
-) -> TeleopSource:
-    """One source; `joints` are the robot's, in action order, and `folder` holds its model.
+    name: str,
+    data: object,
+    joints: Joints,
+    folder: Path,
+    problems: Problems,
+    streams: list[Stream],
+) -> TeleopSource | None:
+    """One source; None where something is wrong with it, which `problems` then has.
 
-    Raises:
-        ContractError: a key is unknown, missing or wrong.
+    Args:
+        name: of the source.
+        data: what the file has of it.
+        joints: the robot's, in action order.
+        folder: holds the robot's model.
+        problems: takes what is wrong.
+        streams: takes its topics.
     """
+    section = Section(f"teleop.{name}", data, TELEOP, problems)
+    if not section.is_mapping:
+        return None
     robot_joints, source_joints = _joint_map(section, joints)
-
-    def values(key: str, default: float) -> tuple[float, ...]:
-        return tuple(number(*pair) for pair in section.per_joint(key, robot_joints, default))
-
-    source = TeleopSource(
-        name=name,
-        topic=section.topic(),
-        type=section.choice("type", TELEOP_TYPES, JOINT_STATE),
-        max_age_s=section.positive("max_age_s", 0.2),
-        joints=robot_joints,
-        source_joints=source_joints,
-        scale=values("scale", 1.0),
-        offset=values("offset", 0.0),
-        deadman=_deadman(section.section("deadman")) if "deadman" in section.data else None,
-        takeover_motion=_takeover_motion(section),
-        align=section.choice("align", ("offset", "ramp"), "offset"),
-        jog=_jog(section.section("jog"), joints, folder) if "jog" in section.data else None,
-    )
-    section.finish()
-    if source.jog is not None:
-        _check_jog_source(source, section, joints)
-    return source
+    section.read_per_joint(robot_joints)
+    deadman = _deadman(section) if "deadman" in section else None
+    jog = _jog(section, joints, folder) if "jog" in section else None
+    if "jog" in section:
+        _check_jog_source(section, jog, deadman)
+    if topic := section.get("topic"):
+        streams.append(Stream(section.path("topic"), topic))
+    if deadman is not None:
+        streams.append(Stream(section.path("deadman.topic"), deadman.topic, "deadman"))
+    if not section.whole or robot_joints is None or source_joints is None:
+        return None
+    made = {"joints": robot_joints, "source_joints": source_joints, "deadman": deadman, "jog": jog}
+    return TeleopSource(name=name, **{**section.values, **made})
 
 
 def mixes_kinds(contract: Contract) -> str:
     """Why the sources' position targets fit no action of this robot, or an empty string."""
-    for part in contract.action:
-        if part.command != "position":
+    return _mixed([(part.command, part.topic) for part in contract.action])
+
+
+def _mixed(commands: Sequence[Command]) -> str:
+    for command, topic in commands:
+        if command not in ("position", None):
             return (
-                f"sends position targets, but '{part.topic}' is commanded by {part.command}, so "
-                "that 1.5 rad would become 1.5 rad/s"
+                f"sends position targets, but '{topic}' is commanded by {command}, so that 1.5 rad "
+                "would become 1.5 rad/s"
             )
     return ""
 
 
-def check_sources(contract: Contract) -> None:
+def refuse_sources(
+    commands: Sequence[Command],
+    sources: Sequence[str],
+    problems: Problems,
+) -> None:
     """Refuse sources that speak another language than the robot.
 
-    Raises:
-        ContractError: some action is not commanded by position.
+    Args:
+        commands: command and topic of each action part; None: not known.
+        sources: their names.
+        problems: takes what is wrong.
     """
-    mixed = mixes_kinds(contract)
-    if contract.teleop and mixed:
-        raise ContractError(
-            f"teleop.{contract.teleop[0].name}: {mixed}; remove 'teleop', or give the robot a "
-            "position interface"
+    mixed = _mixed(commands)
+    if sources and mixed:
+        problems.add(
+            f"teleop.{sources[0]}",
+            fault=mixed,
+            mend="remove 'teleop', or give the robot a position interface",
         )
 
 
-def _joint_map(
-    section: Section, joints: tuple[str, ...]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _mapping(section: Section, key: str, what: str) -> Mapping[str, Any]:
+    """The mapping under a key; empty where it is absent or none."""
+    value = section.data.get(key, {})
+    if not isinstance(value, Mapping):
+        mend = "fill it in, or remove the key" if value is None else ""
+        section.problems.add(section.path(key), "a mapping", short(value), mend)
+        return {}
+    if what and key in section and not value:
+        section.problems.add(section.path(key), f"at least one {what}", "none")
+    return value
+
+
+def _joint_map(section: Section, joints: Joints) -> tuple[Joints, Joints]:
     """`{robot joint: source joint}` in action order; absent: all joints, by their own names."""
-    if "joints" not in section.data:
+    if "joints" not in section:
         return joints, joints
-    names = section.section("joints")
-    if not names.data:
-        raise ContractError(f"{names.where}: expected at least one 'robot joint: source joint'")
-    robot = tuple(joint for joint in joints if joint in names.data)
-    source = tuple(names.text(joint) for joint in robot)
-    for joint in names.data:
-        if joint not in joints:
-            raise ContractError(
-                f"{names.path(str(joint))}: no such action joint{nearest(str(joint), joints)}"
+    names = _mapping(section, "joints", "'robot joint: source joint'")
+    where, read = section.path("joints"), {}
+    for joint, source in names.items():
+        if joints is not None and joint not in joints:
+            section.problems.add(
+                f"{where}.{joint}", fault=f"no such action joint{nearest(str(joint), joints)}"
             )
-    return robot, source
+            continue
+        with section.problems.noted():
+            read[joint] = text(f"{where}.{joint}", source)
+    if joints is None:
+        return None, None
+    robot = tuple(joint for joint in joints if joint in read)
+    return robot, tuple(read[joint] for joint in robot)
 
 
-def _deadman(section: Section) -> Deadman:
-    deadman = Deadman(
-        topic=section.topic(),
-        button=section.index("button"),
-        max_age_s=section.positive("max_age_s", 0.2),
-    )
-    section.finish()
-    return deadman
+def _deadman(section: Section) -> Deadman | None:
+    deadman = Section(section.path("deadman"), section.data["deadman"], DEADMAN, section.problems)
+    return Deadman(**deadman.values) if deadman.whole else None
 
 
-def _takeover_motion(section: Section) -> float | None:
-    if section.get("takeover_motion", None) is None:
-        return None
-    return section.positive("takeover_motion")
-
-
-def _jog(section: Section, joints: tuple[str, ...], folder: Path) -> Jog:
-    mode = section.choice("mode", ("joint", "cartesian"))
-    tool, directions = None, joints
+def _jog(source: Section, joints: Joints, folder: Path) -> Jog | None:
+    section = Section(source.path("jog"), source.data["jog"], JOG, source.problems)
+    mode, tool, directions = section.get("mode"), None, joints if section.get("mode") else None
     if mode == "cartesian":
-        tool = _tool(section.section("tool"), joints, folder)
-        moved = {joint for joint, _ in tool.joints}
-        directions = (*CARTESIAN, *(joint for joint in joints if joint not in moved))
-    jog = Jog(
-        mode=mode,
+        tool = _tool(section, joints, folder)
+        if tool is None or joints is None:
+            directions = None
+        else:
+            moved = {joint for joint, _ in tool.joints}
+            directions = (*CARTESIAN, *(joint for joint in joints if joint not in moved))
+    section.read_per_joint(directions)
+    axes = _by_direction(section, "axes", directions, Kind(index, {}))
+    buttons = _by_direction(section, "buttons", directions, Kind(button_pair, {}))
+    if not section.whole or directions is None:
+        return None
+    return Jog(
+        mode=section.values["mode"],
         directions=directions,
-        speed=tuple(_speed(*pair) for pair in section.per_joint("speed", directions)),
-        axes=tuple(
-            (direction, index(where, value))
-            for direction, where, value in _by_direction(section, "axes", directions)
-        ),
-        buttons=tuple(
-            (direction, *_button_pair(where, value))
-            for direction, where, value in _by_direction(section, "buttons", directions)
-        ),
+        speed=section.values["speed"],
+        axes=tuple(axes.items()),
+        buttons=tuple((direction, *pair) for direction, pair in buttons.items()),
         tool=tool,
     )
-    section.finish()
-    return jog
 
 
-def _by_direction(
-    section: Section, key: str, directions: tuple[str, ...]
-) -> list[tuple[str, str, object]]:
-    """(direction, where, value) of a mapping by direction; absent: none."""
-    inner = section.section(key, {})
-    for name in inner.data:
-        if name not in directions:
-            raise ContractError(
-                f"{inner.path(str(name))}: no such direction{nearest(str(name), directions)}; "
-                f"expected {', '.join(directions)}"
+def _by_direction(section: Section, key: str, directions: Joints, kind: Kind) -> dict[str, Any]:
+    """Direction → value of a mapping by direction; absent: none."""
+    read = {}
+    for name, value in _mapping(section, key, "").items():
+        where = f"{section.path(key)}.{name}"
+        if directions is not None and name not in directions:
+            section.problems.add(
+                where,
+                fault=f"no such direction{nearest(str(name), directions)}; expected "
+                f"{', '.join(directions)}",
             )
-    return [(name, inner.path(name), value) for name, value in inner.data.items()]
+            continue
+        with section.problems.noted():
+            read[name] = kind.read(where, value)
+    return read
 
 
-def _speed(where: str, value: object) -> float:
-    speed = number(where, value)
-    if speed == 0:
-        raise ContractError(f"{where}: expected a speed other than 0 (negative turns it round)")
-    return speed
-
-
-def _button_pair(where: str, value: object) -> tuple[int, int]:
-    if not isinstance(value, list) or len(value) != 2:
-        raise ContractError(f"{where}: expected [button up, button down], got {short(value)}")
-    up, down = (index(where, button) for button in value)
-    if up == down:
-        raise ContractError(f"{where}: expected two different buttons, got {up} twice")
-    return up, down
-
-
-def _tool(section: Section, joints: tuple[str, ...], folder: Path) -> JogTool:
-    model = None if section.get("model", None) is None else section.text("model")
-    tip = section.get("tip", [0.0, 0.0, 0.0])
-    if not isinstance(tip, list) or len(tip) != 3:
-        raise ContractError(f"{section.path('tip')}: expected [x, y, z] in m, got {short(tip)}")
-    x, y, z = (number(f"{section.path('tip')}[{i}]", value) for i, value in enumerate(tip))
-    tool = JogTool(
+def _tool(jog: Section, joints: Joints, folder: Path) -> JogTool | None:
+    if "tool" not in jog:
+        jog.problems.add(jog.path("tool"), fault="missing")
+        return None
+    section = Section(jog.path("tool"), jog.data["tool"], TOOL, jog.problems)
+    robot, model_joints = _joint_map(section, joints)
+    model = section.get("model")
+    if not section.whole or robot is None or model_joints is None:
+        return None
+    return JogTool(
         model=None if model is None else str(folder / model),
-        frame=section.text("frame"),
-        tip_m=(x, y, z),
-        joints=tuple(zip(*_joint_map(section, joints), strict=True)),
+        frame=section.values["frame"],
+        tip_m=section.values["tip"],
+        joints=tuple(zip(robot, model_joints, strict=True)),
     )
-    section.finish()
-    return tool
 
 
-def _check_jog_source(source: TeleopSource, section: Section, joints: tuple[str, ...]) -> None:
-    if source.deadman is None:
-        raise ContractError(
-            f"{section.path('deadman')}: missing; a source with 'jog' reads its axes and buttons "
-            "from the Joy message that carries the deadman"
+def _check_jog_source(section: Section, jog: Jog | None, deadman: Deadman | None) -> None:
+    add = section.problems.add
+    if "deadman" not in section:
+        add(
+            section.path("deadman"),
+            fault="missing",
+            mend="a source with 'jog' reads its axes and buttons from the Joy message that carries "
+            "the deadman",
         )
-    if source.type != JOINT_STATE:
-        raise ContractError(
-            f"{section.path('type')}: expected {JOINT_STATE}, got {source.type}: that is what "
-            "'jog' makes"
-        )
-    for direction, *pair in source.jog.buttons if source.jog else ():
-        if source.deadman.button in pair:
-            raise ContractError(
-                f"{section.path('jog')}.buttons.{direction}: expected other buttons than the "
-                f"deadman's, {source.deadman.button}: holding it down would move the robot"
+    if (type_ := section.get("type")) not in (JOINT_STATE, None):
+        add(section.path("type"), JOINT_STATE, f"{type_}: that is what 'jog' makes")
+    for direction, *pair in jog.buttons if jog and deadman else ():
+        if deadman and deadman.button in pair:
+            add(
+                f"{section.path('jog')}.buttons.{direction}",
+                f"other buttons than the deadman's, {deadman.button}",
+                str(pair),
+                fault=f"expected other buttons than the deadman's, {deadman.button}: holding it "
+                "down would move the robot",
             )
     for key in ("joints", "scale", "offset"):
-        if key in section.data:
-            raise ContractError(
-                f"{section.path(key)}: expected none beside 'jog', which makes targets of the "
-                "robot's own joints"
+        if key in section:
+            add(
+                section.path(key),
+                "none beside 'jog'",
+                "one",
+                fault="expected none beside 'jog', which makes targets of the robot's own joints",
             )

@@ -4,8 +4,11 @@ Source: https://design.ros2.org/articles/topic_and_service_names.html, as rcl an
 """
 
 import re
+from collections.abc import Iterable
+from typing import NamedTuple
 
-from rewact_ros.contract.schema import ACTION_KEY, STATE_KEY, Contract, ContractError
+from rewact_ros.contract.problems import Problems, refusal
+from rewact_ros.contract.schema import ACTION_KEY, STATE_KEY, Contract
 
 # rmw_validate_full_topic_name.h and rmw_validate_namespace.h.
 MAX_TOPIC, MAX_NAMESPACE = 247, 245
@@ -23,14 +26,20 @@ def check_topic(where: str, name: str) -> str:
         ContractError: ROS would refuse it, or it is another name in each node (`~`, `{node}`).
     """
     if name.startswith("~"):
-        raise ContractError(
-            f"{where}: {_quoted(name)} is another topic in each node; write the full name, such as "
-            "arm/joint_states"
+        raise refusal(
+            where,
+            "the full name of a topic",
+            _quoted(name),
+            "write the full name, such as arm/joint_states",
+            f"{_quoted(name)} is another topic in each node",
         )
     if "{" in name or "}" in name:
-        raise ContractError(
-            f"{where}: {_quoted(name)} has a substitution; leave it out: a name without a leading "
-            "/ is within the robot's namespace"
+        raise refusal(
+            where,
+            "a name without { }",
+            _quoted(name),
+            "leave it out: a name without a leading / is within the robot's namespace",
+            f"{_quoted(name)} has a substitution",
         )
     _check(where, name, "topic", MAX_TOPIC)
     return name
@@ -64,9 +73,11 @@ def check_feature(where: str, name: str) -> str:
         ContractError: it is not letters, digits and `_ . -` in between.
     """
     if len(name) > MAX_NAME or ".." in name or not _FEATURE.fullmatch(name):
-        raise ContractError(
-            f"{where}: expected a name of at most {MAX_NAME} letters, digits and _ (. and - "
-            f"inside), such as front_left, got {_quoted(name)}"
+        raise refusal(
+            where,
+            f"a name of at most {MAX_NAME} letters, digits and _ (. and - inside), such as "
+            "front_left",
+            _quoted(name),
         )
     return name
 
@@ -78,11 +89,20 @@ def check_text_name(where: str, name: str) -> str:
         ContractError: it is longer than a name, not printable, or begins or ends with a space.
     """
     if len(name) > MAX_NAME or not name.isprintable() or name != name.strip() or not name:
-        raise ContractError(
-            f"{where}: expected a name of 1 to {MAX_NAME} printable characters without spaces "
-            f"around it, got {_quoted(name)}"
+        raise refusal(
+            where,
+            f"a name of 1 to {MAX_NAME} printable characters without spaces around it",
+            _quoted(name),
         )
     return name
+
+
+class Stream(NamedTuple):
+    """Topic of a key of the contract; streams that are shared as the same only listen to it."""
+
+    where: str
+    topic: str
+    shared_as: str = ""
 
 
 def check_topics(contract: Contract, namespace: str = "/") -> None:
@@ -93,36 +113,44 @@ def check_topics(contract: Contract, namespace: str = "/") -> None:
     Raises:
         ContractError: names both streams and the topic.
     """
-    taken: dict[str, tuple[str, str]] = {}
+    problems = Problems()
+    topic_problems(streams_of(contract), namespace, problems)
+    problems.require_none()
 
-    def take(where: str, topic: str, shared_as: str = "") -> None:
-        full = resolve(topic, namespace)
+
+def topic_problems(streams: Iterable[Stream], namespace: str, problems: Problems) -> None:
+    """Note what `check_topics` refuses."""
+    taken: dict[str, Stream] = {}
+    for stream in streams:
+        full = resolve(stream.topic, namespace)
         if full in _ROS or full.startswith(resolve("rewact/", namespace)):
-            raise ContractError(
-                f"{where}: '{topic}' is a topic of ROS or of this package; choose another"
-            )
+            fault = f"'{stream.topic}' is a topic of ROS or of this package"
+            problems.add(stream.where, fault=fault, mend="choose another")
         if len(full) > MAX_TOPIC:
-            raise ContractError(
-                f"{where}: {full[:60]}… is longer than ROS's {MAX_TOPIC} characters"
-            )
-        other, as_what = taken.setdefault(full, (where, shared_as))
-        if other != where and not (shared_as and as_what == shared_as):
-            raise ContractError(
-                f"{where}: '{topic}' is already the topic of {other} ({full}); give each stream "
-                "its own"
-            )
+            fault = f"{full[:60]}… is longer than ROS's {MAX_TOPIC} characters"
+            problems.add(stream.where, fault=fault, mend="shorten it")
+        other = taken.setdefault(full, stream)
+        shared = stream.shared_as and stream.shared_as == other.shared_as
+        if other.where != stream.where and not shared:
+            fault = f"'{stream.topic}' is already the topic of {other.where} ({full})"
+            problems.add(stream.where, fault=fault, mend="give each stream its own")
 
-    for i, action in enumerate(contract.action):
-        take(_part(ACTION_KEY, i, len(contract.action)), action.topic)
+
+def streams_of(contract: Contract) -> list[Stream]:
+    """Every topic of a contract, with the key that has it."""
+    streams = [
+        Stream(_part(ACTION_KEY, i, len(contract.action)), action.topic)
+        for i, action in enumerate(contract.action)
+    ]
     for i, state in enumerate(contract.state):
-        take(_part(STATE_KEY, i, len(contract.state)), state.topic, "state")
-    for camera in contract.cameras:
-        take(f"{camera.key}.topic", camera.topic)
-    for source in contract.teleop:
-        take(f"teleop.{source.name}.topic", source.topic)
-    for source in contract.teleop:
-        if source.deadman is not None:
-            take(f"teleop.{source.name}.deadman.topic", source.deadman.topic, "deadman")
+        streams.append(Stream(_part(STATE_KEY, i, len(contract.state)), state.topic, "state"))
+    streams += [Stream(f"{camera.key}.topic", camera.topic) for camera in contract.cameras]
+    streams += [Stream(f"teleop.{source.name}.topic", source.topic) for source in contract.teleop]
+    return streams + [
+        Stream(f"teleop.{source.name}.deadman.topic", source.deadman.topic, "deadman")
+        for source in contract.teleop
+        if source.deadman is not None
+    ]
 
 
 def _part(key: str, index: int, parts: int) -> str:
@@ -142,7 +170,8 @@ def _check(where: str, name: str, kind: str, longest: int) -> None:
         reason = f"has {len(name)} characters; ROS takes {longest} with the namespace"
     else:
         return
-    raise ContractError(f"{where}: the {kind} {_quoted(name)} {reason}")
+    fault = f"the {kind} {_quoted(name)} {reason}"
+    raise refusal(where, f"a {kind} as ROS takes it", _quoted(name), fault=fault)
 
 
 def _quoted(name: str) -> str:

@@ -1,25 +1,26 @@
 """Frozen dataclasses of a robot contract; every field is validated by `contract.load`."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from rewact_ros.contract.problems import ContractError as ContractError
 
-FloatArray = NDArray[np.float64]
+if TYPE_CHECKING:  # half of the time of a check would be NumPy's import
+    import numpy as np
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
 
 STATE_KEY = "observation.state"
 IMAGE_PREFIX = "observation.images."
 ACTION_KEY = "action"
 # Of one part and of one joint state: more are no robot's.
 MOST_JOINTS = 1000
-
-
-class ContractError(ValueError):
-    """A contract, or what must agree with it, is wrong; the message says where and how to mend."""
 
 
 @dataclass(frozen=True)
@@ -256,12 +257,15 @@ class Contract:
     @cached_property
     def action_in_state(self) -> NDArray[np.intp]:
         """(A,) indices of the commanded joints in the state vector."""
+        import numpy as np
+
         names = self.state_names
         return np.array([names.index(joint) for joint in self.action_names], dtype=np.intp)
 
     @cached_property
     def limits(self) -> Limits:
         """Limits of all action parts, concatenated."""
+        import numpy as np
 
         def column(field: str) -> FloatArray:
             return np.array([v for part in self.action for v in getattr(part, field)], dtype=float)

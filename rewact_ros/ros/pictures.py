@@ -73,6 +73,11 @@ def picture_header(data: bytes, stated: str, camera: Camera) -> Picture:
     return picture
 
 
+def picture_size(data: bytes, topic: str) -> tuple[int, int]:
+    """(height, width) of a JPEG or PNG; raises SampleError where it is neither."""
+    return _header(data, topic).size
+
+
 def require_whole(picture: Picture, data: bytes, topic: str) -> None:
     """Check that a picture is there to its end: a decoder would paint the rest grey.
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rewact_ros.contract import load_contract
 from rewact_ros.runs import NEWEST, ROBOT_JOURNAL, VERSIONS, is_version
 from rewact_ros.share import share_dir
 from rewact_ros.sim.task import DEFAULT_TASK, find_task
@@ -119,7 +120,13 @@ def _profile(name: str) -> str:
 
 
 def processes(args: BringUp) -> list[Process]:
-    """Processes of one robot, in the order in which they start."""
+    """Processes of one robot, in the order in which they start.
+
+    Raises:
+        ContractError: its contract is wrong; told once here, not by each node.
+    """
+    if args.contract:
+        load_contract(args.contract, args.namespace or "/")
     contract = args.contract or default_contract(args.task)
     run = Path(args.learn).resolve() if args.learn else None
     usual = "" if args.contract else default_policy(args.task)

@@ -13,7 +13,7 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from rewact_ros.contract.load import CAMERA_TYPES
+from rewact_ros.contract.tables import CAMERA_TYPES
 from rewact_ros.data.bags.storage import StoredTopic
 from rewact_ros.share import share_dir
 

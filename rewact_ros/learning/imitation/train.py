@@ -14,6 +14,12 @@ from numpy.typing import NDArray
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
+from rewact_ros.contract import (
+    Contract,
+    check_signature,
+    load_contract,
+    signature_of_dataset,
+)
 from rewact_ros.data.dataset.info import parse_episodes
 from rewact_ros.learning.acceleration import make_accelerator
 from rewact_ros.learning.faults import machine_faults_told
@@ -75,6 +81,7 @@ class _Training:
         self, settings: TrainSettings, cache: Path | None, resume: bool, show_progress: bool
     ) -> None:
         self.settings, self.out = settings, Path(settings.out)
+        contract = _contract(settings.contract)  # first: what is wrong in it costs no data
         self.accelerator = make_accelerator(
             settings.device, settings.mixed_precision, settings.threads
         )
@@ -93,7 +100,7 @@ class _Training:
             labels_needed=config.reward_head != "none",
         )
         fit_to_dataset(config, settings, self.data)
-        self.contract = _contract_record(settings.contract, self.data)
+        self.contract = _contract_record(contract, self.data)
         self.train_rows, self.val_rows, self.split = _split(settings, self.data)
         self._check_sizes()
         interventions = load_interventions(settings, self.data)
@@ -348,12 +355,13 @@ def _split(
     )
 
 
-def _contract_record(path: str | None, data: Demonstrations) -> dict[str, Any] | None:
-    if path is None:
-        return None
-    from rewact_ros.contract import check_signature, load_contract, signature_of_dataset
+def _contract(path: str | None) -> Contract | None:
+    return None if path is None else load_contract(path)
 
-    contract = load_contract(path)
+
+def _contract_record(contract: Contract | None, data: Demonstrations) -> dict[str, Any] | None:
+    if contract is None:
+        return None
     check_signature(
         contract,
         signature_of_dataset(data.source.meta.info.to_dict()),

@@ -67,7 +67,7 @@ class PickBlock(Lift):
 
     @classmethod
     def contract_file(cls) -> Path:
-        return share_dir() / "config" / "robots" / "so101.yaml"
+        return share_dir() / "config" / "robots" / "so101_sim.yaml"
 
     def _make(self) -> tuple[Any, Any]:
         suite = import_suite("lerobot_env_so101", REQUIREMENT)

@@ -1,0 +1,266 @@
+"""What a running robot tells of itself: topics, joint names, image sizes, rates, controllers."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from rcl_interfaces.msg import ParameterValue
+from rcl_interfaces.srv import GetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
+
+from rewact_ros.contract.found import (
+    MOST_STREAMS,
+    CameraStream,
+    CommandStream,
+    Found,
+    JointStream,
+    merge,
+    usable_joints,
+    usable_topic,
+)
+from rewact_ros.contract.problems import ContractError
+from rewact_ros.contract.tables import CAMERA_TYPES, COMMAND_TYPES, JOINT_STATE
+from rewact_ros.contract.urdf import read_urdf
+from rewact_ros.ros.images import ENCODINGS
+from rewact_ros.ros.interfaces import SENSOR
+from rewact_ros.ros.pictures import picture_size
+
+LATCHED_TEXT: Any = QoSProfile(
+    depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE
+)
+# Discovery takes 10 ms or 2.0 to 2.4 s, and of several nodes now this, now that.
+DISCOVERY_S, UNCHANGED_S, DISCOVERY_MOST_S = 3.0, 1.5, 10.0
+# Discovery of a service may take 2.4 s; then a controller answers at once, or is none.
+PARAMETER_TIMEOUT_S = 5.0
+_MESSAGES = dict(
+    zip((JOINT_STATE, *CAMERA_TYPES), (JointState, Image, CompressedImage), strict=True)
+)
+
+
+class _Ear:
+    """Counts the messages of one topic and keeps the newest."""
+
+    def __init__(self) -> None:
+        self.count, self.first_s, self.last_s = 0, 0.0, 0.0
+        self.newest: Any = None
+        self.names: dict[str, None] = {}
+
+    def hear(self, msg: Any) -> None:
+        self.last_s = time.monotonic()
+        self.first_s = self.first_s or self.last_s
+        self.count += 1
+        self.newest = msg
+        if isinstance(msg, JointState) and len(self.names) < 1000:
+            self.names |= dict.fromkeys(msg.name[:1000])
+
+    @property
+    def rate_hz(self) -> float:
+        """Messages per second; 0 where fewer than three came."""
+        return 0.0 if self.count < 3 else (self.count - 1) / max(self.last_s - self.first_s, 1e-3)
+
+
+def read_graph(
+    node: Node, executor: SingleThreadedExecutor, seconds: float, controllers: bool = True
+) -> Found:
+    """Listen to a running robot for some seconds.
+
+    Args:
+        node: of its own, in the robot's namespace; not yet in an executor.
+        executor: turns it.
+        seconds: to listen; rates are measured over them.
+        controllers: also ask the nodes behind command topics which joints they take.
+    """
+    executor.add_node(node)
+    _discover(node, executor)
+    found, model = Found(), Found()
+    ears: dict[tuple[str, str], _Ear] = {}
+    text: list[str] = []
+
+    def describe(msg: Any) -> None:
+        text.append(msg.data)
+
+    topics = sorted(node.get_topic_names_and_types())
+    heard = [(topic, type_) for topic, types in topics for type_ in types if type_ in _MESSAGES]
+    heard = [(t, ty) for t, ty in heard if node.count_publishers(t)]
+    if len(heard) > MOST_STREAMS:
+        found.notes.append(f"graph: {len(heard)} streams; the first {MOST_STREAMS} are listened to")
+    subscriptions: list[Any] = []
+    for topic, type_ in heard[:MOST_STREAMS]:
+        if usable_topic(topic, "graph", found.notes):
+            ear = ears[topic, type_] = _Ear()
+            subscriptions.append(
+                node.create_subscription(_MESSAGES[type_], topic, ear.hear, SENSOR)
+            )
+    subscriptions.append(
+        node.create_subscription(String, "robot_description", describe, LATCHED_TEXT)
+    )
+    _spin(executor, seconds, lambda: False)
+    for (topic, type_), ear in ears.items():
+        _add_stream(found, _relative(node, topic), type_, ear)
+    found.commands += _commands(node, executor, topics, found.notes, controllers)
+    if text:
+        try:
+            model = read_urdf(text[-1], "/robot_description")
+        except ContractError as error:
+            found.notes.append(str(error))
+    for subscription in subscriptions:
+        node.destroy_subscription(subscription)
+    executor.remove_node(node)
+    return merge([found, model])
+
+
+def _add_stream(found: Found, topic: str, type_: str, ear: _Ear) -> None:
+    source = f"graph: {topic}, {ear.rate_hz:.1f} Hz"
+    if ear.newest is None:
+        found.notes.append(f"graph: {topic} ({type_}) sent nothing")
+    elif type_ == JOINT_STATE:
+        joints = usable_joints(ear.names, source, found.notes)
+        if joints and not ear.newest.position:
+            found.notes.append(f"graph: {topic} carries no positions; not used")
+        elif joints:
+            found.joints.append(JointStream(topic, joints, ear.rate_hz, source))
+    else:
+        try:
+            height, width, kind = _size(ear.newest, topic)
+        except ValueError as error:
+            found.notes.append(f"graph: {error}; not used")
+            return
+        shape = (height, width, 3)
+        found.cameras.append(CameraStream(topic, type_, shape, ear.rate_hz, f"{source}, {kind}"))
+
+
+def _size(msg: Image | CompressedImage, topic: str) -> tuple[int, int, str]:
+    if isinstance(msg, CompressedImage):
+        height, width = picture_size(bytes(msg.data), topic)
+        kind = str(msg.format)[:40]
+    else:
+        height, width, kind = msg.height, msg.width, msg.encoding[:40]
+        if kind not in ENCODINGS:
+            raise ValueError(f"{topic}: {kind!r} is no encoding of a colour image")
+    if not (0 < height <= 16_384 and 0 < width <= 16_384):
+        raise ValueError(f"{topic}: {height}x{width} px is no size of a camera")
+    return height, width, kind
+
+
+def _commands(
+    node: Node,
+    executor: SingleThreadedExecutor,
+    topics: list[tuple[str, list[str]]],
+    notes: list[str],
+    controllers: bool,
+) -> list[CommandStream]:
+    """Topics of a command type that a node listens to, with the joints that it says it takes."""
+    listeners: dict[str, tuple[str, str]] = {}
+    for topic, types in topics:
+        wanted = [type_ for type_ in types if type_ in COMMAND_TYPES]
+        known = node.get_subscriptions_info_by_topic(topic) if wanted else []
+        others = [each for each in known if each.node_name != node.get_name()]
+        if not others or (wanted[0] == JOINT_STATE and node.count_publishers(topic)):
+            continue  # a JointState that somebody publishes is a measurement
+        if usable_topic(topic, "graph", notes):
+            name = f"{others[0].node_namespace.rstrip('/')}/{others[0].node_name}"
+            listeners[topic] = wanted[0], name
+    answers = {}
+    if controllers:
+        answers = _parameters(node, executor, {name for _, name in listeners.values()}, notes)
+    found = []
+    for topic, (type_, name) in listeners.items():
+        joints, command = answers.get(name, ((), "position"))
+        source = f"graph: {name} listens" + (", and says so of its joints" if joints else "")
+        found.append(CommandStream(_relative(node, topic), type_, joints, command, source))
+    return found
+
+
+def _parameters(
+    node: Node, executor: SingleThreadedExecutor, names: set[str], notes: list[str]
+) -> dict[str, tuple[tuple[str, ...], str]]:
+    """Joints and kind of command of each controller of ros2_control: they are its parameters.
+
+    All are asked at once; who does not answer has none.
+    """
+    keys = ["joints", "interface_name", "command_interfaces"]
+    clients = {
+        name: node.create_client(GetParameters, f"{name}/get_parameters") for name in sorted(names)
+    }
+    # One by one: a node that lacks one of several answers none of them.
+    asked: dict[tuple[str, str], Any] = {}
+
+    def all_answered() -> bool:
+        for name, client in clients.items():
+            if (name, keys[0]) not in asked and client.service_is_ready():
+                for key in keys:
+                    asked[name, key] = client.call_async(GetParameters.Request(names=[key]))
+        whole = len(asked) == len(clients) * len(keys)
+        return whole and all(future.done() for future in asked.values())
+
+    _spin(executor, PARAMETER_TIMEOUT_S, all_answered)
+
+    def value(name: str, key: str) -> Any:
+        future = asked.get((name, key))
+        values = future.result().values if future is not None and future.done() else []
+        return values[0] if values else ParameterValue()
+
+    found = {}
+    for name in clients:
+        joints = usable_joints(value(name, "joints").string_array_value, name, notes)
+        if not joints:
+            notes.append(f"graph: {name} did not say which joints it takes")
+            continue
+        several = value(name, "command_interfaces").string_array_value
+        words = {value(name, "interface_name").string_value, *several}
+        velocity = "velocity" in words and "position" not in words
+        found[name] = joints, "velocity" if velocity else "position"
+    for client in clients.values():
+        node.destroy_client(client)
+    return found
+
+
+def _relative(node: Node, topic: str) -> str:
+    """The topic as a contract for this namespace names it."""
+    inside = node.get_namespace().rstrip("/") + "/"
+    return topic.removeprefix(inside) if topic.startswith(inside) else topic
+
+
+def _discover(node: Node, executor: SingleThreadedExecutor) -> None:
+    """Wait until the graph has not changed for a while."""
+    start_s = changed_s = time.monotonic()
+    seen: object = None
+    while (now_s := time.monotonic()) < start_s + DISCOVERY_MOST_S:
+        if (graph := (node.get_topic_names_and_types(), node.get_node_names())) != seen:
+            seen, changed_s = graph, now_s
+        if now_s > max(start_s + DISCOVERY_S, changed_s + UNCHANGED_S):
+            return
+        executor.spin_once(timeout_sec=0.05)
+
+
+def _spin(executor: SingleThreadedExecutor, seconds: float, until: Callable[[], bool]) -> bool:
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        if until():
+            return True
+        executor.spin_once(timeout_sec=0.02)
+    return until()
+
+
+def open_graph(namespace: str, seconds: float, controllers: bool) -> Found:
+    """Join the robot's ROS domain for a look at it, and leave it again."""
+    import rclpy
+
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    try:
+        make = partial(Node, "rewact_contract_init", namespace=namespace, context=context)
+        node = make(use_global_arguments=False, start_parameter_services=False)
+        executor = SingleThreadedExecutor(context=context)
+        try:
+            return read_graph(node, executor, seconds, controllers)
+        finally:
+            executor.shutdown()
+            node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
