@@ -80,12 +80,14 @@ def test_a_broken_contract_is_refused_in_one_line_or_safe(tmp_path_factory, path
 
 @settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
-def test_any_bytes_are_refused_in_one_line(tmp_path_factory, data):
+def test_any_bytes_are_refused_by_a_line_for_each_error(tmp_path_factory, data):
     file = tmp_path_factory.getbasetemp() / "robot.yaml"
     file.write_bytes(data)
     with pytest.raises(ContractError) as error:
         load_contract(file)
-    assert str(file) in str(error.value) and "\n" not in str(error.value)
+    first, *others = str(error.value).split("\n")
+    assert str(file) in first and all(line.isprintable() for line in (first, *others))
+    assert all(line.startswith("  ") for line in others)
 
 
 JSON = st.recursive(
