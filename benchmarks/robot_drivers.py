@@ -1,7 +1,9 @@
 """Fake drivers of the shipped robots: their topics, types, joint orders and controllers, no robot.
 
 `python benchmarks/robot_drivers.py NAME` runs one until it is ended. What each driver has stands in
-`robot_models/drivers.json`; the models beside it hold names and limits only.
+`robot_models/drivers.json`; each page in `docs/robots` names the sources. A controller in place
+of a gripper's action is ours, and rates above 100 Hz are brought down to 100 Hz. The models beside
+it hold names and limits only.
 """
 
 import contextlib
