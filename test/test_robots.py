@@ -52,6 +52,7 @@ def test_every_robot_has_a_page_with_its_launch_line_and_sources(name):
     assert "gripper_position_controller" not in first or "as an action" in page
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize("name", NAMES)
 def test_hil_arms_on_the_drivers_joints_and_commands_its_topics(graph, name):
     context = rclpy.get_default_context()
