@@ -52,6 +52,7 @@ class HilNode(Guarded, Node):
                 interpolation=self.params.interpolation,
                 crossfade_s=self.params.crossfade_s,
                 lease_timeout_s=self.params.lease_timeout_s,
+                policy_required=self.params.policy_required,
             ),
         )
         self._parts: dict[int, tuple[NDArray[np.float64], float]] = {}
