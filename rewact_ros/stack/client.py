@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rewact_ros.action import ExecuteTask
 
 SPIN_S = 0.05
+IDLE_LOOKS = 5
 # A server that this client has found may find it later, and its answer would be lost.
 MUTUAL_S = 0.5
 # So long the supervisor's status may take to say why it refused a goal.
@@ -102,11 +103,17 @@ class RobotClient:
                 self._executor.spin_once(timeout_sec=SPIN_S)
         return True
 
-    def listen(self, seconds: float) -> None:
-        """Take messages for so long; signals are the caller's own."""
-        end_s = time.monotonic() + seconds
-        while (left_s := end_s - time.monotonic()) > 0:
-            self._executor.spin_once(timeout_sec=left_s)
+    def drain(self, taken: Callable[[], int]) -> None:
+        """Take what has come, without waiting; signals are the caller's own.
+
+        Args:
+            taken: how many messages were taken so far.
+        """
+        idle = 0  # the executor also wakes for what is no message
+        while idle < IDLE_LOOKS:
+            before = taken()
+            self._executor.spin_once(timeout_sec=0.0)
+            idle = 0 if taken() > before else idle + 1
 
     # Services ---------------------------------------------------------------------------------
 

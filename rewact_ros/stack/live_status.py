@@ -56,11 +56,12 @@ class LiveStatus:
             self._out.flush()
 
     def listen(self, seconds: float) -> None:
-        """Hear the robot for so long, and show what it told."""
-        self._client.listen(seconds)
+        """Let so much time pass; show what the robot told, when that is due."""
+        time.sleep(seconds)
         now_s = time.monotonic()
         if now_s - self._shown_s < SHOW_S:
             return
+        self._client.drain(lambda: self._listener.taken)
         self._shown_s, status = now_s, self._listener.status()
         if self._panel:
             self._panel.show(["", *status.lines()])

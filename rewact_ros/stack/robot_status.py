@@ -8,6 +8,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from rewact_ros.control.modes import Mode
 from rewact_ros.msg import ControlStatus, PolicyStatus, RecorderStatus, Reward, SupervisorStatus
@@ -21,6 +22,10 @@ SILENT_S, DIAGNOSED_S, REWARD_S = 1.0, 3.0, 0.5
 # A node that is there has been found, and heard, when nothing new came for so long.
 SETTLE_S, SETTLED_BY_S = 0.2, 2.0
 UNKNOWN = "-"
+# All nodes tell on one topic, and a late joiner hears them at once: one message each must fit.
+EVERY_NODE = QoSProfile(
+    depth=50, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
 
 
 @dataclass(frozen=True)
@@ -130,12 +135,15 @@ def stream_changes(before: Iterable[StreamState], now: Iterable[StreamState]) ->
 class StatusListener:
     """Hears what a robot tells of itself.
 
+    Attributes:
+        taken: messages so far.
+
     Args:
         node: in the robot's namespace; its messages must be taken by somebody.
     """
 
     def __init__(self, node: Node) -> None:
-        self._node = node
+        self._node, self.taken = node, 0
         self._newest: dict[type, tuple[float, Any]] = {}
         self._values: dict[str, tuple[float, dict[str, str]]] = {}
         for kind, topic, qos in (
@@ -143,18 +151,20 @@ class StatusListener:
             (SupervisorStatus, names.SUPERVISOR_STATUS, names.LATCHED),
             (RecorderStatus, names.RECORDER_STATUS, names.LATCHED),
             (PolicyStatus, names.POLICY_STATUS, names.COMMAND),
-            (Reward, names.REWARD, names.EVENTS),
+            (Reward, names.REWARD, names.COMMAND),
         ):
             node.create_subscription(kind, topic, self._keep, qos)
         node.create_subscription(
-            DiagnosticArray, names.DIAGNOSTICS, self._on_diagnostics, names.LATCHED
+            DiagnosticArray, names.DIAGNOSTICS, self._on_diagnostics, EVERY_NODE
         )
 
     def _keep(self, msg: Any) -> None:
+        self.taken += 1
         self._newest[type(msg)] = (time.monotonic(), msg)
 
     def _on_diagnostics(self, msg: DiagnosticArray) -> None:
         """Of the nodes of this robot: the topic is everybody's."""
+        self.taken += 1
         space = self._node.get_namespace().rstrip("/") + "/"
         for status in msg.status:
             name = status.name.removeprefix(space)
