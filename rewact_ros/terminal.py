@@ -4,8 +4,10 @@ import os
 import select
 import shutil
 import termios
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TextIO
 
 from rewact_ros.text import printable
 
@@ -47,3 +49,37 @@ def show_status(text: str) -> None:
     """Write a line in place of the one before, as long as the terminal is wide."""
     width = shutil.get_terminal_size().columns - 1
     print(f"\r{printable(text, width)}\x1b[K", end="", flush=True)
+
+
+class Panel:
+    """Lines that stay below what is printed; several threads may print.
+
+    Args:
+        out: the terminal.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out, self._lock = out, threading.Lock()
+        self._lines: list[str] = []
+
+    def print(self, line: str) -> None:
+        """Print a line above the panel."""
+        with self._lock:
+            self._out.write(f"{self._erased()}{line}\n{self._drawn()}")
+            self._out.flush()
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Put other lines in the place of those that are there; those that do not fit are cut."""
+        columns, rows = shutil.get_terminal_size()
+        with self._lock:
+            erased = self._erased()
+            self._lines = [printable(line, columns - 1) for line in lines[: max(rows - 2, 0)]]
+            self._out.write(erased + self._drawn())
+            self._out.flush()
+
+    def _erased(self) -> str:
+        """Up to the panel's first line, and nothing from there on."""
+        return f"\x1b[{len(self._lines)}A\r\x1b[J" if self._lines else ""
+
+    def _drawn(self) -> str:
+        return "".join(f"{line}\n" for line in self._lines)

@@ -126,6 +126,16 @@ def test_log_level_and_remapping_reach_every_node():
         assert "-r front/image_raw:=/cam/c -r hil:a:=~/b" in command
 
 
+@pytest.mark.parametrize(
+    ("arguments", "waits"),
+    [({}, True), ({"policy": "none"}, False), ({"reward_only": "true"}, False)],
+)
+def test_hil_waits_for_a_policy_only_where_one_acts(arguments, waits):
+    nodes = {node.name: node for node in processes(BringUp.from_texts(arguments))}
+    assert nodes["hil"].parameters.get("policy_required", False) is waits
+    assert ("policy" in nodes) is (arguments.get("policy") != "none")
+
+
 def test_a_path_with_quotes_reaches_the_node_whole(graph, tmp_path):
     import rclpy
 

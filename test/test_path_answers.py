@@ -12,7 +12,14 @@ from rewact_ros.control.modes import Mode
 from rewact_ros.control.path import CommandPath, PathSettings
 from rewact_ros.ros.params import HilParams
 
-SETTINGS = ("combine", "ensemble_coefficient", "interpolation", "crossfade_s", "lease_timeout_s")
+SETTINGS = (
+    "combine",
+    "ensemble_coefficient",
+    "interpolation",
+    "crossfade_s",
+    "lease_timeout_s",
+    "policy_required",
+)
 
 
 @pytest.fixture
@@ -60,6 +67,47 @@ def test_arming_says_why_not_and_arming_twice_is_the_same(robot):
     assert not refused.ok and refused.reason == "another hil is there: /hil; stop it first"
     robot.path.twin = ""
     assert robot.path.arm(robot.now).reason == "armed"
+
+
+def test_where_a_policy_is_configured_arming_waits_until_it_is_ready(vx300s):
+    robot = Robot(vx300s)
+    robot.path = CommandPath(vx300s, PathSettings(policy_required=True))
+    robot.beat = False
+    robot.run(100)
+    refused = robot.path.arm(robot.now)
+    assert not refused.ok and refused.mode is Mode.DISARMED
+    assert refused.reason == (
+        "waiting for the policy to be ready: policy: no heartbeat received yet on "
+        "rewact/policy_status"
+    )
+    robot.beat, robot.policy_fault = True, "observation.images.front: no new image for 1.20 s"
+    robot.run(100)
+    assert "observation.images.front: no new image" in robot.path.arm(robot.now).reason
+    robot.policy_fault = ""
+    robot.run(100)
+    assert robot.path.arm(robot.now).ok
+    robot.beat = False  # armed already: the watchdog has it from here
+    robot.run(1000)
+    assert robot.path.arm(robot.now).reason == "already HOLD"
+
+
+def test_where_no_policy_is_configured_arming_needs_none(robot):
+    robot.beat = False
+    robot.run(100)
+    assert robot.path.arm(robot.now).ok
+
+
+def test_a_pose_outside_the_limits_is_refused_by_joint_value_and_limit(robot, vx300s):
+    robot.measured[2] = vx300s.limits.high[2] + vx300s.limits.start_jump[2] + 0.01
+    robot.run(100)
+    refused = robot.path.arm(robot.now)
+    assert not refused.ok
+    low, high = vx300s.limits.low[2], vx300s.limits.high[2]
+    for words in (
+        f"{vx300s.action_names[2]} is at {robot.measured[2]:.3f}",
+        f"outside the contract's position limits [{low:g}, {high:g}]",
+    ):
+        assert words in refused.reason
 
 
 def test_while_it_brakes_a_disarmed_arm_cannot_be_armed(robot):

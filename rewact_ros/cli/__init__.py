@@ -11,6 +11,25 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 logging.getLogger("lerobot.utils.import_utils").setLevel(logging.ERROR)
 
 
+# Commands to a running robot, in `cli/robot.py` and `cli/swap.py`: they are there at once, for the
+# table of all commands is not loaded.
+TO_A_ROBOT = frozenset(
+    {
+        "arm",
+        "disarm",
+        "resume",
+        "take-over",
+        "release",
+        "clear-fault",
+        "confirm-reset",
+        "verdict",
+        "task",
+        "status",
+        "swap",
+    }
+)
+
+
 def main() -> None:
     """Entry point: whatever goes wrong becomes a line or two and an exit code."""
     from rewact_ros.cli.faults import exit_code
@@ -25,6 +44,10 @@ def _run() -> None:
 
     provide_home()
     words = [expand_home(word) for word in sys.argv[1:]]
+    if words and words[0] in TO_A_ROBOT:
+        from rewact_ros.cli.to_a_robot import app as to_a_robot
+
+        to_a_robot(words, prog_name="rewact")
     from rewact_ros.cli.contract_check import check_contract, check_named, plain_check
 
     if file := plain_check(words):

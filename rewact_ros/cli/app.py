@@ -21,6 +21,7 @@ from rewact_ros.cli.learn import learn
 from rewact_ros.cli.params import params
 from rewact_ros.cli.record import record
 from rewact_ros.cli.replay import replay
+from rewact_ros.cli.robot import COMMANDS as ROBOT_COMMANDS
 from rewact_ros.cli.swap import swap
 from rewact_ros.cli.teleop import teleop
 from rewact_ros.cli.train import train
@@ -61,5 +62,5 @@ app.command()(record)
 app.add_typer(bag, name="bag")
 app.add_typer(contract_app, name="contract")
 app.command()(export)
-for command in (finetune, swap, learn):
+for command in (finetune, learn, *ROBOT_COMMANDS, swap):
     app.command()(command)

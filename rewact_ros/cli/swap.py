@@ -33,7 +33,7 @@ def swap(
     rclpy.init()
     client = SwapClient(namespace)
     try:
-        before = client.version(10.0)
+        before = client.version(min(timeout, 10.0))
         if update.version and before == update.version:
             typer.echo(f"policy {before} runs already")
             return

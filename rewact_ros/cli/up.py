@@ -2,7 +2,6 @@
 
 import inspect
 import signal
-import time
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from rewact_ros.stack.arguments import BringUp
 from rewact_ros.stack.bringup import processes
 from rewact_ros.stack.interpreters import check_interpreters
 from rewact_ros.stack.judge_warning import judge_warnings
+from rewact_ros.stack.live_status import LiveStatus
 from rewact_ros.stack.robot_lock import RobotLock
 from rewact_ros.stack.runner import Runner, print_line
 
@@ -35,11 +35,11 @@ def up(**given: str | bool) -> None:
             print_line(f"up   | {line}")
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGTERM, stop)
-        with Runner(nodes, print_line) as runner:
-            print_line(f"up   | {len(nodes)} processes; Ctrl-C stops them all")
+        with LiveStatus(args.namespace) as live, Runner(nodes, live.write) as runner:
+            live.write(f"up   | {len(nodes)} processes; Ctrl-C stops them all")
             while not stopping:
                 runner.poll()
-                time.sleep(POLL_S)
+                live.listen(POLL_S)
     finally:
         lock.release()
     print_line("up   | stopped")

@@ -53,6 +53,7 @@ class PathSettings:
     interpolation: str = "linear"
     crossfade_s: float = 0.1  # measured in docs/chunks-and-limits.md; longer follows news later
     lease_timeout_s: float = 0.3  # the supervisor renews at 10 Hz: two messages may be lost
+    policy_required: bool = False  # arm only beside a policy that is ready
 
     def queue(self, contract: Contract) -> ChunkQueue:
         """An empty chunk queue of these settings."""
@@ -174,7 +175,11 @@ class CommandPath:
     # Operator calls ---------------------------------------------------------------------------
 
     def arm(self, now: Now) -> Answer:
-        """Leave DISARMED for HOLD at the measured joints; refused without fresh joint states."""
+        """Leave DISARMED for HOLD at the measured joints.
+
+        Refused without fresh joint states inside their limits, and before the policy is ready where
+        the settings require one.
+        """
         if self.mode is not Mode.DISARMED:
             return self._answer(self.mode is not Mode.FAULT, f"already {self.mode.name}")
         if self.gate.moving:
@@ -194,6 +199,10 @@ class CommandPath:
         outside = outside_limits(self.joints.measured, self.contract)
         if outside:
             return self._answer(False, outside)
+        # Armed earlier, the arm would go to its reset pose at once and stop there.
+        waits = self.heartbeat.silence(now) if self.settings.policy_required else ""
+        if waits:
+            return self._answer(False, f"waiting for the policy to be ready: {waits}")
         self.gate.start(self.joints.measured)
         self.policy.observation_to_command.clear()
         self.human.disengage()

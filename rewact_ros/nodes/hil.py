@@ -30,6 +30,7 @@ from rewact_ros.ros.graph_watch import OwnTopics, other_publishers, publisher_na
 from rewact_ros.ros.loop import ControlLoop, LoopSettings
 from rewact_ros.ros.params import HilParams, declare
 from rewact_ros.ros.process import run_node
+from rewact_ros.ros.streams import Arrivals, stream_state, stream_values
 from rewact_ros.stamps import NANO
 
 WATCH_S = 0.25  # between two looks at who publishes what
@@ -52,9 +53,12 @@ class HilNode(Guarded, Node):
                 interpolation=self.params.interpolation,
                 crossfade_s=self.params.crossfade_s,
                 lease_timeout_s=self.params.lease_timeout_s,
+                policy_required=self.params.policy_required,
             ),
         )
         self._parts: dict[int, tuple[NDArray[np.float64], float]] = {}
+        self._joint_fault = [""] * len(self.contract.state)
+        self._arrivals = [Arrivals() for _ in self.contract.state]
         self._period_s = 1.0 / self.contract.command_rate_hz
         self._last_sent_s: float | None = None
         self._reported: tuple[object, ...] = ()
@@ -102,22 +106,23 @@ class HilNode(Guarded, Node):
             self.create_service(Trigger, f"~/{name}", partial(self._serve, call))
         self.create_timer(1.0 / self.params.status_hz, self._publish_status)
         self.create_timer(WATCH_S, self._watch_graph, clock=steady_clock())
-        publish_diagnostics(self, self.report.diagnose)
+        publish_diagnostics(self, self._diagnose)
 
     # Inputs -----------------------------------------------------------------------------------
 
     def _on_joints(self, index: int, msg: JointState, info: dict[str, int | None]) -> None:
         now = self.clock.now()
         source = self.path.sources[index]
+        self._arrivals[index].add(now.age_s)
         try:
             sample = state_sample(source.part, msg, now.age_s)
         except SampleError as error:
-            self.path.joints.take_fault(str(error))
+            self._refuse_joints(index, str(error))
             return
         values = np.asarray(sample.value, np.float64)
         fault = source.take(values, sample.stamp_ns, publication_sequence(info), now)
+        self._refuse_joints(index, fault)
         if fault:
-            self.path.joints.take_fault(fault)
             return
         self._parts[index] = (values, now.age_s)
         if len(self._parts) == len(self.contract.state):
@@ -125,6 +130,31 @@ class HilNode(Guarded, Node):
             state = np.concatenate([value for value, _ in parts])
             oldest_s = min(received for _, received in parts)
             self.path.joints.take(state[self.contract.action_in_state], oldest_s)
+
+    def _refuse_joints(self, index: int, fault: str) -> None:
+        """Note why a joint state was not used, or that it was."""
+        self._joint_fault[index] = fault
+        if fault:
+            self.path.joints.take_fault(fault)
+
+    def _streams(self) -> dict[str, object]:
+        """The joint states as entries of `/diagnostics`."""
+        now_s = self.clock.now().age_s
+        return stream_values(
+            stream_state(
+                part.topic,
+                self._arrivals[i],
+                now_s,
+                self.contract.rate_hz,
+                part.max_age_s,
+                self._joint_fault[i],
+            )
+            for i, part in enumerate(self.contract.state)
+        )
+
+    def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
+        level, line, values = self.report.diagnose()
+        return level, line, values | self._streams()
 
     def _on_policy_status(self, msg: PolicyStatus) -> None:
         fault = "" if msg.ready else (msg.reason or "not ready")

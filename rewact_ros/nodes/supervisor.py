@@ -286,7 +286,12 @@ class SupervisorNode(Guarded, Node):
         supervisor, tally = self.supervisor, self.supervisor.memory.now.tally
         helpless = supervisor.episode is not None and supervisor.episode.phase is Phase.HELP
         level = WARN if helpless or supervisor.misfit or supervisor.memory.fault else OK
+        last = supervisor.memory.now.last
+        verdict = last.verdict if last else None
         values: dict[str, object] = {
+            "task": last.task if last and supervisor.batch is not None else "",
+            "last_task": last.task if last else "",
+            "last_verdict": f"{verdict.outcome.name}: {verdict.reason}" if verdict else "",
             "episode": supervisor.episode_id,
             "bound": supervisor.promise,
             "successes": tally.successes,

@@ -7,6 +7,7 @@ from rclpy.node import Node
 
 from rewact_ros.ros.clock import steady_clock
 from rewact_ros.ros.door import Guarded, Refusals
+from rewact_ros.ros.interfaces import DIAGNOSTICS, LATCHED
 from rewact_ros.text import printable
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -19,7 +20,8 @@ def publish_diagnostics(
 
     Of a `Guarded` node it also tells what was refused at its doors.
     """
-    publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+    # Latched: whoever asks for that has the newest of each node at once; others read it as ever.
+    publisher = node.create_publisher(DiagnosticArray, DIAGNOSTICS, LATCHED)
 
     def publish() -> None:
         level, message, values = read()

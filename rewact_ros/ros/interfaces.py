@@ -19,6 +19,7 @@ TRANSITIONS = "rewact/transitions"
 TRANSITION_REQUEST = "rewact/transition_request"
 LEARNER_STATUS = "rewact/learner_status"
 EXECUTE_TASK = "rewact/execute_task"
+DIAGNOSTICS = "/diagnostics"
 SIM_TRUTH = "sim/truth"
 SIM_OBJECTS = "sim/objects"
 

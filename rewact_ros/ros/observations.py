@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock
 from rewact_ros.ros.convert import state_sample
 from rewact_ros.ros.images import CAMERAS, camera_sample, camera_type
+from rewact_ros.ros.streams import Arrivals, StreamState, stream_state, stream_values
 from rewact_ros.text import printable
 
 ASK_S = 1.0
@@ -54,6 +55,7 @@ class Observations:
         self.epoch = self.refused = self.skipped = 0
         self.frame_id = ""
         self.received: Counter[str] = Counter()
+        self._arrivals: dict[str, Arrivals] = defaultdict(Arrivals)
         self._node, self._contract, self._clock = node, contract, clock
         self._assembler = FrameAssembler(contract)
         # Guards all that follows: messages come in the executor's thread, `newest` has another.
@@ -120,6 +122,7 @@ class Observations:
                 return
             self.received[stream] += 1
             now = self._clock.now()
+            self._arrivals[stream].add(now.age_s)
             try:
                 self._assembler.put(stream, read(now.age_s), now.ros_ns)
             except SampleError as error:
@@ -180,7 +183,30 @@ class Observations:
             "observations_skipped": self.skipped,
             "messages_refused": self.refused,
             **{f"received {stream}": n for stream, n in sorted(self.received.items())},
+            **stream_values(self.streams()),
         }
+
+    def streams(self) -> list[StreamState]:
+        """Every stream: its rate against the contract's, its age, its fault; none while shut."""
+        if not self._open:
+            return []
+        limits = {camera.key: camera.max_age_s for camera in self._contract.cameras} | {
+            state_stream(i): part.max_age_s for i, part in enumerate(self._contract.state)
+        }
+        with self._changed:
+            now_s = self._clock.now().age_s
+            return [
+                stream_state(
+                    topic,
+                    self._arrivals[stream],
+                    now_s,
+                    self._contract.rate_hz,
+                    limits[stream],
+                    self._unusable.get(stream, ""),
+                    "" if self.received[stream] else self._publishers(stream),
+                )
+                for stream, (topic, _) in self._topics.items()
+            ]
 
     def fault(self) -> tuple[str, str]:
         """(stream, reason) that keeps observations from being complete, or two empty strings."""

@@ -73,6 +73,7 @@ class HilParams:
     lease_timeout_s: float = _param(
         0.3, "silence of the supervisor after which motion stops", "s", 0.1, 5.0
     )
+    policy_required: bool = _param(False, "arm only while the policy is ready")
     status_hz: float = _param(10.0, "rate of control_status between changes", "Hz", 1.0, 100.0)
 
 

@@ -11,6 +11,7 @@ from rewact_ros.msg import PolicyStatus, PolicyUpdate
 from rewact_ros.policy.checkpoint_files import CheckpointError, open_folder
 from rewact_ros.policy.updates import Update, robot_of
 from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.absent import nobody
 from rewact_ros.ros.convert import to_stamp
 from rewact_ros.ros.door import Guarded
 
@@ -74,10 +75,7 @@ class SwapClient(Guarded, Node):
         while self._status is None or not self._status.policy_version:
             self._executor.spin_once(timeout_sec=0.1)
             if time.monotonic() > deadline_s:
-                raise SwapError(
-                    f"no policy answers on {names.POLICY_STATUS} within {timeout_s:g} s; "
-                    "is one running, in this ROS domain and namespace?"
-                )
+                raise SwapError(nobody(self, "topic", names.POLICY_STATUS, timeout_s))
         return str(self._status.policy_version)
 
     def swap(self, update: Update, timeout_s: float, say: Callable[[str], None]) -> str:
@@ -95,7 +93,8 @@ class SwapClient(Guarded, Node):
         deadline_s, again_s = time.monotonic() + timeout_s, 0.0
         while True:
             now_s = time.monotonic()
-            if now_s >= again_s and f"{update.label}:" not in said:
+            found = self._updates.get_subscription_count() > 0  # else nobody would hear it
+            if found and now_s >= again_s and f"{update.label}:" not in said:
                 self._updates.publish(to_message(update))
                 again_s = now_s + REPEAT_S
             self._executor.spin_once(timeout_sec=0.1)

@@ -180,6 +180,8 @@ def processes(args: BringUp) -> list[Process]:
     learned = bool(run) or is_version(Path(policy))
     if learned:
         hil["combine"] = "replace"  # else what was decided is mixed with what was not
+    if policy not in ("", "none") and not args.reward_only:  # else nothing beats for it
+        hil["policy_required"] = True
     nodes.append(process("hil", hil, more_environment=command_transport_environment()))
     judging: dict[str, ParameterValue] = {"contract": contract}
     if args.dry_run:

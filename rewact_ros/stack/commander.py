@@ -347,7 +347,8 @@ class Commander:
                 self.trigger("hil/arm")
                 return
             except StackError as error:
-                if not re.search("(received|has come) yet", str(error)) or time.monotonic() > end_s:
+                late = re.search("(received|has come) yet|waiting for the policy", str(error))
+                if not late or time.monotonic() > end_s:
                     raise
                 self.pause(STATUS_LAG_S)
 

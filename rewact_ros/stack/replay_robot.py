@@ -140,7 +140,9 @@ class ReplayRobot(Guarded, Node):
             if ready and armed is None and client.service_is_ready():
                 armed = client.call_async(Trigger.Request())
             if armed is not None and armed.done():
-                break
+                if "waiting for the policy" not in armed.result().message:
+                    break
+                armed = None  # we heard that it is ready a moment before hil did
             if time.monotonic() > deadline_s:
                 reason = self._policy.reason if self._policy else "no policy is running"
                 raise ContractError(

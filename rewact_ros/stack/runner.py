@@ -146,7 +146,12 @@ def node_log(folder: Path, verbose: bool) -> Iterator[Callable[[str], None]]:
         yield write
 
 
+def log_line(line: str) -> str:
+    """A line with the time of day."""
+    return f"{time.strftime('%H:%M:%S')} {line}"
+
+
 def print_line(line: str) -> None:
     """Write one log line with the time of day."""
-    sys.stdout.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+    sys.stdout.write(log_line(line) + "\n")
     sys.stdout.flush()
