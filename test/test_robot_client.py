@@ -130,6 +130,7 @@ def test_where_nobody_answers_it_says_what_was_sought_where_and_how_to_start_it(
     assert "`rewact up --namespace /left`" in err
 
 
+@pytest.mark.real_time
 def test_a_task_goes_there_and_back_with_its_result(robot, rewact):
     code, out, _ = rewact("task", "a task")
     assert code == 0 and out == "episode 0: running, progress 0.50\nSUCCESS: progress (1.5 s)\n"
@@ -138,12 +139,14 @@ def test_a_task_goes_there_and_back_with_its_result(robot, rewact):
     assert code == 1 and out.endswith("FAILURE: progress (1.5 s)\n")
 
 
+@pytest.mark.real_time
 def test_a_refused_task_is_told_in_the_supervisors_words(robot, rewact):
     robot.accepts = False
     code, out, err = rewact("task", "a task")
     assert code == 2 and not out and "task refused: idle; goal refused: no bound" in err
 
 
+@pytest.mark.real_time
 def test_ctrl_c_cancels_the_task(robot, rewact):
     robot.verdict = None
     # A shell that runs the tests in the background has them ignore Ctrl-C.
