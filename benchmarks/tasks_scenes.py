@@ -20,7 +20,7 @@ from rewact_ros.data.dataset.reader import open_dataset
 from rewact_ros.data.labels.write import EpisodeLabels, open_labelled, write_labels
 from rewact_ros.episodes.dataset import add_episode, new_dataset, whole_folder, write_json
 from rewact_ros.episodes.loop import drive
-from rewact_ros.episodes.rollout import Trace
+from rewact_ros.episodes.rollout import Trace, UntilDone
 from rewact_ros.episodes.rollout_dataset import record_rollouts, rollout_labels, simulation
 from rewact_ros.episodes.settings import RolloutSettings
 from rewact_ros.policy.checkpoint import LoadedPolicy
@@ -235,17 +235,7 @@ class _Script:
 
     def __init__(self, task: Task, expert: Expert, settings: RolloutSettings) -> None:
         self._task, self._expert = task, expert
-        self._limit = round(settings.limit_s * task.command_hz)
-        self._hold = settings.hold_s * task.command_hz
-        self._succeeded_at: int | None = None
-
-    def over(self, tick: int) -> bool:
-        if not self._task.truth().success:
-            self._succeeded_at = None
-        elif self._succeeded_at is None:
-            self._succeeded_at = tick
-        held = self._succeeded_at is not None and tick - self._succeeded_at >= self._hold
-        return held or tick >= self._limit
+        self.over = UntilDone(task, settings)
 
     def see(self, tick: int, observation: dict[str, Any]) -> tuple[bool, None]:
         return True, None

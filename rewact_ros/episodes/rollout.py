@@ -94,6 +94,25 @@ def record_rollout(
     return rollout, trace
 
 
+class UntilDone:
+    """Whether an episode is over at a command's tick: success has lasted, or time is up."""
+
+    def __init__(self, task: Task, settings: RolloutSettings) -> None:
+        self._task = task
+        self._limit = round(settings.limit_s * task.command_hz)
+        self._hold = settings.hold_s * task.command_hz
+        self._succeeded_at: int | None = None
+
+    def __call__(self, tick: int) -> bool:
+        """Ask once for each tick, in their order."""
+        if not self._task.truth().success:
+            self._succeeded_at = None
+        elif self._succeeded_at is None:
+            self._succeeded_at = tick
+        held = self._succeeded_at is not None and tick - self._succeeded_at >= self._hold
+        return held or tick >= self._limit
+
+
 class _Policy:
     """Leads by a policy alone, until success has lasted or time is up."""
 
@@ -104,17 +123,7 @@ class _Policy:
         self.rewards: list[float | None] = []
         self._planned = Planned(task, engine, settings.latency_s, settings.combine)
         self._task, self._ticks = task, task.command_hz // task.rate_hz
-        self._limit = round(settings.limit_s * task.command_hz)
-        self._hold = settings.hold_s * task.command_hz
-        self._succeeded_at: int | None = None
-
-    def over(self, tick: int) -> bool:
-        if not self._task.truth().success:
-            self._succeeded_at = None
-        elif self._succeeded_at is None:
-            self._succeeded_at = tick
-        held = self._succeeded_at is not None and tick - self._succeeded_at >= self._hold
-        return held or tick >= self._limit
+        self.over = UntilDone(task, settings)
 
     def see(self, tick: int, observation: dict[str, Any]) -> tuple[bool, Prediction | None]:
         if tick % (self._ticks * self.every):

@@ -324,6 +324,8 @@ def find_task(name: str) -> type[Task]:
     if _is_family(found):
         if not member:
             raise TaskError(f"task {entry}: expected {entry}/ and one of {', '.join(found.names)}")
+        if member not in found.names:
+            raise TaskError(f"task {name}: expected one of {', '.join(found.names)}")
         found = found.task(member)
     elif of_family:
         raise TaskError(f"task {entry}: expected '{entry}', which has no parts, got '{name}'")
