@@ -23,6 +23,26 @@ def test_the_expert_succeeds_under_noise(task):
     assert all(episode.success_frame > 4 * task.rate_hz for episode in good)
 
 
+def test_the_same_motion_has_the_same_joints_in_every_scene(task):
+    """What is half a turn apart in two demonstrations, a policy learns the middle of."""
+    episodes = [demonstrate(task, seed, noise_rad=0.035) for seed in range(200_010, 200_014)]
+    actions = np.concatenate([episode.action for episode in episodes])
+    turns = [k for k, joint in enumerate(task.joints) if joint.endswith(("roll", "rotate"))]
+    assert np.abs(actions[:, turns]).max() < 1.7, "a wrist goes through its singularity"
+    assert max(np.abs(np.diff(e.action, axis=0)).max() for e in episodes) < 0.3
+
+
+def test_the_expert_takes_over_a_forearm_that_is_rolled(task):
+    task.reset(200_000)
+    rolled = task.command.copy()
+    rolled[[3, 10]] = 0.4, -0.4
+    task.set_command(rolled)
+    task.advance(0.5)
+    plan = task.expert()
+    begins, ends = (np.abs(plan.command(t_s)[[3, 10]]) for t_s in (0.0, plan.duration_s))
+    assert begins.min() > 0.3 and ends.max() < 1e-6
+
+
 @pytest.mark.parametrize("fault", ["missed", "let_go", "stopped"])
 def test_a_fault_is_a_real_failure(task, fault):
     episode = demonstrate(task, 200_000, fault)

@@ -223,19 +223,23 @@ class MujocoTask(Task):
             raise ValueError(f"fault {fault!r}: expected one of {', '.join(self.faults)}")
         rng = rng if rng is not None else np.random.default_rng(0)
         start = self.command if start is None else np.asarray(start, np.float64)
-        breaks_off = 0
+        good = None
         if fault in ("let_go", "stopped"):
             good = try_out(self, self._script("", rng, 0), start, self.longest_s)
-            met_s = good.touch_s if good.touch_s < good.nominal_s else 0.0
-            at_s = met_s + (good.nominal_s - met_s) * rng.uniform(*_CONTACT)
-            breaks_off = max(1, round(at_s * self.rate_hz))
         patience_s = _NOTICE_S if give_up else _FAILED_S if fault else math.inf
         for _ in range(_DRAWS if fault else 1):
+            breaks_off = self._breaks_off(good, rng) if good else 0
             script = self._script(fault, rng, breaks_off)
             plan = try_out(self, script, start, self.longest_s, patience_s)
             if plan.truth.failure:
-                break  # else the fault was too small to matter: another is drawn
+                break  # else the fault was too small to matter, or too early: another is drawn
         return plan.then(self._withdrawn(plan.targets[-1])) if give_up else plan
+
+    def _breaks_off(self, good: TriedPlan, rng: np.random.Generator) -> int:
+        """Frame at which a fault breaks a good plan off, while robot and thing are in touch."""
+        met_s = good.touch_s if good.touch_s < good.nominal_s else 0.0
+        at_s = met_s + (good.nominal_s - met_s) * rng.uniform(*_CONTACT)
+        return max(1, round(at_s * self.rate_hz))
 
     @classmethod
     def rescue(cls, scene: Scene, joints: FloatArray) -> Expert:

@@ -24,6 +24,8 @@ from rewact_ros.sim.tried_plan import Script
 
 SIDES = ("left", "right")
 _ARM = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate")
+_ROLL = _ARM.index("forearm_roll")
+_STEERED = [k for k in range(6) if k != _ROLL]
 _START = np.array([0, -0.96, 1.16, 0, -0.3, 0, 0.1])  # of each arm
 _CLOSED_M, _OPEN_M = 0.01844, 0.058  # of a finger, gripper 0 and 1
 _EMPTY = 0.12  # of the measured opening
@@ -31,6 +33,8 @@ _TIP_M = np.array([0.1347, 0.0, 0.0])  # of the tool before the gripper's body
 _TABLE_M = -0.05
 _OUT_M = 0.45  # from the middle, where neither arm comes
 _MISS_M = (0.04, 0.07)
+_BASES_M = ((-0.469, 0.5), (0.469, 0.5))
+_BACK_RAD = 0.05  # a frame, of a forearm that somebody has rolled
 
 
 def _turn(axis: tuple[float, float, float], degrees: float) -> FloatArray:
@@ -75,7 +79,7 @@ class Aloha(MujocoTask):
         self._arms = [
             ToolArm(
                 model,
-                [f"vx300s_{side}/{joint}" for joint in _ARM],
+                [f"vx300s_{side}/{_ARM[k]}" for k in _STEERED],
                 f"vx300s_{side}/gripper_link",
                 _TIP_M,
             )
@@ -142,8 +146,8 @@ class Aloha(MujocoTask):
         now = self.command.reshape(2, 7)
         begin = []
         for arm, q in zip(self._arms, now, strict=True):
-            place, turn = arm.pose(q[:6])
-            begin.append(Waypoint(0.0, place, turn, float(q[6])))
+            place, turn = arm.pose(q[_STEERED])
+            begin.append(Waypoint(0.0, place, _yaw(len(begin), place).T @ turn, float(q[6])))
         paths = self._paths(begin, shift)
         frame = 0
 
@@ -155,8 +159,11 @@ class Aloha(MujocoTask):
             if broken and fault == "stopped":
                 return target.ravel()
             for side, (arm, path) in enumerate(zip(self._arms, paths, strict=True)):
-                pose, gripper = along(path, frame / self.rate_hz)
-                target[side] = [*arm.reach(target[side, :6], pose), 1.0 if broken else gripper]
+                (place, turn), gripper = along(path, frame / self.rate_hz)
+                pose = place, _yaw(side, place) @ turn
+                target[side, _STEERED] = arm.reach(target[side, _STEERED], pose)
+                target[side, _ROLL] -= np.clip(target[side, _ROLL], -_BACK_RAD, _BACK_RAD)
+                target[side, 6] = 1.0 if broken else gripper
             return target.ravel()
 
         return step
@@ -164,6 +171,18 @@ class Aloha(MujocoTask):
     def _paths(self, begin: list[Waypoint], shift_m: FloatArray) -> tuple[_Path, _Path]:
         """Left and right, from where they are; things are believed to be shifted by (3,) m."""
         raise NotImplementedError
+
+
+def _yaw(side: int, place: FloatArray) -> FloatArray:
+    """(3, 3) by which an arm that reaches to a place is turned about its base.
+
+    A tool that goes with it leaves the forearm unrolled. One that always faces the other arm takes
+    its wrist through the singularity of a straight wrist, where forearm and hand may roll by half
+    a turn either way: two demonstrations of one motion would then be 2 pi apart, and what a policy
+    learns of them lies between.
+    """
+    along, across = (place[:2] - np.array(_BASES_M[side])) * (-1 if side else 1)
+    return rotation_by(np.array([0.0, 0.0, math.atan2(across, along)]))
 
 
 class TransferCube(Aloha):
