@@ -180,6 +180,9 @@ def _figures(
         yield cell("failures crossing 0.9", judges["reward"]["crossed"])
         yield cell("AUC, clock", judges["clock"]["auc"])
         yield cell("AUC, joints", judges["joints"]["auc"])
+    if found := results.get("sarm"):
+        yield cell("AUC, SARM", found["judge"]["auc"])
+        yield cell("SARM: failures crossing 0.9", found["judge"]["crossed"])
     if found := results.get("verdicts"):
         judges, supervisor = found["judges"], found["supervisor"]
         yield cell(AUC_JUDGED, judges["reward"]["auc"])

@@ -108,7 +108,7 @@ def baselines(demos: Path, datasets: Sequence[Path]) -> dict[str, Judgement]:
     }
     found: dict[str, list[FloatArray]] = {name: [] for name in known}
     succeeds: list[bool] = []
-    for data, rows in _episodes(datasets):
+    for data, rows in episodes(datasets):
         succeeds.append(bool(data.succeeds[rows[0]]))
         for name, baseline in known.items():
             found[name].append(held_levels(baseline.predict(data.state[rows]), data.fps))
@@ -190,7 +190,7 @@ def _first(above: NDArray[np.bool_]) -> float:
     return float(above.argmax()) if above.any() else _NEVER
 
 
-def _episodes(datasets: Sequence[Path]) -> list[tuple[Demonstrations, NDArray[np.intp]]]:
+def episodes(datasets: Sequence[Path]) -> list[tuple[Demonstrations, NDArray[np.intp]]]:
     """Every episode's dataset and rows."""
     found = []
     for folder in datasets:
@@ -198,6 +198,12 @@ def _episodes(datasets: Sequence[Path]) -> list[tuple[Demonstrations, NDArray[np
         assert SUCCESS in data.source.meta.features  # these are roll-outs
         found += [(data, data.rows([i])) for i in range(int(data.source.meta.total_episodes))]
     return found
+
+
+def features_of(episode: CalibrationEpisode) -> NDArray[np.float32]:
+    """(N, D) pooled features of the policy, which every RewACT has."""
+    assert episode.features is not None
+    return episode.features
 
 
 def held_levels(progress: FloatArray, rate_hz: float) -> FloatArray:

@@ -45,6 +45,17 @@ _ACT = {
 
 
 @dataclass(frozen=True)
+class SarmSettings:
+    """SARM's sizes, for features of 128 numbers instead of CLIP's 512, and its training."""
+
+    hidden: int = 128
+    heads: int = 4
+    layers: int = 4
+    steps: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a policy and its judge are made of demonstrations.
 
@@ -53,6 +64,7 @@ class Recipe:
         weak_steps: of the same training stopped early, whose policy fails.
         reward: as `rewact train-reward` takes it.
         classifier: as `rewact train-classifier` takes it, on the same demonstrations and verdicts.
+        sarm: LeRobot's reward model, on the same demonstrations.
         correction: as `rewact finetune` takes it.
         help: when the scripted human is called; the time-out is the task's.
         act: arguments of `lerobot-train --policy.type=act`.
@@ -82,6 +94,7 @@ class Recipe:
             ("",), "", arch="small_cnn", steps=600, test_fraction=0.0, mixed_precision="bf16"
         )
     )
+    sarm: SarmSettings = field(default_factory=SarmSettings)
     correction: TrainSettings = field(
         default_factory=lambda: TrainSettings(
             dataset="",
@@ -139,6 +152,7 @@ def quick() -> Plan:
             training=replace(recipe.training, batch_size=8, **_FEW),
             weak_steps=20,
             reward=replace(recipe.reward, steps=50),
+            sarm=SarmSettings(steps=20),
             classifier=replace(recipe.classifier, steps=20, eval_every=10, val_fraction=0.34),
             correction=replace(recipe.correction, batch_size=8, **(_FEW | {"steps": 10})),
             act={**recipe.act, "batch_size": "2"},

@@ -18,8 +18,20 @@ from typing import Any
 import torch
 import typer
 from tasks_act import train_act
-from tasks_judge import Measured, baselines, classifier, judgement, measure, rates, succeed
+from tasks_judge import (
+    Measured,
+    baselines,
+    classifier,
+    episodes,
+    features_of,
+    held_levels,
+    judgement,
+    measure,
+    rates,
+    succeed,
+)
 from tasks_recipe import CALIBRATION, CORRECTED, DEMOS, JUDGED, REPORTED, Plan
+from tasks_sarm import Sarm, Seen
 from tasks_scenes import (
     by_policy,
     curves,
@@ -277,6 +289,28 @@ def judge(job: Job) -> Result:
     return {"gathered": asdict(gathered), "judges": {k: asdict(v) for k, v in found.items()}}
 
 
+def sarm(job: Job) -> Result:
+    """LeRobot's reward model, taught by the same demonstrations, on the same roll-outs."""
+    loaded = load_policy(job.policy("policy"), "cpu")
+    demos, taught = measure(loaded, [job.demos], job.frames), load_demonstrations(job.demos)
+    known = [
+        Seen(features_of(episode), taught.state[rows], taught.reward[rows])
+        for index, episode in enumerate(demos)
+        for rows in [taught.rows([index])]
+    ]
+    begun = time.monotonic()
+    judge = Sarm(known, job.plan.recipe.sarm, job.contract.rate_hz)
+    seconds = time.monotonic() - begun
+    datasets = _gathered(job, "reported", REPORTED, job.plan.scenes).datasets
+    measured = measure(loaded, datasets, job.frames)
+    states = [data.state[rows] for data, rows in episodes(datasets)]
+    held = [
+        held_levels(judge.judge(Seen(features_of(episode), state)), job.contract.rate_hz)
+        for episode, state in zip(measured, states, strict=True)
+    ]
+    return {"seconds": round(seconds, 1), "judge": asdict(judgement(held, succeed(measured)))}
+
+
 def verdicts(job: Job) -> Result:
     """The reward after judged roll-outs, the classifier on the same, and calibrated rates."""
     plan, weak = job.plan, load_policy(job.policy("weak"), "cpu")
@@ -411,6 +445,7 @@ STAGES = {
     "training": Stage(training, ("training", "weak_steps"), ("demonstrations",)),
     "success": Stage(success, ("scenes",), ("training",)),
     "judge": Stage(judge, ("least",), ("success",)),
+    "sarm": Stage(sarm, ("sarm",), ("judge",)),
     "verdicts": Stage(
         verdicts, ("judged", "reward", "classifier", "rates", "calibrated"), ("judge",)
     ),

@@ -13,7 +13,8 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import tasks as topic
 from tasks_judge import held_levels, judgement, rates
-from tasks_recipe import quick
+from tasks_recipe import SarmSettings, quick
+from tasks_sarm import Sarm, Seen
 from tasks_scenes import by_script, outcomes
 from tasks_stages import STAGES, Job, StaleError, run_stages, supported
 
@@ -104,6 +105,7 @@ def test_where_the_policy_lacks_an_outcome_others_give_it(done):
         assert sum(counts.values()) >= done.plan.least
     assert next(iter(gathered["sources"])) == "policy"
     reward = done.read("judge")["judges"]["reward"]
+    assert done.read("sarm")["judge"]["auc"]["n"] == reward["auc"]["n"]  # on the same roll-outs
     total = sum(map(sum, (gathered["successes"].values(), gathered["failures"].values())))
     assert reward["recognised"]["n"] + reward["crossed"]["n"] == reward["auc"]["n"] == total
 
@@ -170,6 +172,23 @@ def test_what_predicts_no_quantiles_is_read_by_the_level_that_it_holds():
 def test_nothing_to_compare_is_unknown_and_no_figure():
     found = judgement([GOOD] * 5, np.ones(5, bool))
     assert found.auc.value is None and found.crossed.n == 0 and found.crossed.value is None
+
+
+def test_sarm_reads_progress_off_features_and_sees_that_an_episode_stands_still():
+    rng = np.random.default_rng(0)
+
+    def seen(progress, labelled=True):
+        shown = progress + rng.normal(0, 0.02, len(progress))
+        features = np.stack([shown, rng.normal(size=len(shown))], 1).astype(np.float32)
+        state = rng.normal(size=(len(shown), 3)).astype(np.float32)
+        return Seen(features, state, progress.astype(np.float32) if labelled else None)
+
+    demos = [seen(np.linspace(0, 1, 40)) for _ in range(6)]
+    judge = Sarm(demos, SarmSettings(hidden=32, heads=2, layers=1, steps=150), rate_hz=20)
+    success = judge.judge(seen(np.linspace(0, 1, 40), labelled=False))
+    failure = judge.judge(seen(np.full(40, 0.4), labelled=False))
+    assert success.shape == (40,) and np.corrcoef(success, np.linspace(0, 1, 40))[0, 1] > 0.9
+    assert failure[20:].mean() < 0.5 < success[-5:].mean()
 
 
 def test_rates_count_what_the_thresholds_do():
