@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from lerobot.configs.video import RGBEncoderConfig
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
+from rewact_ros.contract import load_contract
 from rewact_ros.control.modes import Mode
 from rewact_ros.data.dataset.info import parse_episodes
 from rewact_ros.data.labels.write import EpisodeLabels, open_labelled, write_labels
@@ -631,6 +633,21 @@ def test_a_mistyped_policy_setting_is_refused(dataset, cache, tmp_path):
 def test_a_setting_out_of_range_is_refused_by_name(change):
     with pytest.raises(TrainError, match=next(iter(change))):
         TrainSettings(dataset="d", out="o", **change)
+
+
+def test_targets_that_are_a_whole_turn_apart_are_told_by_joint(dataset, capsys):
+    contract, data = load_contract(ROOT / "config/robots/vx300s.yaml"), load_demonstrations(dataset)
+    rows = data.rows([0, 1, 2, 3])
+    rng = np.random.default_rng(0)
+    data.action = rng.normal(0, 0.2, (len(data.episode), 7)).astype(np.float32)
+    train_module._tell_turns(contract, data, rows)
+    assert capsys.readouterr().out == ""
+    data.action[:, 3] += np.where(data.episode % 2, np.pi, -np.pi)  # the wrist, either way round
+    data.action[:, 5] += 6  # all turned alike
+    train_module._tell_turns(contract, data, rows)
+    told = capsys.readouterr().out
+    assert told.count("\n") == 1 and told.startswith(contract.action_names[3] + ": ")
+    assert "others have 2π away" in told
 
 
 def test_splices_are_refused_where_they_cannot_be_made(dataset, cache, tmp_path):

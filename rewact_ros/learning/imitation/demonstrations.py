@@ -30,6 +30,8 @@ from .teaching import (
 from .videos import Frames, VideoFrames
 
 _FEW_FRAMES = 5  # a shorter episode may rise from 0 to 1 in one step without being a success flag
+# Targets so near count as the same angle; this share of frames that are a whole turn apart is told.
+_SAME_RAD, _FEW_TURNED = 0.1, 0.01
 
 
 @dataclass
@@ -116,6 +118,22 @@ class Demonstrations:
             key: _stats(table, min_std)
             for key, table in ((OBS_STATE, self.state[rows]), (ACTION, self.action[taught]))
         }
+
+    def turned_joints(self, rows: NDArray[np.integer]) -> dict[int, float]:
+        """Joint -> share of frames whose target others have a whole turn away.
+
+        Of a joint in rad, that is the same angle; a policy learns what lies between the two.
+        """
+        shares = {}
+        for joint, targets in enumerate(self.action[rows].T):
+            ordered = np.sort(targets)
+            partners = np.zeros(len(targets), dtype=int)
+            for turn in (-2 * np.pi, 2 * np.pi):
+                near = [ordered.searchsorted(targets + turn + s) for s in (-_SAME_RAD, _SAME_RAD)]
+                partners += near[1] - near[0]
+            if (share := float((partners > 0).mean())) > _FEW_TURNED:
+                shares[joint] = share
+        return shares
 
     def require_labels(self, rows: NDArray[np.integer], low: float, high: float) -> None:
         """Look at all labels of ``rows`` before anything is learned or judged by them.

@@ -103,6 +103,8 @@ class _Training:
         self.contract = _contract_record(contract, self.data)
         self.train_rows, self.val_rows, self.split = _split(settings, self.data)
         self._check_sizes()
+        if contract is not None and self.main:
+            _tell_turns(contract, self.data, self.train_rows)
         interventions = load_interventions(settings, self.data)
         if config.reward_head != "none":
             rows = np.sort(np.concatenate([self.train_rows, self.val_rows]))
@@ -368,6 +370,17 @@ def _contract_record(contract: Contract | None, data: Demonstrations) -> dict[st
         f"data set {data.source.root}",
     )
     return {"hash": contract.hash, "signature": contract.signature()}
+
+
+def _tell_turns(contract: Contract, data: Demonstrations, rows: NDArray[np.intp]) -> None:
+    units = [unit for part in contract.action for unit in part.units]
+    for joint, share in data.turned_joints(rows).items():
+        if units[joint] == "rad":
+            print(
+                f"{contract.action_names[joint]}: {share:.0%} of the frames have a target that "
+                "others have 2π away, and a policy learns the middle of the two. Mend: record "
+                "demonstrations that turn the same way, or leave those out that do not (--episodes)"
+            )
 
 
 def _warmup_cosine(settings: TrainSettings) -> Callable[[int], float]:
