@@ -16,9 +16,12 @@ from rewact_ros.supervision.calibration import CalibrationSettings
 DEMOS, JUDGED, CORRECTED = 0, 40_000, 60_000
 CALIBRATION, REPORTED = 110_000, 210_000
 
+# The joints are hidden from most frames, so that what acts has looked. Then the pictures alone say
+# where the robot is, and shifting them hides that, too: of push-v3's scenes for choosing, 0 of 2
+# succeeded with shifts of 4 px, 19 of 20 without.
 _POLICY = {
     "dropout": "0.0",
-    "random_shift_px": "4",
+    "random_shift_px": "0",
     "brightness_jitter": "0.1",
     "state_noise_std": "0.02",
     "state_dropout": "0.95",
