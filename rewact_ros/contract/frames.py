@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rewact_ros.contract.schema import MOST_JOINTS, STATE_KEY, Camera, Contract, StatePart
+from rewact_ros.contract.schema import MOST_JOINTS, STATE_KEY, Camera, Contract
 from rewact_ros.stamps import NANO as NANO
 from rewact_ros.stamps import Stamps, ran_back
 
@@ -173,6 +173,7 @@ class FrameAssembler:
             self._streams[state_stream(i)] = _Stream(part.topic, part.type, part.max_age_s)
         self._cameras = frozenset(camera.key for camera in contract.cameras)
         self._parts = [self._streams[state_stream(i)] for i in range(len(contract.state))]
+        self._places = _places(contract)
         self._last_stamp_ns: int | None = None
         self._now_ns = 0
 
@@ -222,8 +223,8 @@ class FrameAssembler:
         """Remember the pose of every picture that is the same as the one before."""
         if not stream.samples or not _same_picture(stream.samples[-1].raw, sample.raw):
             stream.poses.clear()
-        if all(part.samples for part in self._parts):
-            pose = np.concatenate([part.samples[-1].value for part in self._parts])
+        if len(self._places) and all(part.samples for part in self._parts):
+            pose = np.concatenate([part.samples[-1].value for part in self._parts])[self._places]
             stream.poses.append((sample.received_s, pose))
         oldest_s = sample.received_s - FROZEN_WINDOW_S - stream.max_age_s
         while stream.poses and stream.poses[0][0] < oldest_s:
@@ -260,7 +261,8 @@ class FrameAssembler:
             return ""
         travel = np.ptp(poses, axis=0)
         joint = int(np.argmax(travel))
-        return self.contract.state_names[joint] if travel[joint] > FROZEN_MOTION else ""
+        name = self.contract.state_names[self._places[joint]]
+        return name if travel[joint] > FROZEN_MOTION else ""
 
     def assemble(
         self, now_s: float | None = None, now_ns: int | None = None
@@ -349,6 +351,20 @@ class FrameAssembler:
         return Frame(selection.stamp_ns, values)
 
 
+def _places(contract: Contract) -> NDArray[np.intp]:
+    """Indices of the state that are places: positions of joints, and of poses.
+
+    Speeds and forces tremble in any unit, and the rotation vector of a pose jumps by 2π at half a
+    turn: none of them shows that something moved.
+    """
+    fields = [(part.field, name) for part in contract.state for name in part.joints]
+    place = [
+        field == "position" or (field == "pose" and not name.rpartition(".")[2].startswith("w"))
+        for field, name in fields
+    ]
+    return np.flatnonzero(place)
+
+
 def _same_picture(a: NDArray[np.generic], b: NDArray[np.generic]) -> bool:
     """Whether two pictures, decoded or not, are equal; nearly free where they are not."""
     n = COMPARE_STRIDE
@@ -367,13 +383,6 @@ def _forget(samples: deque[Sample], stamp_ns: int) -> None:
 def state_stream(index: int) -> str:
     """Stream name of the state part `index`."""
     return f"{STATE_KEY}[{index}]"
-
-
-def joint_sample(
-    part: StatePart, names: Sequence[str], values: Sequence[float], stamp_ns: int, received_s: float
-) -> Sample:
-    """Check one joint-state message against its part of the contract; see `select_joints`."""
-    return Sample(stamp_ns, received_s, select_joints(names, values, part.joints, part.topic))
 
 
 def check_image(camera: Camera, size: tuple[int, ...]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rewact_ros import strict_yaml
+from rewact_ros.contract.load_state import state_part, state_sections
 from rewact_ros.contract.load_teleop import refuse_sources, teleop_source
 from rewact_ros.contract.names import Stream, check_feature, topic_problems
 from rewact_ros.contract.problems import (
@@ -27,11 +28,10 @@ from rewact_ros.contract.schema import (
     Contract,
     OnViolation,
     Reset,
-    StatePart,
     TeleopSource,
 )
 from rewact_ros.contract.sections import Section, parts
-from rewact_ros.contract.tables import ACTION, CAMERA, ON_VIOLATION, RESET, STATE, TOP
+from rewact_ros.contract.tables import ACTION, CAMERA, ON_VIOLATION, RESET, TOP
 from rewact_ros.contract.turns import turns_hint
 
 
@@ -82,14 +82,14 @@ def parse_contract(data: object, folder: Path | None = None, namespace: str = "/
     top = Section("", data, TOP, problems, prefix=IMAGE_PREFIX)
     if not top.is_mapping:
         problems.require_none()
-    states = parts(STATE_KEY, top.data, STATE, problems)
+    states = state_sections(top.data, problems)
     actions = parts(ACTION_KEY, top.data, ACTION, problems)
     cameras = [key for key in top.data if str(key).startswith(IMAGE_PREFIX)]
     if not cameras:
         expected = "at least one key 'observation.images.NAME'"
         problems.add("no camera", expected, "none", fault=f"expected {expected}")
     streams: list[Stream] = []
-    read_state = [_state_part(section) for section in states]
+    read_state = [state_part(section) for section in states]
     read_cameras = [_camera(key, top, problems, streams) for key in cameras]
     read_action = [_action_part(section) for section in actions]
     joints = _action_joints(actions)
@@ -110,11 +110,6 @@ def parse_contract(data: object, folder: Path | None = None, namespace: str = "/
         cameras=tuple(camera for camera in read_cameras if camera),
         action=tuple(part for part in read_action if part),
     )  # fmt: skip
-
-
-def _state_part(section: Section) -> StatePart | None:
-    section.read_per_joint(section.get("joints"))
-    return StatePart(**_renamed(section.values)) if section.whole else None
 
 
 def _camera(key: str, top: Section, problems: Problems, streams: list[Stream]) -> Camera | None:

@@ -25,7 +25,13 @@ MOST_JOINTS = 1000
 
 @dataclass(frozen=True)
 class StatePart:
-    """Joints that arrive on one topic; `joints[i]` has unit `units[i]`."""
+    """Values that arrive on one topic; `joints[i]` has unit `units[i]`.
+
+    Attributes:
+        joints: names of joints, or those of the values of a part with a `name`, such as `ee.x`.
+        field: what they are: position, velocity or effort of joints, `pose`, ….
+        name: of a part whose message names no joints; else empty.
+    """
 
     topic: str
     type: str
@@ -33,6 +39,7 @@ class StatePart:
     field: str
     units: tuple[str, ...]
     max_age_s: float
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -261,6 +268,20 @@ class Contract:
 
         names = self.state_names
         return np.array([names.index(joint) for joint in self.action_names], dtype=np.intp)
+
+    @cached_property
+    def measuring(self) -> tuple[int, ...]:
+        """Indices of the state parts that say where the robot is: joints, and what is commanded.
+
+        Nothing else need be there to move it: a force sensor that falls silent ends what the policy
+        does, but a person can still lead the arm away.
+        """
+        commanded = set(self.action_names)
+        return tuple(
+            i
+            for i, part in enumerate(self.state)
+            if not part.name or commanded.intersection(part.joints)
+        )
 
     @cached_property
     def limits(self) -> Limits:

@@ -4,10 +4,11 @@ A new key is one row here and a field in `schema.py`; a new message type of a co
 COMMAND_TYPES (and one row in `rewact_ros/ros/commands.py`).
 """
 
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
-from rewact_ros.contract.names import check_text_name
+from rewact_ros.contract.names import check_feature, check_text_name
 from rewact_ros.contract.problems import refusal
 from rewact_ros.contract.schema import (
     ACTION_KEY,
@@ -34,8 +35,9 @@ from rewact_ros.contract.sections import (
     table_schema,
     text,
 )
+from rewact_ros.contract.state_values import NAMED_VALUES
 
-STATE_TYPES = ("sensor_msgs/msg/JointState",)
+STATE_TYPES = ("sensor_msgs/msg/JointState", *NAMED_VALUES)
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 COMMAND_TYPES = (
     "std_msgs/msg/Float64MultiArray",
@@ -135,15 +137,31 @@ RATE = above_zero(LOWEST_RATE, HIGHEST_RATE)
 LIMIT = above_zero(per_joint=True)
 UNIT = Kind(_unit, {"enum": list(UNITS)}, per_joint=True)
 
+
+def _state_type(types: Iterable[str]) -> Key:
+    """Any type of a state part is read, so that a refusal lists all; one table has some of them."""
+    kind = Kind(choice(STATE_TYPES).read, {"enum": list(types)})
+    return Key("type", kind, "message type")
+
+
 STATE = (
     Key("topic", TOPIC, "topic of the joint states, relative to the robot's namespace"),
-    Key("type", choice(STATE_TYPES), "message type"),
+    _state_type([JOINT_STATE]),
     Key("joints", JOINTS, "names as the driver publishes them; their order is the data set's"),
     Key("field", choice(("position", "velocity", "effort")), "what of the message is observed",
         "position"),
     Key("unit", UNIT, "rad, m or normalized; one for all, or by joint with a default"),
     Key("max_age_s", above_zero(), "older is stale, s"),
 )  # fmt: skip
+NAMED_STATE = (
+    Key("name", Kind(lambda where, value: check_feature(where, text(where, value)),
+        {"type": "string", "pattern": FEATURE_PATTERN}),
+        "first part of the names of the values, such as ee for ee.x"),
+    Key("topic", TOPIC, "topic of the messages, relative to the robot's namespace"),
+    _state_type(NAMED_VALUES),
+    Key("max_age_s", above_zero(), "older is stale, s"),
+)  # fmt: skip
+STATE_TABLES = {JOINT_STATE: STATE, **dict.fromkeys(NAMED_VALUES, NAMED_STATE)}
 CAMERA = (
     Key("topic", TOPIC, "topic of the images, relative to the robot's namespace"),
     Key("type", choice(CAMERA_TYPES), "message type; CompressedImage: JPEG or PNG"),
@@ -224,8 +242,9 @@ TELEOP = (
 )  # fmt: skip
 
 
-def _parts_schema(keys: tuple[Key, ...]) -> dict[str, Any]:
-    one = table_schema(keys)
+def _parts_schema(*tables: tuple[Key, ...]) -> dict[str, Any]:
+    schemas = [table_schema(keys) for keys in tables]
+    one = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
     return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
 
 
@@ -239,7 +258,8 @@ TOP = (
     Key("heartbeat_timeout_s", above_zero(), "silence of the policy that stops the arm, s", 0.15),
     Key("handover_s", above_zero(), "blend from one command source to the next, s", 0.5),
     Key("on_release", choice(("hold", "policy")), "where a human's release leads", "hold"),
-    Key(STATE_KEY, nested(_parts_schema(STATE)), "joints that are observed; one part or a list"),
+    Key(STATE_KEY, nested(_parts_schema(*dict.fromkeys(STATE_TABLES.values()))),
+        "joints, poses and the like that are observed; one part or a list"),
     Key(ACTION_KEY, nested(_parts_schema(ACTION)), "joints that are commanded; one part or a list"),
     Key("reset", nested(table_schema(RESET)), "pose before each episode", None),
     Key("teleop", nested({"type": "object", "propertyNames": {"pattern": FEATURE_PATTERN},

@@ -66,6 +66,8 @@ class SimNode(Guarded, Node):
             )
         if len(self.contract.state) != 1 or len(self.contract.action) != 1:
             raise ContractError("sim: expected one state part and one action part")
+        if self.contract.state[0].name:
+            raise ContractError("sim: expected joints as state, got " + self.contract.state[0].type)
         if self.contract.action[0].command != "position":
             raise ContractError("sim: expected an action of positions, got velocities")
         if len({c.shape for c in self.contract.cameras}) != 1:

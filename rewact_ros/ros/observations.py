@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from rclpy.node import Node
-from sensor_msgs.msg import JointState
 
 from rewact_ros.contract import Contract, Frame, FrameAssembler, SampleError, Stale
 from rewact_ros.contract.frames import DecodeError, Sample, Selection, state_stream
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock
-from rewact_ros.ros.convert import state_sample
 from rewact_ros.ros.images import CAMERAS, camera_sample, camera_type
+from rewact_ros.ros.states import state_sample, state_type
 from rewact_ros.ros.streams import Arrivals, StreamState, stream_state, stream_values
 from rewact_ros.text import printable
 
@@ -82,7 +81,7 @@ class Observations:
                 self._store(state_stream(i), lambda now_s: state_sample(part, msg, now_s))
 
             self._inputs.append(
-                node.create_subscription(JointState, part.topic, on_state, names.SENSOR)
+                node.create_subscription(state_type(part), part.topic, on_state, names.SENSOR)
             )
         # The executor takes what is ready in this order: of pictures that come together, the
         # reference's is seen last and finds its companions.

@@ -16,7 +16,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rich.console import Console
 from rich.table import Table
-from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from rewact_ros.contract import Contract, ContractError
@@ -24,9 +23,10 @@ from rewact_ros.data.dataset.episodes import RecordedEpisode
 from rewact_ros.msg import ActionChunk, ControlStatus, ModeRequest, PolicyStatus, Reward
 from rewact_ros.reward.metrics import spearman
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.convert import joint_state_message, to_ns, to_stamp
+from rewact_ros.ros.convert import to_ns, to_stamp
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.images import camera_message, camera_type
+from rewact_ros.ros.states import state_message, state_type
 
 PREFETCH_FRAMES = 60
 READY_TIMEOUT_S = 60.0
@@ -66,8 +66,8 @@ class ReplayRobot(Guarded, Node):
             c.key: (c, self.create_publisher(camera_type(c), c.topic, names.SENSOR_OUT))
             for c in contract.cameras
         }
-        self._joints = [
-            (part, self.create_publisher(JointState, part.topic, names.SENSOR_OUT))
+        self._states = [
+            (part, self.create_publisher(state_type(part), part.topic, names.SENSOR_OUT))
             for part in contract.state
         ]
         self._requests = self.create_publisher(ModeRequest, names.MODE_REQUEST, names.EVENTS)
@@ -167,9 +167,9 @@ class ReplayRobot(Guarded, Node):
             self._frame_of_stamp[stamp_ns] = index
         row = episode.state[index or 0]
         offset = 0
-        for part, publisher in self._joints:
+        for part, publisher in self._states:
             values = row[offset : offset + len(part.joints)]
-            publisher.publish(joint_state_message(part.joints, part.field, values, stamp))
+            publisher.publish(state_message(part, values, stamp))
             offset += len(part.joints)
         for camera, publisher in reversed(self._cameras.values()):
             frame_id = f"{camera.name}_optical_frame"

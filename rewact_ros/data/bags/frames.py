@@ -13,8 +13,8 @@ from rewact_ros.contract import Camera, Contract, Frame, FrameAssembler, SampleE
 from rewact_ros.contract.frames import NANO, Sample, state_stream
 from rewact_ros.contract.schema import StatePart
 from rewact_ros.data.bags.reader import Bag, BagError, Message
-from rewact_ros.ros.convert import state_sample
 from rewact_ros.ros.images import camera_sample
+from rewact_ros.ros.states import state_sample
 
 Reader = Callable[[Any, float], Sample]
 
