@@ -10,6 +10,8 @@ from conftest import VX300S
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float32, Float64MultiArray
 from test_bags import START_NS, contract_of, recording, write_bag
 from test_contract_check import valid
 
@@ -26,7 +28,7 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock
 from rewact_ros.ros.convert import to_stamp
 from rewact_ros.ros.observations import Observations
-from rewact_ros.ros.states import STATES, state_message, state_sample, state_type
+from rewact_ros.ros.states import STATES, is_stamped, state_message, state_sample, state_type
 
 POSE = {
     "name": "ee",
@@ -36,6 +38,24 @@ POSE = {
 }
 POSE_NAMES = ("ee.x", "ee.y", "ee.z", "ee.wx", "ee.wy", "ee.wz")
 HALF = math.sqrt(0.5)
+
+
+WRENCH = {**POSE, "name": "wrist", "topic": "ft", "type": "geometry_msgs/msg/WrenchStamped"}
+TWIST = {**POSE, "name": "tool", "topic": "tcp_speed", "type": "geometry_msgs/msg/TwistStamped"}
+ARRAY = {
+    "names": ["left", "right"],
+    "topic": "fingers",
+    "type": "std_msgs/msg/Float64MultiArray",
+    "unit": {"default": "N", "right": "normalized"},
+    "max_age_s": 0.1,
+}
+SCALAR = {
+    "name": "suction",
+    "topic": "pressure",
+    "type": "std_msgs/msg/Float32",
+    "unit": "normalized",
+    "max_age_s": 0.1,
+}
 
 
 def with_parts(*parts, path=VX300S):
@@ -82,6 +102,111 @@ def test_the_schema_takes_parts_of_both_kinds_and_no_mixture():
     assert valid(with_parts(POSE), json_schema())
     assert not valid(with_parts({**POSE, "joints": ["a"]}), json_schema())
     assert not valid(with_parts({k: v for k, v in POSE.items() if k != "name"}), json_schema())
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "field"),
+    [
+        (WRENCH, "wrist.fx N wrist.fy N wrist.fz N wrist.tx Nm wrist.ty Nm wrist.tz Nm", "wrench"),
+        (
+            TWIST,
+            "tool.vx m/s tool.vy m/s tool.vz m/s tool.wx rad/s tool.wy rad/s tool.wz rad/s",
+            "twist",
+        ),
+        (ARRAY, "left N right normalized", "value"),
+        (SCALAR, "suction normalized", "value"),
+        ({**SCALAR, "type": "std_msgs/msg/Float64", "unit": "mm"}, "suction m", "value"),
+        ({**SCALAR, "field": "position", "unit": "rad"}, "suction rad", "position"),
+    ],
+)
+def test_every_other_type_has_names_units_and_a_field(part, values, field):
+    contract = parse_contract(with_parts(part))
+    assert valid(with_parts(part), json_schema())
+    made = contract.state[1]
+    assert " ".join(f"{n} {u}" for n, u in zip(made.joints, made.units, strict=True)) == values
+    assert made.field == field and not made.of_joints
+    assert contract.measuring == (0,)
+
+
+def test_a_position_from_a_number_is_that_of_a_joint_and_lets_it_be_commanded():
+    """A gripper's width is often a Float32 of its own."""
+    data = with_parts({**SCALAR, "name": "gripper", "field": "position"})
+    data["observation.state"][0]["joints"].remove("gripper")
+    data["observation.state"][0]["unit"] = "rad"
+    contract = parse_contract(data)
+    assert contract.measuring == (0, 1)
+    assert measured_action(contract, {0: np.zeros(6)}) is None
+    assert measured_action(contract, {0: np.zeros(6), 1: np.ones(1)}).tolist() == [0.0] * 6 + [1.0]
+    data["observation.state"][1]["field"] = "value"
+    with pytest.raises(ContractError, match="gripper is commanded but its position is not in"):
+        parse_contract(data)
+
+
+def test_positions_speeds_and_efforts_of_the_same_joints_have_names_of_their_own():
+    joints = strict_yaml.load(VX300S)["observation.state"]
+    speeds = {**joints, "field": "velocity", "joints": {"elbow.vel": "elbow"}, "unit": "rad/s"}
+    efforts = {**joints, "field": "effort", "joints": {"elbow.torque": "elbow"}, "unit": "Nm"}
+    contract = parse_contract(with_parts(speeds, efforts))
+    assert valid(with_parts(speeds, efforts), json_schema())
+    assert contract.state_names[-2:] == ("elbow.vel", "elbow.torque")
+    message = JointState(
+        name=["waist", "elbow"], position=[1.0, 2.0], velocity=[3.0, 4.0], effort=[5.0, 6.0]
+    )
+    assert [state_sample(p, message, 0.0).value.tolist() for p in contract.state[1:]] == [[4], [6]]
+    with pytest.raises(SampleError) as error:
+        state_sample(contract.state[2], JointState(name=["elbow"], position=[2.0]), 0.0)
+    assert str(error.value) == "joint_states: expected 1 values for as many names, got 0"
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (
+            {**ARRAY, "unit": "bar"},
+            "observation.state[1].unit: expected one of rad, m, normalized, deg, mm, percent, "
+            "ticks, m/s, rad/s, N, Nm; got 'bar' (str), got 'bar' (str)",
+        ),
+        (
+            {**SCALAR, "field": "position", "unit": "Nm"},
+            "observation.state[1].unit: expected rad, m or normalized, or what the driver has for "
+            "them, for the position of suction, got Nm",
+        ),
+        (
+            {**ARRAY, "names": []},
+            "observation.state[1].names: expected a list of joint names, got [] (list)",
+        ),
+        (
+            {**ARRAY, "name": "fingers"},
+            "observation.state[1].name: unknown key; the nearest known key is 'names'",
+        ),
+        (
+            {**SCALAR, "field": "velocity"},
+            "observation.state[1].field: expected one of value, position, got 'velocity' (str)",
+        ),
+        (
+            {**SCALAR, "name": "default"},
+            "observation.state[1].name: 'default' stands for all other joints; rename",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_part_of_numbers_is_the_one_thing_told(part, words):
+    with pytest.raises(ContractError) as error:
+        parse_contract(with_parts(part))
+    assert str(error.value) == words
+
+
+@pytest.mark.parametrize("part", [POSE, ARRAY, SCALAR])
+def test_a_topic_whose_messages_name_no_joints_is_one_parts(part):
+    other = {**part, **({"names": ["c"]} if "names" in part else {"name": "other"})}
+    other["unit"] = "N"
+    if part is POSE:
+        del other["unit"]
+    with pytest.raises(ContractError) as error:
+        parse_contract(with_parts(part, other))
+    assert str(error.value) == (
+        f"observation.state[2].topic: '{part['topic']}' is already the topic of another part; "
+        f"{part['type']} names no joints to pick"
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,6 +305,30 @@ def test_a_pose_that_is_none_is_refused_by_name(pose, message, words):
     assert str(error.value) == words
 
 
+@pytest.mark.parametrize("part", [WRENCH, TWIST, ARRAY, SCALAR], ids=lambda part: part["topic"])
+def test_every_message_keeps_its_numbers_both_ways_live_and_recorded(part, tmp_path):
+    made = parse_contract(with_parts(part)).state[1]
+    values = np.arange(1.0, 1.0 + len(made.joints)) / 8
+    message = state_message(made, values, to_stamp(START_NS))
+    with Bag(write_bag(tmp_path / "bag", [("/x", START_NS, message)])) as bag:
+        recorded = next(bag.messages(["/x"])).body
+    for msg in (message, recorded):
+        sample = state_sample(made, msg, 1.0, received_ns=77)
+        np.testing.assert_array_equal(sample.value, values)
+        assert sample.stamp_ns == (START_NS if is_stamped(made) else 77)
+    values[-1] = math.nan
+    with pytest.raises(SampleError) as error:
+        state_sample(made, state_message(made, values, to_stamp(START_NS)), 0.0)
+    assert str(error.value) == f"{made.topic}: {made.joints[-1]} is nan"
+
+
+def test_an_array_of_another_length_is_refused_with_its_names():
+    made = parse_contract(with_parts(ARRAY)).state[1]
+    with pytest.raises(SampleError) as error:
+        state_sample(made, Float64MultiArray(data=[1.0]), 0.0)
+    assert str(error.value) == "fingers: expected 2 numbers (left, right), got 1"
+
+
 # Where the robot is --------------------------------------------------------------------------
 
 
@@ -241,6 +390,27 @@ def test_a_recording_gives_the_pose_of_each_frame(tmp_path):
         np.testing.assert_allclose(frame.values["observation.state"][2:], expected, atol=1e-6)
 
 
+def test_numbers_without_a_header_count_from_when_they_were_recorded(tmp_path):
+    """20 ms after an image's stamp is too late for that image, and in time for the next."""
+    joints = contract_of()
+    part = parse_contract(with_parts(SCALAR)).state[1]
+    contract = replace(joints, state=(*joints.state, part))
+
+    def messages():
+        for topic, ns, message in recording():
+            yield topic, ns, message
+            if topic == "/front/image_raw":
+                k = round((ns - 2_000_000 - START_NS) / NANO * 20)
+                yield "/pressure", ns + 18_000_000, Float32(data=float(k))
+
+    with Bag(write_bag(tmp_path / "bag", list(messages()))) as bag:
+        frames = list(BagFrames(bag, contract).read())
+    assert len(frames) > 8
+    for frame in frames:
+        k = round((frame.stamp_ns - START_NS) / NANO * 20)
+        assert frame.values["observation.state"][2] == k - 1
+
+
 # In a graph ----------------------------------------------------------------------------------
 
 
@@ -253,7 +423,7 @@ class Robot(Node):
 
         self.contract = contract
         self.states = {
-            part.name: self.create_publisher(state_type(part), part.topic, names.SENSOR_OUT)
+            part.topic: self.create_publisher(state_type(part), part.topic, names.SENSOR_OUT)
             for part in contract.state
         }
         self.cameras = [
@@ -268,10 +438,10 @@ class Robot(Node):
 
         stamp, self.k = self.get_clock().now().to_msg(), self.k + 1
         for part in self.contract.state:
-            message = state_message(part, np.asarray(values[part.name], float), stamp)
-            if spoil and part.name:
+            message = state_message(part, np.asarray(values[part.topic], float), stamp)
+            if spoil:
                 spoil(message)
-            self.states[part.name].publish(message)
+            self.states[part.topic].publish(message)
         for camera, publisher in self.cameras:
             picture = np.full(camera.shape, self.k % 256, np.uint8)
             publisher.publish(camera_message(camera, picture, stamp, camera.name))
@@ -289,23 +459,33 @@ def turn(executor, condition, act=lambda: None, timeout_s=20.0):
         executor.spin_once(timeout_sec=0.01)
 
 
-VALUES = {"": np.linspace(0.01, 0.07, 7), "ee": [0.3, -0.1, 0.2, 0.1, 0.2, 0.3]}
+VALUES = {
+    "joint_states": np.linspace(0.01, 0.07, 7),
+    "tcp_pose": [0.3, -0.1, 0.2, 0.1, 0.2, 0.3],
+    "ft": [1.0, 2.0, 3.0, 0.1, 0.2, 0.3],
+    "tcp_speed": [0.01, 0.02, 0.03, 0.1, 0.2, 0.3],
+    "fingers": [4.0, 5.0],
+    "pressure": [0.5],
+}
 
 
-def test_a_pose_on_its_topic_is_observed_and_one_that_is_none_is_named(graph):
-    contract = parse_contract(with_parts({**POSE, "max_age_s": 1.0}))
+def test_all_kinds_of_state_are_observed_and_a_pose_that_is_none_is_named(graph):
+    parts = [{**part, "max_age_s": 1.0} for part in (POSE, WRENCH, TWIST, ARRAY, SCALAR)]
+    contract = replace(parse_contract(with_parts(*parts)), max_skew_s=0.5)
     robot, judge = Robot(contract), Node("judge")
     observations = Observations(judge, contract, NodeClock(judge))
     executor = SingleThreadedExecutor()
     executor.add_node(robot)
     executor.add_node(judge)
     try:
+        # What has no header is there with the second image: it was received before that one.
         turn(executor, lambda: observations._waiting is not None, lambda: robot.send(VALUES))
         state = observations.newest().frame.values["observation.state"]
-        np.testing.assert_allclose(state, [*VALUES[""], *VALUES["ee"]], rtol=1e-6)
+        np.testing.assert_allclose(state, np.concatenate(list(VALUES.values())), rtol=1e-6)
 
         def zeros(message):
-            message.pose.orientation.w = message.pose.orientation.x = 0.0
+            if isinstance(message, PoseStamped):
+                message.pose.orientation = Quaternion(w=0.0)
 
         turn(
             executor,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rewact_ros import strict_yaml
+from rewact_ros.contract.edge import convert
 from rewact_ros.contract.load_state import state_part, state_sections
 from rewact_ros.contract.load_teleop import refuse_sources, teleop_source
 from rewact_ros.contract.names import Stream, check_feature, topic_problems
@@ -85,9 +86,6 @@ def parse_contract(data: object, folder: Path | None = None, namespace: str = "/
     states = state_sections(top.data, problems)
     actions = parts(ACTION_KEY, top.data, ACTION, problems)
     cameras = [key for key in top.data if str(key).startswith(IMAGE_PREFIX)]
-    if not cameras:
-        expected = "at least one key 'observation.images.NAME'"
-        problems.add("no camera", expected, "none", fault=f"expected {expected}")
     streams: list[Stream] = []
     read_state = [state_part(section) for section in states]
     read_cameras = [_camera(key, top, problems, streams) for key in cameras]
@@ -124,6 +122,7 @@ def _camera(key: str, top: Section, problems: Problems, streams: list[Stream]) -
 
 def _action_part(section: Section) -> ActionPart | None:
     section.read_per_joint(section.get("joints"))
+    convert(section)
     if "on_violation" in section:
         where = section.path("on_violation")
         chosen = Section(where, section.data["on_violation"], ON_VIOLATION, section.problems)

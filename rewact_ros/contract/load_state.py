@@ -4,10 +4,11 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rewact_ros.contract.edge import convert
 from rewact_ros.contract.problems import Problems
 from rewact_ros.contract.schema import STATE_KEY, StatePart
 from rewact_ros.contract.sections import Key, Section
-from rewact_ros.contract.state_values import NAMED_VALUES
+from rewact_ros.contract.state_values import ARRAY, NAMED_VALUES, SCALARS
 from rewact_ros.contract.tables import JOINT_STATE, STATE_TABLES
 
 
@@ -50,25 +51,38 @@ def _table(part: object) -> Sequence[Key]:
 
 
 def _fill(section: Section) -> None:
-    values = NAMED_VALUES.get(section.get("type") or "")
-    if values is None:
-        section.read_per_joint(section.get("joints"))
+    """Give each part the same keys: those of joints."""
+    type_, values = section.get("type"), section.values
+    if named := NAMED_VALUES.get(type_ or ""):
+        values |= {"field": named.field, "unit": named.units}
+        if (name := section.get("name")) is not None:
+            values["joints"] = named.names(name)
         return
-    name = section.get("name")
-    section.values |= {"field": values.field, "unit": values.units}
-    if name is not None:
-        section.values["joints"] = values.names(name)
+    if type_ == ARRAY and "names" in values:
+        values["joints"] = values.pop("names")
+    if type_ in SCALARS and "name" in values:
+        values["joints"] = (values.pop("name"),)
+    section.read_per_joint(section.get("joints"))
+    convert(section)
 
 
 def _check_shared_topics(sections: Sequence[Section], problems: Problems) -> None:
-    """Parts may share a topic where they read the same messages."""
+    """Parts may share a topic of joints, whose messages name them; any other is one part's."""
     types: dict[str, str] = {}
     for section in sections:
         topic, type_ = section.get("topic"), section.get("type")
-        if topic and type_ and types.setdefault(topic, type_) != type_:
+        if not topic or not type_:
+            continue
+        if topic in types and types[topic] != type_:
             problems.add(
                 section.path("type"),
                 f"{types[topic]}, as the other part of the topic '{topic}' has",
                 type_,
                 "a topic has one type",
             )
+        elif topic in types and type_ != JOINT_STATE:
+            fault = f"'{topic}' is already the topic of another part"
+            problems.add(
+                section.path("topic"), fault=fault, mend=f"{type_} names no joints to pick"
+            )
+        types.setdefault(topic, type_)

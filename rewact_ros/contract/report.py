@@ -28,7 +28,7 @@ def problem_record(problem: Problem) -> dict[str, Any]:
 
 def summary(contract: Contract) -> str:
     """One line: what a contract has."""
-    values = " values" if any(part.name for part in contract.state) else ""
+    values = " values" if any(not part.of_joints for part in contract.state) else ""
     return (
         f"{contract.robot}: {len(contract.state_names)} observed{values} and "
         f"{len(contract.action_names)} commanded joints, {len(contract.cameras)} cameras, "

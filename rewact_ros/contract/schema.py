@@ -30,7 +30,9 @@ class StatePart:
     Attributes:
         joints: names of joints, or those of the values of a part with a `name`, such as `ee.x`.
         field: what they are: position, velocity or effort of joints, `pose`, ….
-        name: of a part whose message names no joints; else empty.
+        name: of a part of values that its message type names; else empty.
+        drivers: names of the joints in the messages; empty: the same.
+        scale, offset: value = scale · number of the message + offset; empty: they are the same.
     """
 
     topic: str
@@ -40,6 +42,14 @@ class StatePart:
     units: tuple[str, ...]
     max_age_s: float
     name: str = ""
+    drivers: tuple[str, ...] = ()
+    scale: tuple[float, ...] = ()
+    offset: tuple[float, ...] = ()
+
+    @property
+    def of_joints(self) -> bool:
+        """Whether it is of joints that the messages name."""
+        return self.type == "sensor_msgs/msg/JointState"
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,8 @@ class ActionPart:
     """Joints that are commanded on one topic, with the limits of the safety gate.
 
     Limits are per joint, in the joint's unit, unit/s and unit/s². `max_start_jump` bounds the
-    distance between the first command of a motion and the measured joints.
+    distance between the first command of a motion and the measured joints. `drivers`, `scale` and
+    `offset` are as in `StatePart`; all else here is in our units.
     """
 
     topic: str
@@ -92,6 +103,9 @@ class ActionPart:
     on_stale: str
     on_violation: OnViolation
     controller_timeout_s: float | None
+    drivers: tuple[str, ...] = ()
+    scale: tuple[float, ...] = ()
+    offset: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -200,7 +214,8 @@ class Limits:
 class Contract:
     """One robot as the policy, the recorder, the data set and the command path see it.
 
-    The first camera is the time reference of an observation. State and action vectors are the
+    The first camera is the time reference of an observation, or the first state part where there is
+    no camera. State and action vectors are the
     concatenation of their parts in order. `hash` covers features, order, units, rate and shapes,
     not topics, limits or ages: two robots of one kind share a data set.
     """
@@ -223,6 +238,16 @@ class Contract:
     def dt_s(self) -> float:
         """Time between two steps of a chunk, in seconds."""
         return 1.0 / self.rate_hz
+
+    @property
+    def reference(self) -> Camera | StatePart:
+        """Stream whose stamps are those of the observations."""
+        return self.cameras[0] if self.cameras else self.state[0]
+
+    @property
+    def reference_stream(self) -> str:
+        """Its name among the streams of an observation."""
+        return self.cameras[0].key if self.cameras else f"{STATE_KEY}[0]"
 
     @property
     def command_rate_hz(self) -> float:
@@ -280,7 +305,7 @@ class Contract:
         return tuple(
             i
             for i, part in enumerate(self.state)
-            if not part.name or commanded.intersection(part.joints)
+            if part.of_joints or commanded.intersection(part.joints)
         )
 
     @cached_property

@@ -29,10 +29,28 @@ class NamedValues:
 
 
 POSE = "geometry_msgs/msg/PoseStamped"
+WRENCH = "geometry_msgs/msg/WrenchStamped"
+TWIST = "geometry_msgs/msg/TwistStamped"
 # The names of a pose are LeRobot's (robot_kinematic_processor.py): w… is the rotation vector.
 NAMED_VALUES = {
     POSE: NamedValues(
         "pose",
         (("x", "m"), ("y", "m"), ("z", "m"), ("wx", "rad"), ("wy", "rad"), ("wz", "rad")),
     ),
+    WRENCH: NamedValues(
+        "wrench",
+        (("fx", "N"), ("fy", "N"), ("fz", "N"), ("tx", "Nm"), ("ty", "Nm"), ("tz", "Nm")),
+    ),
+    TWIST: NamedValues(
+        "twist",
+        (
+            *(("vx", "m/s"), ("vy", "m/s"), ("vz", "m/s")),
+            *(("wx", "rad/s"), ("wy", "rad/s"), ("wz", "rad/s")),
+        ),
+    ),
 }
+# Numbers that say nothing of themselves, in messages without a header.
+ARRAY = "std_msgs/msg/Float64MultiArray"
+SCALARS = ("std_msgs/msg/Float32", "std_msgs/msg/Float64")
+# What they may be measured in, beside what a joint may.
+SENSOR_UNITS = ("m/s", "rad/s", "N", "Nm")

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
+from rewact_ros.contract.edge import DRIVER_UNITS
 from rewact_ros.contract.names import check_feature, check_text_name
 from rewact_ros.contract.problems import refusal
 from rewact_ros.contract.schema import (
@@ -21,7 +22,10 @@ from rewact_ros.contract.sections import (
     INDEX,
     INTERVAL_PER_JOINT,
     JOINTS,
+    JOINTS_BY_NAME,
     NUMBER_PER_JOINT,
+    OFFSET,
+    SCALE,
     TEXT,
     TOPIC,
     Key,
@@ -35,9 +39,9 @@ from rewact_ros.contract.sections import (
     table_schema,
     text,
 )
-from rewact_ros.contract.state_values import NAMED_VALUES
+from rewact_ros.contract.state_values import ARRAY, NAMED_VALUES, SCALARS, SENSOR_UNITS
 
-STATE_TYPES = ("sensor_msgs/msg/JointState", *NAMED_VALUES)
+STATE_TYPES = ("sensor_msgs/msg/JointState", *NAMED_VALUES, ARRAY, *SCALARS)
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 COMMAND_TYPES = (
     "std_msgs/msg/Float64MultiArray",
@@ -61,10 +65,19 @@ def _robot(where: str, value: object) -> str:
     return name
 
 
-def _unit(where: str, value: object) -> str:
-    if value not in UNITS:
-        raise refusal(where, f"one of {', '.join(UNITS)}; got {short(value)}", short(value))
-    return str(value)
+def _unit(allowed: tuple[str, ...]) -> Kind:
+    def read(where: str, value: object) -> str:
+        if value not in allowed:
+            raise refusal(where, f"one of {', '.join(allowed)}; got {short(value)}", short(value))
+        return str(value)
+
+    return Kind(read, {"enum": list(allowed)}, per_joint=True)
+
+
+def _value_name(where: str, value: object) -> str:
+    if (name := check_text_name(where, text(where, value))) == "default":
+        raise refusal(where, fault="'default' stands for all other joints", mend="rename")
+    return name
 
 
 def _shape(where: str, value: Any) -> tuple[int, int, int]:
@@ -131,11 +144,21 @@ _SHAPE = Kind(
              "minItems": 3, "maxItems": 3},
 )  # fmt: skip
 _NAME = {"type": "string", "minLength": 1, "maxLength": 100}
+TEXT_NAME = Kind(_value_name, _NAME)
 _COORDINATES = {"type": "array", "items": {"type": "number"}}
 _BY_NAME = {"type": "object", "additionalProperties": _NAME, "minProperties": 1}
 RATE = above_zero(LOWEST_RATE, HIGHEST_RATE)
 LIMIT = above_zero(per_joint=True)
-UNIT = Kind(_unit, {"enum": list(UNITS)}, per_joint=True)
+UNIT = _unit((*UNITS, *DRIVER_UNITS))
+STATE_UNIT = _unit((*UNITS, *DRIVER_UNITS, *SENSOR_UNITS))
+_UNIT_WORDS = (
+    "rad, m or normalized, or the driver's deg, mm, percent or ticks; one for all, or by joint"
+)
+_SCALE_WORDS = "value = scale · number of the driver + offset; one for all, or by joint"
+EDGE = (
+    Key("scale", SCALE, _SCALE_WORDS, None),
+    Key("offset", OFFSET, _SCALE_WORDS, None),
+)
 
 
 def _state_type(types: Iterable[str]) -> Key:
@@ -147,12 +170,32 @@ def _state_type(types: Iterable[str]) -> Key:
 STATE = (
     Key("topic", TOPIC, "topic of the joint states, relative to the robot's namespace"),
     _state_type([JOINT_STATE]),
-    Key("joints", JOINTS, "names as the driver publishes them; their order is the data set's"),
+    Key("joints", JOINTS_BY_NAME, "names as the driver publishes them, or {name in the data set: "
+        "the driver's}; their order is the data set's"),
     Key("field", choice(("position", "velocity", "effort")), "what of the message is observed",
         "position"),
-    Key("unit", UNIT, "rad, m or normalized; one for all, or by joint with a default"),
+    Key("unit", STATE_UNIT, f"{_UNIT_WORDS}; of speeds and efforts also {', '.join(SENSOR_UNITS)}"),
+    *EDGE,
     Key("max_age_s", above_zero(), "older is stale, s"),
 )  # fmt: skip
+_NUMBERS = (
+    Key("topic", TOPIC, "topic of the numbers, relative to the robot's namespace"),
+    Key("field", choice(("value", "position")),
+        "position: that of joints, by which these may be commanded", "value"),
+    Key("unit", STATE_UNIT, f"{_UNIT_WORDS}; or {', '.join(SENSOR_UNITS)}"),
+    *EDGE,
+    Key("max_age_s", above_zero(), "older is stale, s"),
+)  # fmt: skip
+ARRAY_STATE = (
+    Key("names", JOINTS, "names of the numbers in their order"),
+    _state_type([ARRAY]),
+    *_NUMBERS,
+)
+SCALAR_STATE = (
+    Key("name", TEXT_NAME, "name of the number"),
+    _state_type(SCALARS),
+    *_NUMBERS,
+)
 NAMED_STATE = (
     Key("name", Kind(lambda where, value: check_feature(where, text(where, value)),
         {"type": "string", "pattern": FEATURE_PATTERN}),
@@ -161,7 +204,12 @@ NAMED_STATE = (
     _state_type(NAMED_VALUES),
     Key("max_age_s", above_zero(), "older is stale, s"),
 )  # fmt: skip
-STATE_TABLES = {JOINT_STATE: STATE, **dict.fromkeys(NAMED_VALUES, NAMED_STATE)}
+STATE_TABLES = {
+    JOINT_STATE: STATE,
+    **dict.fromkeys(NAMED_VALUES, NAMED_STATE),
+    ARRAY: ARRAY_STATE,
+    **dict.fromkeys(SCALARS, SCALAR_STATE),
+}
 CAMERA = (
     Key("topic", TOPIC, "topic of the images, relative to the robot's namespace"),
     Key("type", choice(CAMERA_TYPES), "message type; CompressedImage: JPEG or PNG"),
@@ -182,11 +230,13 @@ ON_VIOLATION = tuple(
 ACTION = (
     Key("topic", TOPIC, "topic of the commands, relative to the robot's namespace"),
     Key("type", choice(COMMAND_TYPES), "message type that the controller takes"),
-    Key("joints", JOINTS, "names in the order that the controller takes; the data set's order"),
+    Key("joints", JOINTS_BY_NAME, "names in the order that the controller takes, or {name in the "
+        "data set: the controller's}; the data set's order"),
     Key("command", Kind(_command, _COMMAND.schema), "absolute position or velocity"),
-    Key("unit", UNIT, "rad, m or normalized; one for all, or by joint with a default"),
+    Key("unit", UNIT, _UNIT_WORDS),
+    *EDGE,
     Key("command_rate_hz", RATE, "rate of the command stream, equal in all parts, Hz"),
-    Key("position", INTERVAL_PER_JOINT, "[low, high] by joint, in its unit"),
+    Key("position", INTERVAL_PER_JOINT, "[low, high] by joint, in rad, m or normalized"),
     Key("velocity", LIMIT, "largest speed by joint, unit/s"),
     Key("acceleration", LIMIT, "largest acceleration by joint, unit/s²"),
     Key("max_start_jump", LIMIT, "largest distance of a first command from the measured joint"),

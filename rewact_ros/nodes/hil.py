@@ -118,7 +118,7 @@ class HilNode(Guarded, Node):
         source = self.path.sources[index]
         self._arrivals[index].add(now.age_s)
         try:
-            sample = state_sample(source.part, msg, now.age_s)
+            sample = state_sample(source.part, msg, now.age_s, now.ros_ns)
         except SampleError as error:
             self._refuse_joints(index, str(error))
             return

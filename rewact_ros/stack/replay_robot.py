@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -26,11 +27,12 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import to_ns, to_stamp
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.images import camera_message, camera_type
-from rewact_ros.ros.states import state_message, state_type
+from rewact_ros.ros.states import is_stamped, state_message, state_type
 
 PREFETCH_FRAMES = 60
 READY_TIMEOUT_S = 60.0
 LEASE_PERIOD_S = 0.1
+RECEIPT_S = 0.005  # a message takes 1 ms, and the frame waits so long for it
 
 
 @dataclass
@@ -161,19 +163,26 @@ class ReplayRobot(Guarded, Node):
     def _publish(
         self, index: int | None, episode: RecordedEpisode, pictures: dict[str, NDArray[np.uint8]]
     ) -> None:
+        if not all(is_stamped(part) for part in self.contract.state):
+            # What has no header counts from when it is received, which is to be before the stamp.
+            self._publish_states(episode.state[index or 0], to_stamp(0), stamped=False)
+            time.sleep(RECEIPT_S)
         stamp_ns = self.get_clock().now().nanoseconds
         stamp = to_stamp(stamp_ns)
         if index is not None:
             self._frame_of_stamp[stamp_ns] = index
-        row = episode.state[index or 0]
-        offset = 0
-        for part, publisher in self._states:
-            values = row[offset : offset + len(part.joints)]
-            publisher.publish(state_message(part, values, stamp))
-            offset += len(part.joints)
+        self._publish_states(episode.state[index or 0], stamp, stamped=True)
         for camera, publisher in reversed(self._cameras.values()):
             frame_id = f"{camera.name}_optical_frame"
             publisher.publish(camera_message(camera, pictures[camera.key], stamp, frame_id))
+
+    def _publish_states(self, row: NDArray[np.float64], stamp: Time, stamped: bool) -> None:
+        """The first part last: without a camera, it completes the observation."""
+        end = len(row)
+        for part, publisher in reversed(self._states):
+            values, end = row[end - len(part.joints) : end], end - len(part.joints)
+            if is_stamped(part) == stamped:
+                publisher.publish(state_message(part, values, stamp))
 
     def _drain(self, last: int) -> None:
         """Wait for the answer to the last frame."""
