@@ -34,6 +34,7 @@ from rewact_ros.contract.schema import (
 from rewact_ros.contract.sections import Section, parts
 from rewact_ros.contract.tables import ACTION, CAMERA, ON_VIOLATION, RESET, TOP
 from rewact_ros.contract.turns import turns_hint
+from rewact_ros.contract.unobserved import check_observed, check_rest
 
 
 def load_contract(path: str | Path, namespace: str = "/") -> Contract:
@@ -123,6 +124,7 @@ def _camera(key: str, top: Section, problems: Problems, streams: list[Stream]) -
 def _action_part(section: Section) -> ActionPart | None:
     section.read_per_joint(section.get("joints"))
     convert(section)
+    check_rest(section)
     if "on_violation" in section:
         where = section.path("on_violation")
         chosen = Section(where, section.data["on_violation"], ON_VIOLATION, section.problems)
@@ -215,13 +217,7 @@ def _check_whole(
             problems.add(f"{key}.joints", "each joint once", f"{joint} twice")
     if states and all(part.get("joints") and part.get("field") for part in states):
         measured = {j for s in states if s.get("field") == "position" for j in s.get("joints")}
-        for joint in (j for part in actions for j in part.get("joints") or ()):
-            if joint not in measured:
-                problems.add(
-                    f"{ACTION_KEY}.joints",
-                    fault=f"{joint} is commanded but its position is not in {STATE_KEY}",
-                    mend="the start-jump guard needs it",
-                )
+        check_observed(actions, measured, problems)
     rates = sorted({rate for part in actions if (rate := part.get("command_rate_hz"))})
     if len(rates) > 1:
         problems.add(f"{ACTION_KEY}.command_rate_hz", "one rate for all parts", str(rates))

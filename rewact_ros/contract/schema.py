@@ -87,7 +87,8 @@ class ActionPart:
 
     Limits are per joint, in the joint's unit, unit/s and unit/s². `max_start_jump` bounds the
     distance between the first command of a motion and the measured joints. `drivers`, `scale` and
-    `offset` are as in `StatePart`; all else here is in our units.
+    `offset` are as in `StatePart`; all else here is in our units. Joints that are not `observed`
+    are, before anything was sent to them, at `rest`.
     """
 
     topic: str
@@ -106,6 +107,8 @@ class ActionPart:
     drivers: tuple[str, ...] = ()
     scale: tuple[float, ...] = ()
     offset: tuple[float, ...] = ()
+    observed: bool = True
+    rest: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -288,10 +291,19 @@ class Contract:
 
     @cached_property
     def action_in_state(self) -> NDArray[np.intp]:
-        """(A,) indices of the commanded joints in the state vector."""
+        """(A,) indices of the commanded joints in the state vector.
+
+        Raises:
+            ContractError: one is not observed; `measured_action` says where those are.
+        """
         import numpy as np
 
         names = self.state_names
+        for joint in (j for part in self.action if not part.observed for j in part.joints):
+            raise ContractError(
+                f"{ACTION_KEY}: {joint} has observed: false, and what is asked here needs its "
+                "position in the state; observe it, or choose absolute actions"
+            )
         return np.array([names.index(joint) for joint in self.action_names], dtype=np.intp)
 
     @cached_property

@@ -240,6 +240,10 @@ ACTION = (
     Key("velocity", LIMIT, "largest speed by joint, unit/s"),
     Key("acceleration", LIMIT, "largest acceleration by joint, unit/s²"),
     Key("max_start_jump", LIMIT, "largest distance of a first command from the measured joint"),
+    Key("observed", FLAG, "false: nobody measures these joints; they are where they were last sent",
+        True),
+    Key("rest", NUMBER_PER_JOINT, "observed: false: where they are before anything was sent; "
+        "arming sends it", None),
     Key("on_stale", choice(("hold",)), "what stale joint states lead to", "hold"),
     Key("on_violation", nested(table_schema(ON_VIOLATION)),
         "what the safety gate does about a command beyond a limit", OnViolation()),

@@ -63,6 +63,7 @@ class HilNode(Guarded, Node):
         self._arrivals = [Arrivals() for _ in self.contract.state]
         self._period_s = 1.0 / self.contract.command_rate_hz
         self._last_sent_s: float | None = None
+        self._last_command: NDArray[np.float64] | None = None
         self._reported: tuple[object, ...] = ()
         wishes = LoopSettings(self.params.priority, self.params.cpu, self.params.lock_memory)
         self.loop = ControlLoop(self, self._period_s, self._tick, wishes)
@@ -129,7 +130,7 @@ class HilNode(Guarded, Node):
             return
         self._parts[index] = (values, now.age_s)
         parts = {i: part for i, (part, _) in self._parts.items()}
-        positions = measured_action(self.contract, parts)
+        positions = measured_action(self.contract, parts, self._last_command)
         if positions is not None:
             self.path.joints.take(positions, min(heard_s for _, heard_s in self._parts.values()))
 
@@ -256,6 +257,7 @@ class HilNode(Guarded, Node):
                 publisher.publish(encode(command[span], stamp))
             self.own_topics.sent()
         if command is not None:
+            self._last_command = command
             sent_s = time.monotonic()
             if self._last_sent_s is not None:
                 self.report.interval.add(sent_s - self._last_sent_s)

@@ -215,6 +215,9 @@ class JointFeed:
             self._parts[index] = state_sample(self._contract.state[index], msg, 0.0).value
         except SampleError:
             return  # the check of the reset says that none came
-        positions = measured_action(self._contract, self._parts)
+        reset = self._contract.reset
+        # Of what nobody measures, nobody can say that it is not in the pose.
+        pose = None if reset is None else np.array(reset.pose)
+        positions = measured_action(self._contract, self._parts, pose)
         if self._take is not None and positions is not None:
             self._take(positions)

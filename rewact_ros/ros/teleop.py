@@ -1,6 +1,7 @@
 """What every teleoperation process shares: where the robot is, who leads it, how targets go out."""
 
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState, Joy
 
 from rewact_ros.contract import Contract, SampleError
-from rewact_ros.contract.measured import measured_action
+from rewact_ros.contract.measured import measured_action, rest_pose
 from rewact_ros.contract.schema import Deadman, TeleopSource
 from rewact_ros.msg import ControlStatus
 from rewact_ros.ros import interfaces as names
@@ -92,7 +93,18 @@ class RobotState:
                 values[i] = state_sample(part, msg, now_s).value
             except SampleError:
                 return None
-        return measured_action(self._contract, values)
+        return measured_action(self._contract, values, self._last_sent())
+
+    def _last_sent(self) -> FloatArray:
+        """(A,) newest command of each part, however old; before the first, where it rests."""
+        sent, first = rest_pose(self._contract), 0
+        for i, part in enumerate(self._contract.action):
+            span = slice(first, first + len(part.joints))
+            first = span.stop
+            if not part.observed and i in self._command:
+                with suppress(SampleError):
+                    sent[span] = self._decoders[i](self._command[i][0])
+        return sent
 
     def joints(self) -> FloatArray | None:
         """(A,) command in force, or measured joints where there is none; None while not known."""
