@@ -17,6 +17,7 @@ from rewact_ros.contract.problems import (
     ContractError,
     Problem,
     Problems,
+    refusal,
     shown,
     with_lines,
 )
@@ -31,10 +32,13 @@ from rewact_ros.contract.schema import (
     Reset,
     TeleopSource,
 )
-from rewact_ros.contract.sections import Section, parts
+from rewact_ros.contract.sections import Section, interval, parts
 from rewact_ros.contract.tables import ACTION, CAMERA, ON_VIOLATION, RESET, TOP
 from rewact_ros.contract.turns import turns_hint
 from rewact_ros.contract.unobserved import check_observed, check_rest
+
+# Of a depth camera: nearer is 0 in 16UC1, which means nothing; farther, it has no numbers.
+NEAREST_M, FARTHEST_M = 0.001, 65.0
 
 
 def load_contract(path: str | Path, namespace: str = "/") -> Contract:
@@ -118,7 +122,29 @@ def _camera(key: str, top: Section, problems: Problems, streams: list[Stream]) -
     section = Section(key, top.data[key], CAMERA, problems)
     if topic := section.get("topic"):
         streams.append(Stream(f"{key}.topic", topic))
-    return Camera(name=name, **section.values) if section.whole else None
+    depth = _depth(section)
+    if not section.whole:
+        return None
+    values = {k: value for k, value in section.values.items() if k not in ("kind", "range")}
+    return Camera(name=name, depth=depth, **values)
+
+
+def _depth(section: Section) -> tuple[float, float] | None:
+    """(near, far) of a depth camera, m; None: of colour, or `problems` has what is wrong."""
+    where, depth = section.path("range"), section.get("kind") == "depth"
+    if not depth and "range" in section and section.get("kind"):
+        section.problems.add(where, "kind: depth beside it", "colour")
+    elif depth and "range" not in section:
+        mend = "give [near, far] in m, such as [0.2, 2.0]: what lies beyond looks like its end"
+        section.problems.add(where, fault="missing beside kind: depth", mend=mend)
+    elif depth:
+        with section.problems.noted():
+            near, far = interval(where, section.data["range"])
+            if near < NEAREST_M or far > FARTHEST_M:
+                expected = f"within {NEAREST_M:g} to {FARTHEST_M:g} m"
+                raise refusal(where, expected, f"[{near:g}, {far:g}]")
+            return near, far
+    return None
 
 
 def _action_part(section: Section) -> ActionPart | None:

@@ -54,13 +54,19 @@ class StatePart:
 
 @dataclass(frozen=True)
 class Camera:
-    """One RGB stream; `shape` is (height, width, 3) in pixels."""
+    """One stream of pictures; `shape` is (height, width, 3) in pixels.
+
+    Attributes:
+        depth: (near, far) in m of a depth camera, whose pictures are three times the distance in
+            that range (`rewact_ros/ros/depth.py`); None: colour.
+    """
 
     name: str
     topic: str
     type: str
     shape: tuple[int, int, int]
     max_age_s: float
+    depth: tuple[float, float] | None = None
 
     @property
     def key(self) -> str:
@@ -355,6 +361,8 @@ class Contract:
         }
         for camera in self.cameras:
             features[camera.key] = {"shape": list(camera.shape)}
+            if camera.depth is not None:
+                features[camera.key]["depth_m"] = list(camera.depth)
         return {"rate_hz": self.rate_hz, "features": features}
 
     @cached_property

@@ -213,9 +213,13 @@ STATE_TABLES = {
 CAMERA = (
     Key("topic", TOPIC, "topic of the images, relative to the robot's namespace"),
     Key("type", choice(CAMERA_TYPES), "message type; CompressedImage: JPEG or PNG"),
+    Key("kind", choice(("colour", "depth")), "depth: 16UC1 in mm or 32FC1 in m, raw or as "
+        "compressedDepth PNG", "colour"),
+    Key("range", nested(INTERVAL_PER_JOINT.schema), "depth: [near, far] in m that the picture's "
+        "255 levels share", None),
     Key("shape", _SHAPE, "[height, width, 3], px"),
     Key("max_age_s", above_zero(), "older is stale, s"),
-)
+)  # fmt: skip
 ON_VIOLATION = tuple(
     Key(
         field.name,

@@ -14,7 +14,7 @@ from rewact_ros.contract.frames import DecodeError, Sample, Selection, state_str
 from rewact_ros.control.watch import Now
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock
-from rewact_ros.ros.images import CAMERAS, camera_sample, camera_type
+from rewact_ros.ros.images import camera_interface, camera_sample, camera_type
 from rewact_ros.ros.states import is_stamped, state_sample, state_type
 from rewact_ros.ros.streams import Arrivals, StreamState, stream_state, stream_values
 from rewact_ros.text import printable
@@ -76,7 +76,7 @@ class Observations:
         self._decoded_s = {
             camera.key: -np.inf
             for camera in contract.cameras
-            if CAMERAS[camera.type].needs_decoding
+            if camera_interface(camera).needs_decoding
         }
         self._inputs = []
         for i, part in reversed(list(enumerate(contract.state))):
