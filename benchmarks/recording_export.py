@@ -277,8 +277,8 @@ def _from_live(messages: Any, contract: Any) -> dict[int, dict[str, Any]]:
     from rclpy.serialization import deserialize_message, serialize_message
 
     from rewact_ros.contract import Frame, FrameAssembler, state_stream
-    from rewact_ros.ros.convert import state_sample
     from rewact_ros.ros.images import camera_sample
+    from rewact_ros.ros.states import state_sample
 
     assembler, made = FrameAssembler(contract), {}
     cameras = {f"/{camera.topic}": camera for camera in contract.cameras}

@@ -22,8 +22,9 @@ from rewact_ros.data.bags.frames import BagFrames
 from rewact_ros.data.bags.reader import Bag, BagError, RecordedReward, typestore
 from rewact_ros.msg import Reward
 from rewact_ros.ros.commands import command_decoder
-from rewact_ros.ros.convert import joint_state_message, state_sample, to_stamp
+from rewact_ros.ros.convert import joint_state_message, to_stamp
 from rewact_ros.ros.images import camera_sample, image_message
+from rewact_ros.ros.states import state_sample
 from rewact_ros.share import share_dir
 
 IMAGE, JOINTS = "sensor_msgs/msg/Image", "sensor_msgs/msg/JointState"

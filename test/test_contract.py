@@ -67,7 +67,6 @@ def edited(path, change):
             lambda d: d["observation.images.front"].update(shape=[96, 96]),
             ["front.shape", "height, width"],
         ),
-        (lambda d: [d.pop(k) for k in list(d) if "images" in k], ["no camera"]),
         (lambda d: d["reset"].update(pose=[0.0]), ["reset.pose", "7", "1"]),
         (lambda d: d["reset"]["pose"].__setitem__(0, 9.0), ["reset.pose", "waist", "9.0"]),
         (lambda d: d.update(replan_hz=50), ["replan_hz", "20"]),

@@ -464,7 +464,7 @@ def test_what_cannot_be_exported_is_named_and_the_rest_goes_on(tmp_path):
     assert refused["a_good"] == "" and "discarded" in refused["b_discarded"]
     assert "rewact bag recover" in refused["c_open"]
     assert "/front/image_raw was not recorded" in refused["d_blind"]
-    assert "contract: rate_hz" in refused["e_other"] and "no camera: " in refused["e_other"]
+    assert "contract: rate_hz" in refused["e_other"] and "action: missing" in refused["e_other"]
     assert dataset.meta.total_episodes == 1 and "d_blind: refused" in text(report)
 
 

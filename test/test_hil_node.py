@@ -38,7 +38,7 @@ def joint_state(contract, node, offset=0.0):
 class World:
     """A robot that publishes its joints at 50 Hz, and a client of hil beside it."""
 
-    def __init__(self, contract, namespace="", sim_time=False):
+    def __init__(self, contract, namespace="", sim_time=False, path=VX300S):
         self.contract = contract
         clock = Parameter("use_sim_time", value=sim_time)
         self.node = Node("robot", namespace=namespace, parameter_overrides=[clock])
@@ -53,7 +53,7 @@ class World:
         self.executor.add_node(self.node)
         self.hil = HilNode(
             namespace=namespace,
-            parameter_overrides=[Parameter("contract", value=str(VX300S)), clock],
+            parameter_overrides=[Parameter("contract", value=str(path)), clock],
         )
         self.stop = False
         self.thread = threading.Thread(target=self.hil.loop.run, args=(lambda: self.stop,))

@@ -16,7 +16,7 @@ from rewact_ros.contract import Frame, FrameAssembler, Sample, SampleError
 from rewact_ros.contract.frames import DecodeError, Selection
 from rewact_ros.data.bags.frames import BagFrames
 from rewact_ros.data.bags.reader import Bag
-from rewact_ros.ros import convert, images
+from rewact_ros.ros import convert, images, states
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock
 from rewact_ros.ros.observations import Observations
@@ -125,7 +125,7 @@ def test_a_recording_gives_the_frames_that_were_decoded_live(tmp_path):
     for topic, ns, message in messages:
         try:
             if topic == "/joint_states":
-                sample = convert.state_sample(contract.state[0], message, ns / 1e9)
+                sample = states.state_sample(contract.state[0], message, ns / 1e9)
             else:
                 sample = images.camera_sample(contract.cameras[0], message, ns / 1e9)
         except SampleError:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
         Sample,
         SampleError,
         Stale,
-        joint_sample,
         select_joints,
         state_stream,
     )
@@ -32,7 +31,6 @@ __all__ = [
     "StatePart",
     "check_signature",
     "image_shape",
-    "joint_sample",
     "load_contract",
     "parse_contract",
     "select_joints",

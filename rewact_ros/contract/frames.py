@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rewact_ros.contract.schema import MOST_JOINTS, STATE_KEY, Camera, Contract, StatePart
+from rewact_ros.contract.schema import MOST_JOINTS, STATE_KEY, Camera, Contract
 from rewact_ros.stamps import NANO as NANO
 from rewact_ros.stamps import Stamps, ran_back
 
@@ -22,6 +22,9 @@ FROZEN_MOTION, FROZEN_WINDOW_S = 0.05, 1.0
 RATE_SAMPLES = 8
 # Pictures are compared on every n-th row (or byte) first, and in full only where those agree.
 COMPARE_STRIDE = 8
+# A state part that is the reference comes faster than the contract's rate: of its samples, those
+# are taken that first come up to so much of a period before the next one is due.
+EARLY = 0.1
 # More names of joints than that are no help.
 MOST_NAMED = 30
 # Data sets and networks hold float32: what is beyond becomes infinite there.
@@ -73,7 +76,8 @@ class Frame:
     """A complete observation.
 
     `values` holds `observation.state` as (S,) float32 and each `observation.images.NAME` as
-    (H, W, 3) uint8 RGB. `stamp_ns` is the header stamp of the reference (first) camera.
+    (H, W, 3) uint8 RGB. `stamp_ns` is the header stamp of the reference: the first camera, or the
+    first state part where there is none.
     """
 
     stamp_ns: int
@@ -154,17 +158,21 @@ def select_joints(
 
 
 class FrameAssembler:
-    """Keeps the newest samples of every stream and joins them on the reference camera's stamp.
+    """Keeps the newest samples of every stream and joins them on the reference's stamp.
 
     For each new image of the first camera it takes, of every other stream, the newest sample with
-    a stamp not after the image's. An observation is complete or it does not exist: nothing is
+    a stamp not after the image's; without a camera, for samples of the first state part, at the
+    contract's rate. An observation is complete or it does not exist: nothing is
     zero-filled, repeated or extrapolated. Not thread-safe; the owner locks.
     """
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
         self._max_skew_ns = round(contract.max_skew_s * NANO)
-        self._reference = contract.cameras[0].key
+        self._reference = contract.reference_stream
+        # A camera's pace is its own: it is not thinned here.
+        self._period_ns = 0 if contract.cameras else round(NANO / contract.rate_hz)
+        self._due_ns = 0
         self._streams = {
             camera.key: _Stream(camera.topic, camera.type, camera.max_age_s)
             for camera in contract.cameras
@@ -173,6 +181,7 @@ class FrameAssembler:
             self._streams[state_stream(i)] = _Stream(part.topic, part.type, part.max_age_s)
         self._cameras = frozenset(camera.key for camera in contract.cameras)
         self._parts = [self._streams[state_stream(i)] for i in range(len(contract.state))]
+        self._places = _places(contract)
         self._last_stamp_ns: int | None = None
         self._now_ns = 0
 
@@ -203,7 +212,7 @@ class FrameAssembler:
                 self._flush()
             samples.clear()
             if stream == self._reference:
-                self._last_stamp_ns = None
+                self._last_stamp_ns, self._due_ns = None, 0
         samples.append(sample)
         into.newest_ns.append(sample.stamp_ns)
         if stream == self._reference:
@@ -213,7 +222,7 @@ class FrameAssembler:
 
     def _flush(self) -> None:
         """Samples of before and of after are of different passes: they never meet."""
-        self._last_stamp_ns = None
+        self._last_stamp_ns, self._due_ns = None, 0
         for each in self._streams.values():
             each.samples.clear()
             each.newest_ns.clear()
@@ -222,8 +231,8 @@ class FrameAssembler:
         """Remember the pose of every picture that is the same as the one before."""
         if not stream.samples or not _same_picture(stream.samples[-1].raw, sample.raw):
             stream.poses.clear()
-        if all(part.samples for part in self._parts):
-            pose = np.concatenate([part.samples[-1].value for part in self._parts])
+        if len(self._places) and all(part.samples for part in self._parts):
+            pose = np.concatenate([part.samples[-1].value for part in self._parts])[self._places]
             stream.poses.append((sample.received_s, pose))
         oldest_s = sample.received_s - FROZEN_WINDOW_S - stream.max_age_s
         while stream.poses and stream.poses[0][0] < oldest_s:
@@ -260,7 +269,8 @@ class FrameAssembler:
             return ""
         travel = np.ptp(poses, axis=0)
         joint = int(np.argmax(travel))
-        return self.contract.state_names[joint] if travel[joint] > FROZEN_MOTION else ""
+        name = self.contract.state_names[self._places[joint]]
+        return name if travel[joint] > FROZEN_MOTION else ""
 
     def assemble(
         self, now_s: float | None = None, now_ns: int | None = None
@@ -289,13 +299,20 @@ class FrameAssembler:
         if stale:
             return stale
         newest = self._streams[self._reference].samples[-1]
-        if newest.stamp_ns == self._last_stamp_ns:
+        if newest.stamp_ns == self._last_stamp_ns or not self.is_due(newest.stamp_ns):
             return None
         picked = self._pick(newest.stamp_ns)
         if isinstance(picked, Stale):
             return picked
         self._last_stamp_ns = newest.stamp_ns
+        if self._period_ns:
+            late = newest.stamp_ns - self._due_ns > self._period_ns
+            self._due_ns = (newest.stamp_ns if late else self._due_ns) + self._period_ns
         return Selection(newest.stamp_ns, picked)
+
+    def is_due(self, stamp_ns: int) -> bool:
+        """Whether a sample of the reference may make an observation: not before the next is due."""
+        return stamp_ns >= self._due_ns - EARLY * self._period_ns
 
     def discard(self, stream: str, selection: Selection) -> None:
         """Forget the selected sample of a stream, for it does not decode: it never came.
@@ -349,6 +366,20 @@ class FrameAssembler:
         return Frame(selection.stamp_ns, values)
 
 
+def _places(contract: Contract) -> NDArray[np.intp]:
+    """Indices of the state that are places: positions of joints, and of poses.
+
+    Speeds and forces tremble in any unit, and the rotation vector of a pose jumps by 2π at half a
+    turn: none of them shows that something moved.
+    """
+    fields = [(part.field, name) for part in contract.state for name in part.joints]
+    place = [
+        field == "position" or (field == "pose" and not name.rpartition(".")[2].startswith("w"))
+        for field, name in fields
+    ]
+    return np.flatnonzero(place)
+
+
 def _same_picture(a: NDArray[np.generic], b: NDArray[np.generic]) -> bool:
     """Whether two pictures, decoded or not, are equal; nearly free where they are not."""
     n = COMPARE_STRIDE
@@ -367,13 +398,6 @@ def _forget(samples: deque[Sample], stamp_ns: int) -> None:
 def state_stream(index: int) -> str:
     """Stream name of the state part `index`."""
     return f"{STATE_KEY}[{index}]"
-
-
-def joint_sample(
-    part: StatePart, names: Sequence[str], values: Sequence[float], stamp_ns: int, received_s: float
-) -> Sample:
-    """Check one joint-state message against its part of the contract; see `select_joints`."""
-    return Sample(stamp_ns, received_s, select_joints(names, values, part.joints, part.topic))
 
 
 def check_image(camera: Camera, size: tuple[int, ...]) -> None:

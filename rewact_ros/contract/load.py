@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from rewact_ros import strict_yaml
+from rewact_ros.contract.edge import convert
+from rewact_ros.contract.load_state import state_part, state_sections
 from rewact_ros.contract.load_teleop import refuse_sources, teleop_source
 from rewact_ros.contract.names import Stream, check_feature, topic_problems
 from rewact_ros.contract.problems import (
     ContractError,
     Problem,
     Problems,
+    refusal,
     shown,
     with_lines,
 )
@@ -27,12 +30,15 @@ from rewact_ros.contract.schema import (
     Contract,
     OnViolation,
     Reset,
-    StatePart,
     TeleopSource,
 )
-from rewact_ros.contract.sections import Section, parts
-from rewact_ros.contract.tables import ACTION, CAMERA, ON_VIOLATION, RESET, STATE, TOP
+from rewact_ros.contract.sections import Section, interval, parts
+from rewact_ros.contract.tables import ACTION, CAMERA, ON_VIOLATION, RESET, TOP
 from rewact_ros.contract.turns import turns_hint
+from rewact_ros.contract.unobserved import check_observed, check_rest
+
+# Of a depth camera: nearer is 0 in 16UC1, which means nothing; farther, it has no numbers.
+NEAREST_M, FARTHEST_M = 0.001, 65.0
 
 
 def load_contract(path: str | Path, namespace: str = "/") -> Contract:
@@ -82,14 +88,11 @@ def parse_contract(data: object, folder: Path | None = None, namespace: str = "/
     top = Section("", data, TOP, problems, prefix=IMAGE_PREFIX)
     if not top.is_mapping:
         problems.require_none()
-    states = parts(STATE_KEY, top.data, STATE, problems)
+    states = state_sections(top.data, problems)
     actions = parts(ACTION_KEY, top.data, ACTION, problems)
     cameras = [key for key in top.data if str(key).startswith(IMAGE_PREFIX)]
-    if not cameras:
-        expected = "at least one key 'observation.images.NAME'"
-        problems.add("no camera", expected, "none", fault=f"expected {expected}")
     streams: list[Stream] = []
-    read_state = [_state_part(section) for section in states]
+    read_state = [state_part(section) for section in states]
     read_cameras = [_camera(key, top, problems, streams) for key in cameras]
     read_action = [_action_part(section) for section in actions]
     joints = _action_joints(actions)
@@ -112,11 +115,6 @@ def parse_contract(data: object, folder: Path | None = None, namespace: str = "/
     )  # fmt: skip
 
 
-def _state_part(section: Section) -> StatePart | None:
-    section.read_per_joint(section.get("joints"))
-    return StatePart(**_renamed(section.values)) if section.whole else None
-
-
 def _camera(key: str, top: Section, problems: Problems, streams: list[Stream]) -> Camera | None:
     name = key.removeprefix(IMAGE_PREFIX)
     with problems.noted():
@@ -124,11 +122,35 @@ def _camera(key: str, top: Section, problems: Problems, streams: list[Stream]) -
     section = Section(key, top.data[key], CAMERA, problems)
     if topic := section.get("topic"):
         streams.append(Stream(f"{key}.topic", topic))
-    return Camera(name=name, **section.values) if section.whole else None
+    depth = _depth(section)
+    if not section.whole:
+        return None
+    values = {k: value for k, value in section.values.items() if k not in ("kind", "range")}
+    return Camera(name=name, depth=depth, **values)
+
+
+def _depth(section: Section) -> tuple[float, float] | None:
+    """(near, far) of a depth camera, m; None: of colour, or `problems` has what is wrong."""
+    where, depth = section.path("range"), section.get("kind") == "depth"
+    if not depth and "range" in section and section.get("kind"):
+        section.problems.add(where, "kind: depth beside it", "colour")
+    elif depth and "range" not in section:
+        mend = "give [near, far] in m, such as [0.2, 2.0]: what lies beyond looks like its end"
+        section.problems.add(where, fault="missing beside kind: depth", mend=mend)
+    elif depth:
+        with section.problems.noted():
+            near, far = interval(where, section.data["range"])
+            if near < NEAREST_M or far > FARTHEST_M:
+                expected = f"within {NEAREST_M:g} to {FARTHEST_M:g} m"
+                raise refusal(where, expected, f"[{near:g}, {far:g}]")
+            return near, far
+    return None
 
 
 def _action_part(section: Section) -> ActionPart | None:
     section.read_per_joint(section.get("joints"))
+    convert(section)
+    check_rest(section)
     if "on_violation" in section:
         where = section.path("on_violation")
         chosen = Section(where, section.data["on_violation"], ON_VIOLATION, section.problems)
@@ -221,13 +243,7 @@ def _check_whole(
             problems.add(f"{key}.joints", "each joint once", f"{joint} twice")
     if states and all(part.get("joints") and part.get("field") for part in states):
         measured = {j for s in states if s.get("field") == "position" for j in s.get("joints")}
-        for joint in (j for part in actions for j in part.get("joints") or ()):
-            if joint not in measured:
-                problems.add(
-                    f"{ACTION_KEY}.joints",
-                    fault=f"{joint} is commanded but its position is not in {STATE_KEY}",
-                    mend="the start-jump guard needs it",
-                )
+        check_observed(actions, measured, problems)
     rates = sorted({rate for part in actions if (rate := part.get("command_rate_hz"))})
     if len(rates) > 1:
         problems.add(f"{ACTION_KEY}.command_rate_hz", "one rate for all parts", str(rates))

@@ -28,10 +28,11 @@ def problem_record(problem: Problem) -> dict[str, Any]:
 
 def summary(contract: Contract) -> str:
     """One line: what a contract has."""
+    values = " values" if any(not part.of_joints for part in contract.state) else ""
     return (
-        f"{contract.robot}: {len(contract.state_names)} observed and {len(contract.action_names)} "
-        f"commanded joints, {len(contract.cameras)} cameras, {contract.rate_hz:g} Hz, commands at "
-        f"{contract.command_rate_hz:g} Hz"
+        f"{contract.robot}: {len(contract.state_names)} observed{values} and "
+        f"{len(contract.action_names)} commanded joints, {len(contract.cameras)} cameras, "
+        f"{contract.rate_hz:g} Hz, commands at {contract.command_rate_hz:g} Hz"
     )
 
 

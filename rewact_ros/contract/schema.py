@@ -25,7 +25,15 @@ MOST_JOINTS = 1000
 
 @dataclass(frozen=True)
 class StatePart:
-    """Joints that arrive on one topic; `joints[i]` has unit `units[i]`."""
+    """Values that arrive on one topic; `joints[i]` has unit `units[i]`.
+
+    Attributes:
+        joints: names of joints, or those of the values of a part with a `name`, such as `ee.x`.
+        field: what they are: position, velocity or effort of joints, `pose`, ….
+        name: of a part of values that its message type names; else empty.
+        drivers: names of the joints in the messages; empty: the same.
+        scale, offset: value = scale · number of the message + offset; empty: they are the same.
+    """
 
     topic: str
     type: str
@@ -33,17 +41,32 @@ class StatePart:
     field: str
     units: tuple[str, ...]
     max_age_s: float
+    name: str = ""
+    drivers: tuple[str, ...] = ()
+    scale: tuple[float, ...] = ()
+    offset: tuple[float, ...] = ()
+
+    @property
+    def of_joints(self) -> bool:
+        """Whether it is of joints that the messages name."""
+        return self.type == "sensor_msgs/msg/JointState"
 
 
 @dataclass(frozen=True)
 class Camera:
-    """One RGB stream; `shape` is (height, width, 3) in pixels."""
+    """One stream of pictures; `shape` is (height, width, 3) in pixels.
+
+    Attributes:
+        depth: (near, far) in m of a depth camera, whose pictures are three times the distance in
+            that range (`rewact_ros/ros/depth.py`); None: colour.
+    """
 
     name: str
     topic: str
     type: str
     shape: tuple[int, int, int]
     max_age_s: float
+    depth: tuple[float, float] | None = None
 
     @property
     def key(self) -> str:
@@ -69,7 +92,9 @@ class ActionPart:
     """Joints that are commanded on one topic, with the limits of the safety gate.
 
     Limits are per joint, in the joint's unit, unit/s and unit/s². `max_start_jump` bounds the
-    distance between the first command of a motion and the measured joints.
+    distance between the first command of a motion and the measured joints. `drivers`, `scale` and
+    `offset` are as in `StatePart`; all else here is in our units. Joints that are not `observed`
+    are, before anything was sent to them, at `rest`.
     """
 
     topic: str
@@ -85,6 +110,11 @@ class ActionPart:
     on_stale: str
     on_violation: OnViolation
     controller_timeout_s: float | None
+    drivers: tuple[str, ...] = ()
+    scale: tuple[float, ...] = ()
+    offset: tuple[float, ...] = ()
+    observed: bool = True
+    rest: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -193,7 +223,8 @@ class Limits:
 class Contract:
     """One robot as the policy, the recorder, the data set and the command path see it.
 
-    The first camera is the time reference of an observation. State and action vectors are the
+    The first camera is the time reference of an observation, or the first state part where there is
+    no camera. State and action vectors are the
     concatenation of their parts in order. `hash` covers features, order, units, rate and shapes,
     not topics, limits or ages: two robots of one kind share a data set.
     """
@@ -216,6 +247,16 @@ class Contract:
     def dt_s(self) -> float:
         """Time between two steps of a chunk, in seconds."""
         return 1.0 / self.rate_hz
+
+    @property
+    def reference(self) -> Camera | StatePart:
+        """Stream whose stamps are those of the observations."""
+        return self.cameras[0] if self.cameras else self.state[0]
+
+    @property
+    def reference_stream(self) -> str:
+        """Its name among the streams of an observation."""
+        return self.cameras[0].key if self.cameras else f"{STATE_KEY}[0]"
 
     @property
     def command_rate_hz(self) -> float:
@@ -256,11 +297,34 @@ class Contract:
 
     @cached_property
     def action_in_state(self) -> NDArray[np.intp]:
-        """(A,) indices of the commanded joints in the state vector."""
+        """(A,) indices of the commanded joints in the state vector.
+
+        Raises:
+            ContractError: one is not observed; `measured_action` says where those are.
+        """
         import numpy as np
 
         names = self.state_names
+        for joint in (j for part in self.action if not part.observed for j in part.joints):
+            raise ContractError(
+                f"{ACTION_KEY}: {joint} has observed: false, and what is asked here needs its "
+                "position in the state; observe it, or choose absolute actions"
+            )
         return np.array([names.index(joint) for joint in self.action_names], dtype=np.intp)
+
+    @cached_property
+    def measuring(self) -> tuple[int, ...]:
+        """Indices of the state parts that say where the robot is: joints, and what is commanded.
+
+        Nothing else need be there to move it: a force sensor that falls silent ends what the policy
+        does, but a person can still lead the arm away.
+        """
+        commanded = set(self.action_names)
+        return tuple(
+            i
+            for i, part in enumerate(self.state)
+            if part.of_joints or commanded.intersection(part.joints)
+        )
 
     @cached_property
     def limits(self) -> Limits:
@@ -297,6 +361,8 @@ class Contract:
         }
         for camera in self.cameras:
             features[camera.key] = {"shape": list(camera.shape)}
+            if camera.depth is not None:
+                features[camera.key]["depth_m"] = list(camera.depth)
         return {"rate_hz": self.rate_hz, "features": features}
 
     @cached_property

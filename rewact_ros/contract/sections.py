@@ -31,12 +31,14 @@ class Kind:
         schema: the same as JSON Schema, as far as that can say it.
         per_joint: one value for all joints, or a mapping by joint with a `default` for the rest.
         nested: the value is a section of its own, which somebody else reads.
+        partial: a mapping by joint may leave joints out, which then have the key's default.
     """
 
     read: Callable[[str, Any], Any]
     schema: Mapping[str, Any] = field(compare=False)
     per_joint: bool = False
     nested: bool = False
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,10 @@ class Section:
                 continue
             with self.problems.noted():
                 read[name] = key.kind.read(inner, each)
+        if key.kind.partial:
+            read.setdefault("default", key.default)
         for joint in joints or ():
-            if joint not in given and "default" not in given:
+            if joint not in given and "default" not in read and "default" not in given:
                 self.problems.add(
                     f"{where}.{joint}", fault="missing", mend="give it, or a 'default'"
                 )
@@ -197,6 +201,13 @@ def number(where: str, value: object) -> float:
     got = _finite(where, value)
     if abs(got) > LARGEST or 0 < abs(got) < NEGLIGIBLE:
         raise refusal(where, f"0, or {NEGLIGIBLE:g} to {LARGEST:g} with either sign", f"{got:g}")
+    return got
+
+
+def _other_than_zero(where: str, value: object) -> float:
+    got = number(where, value)
+    if got == 0:
+        raise refusal(where, "a number other than 0 (negative turns it round)", "0")
     return got
 
 
@@ -271,6 +282,23 @@ def joints(where: str, value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+class JointNames(tuple[str, ...]):
+    """Names of joints in the data set; `drivers` are those of the messages, where they differ."""
+
+    drivers: tuple[str, ...] = ()
+
+
+def joints_by_name(where: str, value: object) -> JointNames:
+    """A list of names, or a mapping {name in the data set: name in the messages}."""
+    if not isinstance(value, Mapping):
+        return JointNames(joints(where, value))
+    names = JointNames(joints(where, list(value)))
+    drivers = joints(where, list(value.values()))
+    if drivers != names:
+        names.drivers = drivers
+    return names
+
+
 # Kinds ---------------------------------------------------------------------------------------
 
 
@@ -317,6 +345,11 @@ JOINTS = Kind(
         "uniqueItems": True,
     },
 )
+
+_NAMES = {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1}
+JOINTS_BY_NAME = Kind(joints_by_name, {"anyOf": [JOINTS.schema, _NAMES]})
+SCALE = Kind(_other_than_zero, _NUMBER, per_joint=True, partial=True)
+OFFSET = Kind(number, _NUMBER, per_joint=True, partial=True)
 
 
 def nested(schema: Mapping[str, Any]) -> Kind:

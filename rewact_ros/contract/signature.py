@@ -88,6 +88,10 @@ def check_signature(
         for field, got in other["features"][key].items():
             if field in expected and got != expected[field]:
                 raise _mismatch(what, f"{key}.{field}", expected[field], got)
+        # What has units is of a contract, which would say that a camera is one of depth.
+        told = other["features"][key].get("depth_m")
+        if told != expected.get("depth_m") and "units" in other["features"].get(ACTION_KEY, {}):
+            raise _mismatch(what, f"{key}.depth_m", expected.get("depth_m"), told)
 
 
 def _mismatch(what: str, key: str, expected: object, got: object) -> ContractError:

@@ -4,10 +4,12 @@ A new key is one row here and a field in `schema.py`; a new message type of a co
 COMMAND_TYPES (and one row in `rewact_ros/ros/commands.py`).
 """
 
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
-from rewact_ros.contract.names import check_text_name
+from rewact_ros.contract.edge import DRIVER_UNITS
+from rewact_ros.contract.names import check_feature, check_text_name
 from rewact_ros.contract.problems import refusal
 from rewact_ros.contract.schema import (
     ACTION_KEY,
@@ -20,7 +22,10 @@ from rewact_ros.contract.sections import (
     INDEX,
     INTERVAL_PER_JOINT,
     JOINTS,
+    JOINTS_BY_NAME,
     NUMBER_PER_JOINT,
+    OFFSET,
+    SCALE,
     TEXT,
     TOPIC,
     Key,
@@ -34,8 +39,9 @@ from rewact_ros.contract.sections import (
     table_schema,
     text,
 )
+from rewact_ros.contract.state_values import ARRAY, NAMED_VALUES, SCALARS, SENSOR_UNITS
 
-STATE_TYPES = ("sensor_msgs/msg/JointState",)
+STATE_TYPES = ("sensor_msgs/msg/JointState", *NAMED_VALUES, ARRAY, *SCALARS)
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 COMMAND_TYPES = (
     "std_msgs/msg/Float64MultiArray",
@@ -59,10 +65,19 @@ def _robot(where: str, value: object) -> str:
     return name
 
 
-def _unit(where: str, value: object) -> str:
-    if value not in UNITS:
-        raise refusal(where, f"one of {', '.join(UNITS)}; got {short(value)}", short(value))
-    return str(value)
+def _unit(allowed: tuple[str, ...]) -> Kind:
+    def read(where: str, value: object) -> str:
+        if value not in allowed:
+            raise refusal(where, f"one of {', '.join(allowed)}; got {short(value)}", short(value))
+        return str(value)
+
+    return Kind(read, {"enum": list(allowed)}, per_joint=True)
+
+
+def _value_name(where: str, value: object) -> str:
+    if (name := check_text_name(where, text(where, value))) == "default":
+        raise refusal(where, fault="'default' stands for all other joints", mend="rename")
+    return name
 
 
 def _shape(where: str, value: Any) -> tuple[int, int, int]:
@@ -129,27 +144,82 @@ _SHAPE = Kind(
              "minItems": 3, "maxItems": 3},
 )  # fmt: skip
 _NAME = {"type": "string", "minLength": 1, "maxLength": 100}
+TEXT_NAME = Kind(_value_name, _NAME)
 _COORDINATES = {"type": "array", "items": {"type": "number"}}
 _BY_NAME = {"type": "object", "additionalProperties": _NAME, "minProperties": 1}
 RATE = above_zero(LOWEST_RATE, HIGHEST_RATE)
 LIMIT = above_zero(per_joint=True)
-UNIT = Kind(_unit, {"enum": list(UNITS)}, per_joint=True)
+UNIT = _unit((*UNITS, *DRIVER_UNITS))
+STATE_UNIT = _unit((*UNITS, *DRIVER_UNITS, *SENSOR_UNITS))
+_UNIT_WORDS = (
+    "rad, m or normalized, or the driver's deg, mm, percent or ticks; one for all, or by joint"
+)
+_SCALE_WORDS = "value = scale · number of the driver + offset; one for all, or by joint"
+EDGE = (
+    Key("scale", SCALE, _SCALE_WORDS, None),
+    Key("offset", OFFSET, _SCALE_WORDS, None),
+)
+
+
+def _state_type(types: Iterable[str]) -> Key:
+    """Any type of a state part is read, so that a refusal lists all; one table has some of them."""
+    kind = Kind(choice(STATE_TYPES).read, {"enum": list(types)})
+    return Key("type", kind, "message type")
+
 
 STATE = (
     Key("topic", TOPIC, "topic of the joint states, relative to the robot's namespace"),
-    Key("type", choice(STATE_TYPES), "message type"),
-    Key("joints", JOINTS, "names as the driver publishes them; their order is the data set's"),
+    _state_type([JOINT_STATE]),
+    Key("joints", JOINTS_BY_NAME, "names as the driver publishes them, or {name in the data set: "
+        "the driver's}; their order is the data set's"),
     Key("field", choice(("position", "velocity", "effort")), "what of the message is observed",
         "position"),
-    Key("unit", UNIT, "rad, m or normalized; one for all, or by joint with a default"),
+    Key("unit", STATE_UNIT, f"{_UNIT_WORDS}; of speeds and efforts also {', '.join(SENSOR_UNITS)}"),
+    *EDGE,
     Key("max_age_s", above_zero(), "older is stale, s"),
 )  # fmt: skip
+_NUMBERS = (
+    Key("topic", TOPIC, "topic of the numbers, relative to the robot's namespace"),
+    Key("field", choice(("value", "position")),
+        "position: that of joints, by which these may be commanded", "value"),
+    Key("unit", STATE_UNIT, f"{_UNIT_WORDS}; or {', '.join(SENSOR_UNITS)}"),
+    *EDGE,
+    Key("max_age_s", above_zero(), "older is stale, s"),
+)  # fmt: skip
+ARRAY_STATE = (
+    Key("names", JOINTS, "names of the numbers in their order"),
+    _state_type([ARRAY]),
+    *_NUMBERS,
+)
+SCALAR_STATE = (
+    Key("name", TEXT_NAME, "name of the number"),
+    _state_type(SCALARS),
+    *_NUMBERS,
+)
+NAMED_STATE = (
+    Key("name", Kind(lambda where, value: check_feature(where, text(where, value)),
+        {"type": "string", "pattern": FEATURE_PATTERN}),
+        "first part of the names of the values, such as ee for ee.x"),
+    Key("topic", TOPIC, "topic of the messages, relative to the robot's namespace"),
+    _state_type(NAMED_VALUES),
+    Key("max_age_s", above_zero(), "older is stale, s"),
+)  # fmt: skip
+STATE_TABLES = {
+    JOINT_STATE: STATE,
+    **dict.fromkeys(NAMED_VALUES, NAMED_STATE),
+    ARRAY: ARRAY_STATE,
+    **dict.fromkeys(SCALARS, SCALAR_STATE),
+}
 CAMERA = (
     Key("topic", TOPIC, "topic of the images, relative to the robot's namespace"),
     Key("type", choice(CAMERA_TYPES), "message type; CompressedImage: JPEG or PNG"),
+    Key("kind", choice(("colour", "depth")), "depth: 16UC1 in mm or 32FC1 in m, raw or as "
+        "compressedDepth PNG", "colour"),
+    Key("range", nested(INTERVAL_PER_JOINT.schema), "depth: [near, far] in m that the picture's "
+        "255 levels share", None),
     Key("shape", _SHAPE, "[height, width, 3], px"),
     Key("max_age_s", above_zero(), "older is stale, s"),
-)
+)  # fmt: skip
 ON_VIOLATION = tuple(
     Key(
         field.name,
@@ -164,14 +234,20 @@ ON_VIOLATION = tuple(
 ACTION = (
     Key("topic", TOPIC, "topic of the commands, relative to the robot's namespace"),
     Key("type", choice(COMMAND_TYPES), "message type that the controller takes"),
-    Key("joints", JOINTS, "names in the order that the controller takes; the data set's order"),
+    Key("joints", JOINTS_BY_NAME, "names in the order that the controller takes, or {name in the "
+        "data set: the controller's}; the data set's order"),
     Key("command", Kind(_command, _COMMAND.schema), "absolute position or velocity"),
-    Key("unit", UNIT, "rad, m or normalized; one for all, or by joint with a default"),
+    Key("unit", UNIT, _UNIT_WORDS),
+    *EDGE,
     Key("command_rate_hz", RATE, "rate of the command stream, equal in all parts, Hz"),
-    Key("position", INTERVAL_PER_JOINT, "[low, high] by joint, in its unit"),
+    Key("position", INTERVAL_PER_JOINT, "[low, high] by joint, in rad, m or normalized"),
     Key("velocity", LIMIT, "largest speed by joint, unit/s"),
     Key("acceleration", LIMIT, "largest acceleration by joint, unit/s²"),
     Key("max_start_jump", LIMIT, "largest distance of a first command from the measured joint"),
+    Key("observed", FLAG, "false: nobody measures these joints; they are where they were last sent",
+        True),
+    Key("rest", NUMBER_PER_JOINT, "observed: false: where they are before anything was sent; "
+        "arming sends it", None),
     Key("on_stale", choice(("hold",)), "what stale joint states lead to", "hold"),
     Key("on_violation", nested(table_schema(ON_VIOLATION)),
         "what the safety gate does about a command beyond a limit", OnViolation()),
@@ -224,8 +300,9 @@ TELEOP = (
 )  # fmt: skip
 
 
-def _parts_schema(keys: tuple[Key, ...]) -> dict[str, Any]:
-    one = table_schema(keys)
+def _parts_schema(*tables: tuple[Key, ...]) -> dict[str, Any]:
+    schemas = [table_schema(keys) for keys in tables]
+    one = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
     return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
 
 
@@ -239,7 +316,8 @@ TOP = (
     Key("heartbeat_timeout_s", above_zero(), "silence of the policy that stops the arm, s", 0.15),
     Key("handover_s", above_zero(), "blend from one command source to the next, s", 0.5),
     Key("on_release", choice(("hold", "policy")), "where a human's release leads", "hold"),
-    Key(STATE_KEY, nested(_parts_schema(STATE)), "joints that are observed; one part or a list"),
+    Key(STATE_KEY, nested(_parts_schema(*dict.fromkeys(STATE_TABLES.values()))),
+        "joints, poses and the like that are observed; one part or a list"),
     Key(ACTION_KEY, nested(_parts_schema(ACTION)), "joints that are commanded; one part or a list"),
     Key("reset", nested(table_schema(RESET)), "pose before each episode", None),
     Key("teleop", nested({"type": "object", "propertyNames": {"pattern": FEATURE_PATTERN},

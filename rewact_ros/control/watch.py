@@ -58,9 +58,10 @@ class Joints:
     """Measured positions of the commanded joints, and whether they can be relied on."""
 
     def __init__(self, contract: Contract) -> None:
-        limit_s = min(part.max_age_s for part in contract.state)
+        parts = [contract.state[i] for i in contract.measuring]
+        limit_s = min(part.max_age_s for part in parts)
         # One topic may hold several parts; `received_s` is the oldest's, whichever that is.
-        topics = ", ".join(dict.fromkeys(f"{part.topic} ({part.type})" for part in contract.state))
+        topics = ", ".join(dict.fromkeys(f"{part.topic} ({part.type})" for part in parts))
         nothing = f"no joint state received yet on {topics}"
         self._fresh = Freshness("joint state", limit_s, nothing)
         self.measured: FloatArray | None = None

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
-from sensor_msgs.msg import JointState, Joy
+from sensor_msgs.msg import Joy
 from std_srvs.srv import Trigger
 
 from rewact_ros.contract import SampleError, load_contract
+from rewact_ros.contract.measured import measured_action
 from rewact_ros.control.chunks import ChunkError
 from rewact_ros.control.human import TeleopInput
 from rewact_ros.control.modes import Mode
@@ -23,13 +24,14 @@ from rewact_ros.ros.chunk_reader import read_chunk
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.commands import COMMANDS, command_encoder, command_type
 from rewact_ros.ros.control_report import ControlReport
-from rewact_ros.ros.convert import publication_sequence, state_sample
+from rewact_ros.ros.convert import publication_sequence
 from rewact_ros.ros.diagnostics import publish_diagnostics
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.graph_watch import OwnTopics, other_publishers, publisher_names
 from rewact_ros.ros.loop import ControlLoop, LoopSettings
 from rewact_ros.ros.params import HilParams, declare
 from rewact_ros.ros.process import run_node
+from rewact_ros.ros.states import state_sample, state_type
 from rewact_ros.ros.streams import Arrivals, stream_state, stream_values
 from rewact_ros.stamps import NANO
 
@@ -61,6 +63,7 @@ class HilNode(Guarded, Node):
         self._arrivals = [Arrivals() for _ in self.contract.state]
         self._period_s = 1.0 / self.contract.command_rate_hz
         self._last_sent_s: float | None = None
+        self._last_command: NDArray[np.float64] | None = None
         self._reported: tuple[object, ...] = ()
         wishes = LoopSettings(self.params.priority, self.params.cpu, self.params.lock_memory)
         self.loop = ControlLoop(self, self._period_s, self._tick, wishes)
@@ -80,9 +83,10 @@ class HilNode(Guarded, Node):
             [] if self.params.dry_run else [publisher for publisher, _, _ in self._commands]
         )
         self.own_topics = OwnTopics(self, publishers, self.path.on_publishers)
-        for i, measured in enumerate(self.contract.state):
+        for i in self.contract.measuring:
+            measured = self.contract.state[i]
             self.create_subscription(
-                JointState, measured.topic, partial(self._on_joints, i), names.SENSOR
+                state_type(measured), measured.topic, partial(self._on_joints, i), names.SENSOR
             )
         self.create_subscription(ActionChunk, names.ACTION_CHUNK, self._on_chunk, names.COMMAND)
         self.create_subscription(
@@ -110,12 +114,12 @@ class HilNode(Guarded, Node):
 
     # Inputs -----------------------------------------------------------------------------------
 
-    def _on_joints(self, index: int, msg: JointState, info: dict[str, int | None]) -> None:
+    def _on_joints(self, index: int, msg: Any, info: dict[str, int | None]) -> None:
         now = self.clock.now()
         source = self.path.sources[index]
         self._arrivals[index].add(now.age_s)
         try:
-            sample = state_sample(source.part, msg, now.age_s)
+            sample = state_sample(source.part, msg, now.age_s, now.ros_ns)
         except SampleError as error:
             self._refuse_joints(index, str(error))
             return
@@ -125,11 +129,10 @@ class HilNode(Guarded, Node):
         if fault:
             return
         self._parts[index] = (values, now.age_s)
-        if len(self._parts) == len(self.contract.state):
-            parts = [self._parts[i] for i in range(len(self.contract.state))]
-            state = np.concatenate([value for value, _ in parts])
-            oldest_s = min(received for _, received in parts)
-            self.path.joints.take(state[self.contract.action_in_state], oldest_s)
+        parts = {i: part for i, (part, _) in self._parts.items()}
+        positions = measured_action(self.contract, parts, self._last_command)
+        if positions is not None:
+            self.path.joints.take(positions, min(heard_s for _, heard_s in self._parts.values()))
 
     def _refuse_joints(self, index: int, fault: str) -> None:
         """Note why a joint state was not used, or that it was."""
@@ -150,6 +153,7 @@ class HilNode(Guarded, Node):
                 self._joint_fault[i],
             )
             for i, part in enumerate(self.contract.state)
+            if i in self.contract.measuring
         )
 
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
@@ -253,6 +257,7 @@ class HilNode(Guarded, Node):
                 publisher.publish(encode(command[span], stamp))
             self.own_topics.sent()
         if command is not None:
+            self._last_command = command
             sent_s = time.monotonic()
             if self._last_sent_s is not None:
                 self.report.interval.add(sent_s - self._last_sent_s)

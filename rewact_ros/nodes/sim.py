@@ -41,7 +41,8 @@ class SimNode(Guarded, Node):
         self.contract = load_contract(self.params.contract, self.get_namespace())
         self._task = find_task(self.params.task)
         self._check_contract()
-        height, width, _ = self.contract.cameras[0].shape
+        shapes = [camera.shape for camera in self.contract.cameras]
+        height, width, _ = shapes[0] if shapes else (1, 1, 3)
         self.sim = self._task(width, height, tuple(c.name for c in self.contract.cameras))
         self._next_seed = self.params.seed
         self._ticks = 0
@@ -66,9 +67,11 @@ class SimNode(Guarded, Node):
             )
         if len(self.contract.state) != 1 or len(self.contract.action) != 1:
             raise ContractError("sim: expected one state part and one action part")
+        if not self.contract.state[0].of_joints:
+            raise ContractError("sim: expected joints as state, got " + self.contract.state[0].type)
         if self.contract.action[0].command != "position":
             raise ContractError("sim: expected an action of positions, got velocities")
-        if len({c.shape for c in self.contract.cameras}) != 1:
+        if len({c.shape for c in self.contract.cameras}) > 1:
             raise ContractError("sim: expected cameras of one shape")
         if TICK_HZ % self.contract.rate_hz:
             raise ContractError(f"sim: rate_hz must divide {TICK_HZ}, got {self.contract.rate_hz}")

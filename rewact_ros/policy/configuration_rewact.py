@@ -166,8 +166,12 @@ class RewACTConfig(ACTConfig):
             )
 
     def validate_features(self) -> None:
-        """Check the features as ACT does, that skip and history have a state, and the parts."""
-        super().validate_features()
+        """Check the features as ACT does, that skip and history have a state, and the parts.
+
+        Unlike ACT, the state alone will do: some robots have no camera.
+        """
+        if self.robot_state_feature is None:
+            super().validate_features()
         if self.state_skip and self.robot_state_feature is None:
             raise ValueError(
                 "state_skip: needs observation.state among the inputs; set it to false"

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.policies.act.modeling_act import ACTPolicy, ACTTemporalEnsembler
-from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE, REWARD
+from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE, REWARD
 from torch import Tensor, nn
 
 from .configuration_rewact import RewACTConfig
@@ -220,6 +220,9 @@ class RewACTPolicy(ACTPolicy):
             state = self._stacked(batch, OBS_STATE)
             inputs[POSTURE] = state[:, -config.robot_state_feature.shape[0] :]
             inputs[OBS_STATE] = self._augment_state(state) if self.training else state
+            if not config.image_features and config.env_state_feature is None:
+                # ACT asks one of the two for the size of the batch, and for nothing else.
+                inputs[OBS_ENV_STATE] = inputs[OBS_STATE]
         return inputs
 
     def _stacked(self, batch: dict[str, Tensor], key: str) -> Tensor:

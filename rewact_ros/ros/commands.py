@@ -16,6 +16,7 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from rewact_ros.contract import ActionPart, SampleError, select_joints
+from rewact_ros.contract.edge import to_driver, to_ours
 from rewact_ros.contract.frames import NANO, is_usable
 from rewact_ros.ros.convert import joint_state_message
 
@@ -49,26 +50,30 @@ def command_type(part: ActionPart) -> type:
 
 
 def command_encoder(part: ActionPart) -> Encode:
-    """Function (values (n,), stamp) → command message of one action part."""
-    return COMMANDS[part.type].encode(part)
+    """Function (values (n,) in our units, stamp) → command message of one action part."""
+    encode = COMMANDS[part.type].encode(part)
+    if not part.scale:
+        return encode
+    return lambda values, stamp: encode(to_driver(part, values), stamp)
 
 
 def command_decoder(part: ActionPart) -> Decode:
-    """Function message → values (n,) float64 of one action part, in the order of its joints.
+    """Function message → values (n,) float64 of one action part, in its order and our units.
 
     The function raises SampleError for a message that is not one command of all of them: it has
     another number of values, a joint is missing or a value is not finite in float32.
     """
-    read, command, joints, topic = COMMANDS[part.type].read, part.command, part.joints, part.topic
+    read, command, topic = COMMANDS[part.type].read, part.command, part.topic
+    joints = part.drivers or part.joints
 
     def decode(msg: Any) -> FloatArray:
         names, values = read(msg, command, topic)
         if names is not None:
-            return select_joints(names, values, joints, topic)
+            return to_ours(part, select_joints(names, values, joints, topic))
         picked = np.asarray(values, dtype=np.float64)
         if picked.shape != (len(joints),) or not is_usable(picked).all():
             raise SampleError(f"{topic}: expected {len(joints)} finite values, got {picked}")
-        return picked
+        return to_ours(part, picked)
 
     return decode
 
@@ -78,7 +83,7 @@ def _encode_array(part: ActionPart) -> Encode:
 
 
 def _encode_trajectory(part: ActionPart) -> Encode:
-    names, key = list(part.joints), _TRAJECTORY_FIELDS[part.command]
+    names, key = list(part.drivers or part.joints), _TRAJECTORY_FIELDS[part.command]
     period_ns = round(NANO / part.command_rate_hz)
 
     def encode(values: FloatArray, stamp: Time) -> JointTrajectory:
@@ -100,7 +105,8 @@ def _read_trajectory(msg: Any, command: str, topic: str) -> Named:
 
 
 def _encode_joint_state(part: ActionPart) -> Encode:
-    return lambda values, stamp: joint_state_message(part.joints, part.command, values, stamp)
+    joints = part.drivers or part.joints
+    return lambda values, stamp: joint_state_message(joints, part.command, values, stamp)
 
 
 _TRAJECTORY_FIELDS = {"position": "positions", "velocity": "velocities"}

@@ -1,12 +1,11 @@
-"""Stamps and joint states ↔ NumPy; pictures are in `images`, commands in `commands`."""
+"""Stamps ↔ ns, and joint states; see `images`, `commands` and `states` for what streams carry."""
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from sensor_msgs.msg import JointState
 
-from rewact_ros.contract import StatePart
-from rewact_ros.contract.frames import NANO, Sample, joint_sample
+from rewact_ros.stamps import NANO
 
 UNSUPPORTED = 2**64 - 1  # what rmw says instead of a sequence number
 
@@ -25,12 +24,6 @@ def to_ns(stamp: Time) -> int:
 def to_stamp(ns: int) -> Time:
     """Nanoseconds as a header stamp."""
     return Time(sec=ns // NANO, nanosec=ns % NANO)
-
-
-def state_sample(part: StatePart, msg: JointState, received_s: float) -> Sample:
-    """Pick and check the joints of one state message; raises SampleError."""
-    values = getattr(msg, part.field)
-    return joint_sample(part, msg.name, values, to_ns(msg.header.stamp), received_s)
 
 
 def joint_state_message(

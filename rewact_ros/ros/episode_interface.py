@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import JointState
 
 from rewact_ros.contract import Contract, SampleError
+from rewact_ros.contract.measured import measured_action
 from rewact_ros.msg import (
     ActionChunk,
     EpisodeEvent,
@@ -23,8 +23,9 @@ from rewact_ros.msg import (
     SupervisorStatus,
 )
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.convert import state_sample, to_ns
+from rewact_ros.ros.convert import to_ns
 from rewact_ros.ros.door import MalformedError
+from rewact_ros.ros.states import state_sample, state_type
 from rewact_ros.stamps import NANO, Stamps
 from rewact_ros.supervision.alarms import ALARMS, Moment
 from rewact_ros.supervision.batch import Happening
@@ -199,20 +200,24 @@ class JointFeed:
         if take is not None and not self._subscriptions:
             self._subscriptions = [
                 self._node.create_subscription(
-                    JointState, part.topic, partial(self._on_joints, i), names.SENSOR
+                    state_type(part), part.topic, partial(self._on_joints, i), names.SENSOR
                 )
                 for i, part in enumerate(self._contract.state)
+                if i in self._contract.measuring
             ]
         elif take is None and self._subscriptions:
             for subscription in self._subscriptions:
                 self._node.destroy_subscription(subscription)
             self._subscriptions, self._parts = [], {}
 
-    def _on_joints(self, index: int, msg: JointState) -> None:
+    def _on_joints(self, index: int, msg: Any) -> None:
         try:
             self._parts[index] = state_sample(self._contract.state[index], msg, 0.0).value
         except SampleError:
             return  # the check of the reset says that none came
-        if self._take is not None and len(self._parts) == len(self._contract.state):
-            state = np.concatenate([self._parts[i] for i in range(len(self._contract.state))])
-            self._take(state[self._contract.action_in_state])
+        reset = self._contract.reset
+        # Of what nobody measures, nobody can say that it is not in the pose.
+        pose = None if reset is None else np.array(reset.pose)
+        positions = measured_action(self._contract, self._parts, pose)
+        if self._take is not None and positions is not None:
+            self._take(positions)

@@ -1,7 +1,8 @@
 """Camera pictures ↔ messages: a table of raw encodings, and one of a camera's message types.
 
-A new encoding is one entry in ENCODINGS; a new message type is one in CAMERAS and its name in the
-contract's `CAMERA_TYPES`. Raw images are converted here: Jazzy's cv_bridge breaks with NumPy 2.
+A new encoding is one entry in ENCODINGS (of depth: DEPTH_ENCODINGS in `depth.py`); a new message
+type is one in CAMERAS, one in DEPTHS where it carries depth, and its name in the contract's
+`CAMERA_TYPES`. Raw images are converted here: Jazzy's cv_bridge breaks with NumPy 2.
 """
 
 import array
@@ -19,6 +20,14 @@ from rewact_ros.contract import Camera, SampleError
 from rewact_ros.contract.frames import Sample, check_image
 from rewact_ros.picture_file import JPEG_QUALITY, encode_picture, picture_format
 from rewact_ros.ros.convert import to_ns
+from rewact_ros.ros.depth import (
+    encode_png,
+    png_metres,
+    png_size,
+    raw_metres,
+    to_metres,
+    to_picture,
+)
 from rewact_ros.ros.pictures import Picture, jpeg_end, picture_header, require_whole
 
 Pixels = NDArray[np.uint8]
@@ -41,38 +50,43 @@ class CameraInterface:
         message: its class.
         sample: as `camera_sample`. The message may come from a recording: it has the type's
             fields, but is of no class of ours.
-        encode: (picture (H, W, 3) uint8 RGB, stamp, frame, quality) → message.
+        encode: (camera, picture (H, W, 3) uint8 RGB, stamp, frame, quality) → message.
         needs_decoding: whether only the decoder can tell that a picture is sound.
     """
 
     message: type
     sample: Callable[[Camera, Any, float], Sample]
-    encode: Callable[[Pixels, Time, str, int], Any]
+    encode: Callable[[Camera, Pixels, Time, str, int], Any]
     needs_decoding: bool
 
 
 def camera_type(camera: Camera) -> type:
     """Message class of a camera topic."""
-    return CAMERAS[camera.type].message
+    return camera_interface(camera).message
+
+
+def camera_interface(camera: Camera) -> CameraInterface:
+    """How a camera's pictures travel."""
+    return (CAMERAS if camera.depth is None else DEPTHS)[camera.type]
 
 
 def camera_sample(camera: Camera, msg: Any, received_s: float) -> Sample:
     """A reference to one camera message, which is decoded when its value is asked for.
 
-    The value is (H, W, 3) uint8 RGB of the contract's shape.
+    The value is (H, W, 3) uint8 RGB of the contract's shape; of a depth camera, see `depth`.
 
     Raises:
         SampleError: an image of another size or encoding. That a compressed one is whole only the
             decoder can tell, so that its value raises too.
     """
-    return CAMERAS[camera.type].sample(camera, msg, received_s)
+    return camera_interface(camera).sample(camera, msg, received_s)
 
 
 def camera_message(
     camera: Camera, image: Pixels, stamp: Time, frame_id: str, quality: int = JPEG_QUALITY
 ) -> Any:
     """(H, W, 3) uint8 RGB as a message of a camera's type; `quality` as for `encode_picture`."""
-    return CAMERAS[camera.type].encode(image, stamp, frame_id, quality)
+    return camera_interface(camera).encode(camera, image, stamp, frame_id, quality)
 
 
 # Raw ------------------------------------------------------------------------------------------
@@ -212,6 +226,51 @@ def _takes_more(data: bytes, picture: Pixels) -> bool:
     return longer is None or not np.array_equal(longer, picture)
 
 
+# Depth ----------------------------------------------------------------------------------------
+
+
+def _raw_depth_sample(camera: Camera, msg: Any, received_s: float) -> Sample:
+    metres, limits = raw_metres(msg, camera.topic), camera.depth
+    check_image(camera, metres.shape)
+    assert limits is not None
+    raw = np.frombuffer(msg.data, np.uint8)
+    return Sample(to_ns(msg.header.stamp), received_s, raw, lambda _: to_picture(metres, limits))
+
+
+def _compressed_depth_sample(camera: Camera, msg: Any, received_s: float) -> Sample:
+    data, stated, limits = bytes(memoryview(msg.data)), msg.format, camera.depth
+    check_image(camera, png_size(data, stated, camera.topic))
+    assert limits is not None
+    return Sample(
+        to_ns(msg.header.stamp),
+        received_s,
+        np.frombuffer(data, np.uint8),
+        lambda _: to_picture(png_metres(data, stated, camera.topic), limits),
+    )
+
+
+def _raw_depth_message(
+    camera: Camera, picture: Pixels, stamp: Time, frame_id: str, quality: int
+) -> Image:
+    assert camera.depth is not None
+    height, width, _ = picture.shape
+    msg = Image(height=height, width=width, encoding="32FC1", step=4 * width)
+    msg.is_bigendian = int(sys.byteorder == "big")
+    msg.header.stamp, msg.header.frame_id = stamp, frame_id
+    msg.data = _buffer(to_metres(picture, camera.depth).tobytes())
+    return msg
+
+
+def _compressed_depth_message(
+    camera: Camera, picture: Pixels, stamp: Time, frame_id: str, quality: int
+) -> CompressedImage:
+    assert camera.depth is not None
+    msg = CompressedImage(format="16UC1; compressedDepth png")
+    msg.header.stamp, msg.header.frame_id = stamp, frame_id
+    msg.data = _buffer(encode_png(to_metres(picture, camera.depth)))
+    return msg
+
+
 def _buffer(data: bytes | memoryview) -> "array.array[int]":
     """As a message keeps it: of anything else it looks at every byte."""
     buffer = array.array("B")
@@ -223,10 +282,21 @@ CAMERAS: dict[str, CameraInterface] = {
     "sensor_msgs/msg/Image": CameraInterface(
         Image,
         _raw_sample,
-        lambda image, stamp, frame_id, quality: image_message(image, stamp, frame_id),
+        lambda camera, image, stamp, frame_id, quality: image_message(image, stamp, frame_id),
         needs_decoding=False,
     ),
     "sensor_msgs/msg/CompressedImage": CameraInterface(
-        CompressedImage, _compressed_sample, compressed_message, needs_decoding=True
+        CompressedImage,
+        _compressed_sample,
+        lambda camera, *picture: compressed_message(*picture),
+        needs_decoding=True,
+    ),
+}
+DEPTHS: dict[str, CameraInterface] = {
+    "sensor_msgs/msg/Image": CameraInterface(
+        Image, _raw_depth_sample, _raw_depth_message, needs_decoding=False
+    ),
+    "sensor_msgs/msg/CompressedImage": CameraInterface(
+        CompressedImage, _compressed_depth_sample, _compressed_depth_message, needs_decoding=True
     ),
 }

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from rclpy.node import Node
-from sensor_msgs.msg import JointState
 
 from rewact_ros.contract import Contract, Frame, FrameAssembler, SampleError, Stale
 from rewact_ros.contract.frames import DecodeError, Sample, Selection, state_stream
+from rewact_ros.control.watch import Now
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock
-from rewact_ros.ros.convert import state_sample
-from rewact_ros.ros.images import CAMERAS, camera_sample, camera_type
+from rewact_ros.ros.images import camera_interface, camera_sample, camera_type
+from rewact_ros.ros.states import is_stamped, state_sample, state_type
 from rewact_ros.ros.streams import Arrivals, StreamState, stream_state, stream_values
 from rewact_ros.text import printable
 
@@ -45,7 +45,7 @@ class Observations:
 
     Attributes:
         epoch: control epoch in force; observations carry it.
-        frame_id: of the first camera's newest image; empty: none came.
+        frame_id: of the reference's newest message; empty: none came, or it has none.
         received: messages by stream.
         refused: messages that did not carry what the contract promises, of those looked at.
         skipped: observations that a newer one overtook before anybody asked.
@@ -58,6 +58,9 @@ class Observations:
         self._arrivals: dict[str, Arrivals] = defaultdict(Arrivals)
         self._node, self._contract, self._clock = node, contract, clock
         self._assembler = FrameAssembler(contract)
+        # A state part that is the reference comes more often than observations do.
+        self._silence_s = contract.reference.max_age_s + (0 if contract.cameras else contract.dt_s)
+        self._word = "image" if contract.cameras else "observation"
         # Guards all that follows: messages come in the executor's thread, `newest` has another.
         self._changed = threading.Condition()
         self._open = True
@@ -73,16 +76,20 @@ class Observations:
         self._decoded_s = {
             camera.key: -np.inf
             for camera in contract.cameras
-            if CAMERAS[camera.type].needs_decoding
+            if camera_interface(camera).needs_decoding
         }
         self._inputs = []
-        for i, part in enumerate(contract.state):
+        for i, part in reversed(list(enumerate(contract.state))):
 
             def on_state(msg, part=part, i=i):  # type: ignore[no-untyped-def]
-                self._store(state_stream(i), lambda now_s: state_sample(part, msg, now_s))
+                if state_stream(i) == contract.reference_stream and is_stamped(part):
+                    self.frame_id = msg.header.frame_id
+                self._store(
+                    state_stream(i), lambda now: state_sample(part, msg, now.age_s, now.ros_ns)
+                )
 
             self._inputs.append(
-                node.create_subscription(JointState, part.topic, on_state, names.SENSOR)
+                node.create_subscription(state_type(part), part.topic, on_state, names.SENSOR)
             )
         # The executor takes what is ready in this order: of pictures that come together, the
         # reference's is seen last and finds its companions.
@@ -91,7 +98,7 @@ class Observations:
             def on_image(msg, camera=camera):  # type: ignore[no-untyped-def]
                 if camera is contract.cameras[0]:
                     self.frame_id = msg.header.frame_id
-                self._store(camera.key, lambda now_s: camera_sample(camera, msg, now_s))
+                self._store(camera.key, lambda now: camera_sample(camera, msg, now.age_s))
 
             self._inputs.append(
                 node.create_subscription(camera_type(camera), camera.topic, on_image, names.SENSOR)
@@ -116,7 +123,7 @@ class Observations:
 
     # Messages ---------------------------------------------------------------------------------
 
-    def _store(self, stream: str, read: Callable[[float], Sample]) -> None:
+    def _store(self, stream: str, read: Callable[[Now], Sample]) -> None:
         with self._changed:
             if not self._open:
                 return
@@ -124,7 +131,7 @@ class Observations:
             now = self._clock.now()
             self._arrivals[stream].add(now.age_s)
             try:
-                self._assembler.put(stream, read(now.age_s), now.ros_ns)
+                self._assembler.put(stream, read(now), now.ros_ns)
             except SampleError as error:
                 # The stream goes stale by its own age limit; the reason is kept for the status.
                 self._refuse(stream, error)
@@ -216,12 +223,12 @@ class Observations:
                 decoded_s = self._decoded_s.get(camera.key, np.inf)
                 if camera.key in self._unusable and now.age_s - decoded_s > camera.max_age_s:
                     return camera.key, self._unusable[camera.key]
-            reference = self._contract.cameras[0]
             age_s = now.age_s - self._complete_s
-            if age_s <= reference.max_age_s and not (self._stale and self._stale.frozen):
+            if age_s <= self._silence_s and not (self._stale and self._stale.frozen):
                 return "", ""
             stale = self._stale or self._assembler.check_fresh(now.age_s, now.ros_ns)
-            stale = stale or Stale(reference.key, f"no new image for {age_s:.2f} s")
+            reference = self._contract.reference_stream
+            stale = stale or Stale(reference, f"no new {self._word} for {age_s:.2f} s")
             # Why its messages are unusable explains more than the age that follows from it.
             for stream in (stale.stream, *self._unusable):
                 if stream in self._unusable:

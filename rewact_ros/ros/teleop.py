@@ -1,6 +1,7 @@
 """What every teleoperation process shares: where the robot is, who leads it, how targets go out."""
 
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -10,11 +11,13 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState, Joy
 
 from rewact_ros.contract import Contract, SampleError
+from rewact_ros.contract.measured import measured_action, rest_pose
 from rewact_ros.contract.schema import Deadman, TeleopSource
 from rewact_ros.msg import ControlStatus
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.commands import command_decoder, command_type
-from rewact_ros.ros.convert import joint_state_message, state_sample
+from rewact_ros.ros.convert import joint_state_message
+from rewact_ros.ros.states import state_sample, state_type
 
 FloatArray = NDArray[np.float64]
 # An older command is not in force any more: nobody holds the arm.
@@ -31,13 +34,14 @@ class RobotState:
 
     def __init__(self, node: Node, contract: Contract) -> None:
         self._contract = contract
-        self._state: dict[int, tuple[JointState, float]] = {}
+        self._state: dict[int, tuple[Any, float]] = {}
         self._command: dict[int, tuple[Any, float]] = {}
         self._decoders = [command_decoder(part) for part in contract.action]
         self._status: tuple[ControlStatus, float] | None = None
-        for i, state_part in enumerate(contract.state):
+        for i in contract.measuring:
+            state_part = contract.state[i]
             node.create_subscription(
-                JointState, state_part.topic, partial(self._on_joints, i), names.SENSOR
+                state_type(state_part), state_part.topic, partial(self._on_joints, i), names.SENSOR
             )
         for i, part in enumerate(contract.action):
             node.create_subscription(
@@ -52,7 +56,7 @@ class RobotState:
 
     # Messages come faster than anybody asks: they are kept, and read when asked for.
 
-    def _on_joints(self, index: int, msg: JointState) -> None:
+    def _on_joints(self, index: int, msg: Any) -> None:
         self._state[index] = (msg, time.monotonic())
 
     def _on_command(self, index: int, msg: Any) -> None:
@@ -80,16 +84,27 @@ class RobotState:
     def measured(self) -> FloatArray | None:
         """(A,) measured positions of the commanded joints, or None where a part is not fresh."""
         now_s = time.monotonic()
-        values = []
-        for i, part in enumerate(self._contract.state):
-            msg, received_s = self._state.get(i, (None, 0.0))
-            if msg is None or now_s - received_s > part.max_age_s:
+        values = {}
+        for i, (msg, received_s) in self._state.items():
+            part = self._contract.state[i]
+            if now_s - received_s > part.max_age_s:
                 return None
             try:
-                values.append(state_sample(part, msg, now_s).value)
+                values[i] = state_sample(part, msg, now_s).value
             except SampleError:
                 return None
-        return np.concatenate(values)[self._contract.action_in_state].astype(float)
+        return measured_action(self._contract, values, self._last_sent())
+
+    def _last_sent(self) -> FloatArray:
+        """(A,) newest command of each part, however old; before the first, where it rests."""
+        sent, first = rest_pose(self._contract), 0
+        for i, part in enumerate(self._contract.action):
+            span = slice(first, first + len(part.joints))
+            first = span.stop
+            if not part.observed and i in self._command:
+                with suppress(SampleError):
+                    sent[span] = self._decoders[i](self._command[i][0])
+        return sent
 
     def joints(self) -> FloatArray | None:
         """(A,) command in force, or measured joints where there is none; None while not known."""

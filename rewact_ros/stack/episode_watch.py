@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rewact_ros.contract import Contract
+from rewact_ros.contract import Camera, Contract
 from rewact_ros.msg import EpisodeEvent, Reward, SimTruth
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import to_ns
@@ -46,19 +48,22 @@ class EpisodeWatch:
 
     Args:
         robot: connected.
-        contract: of the robot; its first camera is watched.
+        contract: of the robot; its first camera is watched, where there is one.
     """
 
     def __init__(self, robot: Commander, contract: Contract) -> None:
-        self._robot, self._camera = robot, contract.cameras[0]
+        self._robot = robot
         self._log: EpisodeLog | None = None
         for kind, topic, call, qos in (
             (Reward, names.REWARD, self._on_reward, names.EVENTS),
             (EpisodeEvent, names.EPISODE_EVENT, self._on_event, names.EVENTS),
             (SimTruth, names.SIM_TRUTH, self._on_truth, names.EVENTS),
-            (camera_type(self._camera), self._camera.topic, self._on_image, names.SENSOR),
         ):
             robot.node.create_subscription(kind, topic, call, qos)
+        for camera in contract.cameras[:1]:
+            robot.node.create_subscription(
+                camera_type(camera), camera.topic, partial(self._on_image, camera), names.SENSOR
+            )
 
     def _on_reward(self, msg: Reward) -> None:
         log = self._log
@@ -84,13 +89,13 @@ class EpisodeWatch:
         if msg.success and math.isnan(log.true_success_s):
             log.true_success_s = to_ns(msg.header.stamp) / NANO
 
-    def _on_image(self, msg) -> None:  # type: ignore[no-untyped-def]
+    def _on_image(self, camera: Camera, msg: Any) -> None:
         log = self._log
         if log is None or math.isnan(log.running_s) or not math.isnan(log.verdict_s):
             return
         stamp_s = to_ns(msg.header.stamp) / NANO
         if not log.frames or stamp_s - log.frames[-1][0] >= FRAME_PERIOD_S:
-            sample = camera_sample(self._camera, msg, stamp_s)
+            sample = camera_sample(camera, msg, stamp_s)
             log.frames.append((stamp_s, np.array(sample.value, dtype=np.uint8)))
 
     def execute(

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rich.console import Console
 from rich.table import Table
-from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from rewact_ros.contract import Contract, ContractError
@@ -24,13 +24,15 @@ from rewact_ros.data.dataset.episodes import RecordedEpisode
 from rewact_ros.msg import ActionChunk, ControlStatus, ModeRequest, PolicyStatus, Reward
 from rewact_ros.reward.metrics import spearman
 from rewact_ros.ros import interfaces as names
-from rewact_ros.ros.convert import joint_state_message, to_ns, to_stamp
+from rewact_ros.ros.convert import to_ns, to_stamp
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.images import camera_message, camera_type
+from rewact_ros.ros.states import is_stamped, state_message, state_type
 
 PREFETCH_FRAMES = 60
 READY_TIMEOUT_S = 60.0
 LEASE_PERIOD_S = 0.1
+RECEIPT_S = 0.005  # a message takes 1 ms, and the frame waits so long for it
 
 
 @dataclass
@@ -66,8 +68,8 @@ class ReplayRobot(Guarded, Node):
             c.key: (c, self.create_publisher(camera_type(c), c.topic, names.SENSOR_OUT))
             for c in contract.cameras
         }
-        self._joints = [
-            (part, self.create_publisher(JointState, part.topic, names.SENSOR_OUT))
+        self._states = [
+            (part, self.create_publisher(state_type(part), part.topic, names.SENSOR_OUT))
             for part in contract.state
         ]
         self._requests = self.create_publisher(ModeRequest, names.MODE_REQUEST, names.EVENTS)
@@ -161,19 +163,26 @@ class ReplayRobot(Guarded, Node):
     def _publish(
         self, index: int | None, episode: RecordedEpisode, pictures: dict[str, NDArray[np.uint8]]
     ) -> None:
+        if not all(is_stamped(part) for part in self.contract.state):
+            # What has no header counts from when it is received, which is to be before the stamp.
+            self._publish_states(episode.state[index or 0], to_stamp(0), stamped=False)
+            time.sleep(RECEIPT_S)
         stamp_ns = self.get_clock().now().nanoseconds
         stamp = to_stamp(stamp_ns)
         if index is not None:
             self._frame_of_stamp[stamp_ns] = index
-        row = episode.state[index or 0]
-        offset = 0
-        for part, publisher in self._joints:
-            values = row[offset : offset + len(part.joints)]
-            publisher.publish(joint_state_message(part.joints, part.field, values, stamp))
-            offset += len(part.joints)
+        self._publish_states(episode.state[index or 0], stamp, stamped=True)
         for camera, publisher in reversed(self._cameras.values()):
             frame_id = f"{camera.name}_optical_frame"
             publisher.publish(camera_message(camera, pictures[camera.key], stamp, frame_id))
+
+    def _publish_states(self, row: NDArray[np.float64], stamp: Time, stamped: bool) -> None:
+        """The first part last: without a camera, it completes the observation."""
+        end = len(row)
+        for part, publisher in reversed(self._states):
+            values, end = row[end - len(part.joints) : end], end - len(part.joints)
+            if is_stamped(part) == stamped:
+                publisher.publish(state_message(part, values, stamp))
 
     def _drain(self, last: int) -> None:
         """Wait for the answer to the last frame."""

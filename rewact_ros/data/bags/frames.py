@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from rewact_ros.contract import Camera, Contract, Frame, FrameAssembler, SampleE
 from rewact_ros.contract.frames import NANO, Sample, state_stream
 from rewact_ros.contract.schema import StatePart
 from rewact_ros.data.bags.reader import Bag, BagError, Message
-from rewact_ros.ros.convert import state_sample
 from rewact_ros.ros.images import camera_sample
+from rewact_ros.ros.states import state_sample
 
-Reader = Callable[[Any, float], Sample]
+# (message, when it was recorded, s and ns)
+Reader = Callable[[Any, float, int], Sample]
 
 
 class BagFrames:
@@ -33,7 +35,8 @@ class BagFrames:
         topics: full names of the topics that it takes.
         refused: messages per topic that did not carry what the contract promises; as live, they
             count as not received.
-        images: images of the reference camera so far.
+        images: images of the reference camera so far; without a camera, samples of the first state
+            part that were due.
         frames: observations so far.
         incomplete: images of the reference camera that never became one, by stream at fault.
         skew_ns: per stream, how far its sample lay before the reference image, last observation.
@@ -47,7 +50,7 @@ class BagFrames:
         self.incomplete: Counter[str] = Counter()
         self.images = self.frames = 0
         self._bag, self._ages = bag, ages
-        self._reference = contract.cameras[0].key
+        self._reference = contract.reference_stream
         self._readers = _readers(bag, contract)
         self._assembler = _MeasuredAssembler(contract)
         self._seen: set[str] = set()
@@ -87,14 +90,14 @@ class BagFrames:
         received_ns = message.logged_ns if self._ages else None
         for stream, read in self._readers[message.topic]:
             try:
-                sample = read(message.body, message.logged_ns / NANO)
+                sample = read(message.body, message.logged_ns / NANO, message.logged_ns)
                 self._assembler.put(stream, sample, received_ns)
             except SampleError as error:
                 self.refused[message.topic] += 1
                 self._unusable[stream] = str(error)
                 continue
             self._seen.add(stream)
-            if stream == self._reference:
+            if stream == self._reference and self._assembler.is_due(sample.stamp_ns):
                 self._close_image()
                 self.images += 1
             if self._ages:
@@ -155,11 +158,11 @@ def _readers(bag: Bag, contract: Contract) -> dict[str, list[tuple[str, Reader]]
 
 
 def _state_reader(part: StatePart) -> Reader:
-    return lambda body, received_s: state_sample(part, body, received_s)
+    return partial(state_sample, part)
 
 
 def _camera_reader(camera: Camera) -> Reader:
-    def read(body: Any, received_s: float) -> Sample:
+    def read(body: Any, received_s: float, received_ns: int) -> Sample:
         sample = camera_sample(camera, body, received_s)
         sample = replace(sample, raw=np.array(sample.raw))  # writable, lets go of the raw message
         image = sample.value  # now: a picture that does not decode has not come

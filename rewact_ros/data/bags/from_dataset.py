@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from rewact_ros import strict_yaml
 from rewact_ros.contract import Contract, load_contract, names
+from rewact_ros.contract.edge import to_driver
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.modes import Mode
 from rewact_ros.data.bags.episode_file import OUTCOMES, EpisodeRecord, write_episode
@@ -32,6 +33,7 @@ from rewact_ros.msg import ControlStatus, EpisodeEvent, Reward
 from rewact_ros.ros.commands import command_encoder
 from rewact_ros.ros.convert import to_stamp
 from rewact_ros.ros.images import camera_message
+from rewact_ros.ros.states import is_stamped, state_message
 
 EPOCH_NS = 1_704_067_200 * NANO  # 2024-01-01: the first recording begins then,
 PAUSE_NS = 10 * NANO  # and each next one this long after the end of the one before
@@ -181,9 +183,14 @@ class _Episode:
                 status = ControlStatus(mode=int(modes[k]), reason="replayed from a dataset")
                 status.header.stamp = stamp
                 yield self._topic(CONTROL_TOPIC), at_ns + _STATUS, status
-            for topic, joints in self._joint_states(self._numbers.state[k], stamp):
-                yield topic, at_ns + _JOINTS, joints
-            for camera in (*self._contract.cameras[1:], self._contract.cameras[0]):
+            for stamped in (False, True):
+                states = self._states(self._numbers.state[k], stamp, stamped)
+                # Without a camera, the reference completes the observation: it goes last.
+                reference = self._topic(self._contract.reference.topic)
+                for topic, observed in sorted(states, key=lambda each: each[0] == reference):
+                    # Without a header, the time of recording is the stamp.
+                    yield topic, at_ns + (_JOINTS if stamped else _STATUS), observed
+            for camera in (*self._contract.cameras[1:], *self._contract.cameras[:1]):
                 image, quality = pictures[camera.key], self._settings.jpeg
                 picture = camera_message(camera, image, stamp, camera.name, quality)
                 yield self._topic(camera.topic), at_ns + _IMAGES, picture
@@ -218,15 +225,22 @@ class _Episode:
             return mode if (mode >= 0).all() else None
         return None if human is None else np.where(human, Mode.HUMAN, Mode.POLICY)
 
-    def _joint_states(
-        self, state: NDArray[np.float64], stamp: Time
-    ) -> Iterator[tuple[str, JointState]]:
-        """One message per topic, which may carry several parts of the state."""
+    def _states(
+        self, state: NDArray[np.float64], stamp: Time, stamped: bool
+    ) -> Iterator[tuple[str, Any]]:
+        """One message per topic; one of joints may carry several parts of the state."""
         messages: dict[str, dict[str, dict[str, float]]] = {}
-        values = iter(state.tolist())
+        first = 0
         for part in self._contract.state:
-            fields = messages.setdefault(part.topic, {})
-            fields.setdefault(part.field, {}).update({j: next(values) for j in part.joints})
+            values = state[first : first + len(part.joints)]
+            first += len(part.joints)
+            if is_stamped(part) != stamped:
+                continue
+            if not part.of_joints:
+                yield self._topic(part.topic), state_message(part, values, stamp)
+                continue
+            joints = zip(part.drivers or part.joints, to_driver(part, values).tolist(), strict=True)
+            messages.setdefault(part.topic, {}).setdefault(part.field, {}).update(joints)
         for topic, fields in messages.items():
             names = list(dict.fromkeys(joint for field in fields.values() for joint in field))
             message = JointState(name=names)

@@ -67,6 +67,8 @@ class RecordedEpisodes:
 
     def images(self, index: int) -> Iterator[dict[str, NDArray[np.uint8]]]:
         """Yield the camera images of every frame of an episode: key → (H, W, 3) uint8 RGB."""
+        if not self._contract.cameras:
+            yield from ({} for _ in range(self.meta.episodes[index]["length"]))
         streams = [self._camera(index, camera.key) for camera in self._contract.cameras]
         for pictures in zip(*streams, strict=True):
             yield {c.key: p for c, p in zip(self._contract.cameras, pictures, strict=True)}

@@ -114,9 +114,10 @@ def episodes_of(recording: RecordedBag, bag: Bag) -> list[Span]:
 def _whole(recording: RecordedBag, bag: Bag) -> Span:
     """All of a recording; its first image was taken before anything was recorded."""
     first_ns, last_ns = bag.span_ns
-    image = next(bag.messages([bag.resolve(recording.contract.cameras[0].topic)]), None)
-    if image is not None:
-        first_ns = min(first_ns, to_ns(image.body.header.stamp))
+    first = next(bag.messages([bag.resolve(recording.contract.reference.topic)]), None)
+    header = getattr(first.body, "header", None) if first is not None else None
+    if header is not None:
+        first_ns = min(first_ns, to_ns(header.stamp))
     return Span(recording.name, "", "unlabelled", "", first_ns, last_ns)
 
 

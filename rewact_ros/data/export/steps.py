@@ -147,7 +147,8 @@ class StepReader:
         self._period_ns = round(NANO / contract.rate_hz)
         self._max_step_ns = round(max_step * self._period_ns)
         self._frames = BagFrames(bag, contract, ages=True)
-        self._camera = contract.cameras[0].key
+        self._reference = contract.reference_stream
+        self._word = "image" if contract.cameras else "message"
         self._pending: deque[Frame] = deque()
         self._parts = [
             (bag.require(part.topic, part.type), command_decoder(part)) for part in contract.action
@@ -273,7 +274,7 @@ class StepReader:
         # The texts differ in their numbers: the newest of the stream that is named most often.
         reasons = [why for at_ns, why in self._reasons if start_ns < at_ns <= end_ns]
         streams = Counter(why.split(":")[0] for why in reasons)
-        why = f"{self._camera}: no image"
+        why = f"{self._reference}: no {self._word}"
         if reasons:
             worst = streams.most_common(1)[0][0]
             why = next(why for why in reversed(reasons) if why.split(":")[0] == worst)

@@ -89,7 +89,7 @@ def evaluate_episode(
     actions = [p.actions for p in straight]
     progress = np.array([p.reward for p in straight], dtype=float)
     crossed = np.array([p.reward for p in swapped], dtype=float)
-    hold = episode.state[:, contract.action_in_state]
+    hold = _held(episode, contract)
     return OpenLoop(
         episode=index,
         frames=n,
@@ -102,6 +102,17 @@ def evaluate_episode(
         spearman_state_time=spearman(own, crossed),
         spearman_image_time=spearman(order, crossed),
         progress=progress,
+    )
+
+
+def _held(episode: RecordedEpisode, contract: Contract) -> FloatArray:
+    """(n, A) where the joints were: as measured; what nobody measures, as last sent."""
+    names, before = contract.state_names, np.vstack([episode.action[:1], episode.action[:-1]])
+    return np.column_stack(
+        [
+            episode.state[:, names.index(joint)] if joint in names else before[:, k]
+            for k, joint in enumerate(contract.action_names)
+        ]
     )
 
 
