@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
@@ -58,8 +59,8 @@ class ControlLoop:
     stood still on the steady clock (0 without sim time); past `CLOCK_SILENCE_S` ticks go on by the
     steady clock.
 
-    Served are subscriptions (of bounded history), services and timers that exist when `run` is
-    called; service clients and actions are not.
+    Served are subscriptions (of bounded history), services, timers and clients of actions that
+    exist when `run` is called; service clients and action servers are not.
 
     Args:
         node: whose loop it is.
@@ -95,6 +96,7 @@ class ControlLoop:
         self._subscriptions = [(s, takes_info(s.callback)) for s in node.subscriptions]
         self._services = list(node.services)
         self._timers = list(node.timers)
+        self._actions = [each for each in node.waitables if isinstance(each, ActionClient)]
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
         request_priority(self._settings, node.get_logger().warning)
@@ -175,6 +177,8 @@ class ControlLoop:
             if header is not None:
                 answer = service.callback(request, kind.Response())
                 service.send_response(answer, header)
+        for client in self._actions:
+            poll_action(client)
         for timer in self._timers:
             if timer.handle.is_timer_ready():
                 timer.handle.call_timer()
@@ -188,6 +192,31 @@ class ControlLoop:
         self._upkeep_s = now_s
         gc.collect()
         self._executor.spin_once(timeout_sec=0.0)
+
+
+def poll_action(client: ActionClient) -> None:
+    """Take what an action's server has said, by the steps of rclpy's executors, without waiting."""
+    kinds = client.get_num_entities()
+    wait_set = rclpy_implementation.WaitSet(
+        kinds.num_subscriptions,
+        kinds.num_guard_conditions,
+        kinds.num_timers,
+        kinds.num_clients,
+        kinds.num_services,
+        0,
+        client._node.context.handle,
+    )
+    wait_set.clear_entities()
+    client.add_to_wait_set(wait_set)
+    wait_set.wait(0)
+    if not client.is_ready(wait_set):
+        return
+    step = client.execute(client.take_data())
+    try:
+        step.send(None)  # a coroutine that waits for nothing: no callback here is one
+    except StopIteration:
+        return
+    step.close()
 
 
 def request_priority(settings: LoopSettings, warn: Callable[[str], object]) -> None:
