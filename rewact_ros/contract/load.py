@@ -19,6 +19,7 @@ from rewact_ros.contract.load_action import (
     drive,
     said_type,
 )
+from rewact_ros.contract.load_controllers import controllers
 from rewact_ros.contract.load_state import state_part, state_sections
 from rewact_ros.contract.load_teleop import refuse_sources, teleop_source
 from rewact_ros.contract.names import Stream, check_feature, topic_problems
@@ -105,6 +106,7 @@ def parse_contract(data: object, folder: Path | None = None, namespace: str = "/
     joints = _action_joints(actions)
     sources = _sources(top, problems, joints, folder or Path(), streams, actions)
     reset = _reset(top, problems, actions) if "reset" in top else None
+    made_controllers = controllers(top, problems)
     _check_whole(top, states, actions, problems)
     if actions and "teleop" in top:
         commands = [(part.get("command"), part.get("topic")) for part in actions]
@@ -115,6 +117,7 @@ def parse_contract(data: object, folder: Path | None = None, namespace: str = "/
     problems.require_none()
     return Contract(
         **{**top.values, "replan_hz": top.get("replan_hz") or top.get("rate_hz"),
+           "controllers": made_controllers,
            "teleop": tuple(source for source in sources.values() if source), "reset": reset},
         state=tuple(part for part in read_state if part),
         cameras=tuple(camera for camera in read_cameras if camera),

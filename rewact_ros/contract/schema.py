@@ -222,6 +222,15 @@ class TeleopSource:
 
 
 @dataclass(frozen=True)
+class Controllers:
+    """What controller_manager makes active when the robot is armed, and what not; back after."""
+
+    manager: str
+    activate: tuple[str, ...]
+    deactivate: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Limits:
     """Safety limits of the whole action vector, (A,) float64 each, in action order and units."""
 
@@ -254,6 +263,7 @@ class Contract:
     heartbeat_timeout_s: float
     handover_s: float
     on_release: str
+    controllers: Controllers | None = None
 
     @property
     def dt_s(self) -> float:

@@ -134,6 +134,12 @@ def button_pair(where: str, value: object) -> tuple[int, int]:
     return up, down
 
 
+def _names(where: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise refusal(where, "a list of names", short(value))
+    return tuple(text(f"{where}[{i}]", each) for i, each in enumerate(value))
+
+
 _COMMAND = choice(("position", "velocity"))
 _SIDE = {"type": "integer", "minimum": 1, "maximum": LARGEST_SIDE_PX}
 _SHAPE = Kind(
@@ -141,6 +147,7 @@ _SHAPE = Kind(
              "minItems": 3, "maxItems": 3},
 )  # fmt: skip
 _NAME = {"type": "string", "minLength": 1, "maxLength": 100}
+_NAMES = Kind(_names, {"type": "array", "items": _NAME})
 _COORDINATES = {"type": "array", "items": {"type": "number"}}
 _BY_NAME = {"type": "object", "additionalProperties": _NAME, "minProperties": 1}
 NUMBER = Kind(number, {"type": "number", "minimum": -LARGEST, "maximum": LARGEST})
@@ -273,6 +280,11 @@ RESET = (
     Key("duration_s", above_zero(), "duration of the motion, s"),
     Key("confirm", FLAG, "whether a person must agree to each reset motion", True),
 )
+CONTROLLERS = (
+    Key("manager", TOPIC, "node of the controller manager", "controller_manager"),
+    Key("activate", _NAMES, "controllers that take our commands"),
+    Key("deactivate", _NAMES, "controllers that hold the same interfaces otherwise", ()),
+)
 DEADMAN = (
     Key("topic", TOPIC, "topic of a sensor_msgs/msg/Joy"),
     Key("button", INDEX, "index of the button that a person holds down"),
@@ -337,6 +349,8 @@ TOP = (
     Key(ACTION_KEY, nested(_parts_schema(ACTION, CARTESIAN)),
         "joints and poses that are commanded; one part or a list"),
     Key("reset", nested(table_schema(RESET)), "pose before each episode", None),
+    Key("controllers", nested(table_schema(CONTROLLERS)),
+        "what controller_manager switches on arm and disarm", None),
     Key("teleop", nested({"type": "object", "propertyNames": {"pattern": FEATURE_PATTERN},
         "additionalProperties": table_schema(TELEOP)}), "a human's sources of targets", None),
 )  # fmt: skip

@@ -182,27 +182,10 @@ class CommandPath:
         """
         if self.mode is not Mode.DISARMED:
             return self._answer(self.mode is not Mode.FAULT, f"already {self.mode.name}")
-        if self.gate.moving:
-            return self._answer(False, "still braking; arm again in a moment")
-        if self.twin:
-            return self._answer(False, f"{self.twin}; stop it first")
-        if self.rogue:
-            return self._answer(False, f"{self.rogue} also publishes robot commands; stop it first")
-        pressed = self.human.pressed(now.age_s)
-        if pressed:  # armed like this, the arm would follow that hand at once
-            return self._answer(False, f"teleop {pressed}: the deadman is down; let it go first")
-        refusals = [source.refusal(now) for source in self.sources]
-        fault = next(filter(None, refusals), "") or self._grounds(now)
-        if fault:
-            return self._answer(False, fault)
+        refusal = self.arm_refusal(now)
+        if refusal:
+            return self._answer(False, refusal)
         assert self.joints.measured is not None
-        outside = outside_limits(self.joints.measured, self.contract)
-        if outside:
-            return self._answer(False, outside)
-        # Armed earlier, the arm would go to its reset pose at once and stop there.
-        waits = self.heartbeat.silence(now) if self.settings.policy_required else ""
-        if waits:
-            return self._answer(False, f"waiting for the policy to be ready: {waits}")
         self.gate.start(self.joints.measured)
         self.policy.observation_to_command.clear()
         self.human.disengage()
@@ -210,6 +193,31 @@ class CommandPath:
         self.modes.fire(Event.ARM, "armed, still stopped" if latched else "armed")
         self.modes.remedy = RESUME if latched else ""
         return self._answer(True, self.modes.reason)
+
+    def arm_refusal(self, now: Now) -> str:
+        """Why the robot cannot be armed now, or an empty string; changes nothing."""
+        if self.gate.moving:
+            return "still braking; arm again in a moment"
+        if self.twin:
+            return f"{self.twin}; stop it first"
+        if self.rogue:
+            return f"{self.rogue} also publishes robot commands; stop it first"
+        pressed = self.human.pressed(now.age_s)
+        if pressed:  # armed like this, the arm would follow that hand at once
+            return f"teleop {pressed}: the deadman is down; let it go first"
+        refusals = [source.refusal(now) for source in self.sources]
+        fault = next(filter(None, refusals), "") or self._grounds(now)
+        if fault:
+            return fault
+        assert self.joints.measured is not None
+        outside = outside_limits(self.joints.measured, self.contract)
+        if outside:
+            return outside
+        # Armed earlier, the arm would go to its reset pose at once and stop there.
+        waits = self.heartbeat.silence(now) if self.settings.policy_required else ""
+        if waits:
+            return f"waiting for the policy to be ready: {waits}"
+        return ""
 
     def disarm(self) -> Answer:
         """Brake, then fall silent."""

@@ -26,6 +26,7 @@ from rewact_ros.ros.chunk_reader import read_chunk
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.commands import COMMANDS, read_pose
 from rewact_ros.ros.control_report import ControlReport
+from rewact_ros.ros.controllers import ControllerSwitch
 from rewact_ros.ros.convert import publication_sequence
 from rewact_ros.ros.diagnostics import publish_diagnostics
 from rewact_ros.ros.door import Guarded
@@ -81,6 +82,10 @@ class HilNode(Guarded, Node):
 
     def _make_interfaces(self) -> None:
         self._ticks = 0
+        controllers = self.contract.controllers
+        self.controllers = (
+            ControllerSwitch(self, controllers) if controllers and not self.params.dry_run else None
+        )
         dry_run = self.params.dry_run
         self._outputs = make_outputs(self, self.contract, self.path.gate, dry_run, self.path.stop)
         # In a dry run the robot is another's.
@@ -236,6 +241,12 @@ class HilNode(Guarded, Node):
     # Operator ---------------------------------------------------------------------------------
 
     def _arm(self) -> Answer:
+        if self.controllers is not None and self.path.mode is Mode.DISARMED:
+            # First what needs nobody else: a switch that is undone at once still moves brakes.
+            refusal = self.path.arm_refusal(self.clock.now())
+            refusal = refusal or self.controllers.take(self.loop.wait)
+            if refusal:
+                return Answer(False, self.path.mode, refusal)
         answer = self.path.arm(self.clock.now())
         if answer.ok:
             self.report.interval.clear()
@@ -258,7 +269,15 @@ class HilNode(Guarded, Node):
         self.own_topics.look()
         twins = other_publishers(self, names.CONTROL_STATUS)
         self.path.twin = f"another hil runs here, {', '.join(twins)}" if twins else ""
-        self.path.absent = next(filter(None, (output.absent() for output in self._outputs)), "")
+        absent = next(filter(None, (output.absent() for output in self._outputs)), "")
+        if self.controllers is not None:
+            if self.path.mode is Mode.DISARMED and self.controllers.switched:
+                if not self.path.gate.moving:
+                    self.controllers.give_back()
+            else:
+                self.controllers.look()
+            absent = absent or self.controllers.fault
+        self.path.absent = absent
         for source in self.path.sources:
             several = self.count_publishers(source.part.topic) > 1
             source.publishers = tuple(publisher_names(self, source.part.topic)) if several else ()

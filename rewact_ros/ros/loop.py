@@ -5,6 +5,7 @@ deadline: a tick then sees the newest of everything, and a flood of messages cos
 their queues are deep. docs/timing.md compares this with rclpy's executors.
 """
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rclpy.action import ActionClient
+from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
@@ -59,8 +61,8 @@ class ControlLoop:
     stood still on the steady clock (0 without sim time); past `CLOCK_SILENCE_S` ticks go on by the
     steady clock.
 
-    Served are subscriptions (of bounded history), services, timers and clients of actions that
-    exist when `run` is called; service clients and action servers are not.
+    Served are subscriptions (of bounded history), services, timers, clients of services and of
+    actions that exist when `run` is called; action servers are not.
 
     Args:
         node: whose loop it is.
@@ -96,6 +98,7 @@ class ControlLoop:
         self._subscriptions = [(s, takes_info(s.callback)) for s in node.subscriptions]
         self._services = list(node.services)
         self._timers = list(node.timers)
+        self._clients = list(node.clients)
         self._actions = [each for each in node.waitables if isinstance(each, ActionClient)]
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
@@ -165,24 +168,42 @@ class ControlLoop:
 
     def _serve(self) -> None:
         """Handle what has come in; each queue once, so nothing can keep the tick from its time."""
-        for subscription, with_info in self._subscriptions:
-            for _ in range(max(subscription.qos_profile.depth, 1)):
-                taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
-                if taken is None:
-                    break
-                subscription.callback(*(taken if with_info else taken[:1]))
+        self._serve_inputs()
         for service in self._services:
             kind: Any = service.srv_type  # a generated class, of which rclpy states nothing
             request, header = service.handle.service_take_request(kind.Request)
             if header is not None:
                 answer = service.callback(request, kind.Response())
                 service.send_response(answer, header)
-        for client in self._actions:
-            poll_action(client)
         for timer in self._timers:
             if timer.handle.is_timer_ready():
                 timer.handle.call_timer()
                 timer.callback()
+
+    def wait(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Let a service's callback wait for others; no tick comes meanwhile, so nothing may move.
+
+        Returns whether the condition came true in time.
+        """
+        end_s = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > end_s:
+                return False
+            self._serve_inputs()
+            time.sleep(SERVE_AHEAD_S)
+        return True
+
+    def _serve_inputs(self) -> None:
+        for subscription, with_info in self._subscriptions:
+            for _ in range(max(subscription.qos_profile.depth, 1)):
+                taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+                if taken is None:
+                    break
+                subscription.callback(*(taken if with_info else taken[:1]))
+        for answered in self._clients:
+            poll_client(answered)
+        for client in self._actions:
+            poll_action(client)
 
     def _upkeep(self, due_s: float) -> None:
         """Once in a while, and only with half a period to spare: garbage, QoS events."""
@@ -192,6 +213,16 @@ class ControlLoop:
         self._upkeep_s = now_s
         gc.collect()
         self._executor.spin_once(timeout_sec=0.0)
+
+
+def poll_client(client: Client) -> None:
+    """Take what a service has answered, by the steps of rclpy's executors, without waiting."""
+    kind: Any = client.srv_type
+    header, response = client.handle.take_response(kind.Response)
+    if header is None:
+        return
+    with contextlib.suppress(KeyError):  # nobody waits for it any more
+        client.get_pending_request(header.request_id.sequence_number).set_result(response)
 
 
 def poll_action(client: ActionClient) -> None:
