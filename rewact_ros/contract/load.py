@@ -10,6 +10,17 @@ from typing import Any
 
 from rewact_ros import strict_yaml
 from rewact_ros.contract.edge import convert
+from rewact_ros.contract.load_action import (
+    SAID,
+    action_sections,
+    binary,
+    check_poses_observed,
+    check_rates,
+    check_single,
+    drive,
+    said_type,
+)
+from rewact_ros.contract.load_controllers import controllers
 from rewact_ros.contract.load_state import state_part, state_sections
 from rewact_ros.contract.load_teleop import refuse_sources, teleop_source
 from rewact_ros.contract.names import Stream, check_feature, topic_problems
@@ -32,8 +43,8 @@ from rewact_ros.contract.schema import (
     Reset,
     TeleopSource,
 )
-from rewact_ros.contract.sections import Section, interval, parts
-from rewact_ros.contract.tables import ACTION, CAMERA, ON_VIOLATION, RESET, TOP
+from rewact_ros.contract.sections import Section, interval
+from rewact_ros.contract.tables import CAMERA, ON_VIOLATION, RESET, TOP
 from rewact_ros.contract.turns import turns_hint
 from rewact_ros.contract.unobserved import check_observed, check_rest
 
@@ -89,15 +100,16 @@ def parse_contract(data: object, folder: Path | None = None, namespace: str = "/
     if not top.is_mapping:
         problems.require_none()
     states = state_sections(top.data, problems)
-    actions = parts(ACTION_KEY, top.data, ACTION, problems)
+    actions = action_sections(top.data, problems)
     cameras = [key for key in top.data if str(key).startswith(IMAGE_PREFIX)]
     streams: list[Stream] = []
     read_state = [state_part(section) for section in states]
     read_cameras = [_camera(key, top, problems, streams) for key in cameras]
     read_action = [_action_part(section) for section in actions]
     joints = _action_joints(actions)
-    sources = _sources(top, problems, joints, folder or Path(), streams)
+    sources = _sources(top, problems, joints, folder or Path(), streams, actions)
     reset = _reset(top, problems, actions) if "reset" in top else None
+    made_controllers = controllers(top, problems)
     _check_whole(top, states, actions, problems)
     if actions and "teleop" in top:
         commands = [(part.get("command"), part.get("topic")) for part in actions]
@@ -108,6 +120,7 @@ def parse_contract(data: object, folder: Path | None = None, namespace: str = "/
     problems.require_none()
     return Contract(
         **{**top.values, "replan_hz": top.get("replan_hz") or top.get("rate_hz"),
+           "controllers": made_controllers,
            "teleop": tuple(source for source in sources.values() if source), "reset": reset},
         state=tuple(part for part in read_state if part),
         cameras=tuple(camera for camera in read_cameras if camera),
@@ -148,21 +161,29 @@ def _depth(section: Section) -> tuple[float, float] | None:
 
 
 def _action_part(section: Section) -> ActionPart | None:
-    section.read_per_joint(section.get("joints"))
     convert(section)
     check_rest(section)
     if "on_violation" in section:
         where = section.path("on_violation")
         chosen = Section(where, section.data["on_violation"], ON_VIOLATION, section.problems)
         section.values["on_violation"] = OnViolation(**chosen.values) if chosen.whole else None
-    if section.get("command") == "velocity" and "controller_timeout_s" not in section:
+    if section.get("command") in ("velocity", "twist") and "controller_timeout_s" not in section:
         section.problems.add(
             section.path("controller_timeout_s"),
             fault="missing",
             mend="a velocity interface keeps moving when commands stop, so give the time after "
             "which the robot's own controller stops",
         )
-    return ActionPart(**_renamed(section.values)) if section.whole else None
+    check_single(section)
+    made = {"binary": binary(section)}
+    if not section.whole:
+        return None
+    values = {**_renamed(section.values), **made, "drive": drive(section)}
+    for key in ("max_effort", "workspace", "linear", "angular"):
+        values.pop(key, None)
+    if values["drive"] is not None:
+        values |= {"topic": f"{values['topic']}/{SAID}", "type": said_type(section)}
+    return ActionPart(**values)
 
 
 def _renamed(values: dict[str, Any]) -> dict[str, Any]:
@@ -181,6 +202,7 @@ def _sources(
     joints: tuple[str, ...] | None,
     folder: Path,
     streams: list[Stream],
+    actions: Sequence[Section],
 ) -> dict[str, TeleopSource | None]:
     if "teleop" not in top:
         return {}
@@ -192,7 +214,9 @@ def _sources(
     for name, data in names.items():
         with problems.noted():
             check_feature("teleop", str(name))
-        found[str(name)] = teleop_source(str(name), data, joints, folder, problems, streams)
+        found[str(name)] = teleop_source(
+            str(name), data, joints, folder, problems, streams, actions
+        )
     streams.sort(key=lambda stream: stream.shared_as == "deadman")  # theirs give way
     return found
 
@@ -244,9 +268,6 @@ def _check_whole(
     if states and all(part.get("joints") and part.get("field") for part in states):
         measured = {j for s in states if s.get("field") == "position" for j in s.get("joints")}
         check_observed(actions, measured, problems)
-    rates = sorted({rate for part in actions if (rate := part.get("command_rate_hz"))})
-    if len(rates) > 1:
-        problems.add(f"{ACTION_KEY}.command_rate_hz", "one rate for all parts", str(rates))
     if len({part.get("on_violation") for part in actions} - {None}) > 1:
         problems.add(
             f"{ACTION_KEY}.on_violation",
@@ -255,10 +276,9 @@ def _check_whole(
             fault="expected the same for all parts: one gate guards them all",
         )
     rate_hz, replan_hz = top.get("rate_hz"), top.get("replan_hz")
-    if rate_hz and len(rates) == 1 and rates[0] < rate_hz:
-        problems.add(
-            f"{ACTION_KEY}.command_rate_hz", f"at least rate_hz ({rate_hz})", str(rates[0])
-        )
+    if states:
+        check_poses_observed(states, actions, problems)
+    check_rates(actions, rate_hz, problems)
     if rate_hz and replan_hz and replan_hz > rate_hz:
         problems.add("replan_hz", f"at most rate_hz ({rate_hz})", str(replan_hz))
 

@@ -8,7 +8,9 @@ from rewact_ros.contract.names import Stream
 from rewact_ros.contract.problems import Problems
 from rewact_ros.contract.schema import Contract, Deadman, Jog, JogTool, TeleopSource
 from rewact_ros.contract.sections import Kind, Section, index, nearest, short, text
+from rewact_ros.contract.state_values import POSE
 from rewact_ros.contract.tables import (
+    CARTESIAN_TYPES,
     DEADMAN,
     JOG,
     JOINT_STATE,
@@ -29,6 +31,7 @@ def teleop_source(
     folder: Path,
     problems: Problems,
     streams: list[Stream],
+    actions: Sequence[Section] = (),
 ) -> TeleopSource | None:
     """One source; None where something is wrong with it, which `problems` then has.
 
@@ -39,11 +42,17 @@ def teleop_source(
         folder: holds the robot's model.
         problems: takes what is wrong.
         streams: takes its topics.
+        actions: the parts of `action`, of which some may be Cartesian.
     """
     section = Section(f"teleop.{name}", data, TELEOP, problems)
     if not section.is_mapping:
         return None
-    robot_joints, source_joints = _joint_map(section, joints)
+    pose = section.get("type") in CARTESIAN_TYPES
+    if pose:
+        robot_joints = source_joints = _pose_of(section, actions)
+    else:
+        joints = _joints_only(joints, actions)
+        robot_joints, source_joints = _joint_map(section, joints)
     section.read_per_joint(robot_joints)
     deadman = _deadman(section) if "deadman" in section else None
     jog = _jog(section, joints, folder) if "jog" in section else None
@@ -55,8 +64,36 @@ def teleop_source(
         streams.append(Stream(section.path("deadman.topic"), deadman.topic, "deadman"))
     if not section.whole or robot_joints is None or source_joints is None:
         return None
+    section.values.pop("part", None)
     made = {"joints": robot_joints, "source_joints": source_joints, "deadman": deadman, "jog": jog}
     return TeleopSource(name=name, **{**section.values, **made})
+
+
+def _joints_only(joints: Joints, actions: Sequence[Section]) -> Joints:
+    """The robot's joints without the values of poses, of which no device sends one by one."""
+    poses = {j for part in actions if part.get("name") for j in part.get("joints") or ()}
+    return joints if joints is None else tuple(joint for joint in joints if joint not in poses)
+
+
+def _pose_of(section: Section, actions: Sequence[Section]) -> Joints:
+    """Values of the Cartesian part that a source of poses or twists moves."""
+    add, type_ = section.problems.add, section.get("type")
+    if "deadman" not in section:
+        mend = "the robot follows while it is held down; letting go is the clutch"
+        add(section.path("deadman"), fault="missing", mend=mend)
+    none = ("joints", "takeover_motion", "jog", "offset", *(("scale",) if type_ == POSE else ()))
+    for key in none:
+        if key in section:
+            add(section.path(key), f"none beside {type_}", "one")
+    if section.get("align") == "ramp":
+        add(section.path("align"), f"offset, for {type_}", "ramp")
+    parts = {part.get("name"): part.get("joints") for part in actions if part.get("name")}
+    name = section.get("part") or next(iter(parts), "")
+    if name not in parts or (section.get("part") is None and len(parts) > 1):
+        known = ", ".join(parts) or "none: such a source moves a pose, not joints"
+        add(section.path("part"), f"a Cartesian part of action ({known})", name or "none")
+        return None
+    return parts[name]
 
 
 def mixes_kinds(contract: Contract) -> str:
@@ -66,7 +103,7 @@ def mixes_kinds(contract: Contract) -> str:
 
 def _mixed(commands: Sequence[Command]) -> str:
     for command, topic in commands:
-        if command not in ("position", None):
+        if command == "velocity":
             return (
                 f"sends position targets, but '{topic}' is commanded by {command}, so that 1.5 rad "
                 "would become 1.5 rad/s"

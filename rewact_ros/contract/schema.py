@@ -88,6 +88,31 @@ class OnViolation:
 
 
 @dataclass(frozen=True)
+class Binary:
+    """A gripper or a suction cup that only opens and closes.
+
+    It opens where the command passes `threshold` by half of `hysteresis` on the side of `open`, and
+    closes on the other side; the two changes lie at least `min_interval_s` apart. All but the time
+    are in the joint's unit.
+    """
+
+    open: float
+    closed: float
+    threshold: float
+    hysteresis: float
+    min_interval_s: float
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What the robot takes of a part where that is no stream of absolute commands."""
+
+    topic: str
+    type: str
+    max_effort: float = 0.0
+
+
+@dataclass(frozen=True)
 class ActionPart:
     """Joints that are commanded on one topic, with the limits of the safety gate.
 
@@ -95,6 +120,13 @@ class ActionPart:
     distance between the first command of a motion and the measured joints. `drivers`, `scale` and
     `offset` are as in `StatePart`; all else here is in our units. Joints that are not `observed`
     are, before anything was sent to them, at `rest`.
+
+    A Cartesian part has a `name`, and the values of its pose for joints: NAME.x, y and z in m, then
+    the rotation vector NAME.wx, wy and wz in rad. Its limits are a workspace box in `position[:3]`,
+    and lengths of vectors: linear in the first three columns, angular in the last.
+
+    With a `drive` the robot takes something else than absolute commands, such as an action's goals;
+    on `topic`, hil then only says what it commands, so that it can be recorded as any other part.
     """
 
     topic: str
@@ -115,6 +147,10 @@ class ActionPart:
     offset: tuple[float, ...] = ()
     observed: bool = True
     rest: tuple[float, ...] = ()
+    binary: Binary | None = None
+    drive: Drive | None = None
+    name: str = ""
+    frame_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -209,6 +245,15 @@ class TeleopSource:
 
 
 @dataclass(frozen=True)
+class Controllers:
+    """What controller_manager makes active when the robot is armed, and what not; back after."""
+
+    manager: str
+    activate: tuple[str, ...]
+    deactivate: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Limits:
     """Safety limits of the whole action vector, (A,) float64 each, in action order and units."""
 
@@ -242,6 +287,7 @@ class Contract:
     heartbeat_timeout_s: float
     handover_s: float
     on_release: str
+    controllers: Controllers | None = None
 
     @property
     def dt_s(self) -> float:
@@ -260,8 +306,8 @@ class Contract:
 
     @property
     def command_rate_hz(self) -> float:
-        """Rate of the command stream, equal for every action part."""
-        return self.action[0].command_rate_hz
+        """Rate of the control loop: that of the fastest action part."""
+        return max(part.command_rate_hz for part in self.action)
 
     @property
     def on_violation(self) -> OnViolation:
@@ -327,6 +373,24 @@ class Contract:
         )
 
     @cached_property
+    def poses(self) -> tuple[int, ...]:
+        """First column of each Cartesian part in the action vector."""
+        first, found = 0, []
+        for part in self.action:
+            if part.name:
+                found.append(first)
+            first += len(part.joints)
+        return tuple(found)
+
+    @cached_property
+    def joint_columns(self) -> NDArray[np.intp]:
+        """Columns of the action vector that are joints."""
+        import numpy as np
+
+        named = [bool(part.name) for part in self.action for _ in part.joints]
+        return np.flatnonzero(~np.array(named))
+
+    @cached_property
     def limits(self) -> Limits:
         """Limits of all action parts, concatenated."""
         import numpy as np
@@ -356,7 +420,12 @@ class Contract:
                 "shape": [len(self.action_names)],
                 "names": list(self.action_names),
                 "units": list(self.action_units),
-                "command": [part.command for part in self.action for _ in part.joints],
+                # A twist follows an absolute pose, and that is what data and policies hold.
+                "command": [
+                    "pose" if part.name else part.command
+                    for part in self.action
+                    for _ in part.joints
+                ],
             },
         }
         for camera in self.cameras:

@@ -23,6 +23,7 @@ from rewact_ros.contract.sections import (
     INTERVAL_PER_JOINT,
     JOINTS,
     JOINTS_BY_NAME,
+    LARGEST,
     NUMBER_PER_JOINT,
     OFFSET,
     SCALE,
@@ -39,7 +40,7 @@ from rewact_ros.contract.sections import (
     table_schema,
     text,
 )
-from rewact_ros.contract.state_values import ARRAY, NAMED_VALUES, SCALARS, SENSOR_UNITS
+from rewact_ros.contract.state_values import ARRAY, NAMED_VALUES, POSE, SCALARS, SENSOR_UNITS
 
 STATE_TYPES = ("sensor_msgs/msg/JointState", *NAMED_VALUES, ARRAY, *SCALARS)
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -48,8 +49,17 @@ COMMAND_TYPES = (
     "trajectory_msgs/msg/JointTrajectory",
     "sensor_msgs/msg/JointState",
 )
+# One joint a message, and a gripper's actions: hil is a client of those.
+FLOAT64 = "std_msgs/msg/Float64"
+GOAL_TYPES = (
+    "control_msgs/action/GripperCommand",
+    "control_msgs/action/ParallelGripperCommand",
+)
+# Poses of a tool: which command each type carries.
+CARTESIAN_TYPES = {POSE: "pose", "geometry_msgs/msg/TwistStamped": "twist"}
+ACTION_TYPES = (*COMMAND_TYPES, FLOAT64, *GOAL_TYPES, *CARTESIAN_TYPES)
 JOINT_STATE = "sensor_msgs/msg/JointState"
-TELEOP_TYPES = (JOINT_STATE, "trajectory_msgs/msg/JointTrajectory")
+TELEOP_TYPES = (JOINT_STATE, "trajectory_msgs/msg/JointTrajectory", *CARTESIAN_TYPES)
 UNITS = ("rad", "m", "normalized")
 # Observations and commands per second; more is no camera and no control loop of a robot's.
 LOWEST_RATE, HIGHEST_RATE = 0.1, 2000.0
@@ -137,6 +147,12 @@ def button_pair(where: str, value: object) -> tuple[int, int]:
     return up, down
 
 
+def _names(where: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise refusal(where, "a list of names", short(value))
+    return tuple(text(f"{where}[{i}]", each) for i, each in enumerate(value))
+
+
 _COMMAND = choice(("position", "velocity"))
 _SIDE = {"type": "integer", "minimum": 1, "maximum": LARGEST_SIDE_PX}
 _SHAPE = Kind(
@@ -145,8 +161,10 @@ _SHAPE = Kind(
 )  # fmt: skip
 _NAME = {"type": "string", "minLength": 1, "maxLength": 100}
 TEXT_NAME = Kind(_value_name, _NAME)
+_NAMES = Kind(_names, {"type": "array", "items": _NAME})
 _COORDINATES = {"type": "array", "items": {"type": "number"}}
 _BY_NAME = {"type": "object", "additionalProperties": _NAME, "minProperties": 1}
+NUMBER = Kind(number, {"type": "number", "minimum": -LARGEST, "maximum": LARGEST})
 RATE = above_zero(LOWEST_RATE, HIGHEST_RATE)
 LIMIT = above_zero(per_joint=True)
 UNIT = _unit((*UNITS, *DRIVER_UNITS))
@@ -231,15 +249,33 @@ ON_VIOLATION = tuple(
     )
     for field in fields(OnViolation)
 )
+
+
+def _action_type(types: Iterable[str]) -> Key:
+    """Any type of an action part is read, so that a refusal lists all; one table has some."""
+    kind = Kind(choice(ACTION_TYPES).read, {"enum": list(types)})
+    return Key("type", kind, "message type, or a gripper's action, that the robot takes")
+
+
+BINARY = (
+    Key("open", NUMBER, "command that opens, in the joint's unit"),
+    Key("closed", NUMBER, "command that closes, in the joint's unit"),
+    Key("threshold", NUMBER, "between opening and closing; absent: half-way", None),
+    Key("hysteresis", above_zero(), "how far a command goes back and forth around the threshold "
+        "without effect; absent: a tenth of the way", None),
+    Key("min_interval_s", above_zero(), "between two changes, s", 0.3),
+)  # fmt: skip
 ACTION = (
-    Key("topic", TOPIC, "topic of the commands, relative to the robot's namespace"),
-    Key("type", choice(COMMAND_TYPES), "message type that the controller takes"),
+    Key("topic", TOPIC, "topic of the commands (a gripper's action: its name), relative to the "
+        "robot's namespace"),
+    _action_type((*COMMAND_TYPES, FLOAT64, *GOAL_TYPES)),
     Key("joints", JOINTS_BY_NAME, "names in the order that the controller takes, or {name in the "
         "data set: the controller's}; the data set's order"),
     Key("command", Kind(_command, _COMMAND.schema), "absolute position or velocity"),
     Key("unit", UNIT, _UNIT_WORDS),
     *EDGE,
-    Key("command_rate_hz", RATE, "rate of the command stream, equal in all parts, Hz"),
+    Key("command_rate_hz", RATE, "rate of the command stream or of a gripper's goals, Hz; the "
+        "fastest part's is a whole multiple"),
     Key("position", INTERVAL_PER_JOINT, "[low, high] by joint, in rad, m or normalized"),
     Key("velocity", LIMIT, "largest speed by joint, unit/s"),
     Key("acceleration", LIMIT, "largest acceleration by joint, unit/s²"),
@@ -253,11 +289,59 @@ ACTION = (
         "what the safety gate does about a command beyond a limit", OnViolation()),
     Key("controller_timeout_s", above_zero(),
         "velocity interfaces: time after which the robot's own controller stops, s", None),
+    Key("binary", nested(table_schema(BINARY)), "a gripper that only opens and closes", None),
+    Key("max_effort", Kind(number, {"type": "number", "minimum": 0}),
+        "of a gripper action's goals, N or Nm; 0: the controller's own", 0.0),
 )  # fmt: skip
+_INTERVAL = Kind(INTERVAL_PER_JOINT.read, INTERVAL_PER_JOINT.schema)
+WORKSPACE = tuple(Key(axis, _INTERVAL, "[low, high] of the tool, m") for axis in "xyz")
+LINEAR = (
+    Key("velocity", above_zero(), "largest speed of the tool, m/s"),
+    Key("acceleration", above_zero(), "largest acceleration of the tool, m/s²"),
+)
+ANGULAR = (
+    Key("velocity", above_zero(), "largest speed of the turn, rad/s"),
+    Key("acceleration", above_zero(), "largest acceleration of the turn, rad/s²"),
+)
+START_JUMP = (
+    Key("position", above_zero(), "distance, m"),
+    Key("angle", above_zero(), "angle of the shortest turn, rad"),
+)
+CARTESIAN = (
+    Key("name", Kind(lambda where, value: check_feature(where, text(where, value)),
+        {"type": "string", "pattern": FEATURE_PATTERN}),
+        "of the pose, as the observed one is called; its values are NAME.x, … NAME.wz"),
+    Key("topic", TOPIC, "topic of the commands, relative to the robot's namespace"),
+    _action_type(CARTESIAN_TYPES),
+    Key("command", choice(tuple(CARTESIAN_TYPES.values())),
+        "pose: absolute poses go to the robot; twist: the velocity that follows them"),
+    Key("frame_id", TEXT, "frame of the poses and twists, such as base_link"),
+    Key("command_rate_hz", RATE, "rate of the command stream, Hz; the fastest part's is a whole "
+        "multiple"),
+    Key("workspace", nested(table_schema(WORKSPACE)), "box that the tool stays in"),
+    Key("linear", nested(table_schema(LINEAR)), "limits of the tool's position"),
+    Key("angular", nested(table_schema(ANGULAR)), "limits of the tool's rotation"),
+    Key("max_start_jump", nested(table_schema(START_JUMP)),
+        "largest distance of a first command from the measured pose"),
+    Key("on_stale", choice(("hold",)), "what a stale pose leads to", "hold"),
+    Key("on_violation", nested(table_schema(ON_VIOLATION)),
+        "what the safety gate does about a command beyond a limit", OnViolation()),
+    Key("controller_timeout_s", above_zero(),
+        "twists: time after which the robot's own controller stops, s", None),
+)  # fmt: skip
+ACTION_TABLES = {
+    **dict.fromkeys((*COMMAND_TYPES, FLOAT64, *GOAL_TYPES), ACTION),
+    **dict.fromkeys(CARTESIAN_TYPES, CARTESIAN),
+}
 RESET = (
     Key("pose", Kind(_pose, _COORDINATES), "joint positions in action order and units"),
     Key("duration_s", above_zero(), "duration of the motion, s"),
     Key("confirm", FLAG, "whether a person must agree to each reset motion", True),
+)
+CONTROLLERS = (
+    Key("manager", TOPIC, "node of the controller manager", "controller_manager"),
+    Key("activate", _NAMES, "controllers that take our commands"),
+    Key("deactivate", _NAMES, "controllers that hold the same interfaces otherwise", ()),
 )
 DEADMAN = (
     Key("topic", TOPIC, "topic of a sensor_msgs/msg/Joy"),
@@ -296,6 +380,8 @@ TELEOP = (
         "distance of a joint from its rest by which moving the source takes over", None),
     Key("align", choice(("offset", "ramp")),
         "offset keeps the difference at the takeover, ramp lets it fade", "offset"),
+    Key("part", TEXT, "poses and twists: name of the Cartesian part that it moves; absent: the "
+        "only one", None),
     Key("jog", nested(table_schema(JOG)), "how a gamepad or keys make the targets", None),
 )  # fmt: skip
 
@@ -318,8 +404,11 @@ TOP = (
     Key("on_release", choice(("hold", "policy")), "where a human's release leads", "hold"),
     Key(STATE_KEY, nested(_parts_schema(*dict.fromkeys(STATE_TABLES.values()))),
         "joints, poses and the like that are observed; one part or a list"),
-    Key(ACTION_KEY, nested(_parts_schema(ACTION)), "joints that are commanded; one part or a list"),
+    Key(ACTION_KEY, nested(_parts_schema(ACTION, CARTESIAN)),
+        "joints and poses that are commanded; one part or a list"),
     Key("reset", nested(table_schema(RESET)), "pose before each episode", None),
+    Key("controllers", nested(table_schema(CONTROLLERS)),
+        "what controller_manager switches on arm and disarm", None),
     Key("teleop", nested({"type": "object", "propertyNames": {"pattern": FEATURE_PATTERN},
         "additionalProperties": table_schema(TELEOP)}), "a human's sources of targets", None),
 )  # fmt: skip

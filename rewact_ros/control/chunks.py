@@ -13,6 +13,8 @@ from rewact_ros.control.interpolation import (
     monotone_slopes,
     smooth,
 )
+from rewact_ros.control.space import POSE_WIDTH, mean_rotation, slerp, vector
+from rewact_ros.rotations import Quaternion, Vector, quaternion, rotation_vector
 
 FloatArray = NDArray[np.float64]
 COMBINE = ("replace", "crossfade", "ensemble")
@@ -49,9 +51,10 @@ class Chunk:
 class _Entry:
     """A chunk ready for sampling: `rows` are its steps (n, A), under them their slopes if cubic.
 
-    It covers the times from `stamp_ns` to `end_ns`. Its weight rises over `fade_in_ns` from
-    `fade_ns` on, and from `opaque_ns` on nothing older counts. `begin` is its first row among those
-    of all entries, `order` its place among all chunks ever taken.
+    `rotations` are those of each pose at the steps. It covers the times from `stamp_ns` to
+    `end_ns`. Its weight rises over `fade_in_ns` from `fade_ns` on, and from `opaque_ns` on nothing
+    older counts. `begin` is its first row among those of all entries, `order` its place among all
+    chunks ever taken.
     """
 
     stamp_ns: int
@@ -62,6 +65,7 @@ class _Entry:
     dt_ns: float
     steps: int
     rows: FloatArray
+    rotations: list[list[Quaternion]]
     begin: int = 0
     order: int = 0
 
@@ -87,6 +91,8 @@ class ChunkQueue:
         interpolation: `linear`, or `cubic`: monotone, so without overshoot, and without the
             velocity steps that linear interpolation makes at every chunk step.
         crossfade_s: duration of the fade of `crossfade`.
+        poses: first column of each pose among the joints. Rotations are interpolated by slerp and
+            averaged on SO(3), whatever the interpolation of the rest.
 
     Raises:
         ValueError: an argument out of range.
@@ -100,6 +106,7 @@ class ChunkQueue:
         max_age_s: float = 0.5,
         interpolation: str = "linear",
         crossfade_s: float = 0.1,
+        poses: tuple[int, ...] = (),
     ) -> None:
         if combine not in COMBINE:
             raise ValueError(f"combine: expected one of {', '.join(COMBINE)}, got '{combine}'")
@@ -114,6 +121,7 @@ class ChunkQueue:
             if not 0 < value < np.inf:
                 raise ValueError(f"{name}: expected a positive number of seconds, got {value}")
         self._joints = joints
+        self._turns = [slice(first + 3, first + POSE_WIDTH) for first in poses]
         self._max_age_ns = round(max_age_s * NANO)
         self._cubic = interpolation == "cubic"
         self._combine = combine
@@ -177,7 +185,22 @@ class ChunkQueue:
             if self._cubic:
                 rows += (row + entry.steps, row + entry.steps + 1)
             coefficients += [weight * c for c in self._coefficients(index - step)]
-        return np.asarray(np.array(coefficients) @ self._rows[rows])
+        command = np.asarray(np.array(coefficients) @ self._rows[rows])
+        for number, turn in enumerate(self._turns):
+            command[turn] = self._rotation(number, live, list(weights), time_ns)
+        return command
+
+    def _rotation(
+        self, number: int, live: list[_Entry], weights: list[float], time_ns: int
+    ) -> Vector:
+        """Rotation vector of one pose: between the steps of each chunk, then their mean."""
+        rotations = []
+        for entry in live:
+            index = (time_ns - entry.stamp_ns) / entry.dt_ns
+            step = min(int(index), entry.steps - 2)
+            before, after = entry.rotations[number][step : step + 2]
+            rotations.append(slerp(before, after, index - step))
+        return rotation_vector(mean_rotation(rotations, weights))
 
     def _not_covered(self, time_ns: int) -> list[_Entry]:
         """The newest entry that has taken over fully, and what came after it."""
@@ -243,6 +266,7 @@ class ChunkQueue:
         if len(rows) == 1:  # two steps lie at either end of what is interpolated
             rows = np.repeat(rows, 2, axis=0)
         steps = len(rows)
+        rotations = [[quaternion(vector(row[turn])) for row in rows] for turn in self._turns]
         if self._cubic:
             rows = np.concatenate((rows, monotone_slopes(rows)))
         begin_ns = max(now_ns, chunk.stamp_ns)
@@ -253,7 +277,17 @@ class ChunkQueue:
         # A chunk too short to take over fully leaves the older ones in place.
         takes_over = self._combine == "replace" or full_ns <= end_ns - dt_ns
         opaque_ns = full_ns if takes_over and self._combine != "ensemble" else np.inf
-        return _Entry(chunk.stamp_ns, end_ns, begin_ns, fade_in_ns, opaque_ns, dt_ns, steps, rows)
+        return _Entry(
+            chunk.stamp_ns,
+            end_ns,
+            begin_ns,
+            fade_in_ns,
+            opaque_ns,
+            dt_ns,
+            steps,
+            rows,
+            rotations,
+        )
 
     def _covers(self, time_ns: int) -> bool:
         return any(e.stamp_ns <= time_ns < e.end_ns for e in self._entries)

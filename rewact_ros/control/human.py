@@ -1,7 +1,7 @@
 """What a person's devices ask for: who takes over, from which device, and to which command."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from rewact_ros.contract.frames import SampleError, select_joints
 from rewact_ros.contract.load_teleop import mixes_kinds
 from rewact_ros.contract.schema import Contract, TeleopSource
 from rewact_ros.control.limits import outside_limits
+from rewact_ros.control.space import Space
 from rewact_ros.control.watch import Freshness
 
 FloatArray = NDArray[np.float64]
@@ -33,7 +34,12 @@ class TeleopInput:
     Args:
         source: the device in the contract.
         contract: for the order and the limits of the joints.
+
+    Attributes:
+        space: what differences of its targets mean.
     """
+
+    space = Space()
 
     def __init__(self, source: TeleopSource, contract: Contract) -> None:
         self.source = source
@@ -61,7 +67,10 @@ class TeleopInput:
         except SampleError as error:
             self.refuse(str(error))
             return
-        target = self._scale * picked + self._offset
+        self.take(self._scale * picked + self._offset, received_s)
+
+    def take(self, target: FloatArray, received_s: float) -> None:
+        """Take a target (M,) of the device's joints."""
         gap_s = received_s - self._fresh.received_s
         step = self._judge_step(target, received_s)
         if step:
@@ -98,7 +107,7 @@ class TeleopInput:
             quick_s = min(elapsed_s, LONGEST_STEP_S)
             reach = self._speed * (OUTRUN * quick_s + elapsed_s - quick_s)
             allowed = np.maximum(self._at_once, reach)
-            moved = np.abs(target - before)
+            moved = self.space.distances(self.space.minus(target, before))
             j = int(np.argmax(moved - allowed))
             if moved[j] > allowed[j]:
                 return (
@@ -184,7 +193,32 @@ class TeleopInput:
         if self._newest is None or self._before is None or self._interval_s <= 0.0:
             return self._newest
         share = min(max((now_s - self._fresh.received_s) / self._interval_s, 0.0), 1.0)
-        return np.asarray(self._before + share * (self._newest - self._before))
+        way = self.space.minus(self._newest, self._before)
+        return self.space.plus(self._before, share * way)
+
+    def relation(self, position: FloatArray, values: FloatArray) -> FloatArray:
+        """What stays the same from the takeover on, between the robot and the device.
+
+        Args:
+            position: (M,) of the device's joints in the last command.
+            values: (M,) of the device then.
+        """
+        keeps = self.source.align == "offset"
+        return position - values if keeps else np.zeros_like(values)
+
+    def lead(
+        self, values: FloatArray, relation: FloatArray, position: FloatArray, now_s: float
+    ) -> FloatArray:
+        """Command (M,) of the device's joints, by what `relation` said at the takeover.
+
+        Args:
+            position: (M,) of the last command.
+            now_s: on the age clock.
+        """
+        return values + relation
+
+
+MakeInput = Callable[[TeleopSource, Contract], TeleopInput]
 
 
 class HumanControl:
@@ -195,10 +229,10 @@ class HumanControl:
     With `ramp` there is no difference, and the caller's handover leads the arm there.
     """
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, make: MakeInput = TeleopInput) -> None:
         self._contract = contract
         self._mixed = mixes_kinds(contract)
-        self.inputs = {source.name: TeleopInput(source, contract) for source in contract.teleop}
+        self.inputs = {source.name: make(source, contract) for source in contract.teleop}
         self.active: TeleopInput | None = None
         self.by_deadman = False
         self._held: FloatArray | None = None
@@ -287,11 +321,10 @@ class HumanControl:
         joints, begins = self.active.joints, self._difference is None
         if begins:
             self._hold(position)
-            keeps = self.active.source.align == "offset"
-            self._difference = position[joints] - values if keeps else np.zeros_like(values)
+            self._difference = self.active.relation(position[joints], values)
         assert self._difference is not None
         target = self._held.copy()
-        target[joints] = values + self._difference
+        target[joints] = self.active.lead(values, self._difference, position[joints], now_s)
         return target, begins
 
     def _hold(self, position: FloatArray) -> None:

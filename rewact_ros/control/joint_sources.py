@@ -164,7 +164,9 @@ class JointSource:
         if following:
             newest = max(s.sequence for s in following)
             following = [s for s in following if s.sequence == newest]
-            return min(following, key=lambda s: float(np.abs(s.newest - positions).max()))
+            return min(
+                following, key=lambda s: float(np.abs(s.newest - positions).max(initial=0.0))
+            )
         self._streams = [*self._streams[1 - MOST_STREAMS :], _Stream(sequence)]
         return self._streams[-1]
 

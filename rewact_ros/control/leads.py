@@ -10,6 +10,7 @@ from rewact_ros.contract.frames import NANO
 from rewact_ros.contract.schema import Contract
 from rewact_ros.control.chunks import ChunkQueue
 from rewact_ros.control.motion import ResetMotion
+from rewact_ros.control.space import Space
 from rewact_ros.control.timing import DurationHistogram
 
 FloatArray = NDArray[np.float64]
@@ -33,6 +34,7 @@ class PolicyLead:
     def __init__(self, contract: Contract, queue: ChunkQueue) -> None:
         self.queue = queue
         self.observation_to_command = DurationHistogram()
+        self._space = Space(contract.poses)
         self._max_age_s = contract.max_chunk_age_s
         self._period_ns = round(NANO / contract.command_rate_hz)
         self._epoch_start_ns = self._used_stamp_ns = 0
@@ -63,7 +65,7 @@ class PolicyLead:
         after = self.queue.sample(now_ns + self._period_ns)
         if after is None:
             return np.zeros_like(command)
-        return np.asarray((after - command) * NANO / self._period_ns)
+        return np.asarray(self._space.minus(after, command) * NANO / self._period_ns)
 
 
 class ResetLead:
@@ -71,7 +73,7 @@ class ResetLead:
 
     def __init__(self, contract: Contract, by_velocity: bool) -> None:
         self._contract = contract
-        self._by_velocity = by_velocity
+        self._by_velocity, self._space = by_velocity, Space(contract.poses)
         self._period_ns = round(NANO / contract.command_rate_hz)
         self._motion: ResetMotion | None = None
 
@@ -81,7 +83,7 @@ class ResetLead:
         assert reset is not None
         goal = np.array(reset.pose)
         self._motion = ResetMotion.plan(
-            place, goal, now_ns, reset.duration_s, self._contract.limits
+            place, goal, now_ns, reset.duration_s, self._contract.limits, self._space
         )
 
     def target(self, place: FloatArray, now_ns: int) -> tuple[FloatArray, bool]:
@@ -89,7 +91,7 @@ class ResetLead:
         assert self._motion is not None
         position, over = self._motion.at(now_ns)
         close = MEASURED_CLOSE if self._by_velocity else SENT_CLOSE
-        reached = over and bool(np.abs(place - position).max() < close)
+        reached = over and bool(np.abs(self._space.minus(place, position)).max() < close)
         if not self._by_velocity:
             return position, reached
         # Feed forward the motion's speed and pull the measured joints onto its path.

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from rewact_ros.contract.schema import Contract, ContractError, Limits
 from rewact_ros.contract.turns import turns_hint
+from rewact_ros.control.space import POSE_WIDTH, Space
 from rewact_ros.control.violations import Violation, beyond, non_finite
 
 FloatArray = NDArray[np.float64]
@@ -36,8 +37,11 @@ def make_gate(contract: Contract) -> "SafetyGate | VelocityGate":
     """The gate of a robot.
 
     Raises:
-        ContractError: some of its joints are commanded by position and others by velocity.
+        ContractError: some of its joints are commanded by position and others by velocity, or a
+            part is Cartesian (see `gates.gate_of`).
     """
+    if contract.poses:
+        raise ContractError("action: expected joints only, got a Cartesian part")
     kinds = sorted({part.command for part in contract.action})
     if len(kinds) > 1:
         raise ContractError(
@@ -55,10 +59,19 @@ def start_jump(command: FloatArray, measured: FloatArray, contract: Contract) ->
         command, measured: (A,) in action order and joint units.
     """
     limit = contract.limits.start_jump
-    excess = np.abs(command - measured) - limit
+    space = Space(contract.poses)
+    far = space.distances(space.minus(command, measured))
+    excess = far - limit
     if (excess <= 0).all():  # False for NaN
         return ""
     i = int(np.argmax(excess))
+    for first in contract.poses:
+        if first <= i < first + POSE_WIDTH:
+            name, unit = contract.action_names[i].rpartition(".")[0], contract.action_units[i]
+            return (
+                f"{name} commanded to {far[i]:.3f} {unit} from where it is measured, "
+                f"max_start_jump {limit[i]:g}"
+            )
     near = (command[i] - limit[i], command[i] + limit[i])
     return (
         f"{contract.action_names[i]} commanded to {command[i]:.3f}, measured "

@@ -8,19 +8,16 @@ from numpy.typing import NDArray
 
 from rewact_ros.contract.schema import Contract
 from rewact_ros.control.chunks import Chunk, ChunkError, ChunkQueue, OldEpochError
+from rewact_ros.control.gates import Gate, PartGates, gate_of
 from rewact_ros.control.human import HumanControl
 from rewact_ros.control.joint_sources import joint_sources
 from rewact_ros.control.leads import PolicyLead, ResetLead
-from rewact_ros.control.limits import (
-    SafetyGate,
-    VelocityGate,
-    make_gate,
-    outside_limits,
-    start_jump,
-)
+from rewact_ros.control.limits import VelocityGate, outside_limits, start_jump
 from rewact_ros.control.modes import MOVING, SENDING, Event, Mode, ModeMachine
 from rewact_ros.control.motion import Handover
+from rewact_ros.control.pose_input import make_input
 from rewact_ros.control.profile import PEAK_SPEED
+from rewact_ros.control.space import Space
 from rewact_ros.control.violations import Violation, ViolationCounts, worst
 from rewact_ros.control.watch import Heartbeat, Joints, Lease, Now
 
@@ -64,6 +61,7 @@ class PathSettings:
             contract.max_chunk_age_s,
             self.interpolation,
             self.crossfade_s,
+            contract.poses,
         )
 
 
@@ -77,11 +75,12 @@ class CommandPath:
         self.contract = contract
         self.settings = settings or PathSettings()
         self.modes = ModeMachine()
-        self.gate: SafetyGate | VelocityGate = make_gate(contract)
+        self.gate: Gate = gate_of(contract)
+        self.space = Space(contract.poses)
         self.by_velocity = isinstance(self.gate, VelocityGate)
         self.policy = PolicyLead(contract, self.settings.queue(contract))
         self.reset = ResetLead(contract, self.by_velocity)
-        self.human = HumanControl(contract)
+        self.human = HumanControl(contract, make_input)
         self.joints = Joints(contract)
         self.sources = joint_sources(contract)
         self.heartbeat = Heartbeat(contract.heartbeat_timeout_s)
@@ -92,6 +91,7 @@ class CommandPath:
         self.violations = ViolationCounts()
         self.violation = ""
         self.rogue = self.twin = ""
+        self.absent = ""  # what of the robot does not take commands
         self._fault_of = ""
         self._handover: Handover | None = None
         self._finished: tuple[str, int] | None = None
@@ -182,27 +182,10 @@ class CommandPath:
         """
         if self.mode is not Mode.DISARMED:
             return self._answer(self.mode is not Mode.FAULT, f"already {self.mode.name}")
-        if self.gate.moving:
-            return self._answer(False, "still braking; arm again in a moment")
-        if self.twin:
-            return self._answer(False, f"{self.twin}; stop it first")
-        if self.rogue:
-            return self._answer(False, f"{self.rogue} also publishes robot commands; stop it first")
-        pressed = self.human.pressed(now.age_s)
-        if pressed:  # armed like this, the arm would follow that hand at once
-            return self._answer(False, f"teleop {pressed}: the deadman is down; let it go first")
-        refusals = [source.refusal(now) for source in self.sources]
-        fault = next(filter(None, refusals), "") or self.joints.fault(now)
-        if fault:
-            return self._answer(False, fault)
+        refusal = self.arm_refusal(now)
+        if refusal:
+            return self._answer(False, refusal)
         assert self.joints.measured is not None
-        outside = outside_limits(self.joints.measured, self.contract)
-        if outside:
-            return self._answer(False, outside)
-        # Armed earlier, the arm would go to its reset pose at once and stop there.
-        waits = self.heartbeat.silence(now) if self.settings.policy_required else ""
-        if waits:
-            return self._answer(False, f"waiting for the policy to be ready: {waits}")
         self.gate.start(self.joints.measured)
         self.policy.observation_to_command.clear()
         self.human.disengage()
@@ -210,6 +193,31 @@ class CommandPath:
         self.modes.fire(Event.ARM, "armed, still stopped" if latched else "armed")
         self.modes.remedy = RESUME if latched else ""
         return self._answer(True, self.modes.reason)
+
+    def arm_refusal(self, now: Now) -> str:
+        """Why the robot cannot be armed now, or an empty string; changes nothing."""
+        if self.gate.moving:
+            return "still braking; arm again in a moment"
+        if self.twin:
+            return f"{self.twin}; stop it first"
+        if self.rogue:
+            return f"{self.rogue} also publishes robot commands; stop it first"
+        pressed = self.human.pressed(now.age_s)
+        if pressed:  # armed like this, the arm would follow that hand at once
+            return f"teleop {pressed}: the deadman is down; let it go first"
+        refusals = [source.refusal(now) for source in self.sources]
+        fault = next(filter(None, refusals), "") or self._grounds(now)
+        if fault:
+            return fault
+        assert self.joints.measured is not None
+        outside = outside_limits(self.joints.measured, self.contract)
+        if outside:
+            return outside
+        # Armed earlier, the arm would go to its reset pose at once and stop there.
+        waits = self.heartbeat.silence(now) if self.settings.policy_required else ""
+        if waits:
+            return f"waiting for the policy to be ready: {waits}"
+        return ""
 
     def disarm(self) -> Answer:
         """Brake, then fall silent."""
@@ -245,7 +253,7 @@ class CommandPath:
             return self._answer(False, f"{self.mode.name}: arm first")
         if self.mode is Mode.HUMAN:
             return self._answer(True, self.modes.reason)
-        refusal = self.human.refusal(source, now.age_s) or self.joints.fault(now)
+        refusal = self.human.refusal(source, now.age_s) or self._grounds(now)
         refusal = refusal or self._jump(self.sent)
         if refusal:
             self.stop(f"takeover: {refusal}")
@@ -277,6 +285,8 @@ class CommandPath:
         if now.ros_ns < self._last_ros_ns:
             self.stop("the ROS clock ran backwards")
         self._last_ros_ns = now.ros_ns
+        if isinstance(self.gate, PartGates):
+            self.gate.see(self.joints.measured)
         if not self._excuse_overrun(now):
             self._watch(now)
         # A fault comes before a person, and a person before the supervisor.
@@ -348,7 +358,7 @@ class CommandPath:
                 self._fault("joint states", untrue, remedy)
         if self.mode not in MOVING:
             return
-        fault = self.joints.fault(now)
+        fault = self._grounds(now)
         if self.mode is Mode.HUMAN:
             fault = fault or self.human.fault(now.age_s)
         elif not fault:
@@ -378,7 +388,7 @@ class CommandPath:
             self.modes.fire(Event.RELEASE, "the supervisor asked for another motion")
         if self.mode is not Mode.HOLD or self.gate.moving:  # a motion begins at rest
             return
-        fault = self.joints.fault(now)
+        fault = self._grounds(now)
         fault = fault or self._jump(self.sent)
         if lease.mode is Mode.POLICY:
             self._start_policy(now, fault or self.heartbeat.silence(now))
@@ -435,7 +445,7 @@ class CommandPath:
         command, begins = self.human.target(self.sent, now.age_s)
         if begins:
             # A leader far away is met at half the arm's speed, however long that takes.
-            distance = np.abs(command - self.sent)
+            distance = self.space.distances(self.space.minus(command, self.sent))
             slowest_s = float((2 * PEAK_SPEED * distance / self.contract.limits.velocity).max())
             self._handover = self._begin_handover(max(self.contract.handover_s, slowest_s))
         if self._handover is None:
@@ -445,7 +455,8 @@ class CommandPath:
     def _begin_handover(self, duration_s: float) -> Handover:
         rate = np.zeros_like(self.sent) if self.by_velocity else self.gate.velocity
         # Its first command is due one period after the last one, which went on meanwhile.
-        return Handover(self.sent + rate / self.contract.command_rate_hz, rate, duration_s)
+        due = self.space.plus(self.sent, rate / self.contract.command_rate_hz)
+        return Handover(due, rate, duration_s, self.space)
 
     def _reset_target(self, now: Now) -> FloatArray | None:
         command, reached = self.reset.target(self._place(), now.ros_ns)
@@ -455,6 +466,10 @@ class CommandPath:
         return command
 
     # Checks -----------------------------------------------------------------------------------
+
+    def _grounds(self, now: Now) -> str:
+        """Why the arm must not move, whoever leads, or an empty string."""
+        return self.joints.fault(now) or self.absent
 
     def _place(self) -> FloatArray:
         """Where the arm is: as commanded, or as measured where velocities are commanded."""

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import Joy
@@ -16,19 +17,22 @@ from rewact_ros.contract import SampleError, load_contract
 from rewact_ros.contract.measured import measured_action
 from rewact_ros.control.chunks import ChunkError
 from rewact_ros.control.human import TeleopInput
-from rewact_ros.control.modes import Mode
+from rewact_ros.control.modes import MOVING, Mode
 from rewact_ros.control.path import Answer, CommandPath, PathSettings
+from rewact_ros.control.pose_input import PoseInput, TwistInput
 from rewact_ros.msg import ActionChunk, ControlStatus, ModeRequest, PolicyStatus
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.chunk_reader import read_chunk
 from rewact_ros.ros.clock import NodeClock, steady_clock
-from rewact_ros.ros.commands import COMMANDS, command_encoder, command_type
+from rewact_ros.ros.commands import COMMANDS, read_pose
 from rewact_ros.ros.control_report import ControlReport
+from rewact_ros.ros.controllers import ControllerSwitch
 from rewact_ros.ros.convert import publication_sequence
 from rewact_ros.ros.diagnostics import publish_diagnostics
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.graph_watch import OwnTopics, other_publishers, publisher_names
 from rewact_ros.ros.loop import ControlLoop, LoopSettings
+from rewact_ros.ros.outputs import make_outputs
 from rewact_ros.ros.params import HilParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.ros.states import state_sample, state_type
@@ -59,6 +63,13 @@ class HilNode(Guarded, Node):
             ),
         )
         self._parts: dict[int, tuple[NDArray[np.float64], float]] = {}
+        # Commanded and observed poses are compared, so both are in one frame.
+        frames = {part.name: part.frame_id for part in self.contract.action if part.name}
+        self._frames = {
+            i: frames[part.name]
+            for i, part in enumerate(self.contract.state)
+            if part.name in frames
+        }
         self._joint_fault = [""] * len(self.contract.state)
         self._arrivals = [Arrivals() for _ in self.contract.state]
         self._period_s = 1.0 / self.contract.command_rate_hz
@@ -71,17 +82,15 @@ class HilNode(Guarded, Node):
         self._make_interfaces()
 
     def _make_interfaces(self) -> None:
-        self._commands = []
-        offset = 0
-        for part in self.contract.action:
-            publisher = self.create_publisher(command_type(part), part.topic, names.COMMAND)
-            span = slice(offset, offset + len(part.joints))
-            self._commands.append((publisher, command_encoder(part), span))
-            offset = span.stop
-        # In a dry run the robot is another's.
-        publishers = (
-            [] if self.params.dry_run else [publisher for publisher, _, _ in self._commands]
+        self._ticks = 0
+        controllers = self.contract.controllers
+        self.controllers = (
+            ControllerSwitch(self, controllers) if controllers and not self.params.dry_run else None
         )
+        dry_run = self.params.dry_run
+        self._outputs = make_outputs(self, self.contract, self.path.gate, dry_run, self.path.stop)
+        # In a dry run the robot is another's.
+        publishers = [] if dry_run else [one for each in self._outputs for one in each.publishers]
         self.own_topics = OwnTopics(self, publishers, self.path.on_publishers)
         for i in self.contract.measuring:
             measured = self.contract.state[i]
@@ -119,6 +128,11 @@ class HilNode(Guarded, Node):
         source = self.path.sources[index]
         self._arrivals[index].add(now.age_s)
         try:
+            if index in self._frames and msg.header.frame_id != self._frames[index]:
+                raise SampleError(
+                    f"{source.part.topic}: poses are in frame '{msg.header.frame_id}', expected "
+                    f"'{self._frames[index]}', action's frame_id"
+                )
             sample = state_sample(source.part, msg, now.age_s, now.ros_ns)
         except SampleError as error:
             self._refuse_joints(index, str(error))
@@ -165,7 +179,23 @@ class HilNode(Guarded, Node):
         self.path.heartbeat.take(fault, self.clock.now())
 
     def _listen_to(self, device: TeleopInput) -> None:
-        source, interface = device.source, COMMANDS[device.source.type]
+        source, on_targets = device.source, self._on_targets_of(device)
+
+        def on_buttons(msg: Joy) -> None:
+            device.on_buttons(msg.buttons, self.clock.now().age_s)
+
+        self.create_subscription(*on_targets, names.SENSOR)
+        if source.deadman:
+            self.create_subscription(Joy, source.deadman.topic, on_buttons, names.SENSOR)
+
+    def _on_targets_of(self, device: TeleopInput) -> tuple[type, str, Callable[[Any], None]]:
+        """Message class and topic of a device, and what takes its messages."""
+        source = device.source
+        if isinstance(device, TwistInput):
+            return TwistStamped, source.topic, partial(self._on_twist, device)
+        if isinstance(device, PoseInput):
+            return PoseStamped, source.topic, partial(self._on_pose, device)
+        interface = COMMANDS[source.type]
 
         def on_targets(msg: Any) -> None:
             try:
@@ -176,12 +206,19 @@ class HilNode(Guarded, Node):
                 assert joints is not None  # a contract's teleop types name their joints
                 device.on_values(joints, values, self.clock.now().age_s)
 
-        def on_buttons(msg: Joy) -> None:
-            device.on_buttons(msg.buttons, self.clock.now().age_s)
+        return interface.message, source.topic, on_targets
 
-        self.create_subscription(interface.message, source.topic, on_targets, names.SENSOR)
-        if source.deadman:
-            self.create_subscription(Joy, source.deadman.topic, on_buttons, names.SENSOR)
+    def _on_pose(self, device: PoseInput, msg: PoseStamped) -> None:
+        try:
+            _, values = read_pose(msg, "pose", device.source.topic)
+        except SampleError as error:
+            device.refuse(str(error))
+        else:
+            device.on_pose(np.array(values), self.clock.now().age_s)
+
+    def _on_twist(self, device: TwistInput, msg: TwistStamped) -> None:
+        a, b = msg.twist.linear, msg.twist.angular
+        device.on_twist((a.x, a.y, a.z, b.x, b.y, b.z), self.clock.now().age_s)
 
     def _on_chunk(self, msg: ActionChunk) -> None:
         rejected = self.path.rejected
@@ -205,6 +242,12 @@ class HilNode(Guarded, Node):
     # Operator ---------------------------------------------------------------------------------
 
     def _arm(self) -> Answer:
+        if self.controllers is not None and self.path.mode is Mode.DISARMED:
+            # First what needs nobody else: a switch that is undone at once still moves brakes.
+            refusal = self.path.arm_refusal(self.clock.now())
+            refusal = refusal or self.controllers.take(self.loop.wait)
+            if refusal:
+                return Answer(False, self.path.mode, refusal)
         answer = self.path.arm(self.clock.now())
         if answer.ok:
             self.report.interval.clear()
@@ -227,9 +270,24 @@ class HilNode(Guarded, Node):
         self.own_topics.look()
         twins = other_publishers(self, names.CONTROL_STATUS)
         self.path.twin = f"another hil runs here, {', '.join(twins)}" if twins else ""
+        absent = next(filter(None, (output.absent() for output in self._outputs)), "")
+        if self.controllers is not None:
+            if self.path.mode is Mode.DISARMED and self.controllers.switched:
+                if not self.path.gate.moving:
+                    self.controllers.give_back()
+            else:
+                self.controllers.look()
+            absent = absent or self.controllers.fault
+        self.path.absent = absent
         for source in self.path.sources:
             several = self.count_publishers(source.part.topic) > 1
             source.publishers = tuple(publisher_names(self, source.part.topic)) if several else ()
+
+    def destroy_node(self) -> None:
+        """As of every node; clients of actions are not the node's own."""
+        for output in self._outputs:
+            output.close()
+        super().destroy_node()  # type: ignore[no-untyped-call]
 
     def internal_fault(self, what: str, error: Exception) -> None:
         """As of every node; and no error of ours goes on moving the arm."""
@@ -250,12 +308,9 @@ class HilNode(Guarded, Node):
             self.internal_fault("control tick", error)
             command = self.path.rest()  # whatever is broken: the arm brakes before we fall silent
         if command is None:
-            self._last_sent_s = None
+            self._fall_silent()
         elif not self.params.dry_run:
-            stamp = self.get_clock().now().to_msg()
-            for publisher, encode, span in self._commands:
-                publisher.publish(encode(command[span], stamp))
-            self.own_topics.sent()
+            self._send(command, now.steady_s)
         if command is not None:
             self._last_command = command
             sent_s = time.monotonic()
@@ -264,6 +319,20 @@ class HilNode(Guarded, Node):
             self._last_sent_s = sent_s
         if self._reported != self._state():
             self._tell_change()
+
+    def _send(self, command: NDArray[np.float64], now_s: float) -> None:
+        stamp, moving = self.get_clock().now().to_msg(), self.path.mode in MOVING
+        for output in self._outputs:
+            if self._ticks % output.every == 0:
+                output.send(command[output.span], stamp, now_s, moving)
+                self.own_topics.sent(output.publishers)
+        self._ticks += 1
+
+    def _fall_silent(self) -> None:
+        if self._last_sent_s is not None:
+            self._last_sent_s, self._ticks = None, 0
+            for output in self._outputs:
+                output.forget()
 
     def _tell_change(self) -> None:
         try:

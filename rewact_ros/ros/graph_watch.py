@@ -1,7 +1,7 @@
 """Who else publishes where this node should be alone, heard and seen."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -71,6 +71,7 @@ class OwnTopics:
         self._heard_s = -MEMORY_S
         self._named = ""
         self._own = [_Own(publisher) for publisher in publishers]
+        self._by_publisher = {own.publisher: own for own in self._own}
         for own in self._own:
             node.create_subscription(
                 own.publisher.msg_type,
@@ -80,10 +81,10 @@ class OwnTopics:
                 raw=True,  # whose it is tells all
             )
 
-    def sent(self) -> None:
-        """One message has gone out on every topic."""
-        for own in self._own:
-            own.sent += 1
+    def sent(self, publishers: Iterable[Publisher]) -> None:
+        """One message has gone out by each of these."""
+        for publisher in publishers:
+            self._by_publisher[publisher].sent += 1
 
     def look(self) -> None:
         """See who is there; call it a few times a second."""

@@ -5,6 +5,7 @@ deadline: a tick then sees the newest of everything, and a flood of messages cos
 their queues are deep. docs/timing.md compares this with rclpy's executors.
 """
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rclpy.action import ActionClient
+from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
@@ -58,8 +61,8 @@ class ControlLoop:
     stood still on the steady clock (0 without sim time); past `CLOCK_SILENCE_S` ticks go on by the
     steady clock.
 
-    Served are subscriptions (of bounded history), services and timers that exist when `run` is
-    called; service clients and actions are not.
+    Served are subscriptions (of bounded history), services, timers, clients of services and of
+    actions that exist when `run` is called; action servers are not.
 
     Args:
         node: whose loop it is.
@@ -95,6 +98,8 @@ class ControlLoop:
         self._subscriptions = [(s, takes_info(s.callback)) for s in node.subscriptions]
         self._services = list(node.services)
         self._timers = list(node.timers)
+        self._clients = list(node.clients)
+        self._actions = [each for each in node.waitables if isinstance(each, ActionClient)]
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
         request_priority(self._settings, node.get_logger().warning)
@@ -163,12 +168,7 @@ class ControlLoop:
 
     def _serve(self) -> None:
         """Handle what has come in; each queue once, so nothing can keep the tick from its time."""
-        for subscription, with_info in self._subscriptions:
-            for _ in range(max(subscription.qos_profile.depth, 1)):
-                taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
-                if taken is None:
-                    break
-                subscription.callback(*(taken if with_info else taken[:1]))
+        self._serve_inputs()
         for service in self._services:
             kind: Any = service.srv_type  # a generated class, of which rclpy states nothing
             request, header = service.handle.service_take_request(kind.Request)
@@ -180,6 +180,31 @@ class ControlLoop:
                 timer.handle.call_timer()
                 timer.callback()
 
+    def wait(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Let a service's callback wait for others; no tick comes meanwhile, so nothing may move.
+
+        Returns whether the condition came true in time.
+        """
+        end_s = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > end_s:
+                return False
+            self._serve_inputs()
+            time.sleep(SERVE_AHEAD_S)
+        return True
+
+    def _serve_inputs(self) -> None:
+        for subscription, with_info in self._subscriptions:
+            for _ in range(max(subscription.qos_profile.depth, 1)):
+                taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+                if taken is None:
+                    break
+                subscription.callback(*(taken if with_info else taken[:1]))
+        for answered in self._clients:
+            poll_client(answered)
+        for client in self._actions:
+            poll_action(client)
+
     def _upkeep(self, due_s: float) -> None:
         """Once in a while, and only with half a period to spare: garbage, QoS events."""
         now_s = time.monotonic()
@@ -188,6 +213,41 @@ class ControlLoop:
         self._upkeep_s = now_s
         gc.collect()
         self._executor.spin_once(timeout_sec=0.0)
+
+
+def poll_client(client: Client) -> None:
+    """Take what a service has answered, by the steps of rclpy's executors, without waiting."""
+    kind: Any = client.srv_type
+    header, response = client.handle.take_response(kind.Response)
+    if header is None:
+        return
+    with contextlib.suppress(KeyError):  # nobody waits for it any more
+        client.get_pending_request(header.request_id.sequence_number).set_result(response)
+
+
+def poll_action(client: ActionClient) -> None:
+    """Take what an action's server has said, by the steps of rclpy's executors, without waiting."""
+    kinds = client.get_num_entities()
+    wait_set = rclpy_implementation.WaitSet(
+        kinds.num_subscriptions,
+        kinds.num_guard_conditions,
+        kinds.num_timers,
+        kinds.num_clients,
+        kinds.num_services,
+        0,
+        client._node.context.handle,
+    )
+    wait_set.clear_entities()
+    client.add_to_wait_set(wait_set)
+    wait_set.wait(0)
+    if not client.is_ready(wait_set):
+        return
+    step = client.execute(client.take_data())
+    try:
+        step.send(None)  # a coroutine that waits for nothing: no callback here is one
+    except StopIteration:
+        return
+    step.close()
 
 
 def request_priority(settings: LoopSettings, warn: Callable[[str], object]) -> None:

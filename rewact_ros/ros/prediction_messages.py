@@ -1,39 +1,23 @@
 """What a policy predicted, as messages."""
 
-import array
-
 import numpy as np
-from builtin_interfaces.msg import Duration, Time
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from builtin_interfaces.msg import Time
 
 from rewact_ros.contract import Contract
 from rewact_ros.msg import ActionChunk, Reward, RewardFeatures
 from rewact_ros.policy.engine import Prediction
-from rewact_ros.stamps import NANO
+from rewact_ros.ros.chunk_messages import ChunkWriter
 
 
 class ChunkMessages:
     """Action chunks of one robot; names and times stay in one message that is filled again."""
 
     def __init__(self, contract: Contract) -> None:
-        self._step_ns = round(contract.dt_s * NANO)
-        self._msg = ActionChunk()
-        self._msg.trajectory = JointTrajectory(joint_names=list(contract.action_names))
+        self._writer = ChunkWriter(contract)
 
     def chunk(self, prediction: Prediction, stamp: Time) -> ActionChunk:
         """The message of a prediction, valid until the next call; the rest is the caller's."""
-        rows = prediction.actions.astype(np.float64)
-        points = self._msg.trajectory.points
-        if len(points) != len(rows):
-            points = [JointTrajectoryPoint() for _ in rows]
-            for k, point in enumerate(points):
-                seconds, ns = divmod(k * self._step_ns, NANO)
-                point.time_from_start = Duration(sec=seconds, nanosec=ns)
-            self._msg.trajectory.points = points
-        for point, row in zip(points, rows, strict=True):
-            point.positions = array.array("d", row.tobytes())
-        self._msg.header.stamp = self._msg.trajectory.header.stamp = stamp
-        return self._msg
+        return self._writer.write(prediction.actions.astype(np.float64), stamp)
 
 
 def reward_message(prediction: Prediction, stamp: Time, version: str, reward_hash: str) -> Reward:
