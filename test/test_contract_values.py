@@ -156,7 +156,8 @@ def test_the_messages_stay_short_and_name_the_nearest_key():
     # A key that was read already is not what was meant.
     with pytest.raises(ContractError, match="velocity: missing$"):
         parse_contract(edited(lambda d: d["action"].pop("velocity")))
-    with pytest.raises(ContractError, match=r"zz: unknown key; known: \['action', 'handover_s'"):
+    known = r"zz: unknown key; known: \['action', 'controllers', 'handover_s'"
+    with pytest.raises(ContractError, match=known):
         parse_contract(edited(lambda d: d.update(zz=1)))
 
 
