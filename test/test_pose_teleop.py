@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import VX300S
 from geometry_msgs.msg import TwistStamped
-from sensor_msgs.msg import Joy
+from sensor_msgs.msg import JointState, Joy
 from stage import CARTESIAN, POSE, TWIST, Stage, cartesian
 
 from rewact_ros import strict_yaml
@@ -226,5 +226,42 @@ def test_a_spacemouse_leads_a_robot_by_its_topics(graph, tmp_path):
         stage.wait(lambda: not path.gate.moving, "rest")
         pressed[0] = 0
         stage.wait(lambda: path.mode is Mode.HOLD, "hold")
+    finally:
+        stage.close()
+
+
+def test_an_actuated_leader_is_told_where_the_robot_is_until_it_leads(graph, tmp_path):
+    data = strict_yaml.load(VX300S)
+    leader = data["teleop"]["leader"]
+    leader.update(feedback_topic="leader/goal", max_age_s=1.0)
+    leader["deadman"]["max_age_s"] = 1.0
+    data["teleop"] = {"leader": leader}
+    stage = Stage(data, tmp_path)
+    told = []
+    stage.node.create_subscription(JointState, "leader/goal", told.append, 10)
+    says = stage.node.create_publisher(JointState, leader["topic"], names.SENSOR_OUT)
+    joy = stage.node.create_publisher(Joy, "leader/joy", names.SENSOR_OUT)
+    pressed = [0]
+
+    def follow():
+        if told:
+            says.publish(JointState(name=told[-1].name, position=told[-1].position))
+        joy.publish(Joy(buttons=pressed))
+
+    stage.every(0.04, follow)
+    try:
+        stage.leased = False
+        stage.wait(lambda: bool(told), "the robot's joints")
+        source = stage.contract.teleop_source("leader")
+        assert tuple(told[-1].name) == source.source_joints
+        back = np.array(told[-1].position) * np.array(source.scale) + np.array(source.offset)
+        np.testing.assert_allclose(back, stage.measured, atol=1e-9)
+        path = stage.arm()
+        pressed[0] = 1
+        stage.wait(lambda: path.mode is Mode.HUMAN, "takeover")
+        stage.wait(lambda: len(stage.sent[0]) > 5, "commands")
+        count, sent = len(told), len(stage.sent[0])
+        stage.wait(lambda: len(stage.sent[0]) > sent + 20, "commands")
+        assert len(told) <= count + 1
     finally:
         stage.close()

@@ -60,6 +60,12 @@ def teleop_source(
         _check_jog_source(section, jog, deadman)
     if topic := section.get("topic"):
         streams.append(Stream(section.path("topic"), topic))
+    if feedback := section.get("feedback_topic"):
+        streams.append(Stream(section.path("feedback_topic"), feedback))
+        scale = section.values.get("scale", ())
+        if 0.0 in scale and robot_joints:
+            joint = robot_joints[scale.index(0.0)]
+            problems.add(section.path("scale"), "other than 0 beside feedback_topic", f"{joint}: 0")
     if deadman is not None:
         streams.append(Stream(section.path("deadman.topic"), deadman.topic, "deadman"))
     if not section.whole or robot_joints is None or source_joints is None:
@@ -81,7 +87,14 @@ def _pose_of(section: Section, actions: Sequence[Section]) -> Joints:
     if "deadman" not in section:
         mend = "the robot follows while it is held down; letting go is the clutch"
         add(section.path("deadman"), fault="missing", mend=mend)
-    none = ("joints", "takeover_motion", "jog", "offset", *(("scale",) if type_ == POSE else ()))
+    none = (
+        "joints",
+        "takeover_motion",
+        "jog",
+        "offset",
+        "feedback_topic",
+        *(("scale",) if type_ == POSE else ()),
+    )
     for key in none:
         if key in section:
             add(section.path(key), f"none beside {type_}", "one")

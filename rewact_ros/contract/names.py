@@ -146,6 +146,11 @@ def streams_of(contract: Contract) -> list[Stream]:
         streams.append(Stream(_part(STATE_KEY, i, len(contract.state)), state.topic, "state"))
     streams += [Stream(f"{camera.key}.topic", camera.topic) for camera in contract.cameras]
     streams += [Stream(f"teleop.{source.name}.topic", source.topic) for source in contract.teleop]
+    streams += [
+        Stream(f"teleop.{source.name}.feedback_topic", source.feedback_topic)
+        for source in contract.teleop
+        if source.feedback_topic
+    ]
     return streams + [
         Stream(f"teleop.{source.name}.deadman.topic", source.deadman.topic, "deadman")
         for source in contract.teleop

@@ -228,6 +228,8 @@ class TeleopSource:
         align: `offset` keeps the difference between robot and source at the takeover, `ramp` lets
             it fade.
         jog: what `teleop` and `rewact teleop` need to produce the targets; hil does not use it.
+        feedback_topic: where hil tells an actuated leader, until it takes over, where it would be
+            if it led: the robot's joints, in the leader's names and units.
     """
 
     name: str
@@ -242,6 +244,7 @@ class TeleopSource:
     takeover_motion: float | None
     align: str
     jog: Jog | None
+    feedback_topic: str | None = None
 
 
 @dataclass(frozen=True)

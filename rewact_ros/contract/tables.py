@@ -380,6 +380,8 @@ TELEOP = (
         "distance of a joint from its rest by which moving the source takes over", None),
     Key("align", choice(("offset", "ramp")),
         "offset keeps the difference at the takeover, ramp lets it fade", "offset"),
+    Key("feedback_topic", TOPIC, "where hil tells an actuated leader the robot's joints, in the "
+        "leader's names and units, until it takes over", None),
     Key("part", TEXT, "poses and twists: name of the Cartesian part that it moves; absent: the "
         "only one", None),
     Key("jog", nested(table_schema(JOG)), "how a gamepad or keys make the targets", None),

@@ -96,6 +96,8 @@ class Handover:
         if self._duration_s <= 0.0:
             return target
         s = min((time_ns - self._begin_ns) / NANO / self._duration_s, 1.0)
+        if s >= 1.0:
+            return target
         fade = 1.0 - s**3 * (10.0 + s * (6.0 * s - 15.0))
         slope = s - s**3 * (6.0 + s * (3.0 * s - 8.0))
         faded = self._space.plus(target, fade * self._offset)

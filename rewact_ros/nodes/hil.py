@@ -10,7 +10,8 @@ import numpy as np
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from numpy.typing import NDArray
 from rclpy.node import Node
-from sensor_msgs.msg import Joy
+from rclpy.publisher import Publisher
+from sensor_msgs.msg import JointState, Joy
 from std_srvs.srv import Trigger
 
 from rewact_ros.contract import SampleError, load_contract
@@ -27,7 +28,7 @@ from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.commands import COMMANDS, read_pose
 from rewact_ros.ros.control_report import ControlReport
 from rewact_ros.ros.controllers import ControllerSwitch
-from rewact_ros.ros.convert import publication_sequence
+from rewact_ros.ros.convert import joint_state_message, publication_sequence
 from rewact_ros.ros.diagnostics import publish_diagnostics
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.graph_watch import OwnTopics, other_publishers, publisher_names
@@ -41,6 +42,7 @@ from rewact_ros.stamps import NANO
 
 WATCH_S = 0.25  # between two looks at who publishes what
 CLOCK_STOPPED_S = 0.5
+FEEDBACK_S = 0.02  # between two positions for a leader to follow
 
 
 class HilNode(Guarded, Node):
@@ -187,6 +189,21 @@ class HilNode(Guarded, Node):
         self.create_subscription(*on_targets, names.SENSOR)
         if source.deadman:
             self.create_subscription(Joy, source.deadman.topic, on_buttons, names.SENSOR)
+        if source.feedback_topic and not self.params.dry_run:
+            leader = self.create_publisher(JointState, source.feedback_topic, names.SENSOR_OUT)
+            tell = partial(self._tell_leader, device, leader)
+            self.create_timer(FEEDBACK_S, tell, clock=steady_clock())
+
+    def _tell_leader(self, device: TeleopInput, leader: Publisher) -> None:
+        """Let an actuated leader stand where the robot is, until it leads."""
+        measured, source = self.path.joints.measured, device.source
+        if measured is None or self.path.human.active is device:
+            return
+        if self.path.joints.fault(self.clock.now()):
+            return
+        values = (measured[device.joints] - np.array(source.offset)) / np.array(source.scale)
+        stamp = self.get_clock().now().to_msg()
+        leader.publish(joint_state_message(source.source_joints, "position", values, stamp))
 
     def _on_targets_of(self, device: TeleopInput) -> tuple[type, str, Callable[[Any], None]]:
         """Message class and topic of a device, and what takes its messages."""
