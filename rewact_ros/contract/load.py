@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rewact_ros import strict_yaml
-from rewact_ros.contract.load_teleop import refuse_sources, teleop_source
+from rewact_ros.contract.load_teleop import read_tool, refuse_sources, teleop_source
 from rewact_ros.contract.names import Stream, check_feature, topic_problems
 from rewact_ros.contract.problems import (
     ContractError,
@@ -95,6 +95,10 @@ def parse_contract(data: object, folder: Path | None = None, namespace: str = "/
     joints = _action_joints(actions)
     sources = _sources(top, problems, joints, folder or Path(), streams)
     reset = _reset(top, problems, actions) if "reset" in top else None
+    kinematics = None
+    if "kinematics" in top:
+        data = top.data["kinematics"]
+        kinematics = read_tool("kinematics", data, joints, folder or Path(), problems)
     _check_whole(top, states, actions, problems)
     if actions and "teleop" in top:
         commands = [(part.get("command"), part.get("topic")) for part in actions]
@@ -105,7 +109,8 @@ def parse_contract(data: object, folder: Path | None = None, namespace: str = "/
     problems.require_none()
     return Contract(
         **{**top.values, "replan_hz": top.get("replan_hz") or top.get("rate_hz"),
-           "teleop": tuple(source for source in sources.values() if source), "reset": reset},
+           "teleop": tuple(source for source in sources.values() if source), "reset": reset,
+           "kinematics": kinematics},
         state=tuple(part for part in read_state if part),
         cameras=tuple(camera for camera in read_cameras if camera),
         action=tuple(part for part in read_action if part),

@@ -242,6 +242,8 @@ TOP = (
     Key(STATE_KEY, nested(_parts_schema(STATE)), "joints that are observed; one part or a list"),
     Key(ACTION_KEY, nested(_parts_schema(ACTION)), "joints that are commanded; one part or a list"),
     Key("reset", nested(table_schema(RESET)), "pose before each episode", None),
+    Key("kinematics", nested(table_schema(TOOL)),
+        "the tool whose poses a policy may give, and the joints that move it", None),
     Key("teleop", nested({"type": "object", "propertyNames": {"pattern": FEATURE_PATTERN},
         "additionalProperties": table_schema(TELEOP)}), "a human's sources of targets", None),
 )  # fmt: skip
