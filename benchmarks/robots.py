@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import robots_representations
+
 from rewact_ros import strict_yaml
 from rewact_ros.cli.bench import Bench
 from rewact_ros.contract import load_contract
@@ -69,6 +71,7 @@ def run(bench: Bench) -> None:
     )
     bench.add("init slowest", max(seconds), "s", goal="<= 60", n=len(seconds))
     bench.add("joint names typed by hand", 0, "names", goal="<= 0", n=len(names))
+    robots_representations.run(bench)
 
 
 def _kind(key: tuple) -> str:

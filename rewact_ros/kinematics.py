@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import difflib
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +28,8 @@ DAMPED_BELOW_M = 0.03
 ITERATIONS = 3
 # m and rad; the next tick takes up what is left.
 REACHED = 1e-6
+# Calls of `solve` for one pose of a path, and the error that ends them: m, and rad times a length.
+PATIENCE, CLOSE = 4, 1e-5
 # The largest error that one linear step is trusted with.
 STEP_M, STEP_RAD = 0.02, 0.1
 
@@ -39,6 +42,22 @@ class Arm(Protocol):
 
     def jacobian(self, q: FloatArray) -> FloatArray:
         """(6, n): linear velocity (m/s), then angular (rad/s), per joint unit/s."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """Joints along a path of poses.
+
+    Attributes:
+        joints: (n, J).
+        lag_m, lag_rad: the farthest that the tool is from its pose on the way.
+        collision: two bodies of the arm that would meet; "": none would.
+    """
+
+    joints: FloatArray
+    lag_m: float
+    lag_rad: float
+    collision: str
 
 
 class ArmModelError(ValueError):
@@ -84,6 +103,22 @@ class MujocoArm:
         self._mj.mj_jac(self._model, self._data, jacobian[:3], jacobian[3:], point, self._body)
         return jacobian[:, self._dof]
 
+    def touching(self, q: FloatArray) -> frozenset[str]:
+        """Pairs of the arm's own bodies that overlap at joints (n,), as `A and B`.
+
+        Bodies of one chain from the world count, with the model's other joints where they stand in
+        the model; a body and its parent never do, nor shapes that the model lets pass each other.
+        """
+        self.pose(q)
+        self._mj.mj_collision(self._model, self._data)
+        if not self._data.ncon:
+            return frozenset()
+        bodies = self._model.geom_bodyid[self._data.contact.geom]
+        own = self._model.body_rootid[bodies] == self._model.body_rootid[self._body]
+        hit = own.all(axis=1) & (self._data.contact.dist < 0) & (bodies[:, 0] != bodies[:, 1])
+        pairs = {tuple(sorted(self._model.body(i).name for i in pair)) for pair in bodies[hit]}
+        return frozenset(" and ".join(pair) for pair in pairs)
+
 
 class ArmModel(MujocoArm):
     """The arm of a contract's tool.
@@ -111,6 +146,8 @@ class ArmModel(MujocoArm):
                 raise ArmModelError(f"{where}: joint '{name}': expected a hinge or a slide")
         tip_m = np.array(tool.tip_m)
         super().__init__(model, body, tip_m, model.jnt_qposadr[ids], model.jnt_dofadr[ids])
+        others = model.body_rootid[model.geom_bodyid] != model.body_rootid[body]
+        model.geom_contype[others] = model.geom_conaffinity[others] = 0  # cost time, count nothing
 
 
 def solve(
@@ -142,6 +179,59 @@ def solve(
         # All joints give way alike, so the tool keeps its direction.
         moved /= max(1.0, float((np.abs(moved) / max_step).max()))
         q = np.asarray(np.clip(begin + moved, low, high))
+    return q
+
+
+def follow(
+    arm: MujocoArm,
+    q: FloatArray,
+    goals: Sequence[tuple[FloatArray, FloatArray]],
+    low: FloatArray,
+    high: FloatArray,
+    max_steps: FloatArray,
+) -> Followed:
+    """Joints that take the tool along poses, each step from the one before.
+
+    At a singularity, beyond the reach or at a limit the joints slow down or stop, the tool stays
+    behind and catches up when the path comes back. A step at which two of the arm's bodies would
+    meet, which do not overlap at `q`, is refused: the joints of the step before stay to the end.
+
+    Args:
+        q: (J,) observed joints.
+        goals: n poses.
+        low, high: (J,) joint limits.
+        max_steps: (n, J) largest change of each joint from one step to the next.
+    """
+    within = arm.touching(q)
+    here: FloatArray = np.clip(q, low, high)
+    joints: list[FloatArray] = []
+    lag: FloatArray = np.zeros(2)
+    collision = ""
+    for goal, longest in zip(goals, max_steps, strict=True):
+        if not collision:
+            there = _reached(arm, here, goal, low, high, longest)
+            collision = min(arm.touching(there) - within, default="")
+            here = here if collision else there
+            error = pose_error(arm.pose(here), goal)
+            lag = np.maximum(lag, [np.linalg.norm(error[:3]), np.linalg.norm(error[3:])])
+        joints.append(here)
+    return Followed(np.array(joints), float(lag[0]), float(lag[1]), collision)
+
+
+def _reached(
+    arm: Arm,
+    begin: FloatArray,
+    goal: tuple[FloatArray, FloatArray],
+    low: FloatArray,
+    high: FloatArray,
+    longest: FloatArray,
+) -> FloatArray:
+    """Joints (J,) within `longest` of `begin`, at the goal where that is in reach."""
+    q, low, high = begin, np.maximum(low, begin - longest), np.minimum(high, begin + longest)
+    for _ in range(PATIENCE):
+        if np.abs(pose_error(arm.pose(q), goal)).max() < CLOSE:
+            break
+        q = solve(arm, q, goal, low, high, longest)
     return q
 
 
@@ -186,7 +276,7 @@ def _load(mujoco: Any, path: str | None, simulated: Callable[[], str]) -> Any:
         return mujoco.MjModel.from_xml_string(_bare_urdf(root))
     except OSError as error:
         raise ArmModelError(
-            f"robot model {path}: {error.strerror}; correct 'tool.model' in the contract"
+            f"robot model {path}: {error.strerror}; correct 'model' of the contract's tool"
         ) from None
     except (ET.ParseError, ValueError) as error:
         text = " ".join(str(error).split())

@@ -76,11 +76,12 @@ def visualise(
         from rewact_ros.contract import load_contract
         from rewact_ros.episodes.rollout_dataset import simulation
         from rewact_ros.learning.evaluation.film import film_simulation
-        from rewact_ros.policy.compatibility import check_contract
+        from rewact_ros.policy.compatibility import fitted
+        from rewact_ros.sim.task import find_task
         from rewact_ros.stack.bringup import default_contract
 
         contract_of_task = load_contract(default_contract(task))
-        check_contract(loaded, contract_of_task)
+        loaded = fitted(loaded, contract_of_task, find_task(task).robot_model)
         with simulation(contract_of_task, task) as robot:
             film, rollout = film_simulation(loaded, robot, seed, _file(out, f"seed-{seed}"))
         report(film)

@@ -22,7 +22,7 @@ from rewact_ros.contract.load_action import (
 )
 from rewact_ros.contract.load_controllers import controllers
 from rewact_ros.contract.load_state import state_part, state_sections
-from rewact_ros.contract.load_teleop import refuse_sources, teleop_source
+from rewact_ros.contract.load_teleop import read_tool, refuse_sources, teleop_source
 from rewact_ros.contract.names import Stream, check_feature, topic_problems
 from rewact_ros.contract.problems import (
     ContractError,
@@ -110,6 +110,10 @@ def parse_contract(data: object, folder: Path | None = None, namespace: str = "/
     sources = _sources(top, problems, joints, folder or Path(), streams, actions)
     reset = _reset(top, problems, actions) if "reset" in top else None
     made_controllers = controllers(top, problems)
+    kinematics = None
+    if "kinematics" in top:
+        data = top.data["kinematics"]
+        kinematics = read_tool("kinematics", data, joints, folder or Path(), problems)
     _check_whole(top, states, actions, problems)
     if actions and "teleop" in top:
         commands = [(part.get("command"), part.get("topic")) for part in actions]
@@ -121,7 +125,8 @@ def parse_contract(data: object, folder: Path | None = None, namespace: str = "/
     return Contract(
         **{**top.values, "replan_hz": top.get("replan_hz") or top.get("rate_hz"),
            "controllers": made_controllers,
-           "teleop": tuple(source for source in sources.values() if source), "reset": reset},
+           "teleop": tuple(source for source in sources.values() if source), "reset": reset,
+           "kinematics": kinematics},
         state=tuple(part for part in read_state if part),
         cameras=tuple(camera for camera in read_cameras if camera),
         action=tuple(part for part in read_action if part),

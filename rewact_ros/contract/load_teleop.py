@@ -228,7 +228,16 @@ def _tool(jog: Section, joints: Joints, folder: Path) -> JogTool | None:
     if "tool" not in jog:
         jog.problems.add(jog.path("tool"), fault="missing")
         return None
-    section = Section(jog.path("tool"), jog.data["tool"], TOOL, jog.problems)
+    return read_tool(jog.path("tool"), jog.data["tool"], joints, folder, jog.problems)
+
+
+def read_tool(
+    where: str, data: object, joints: Joints, folder: Path, problems: Problems
+) -> JogTool | None:
+    """A tool and the joints that move it; None where something is wrong, which `problems` has."""
+    section = Section(where, data, TOOL, problems)
+    if not section.is_mapping:
+        return None
     robot, model_joints = _joint_map(section, joints)
     model = section.get("model")
     if not section.whole or robot is None or model_joints is None:

@@ -176,7 +176,7 @@ class Deadman:
 
 @dataclass(frozen=True)
 class JogTool:
-    """The point of the arm that a Cartesian jog moves, and the joints that move it.
+    """A point of the arm, of a Cartesian jog or of the policy's poses, and joints that move it.
 
     Attributes:
         model: MJCF or URDF file; None is the simulated arm's own.
@@ -291,6 +291,7 @@ class Contract:
     handover_s: float
     on_release: str
     controllers: Controllers | None = None
+    kinematics: JogTool | None = None
 
     @property
     def dt_s(self) -> float:

@@ -411,6 +411,8 @@ TOP = (
     Key("reset", nested(table_schema(RESET)), "pose before each episode", None),
     Key("controllers", nested(table_schema(CONTROLLERS)),
         "what controller_manager switches on arm and disarm", None),
+    Key("kinematics", nested(table_schema(TOOL)),
+        "the tool whose poses a policy may give, and the joints that move it", None),
     Key("teleop", nested({"type": "object", "propertyNames": {"pattern": FEATURE_PATTERN},
         "additionalProperties": table_schema(TELEOP)}), "a human's sources of targets", None),
 )  # fmt: skip

@@ -18,7 +18,7 @@ from rewact_ros.episodes.dataset import (
     write_json,
 )
 from rewact_ros.policy.checkpoint import LoadedPolicy
-from rewact_ros.policy.compatibility import check_contract as check_policy
+from rewact_ros.policy.compatibility import fitted
 from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.sim.task import DEFAULT_TASK, Task, find_task, open_task
 
@@ -103,7 +103,7 @@ def simulated(
         ContractError, CheckpointError: the policy was made for another one.
     """
     check_contract(contract, find_task(task))
-    check_policy(loaded, contract)
+    loaded = fitted(loaded, contract, find_task(task).robot_model)
     with simulation(contract, task) as sim:
         yield TorchEngine(loaded, rate_hz=contract.rate_hz), sim
 

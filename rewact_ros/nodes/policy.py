@@ -25,7 +25,7 @@ from rewact_ros.msg import (
 )
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.policy.checkpoint_files import CheckpointFiles, open_folder
-from rewact_ros.policy.compatibility import check_contract
+from rewact_ros.policy.compatibility import fitted
 from rewact_ros.policy.engine import Engine, Prediction
 from rewact_ros.policy.engines import load_engine
 from rewact_ros.policy.export import export_apart
@@ -44,6 +44,7 @@ from rewact_ros.ros.policy_swap import PolicySwap
 from rewact_ros.ros.prediction_messages import ChunkMessages, features_message, reward_message
 from rewact_ros.ros.process import run_node
 from rewact_ros.runs import LEARNED
+from rewact_ros.sim.task import find_task
 from rewact_ros.stamps import NANO
 from rewact_ros.text import printable
 
@@ -161,8 +162,9 @@ class PolicyNode(Guarded, LifecycleNode):
             explore = self.params.explore
             loaded, engine = open_learned(files, self.contract, device, explore, self._engine_for)
         else:
+            simulated = find_task(self.params.task).robot_model
             loaded = load_policy(files, device)
-            check_contract(loaded, self.contract, self.params.reward_only)
+            loaded = fitted(loaded, self.contract, simulated, self.params.reward_only)
             engine = self._engine_for(loaded)
         engine.warm_up()
         return loaded, engine
@@ -298,6 +300,8 @@ class PolicyNode(Guarded, LifecycleNode):
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
         stream, reason = self._fault()
         warning = f"{stream}: {reason}" if reason else self._times.odd_stamp
+        if not warning and self._engine is not None:
+            warning = self._engine.trouble
         level = ERROR if self._worker_fault else WARN if warning else OK
         return (
             level,

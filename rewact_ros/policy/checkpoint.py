@@ -27,6 +27,7 @@ from .checkpoint_files import (
 from .modeling_rewact import RewACTPolicy
 from .open_rewact import open_rewact
 from .policy import Estimate, Policy, PolicyConfig
+from .resolved import Resolver
 from .reward_hash import reward_hash
 
 CALIBRATION = "calibration.json"
@@ -54,6 +55,8 @@ class LoadedPolicy:
         version: first 12 hexadecimal digits of the SHA-256 of the weights file.
         path: the checkpoint's folder.
         sha256: of that whole folder, as in ``CheckpointFiles``; empty for a policy in memory.
+        resolver: turns its chunks into the robot's joints (see ``compatibility.fitted``); None:
+            they are that, or nothing may move by them.
     """
 
     policy: Policy
@@ -64,6 +67,7 @@ class LoadedPolicy:
     version: str
     path: Path
     sha256: str = ""
+    resolver: Resolver | None = None
 
     def predict(self, batch: dict[str, Any], normalised: bool = False) -> Estimate:
         """Predict from a batch of observations.
@@ -75,7 +79,8 @@ class LoadedPolicy:
             normalised: the batch has been through the preprocessor already.
 
         Returns:
-            actions (B, chunk, A), in contract units on the CPU for a raw batch, else normalised.
+            actions (B, chunk, A), or (B, chunk, C) of a representation, in contract units on the
+            CPU for a raw batch, else normalised.
         """
         estimate = self.policy.predict(batch if normalised else self.preprocessor(batch))
         if normalised:

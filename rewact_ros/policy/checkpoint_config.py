@@ -88,8 +88,9 @@ def read_config[C: ACTConfig](kind: type[C], raw: dict[str, Any], where: str, de
         config = draccus.decode(kind, {**fields, **_DROPPED, "device": device})
     except Exception as error:  # draccus raises its own families of errors
         # "Couldn't instantiate class …" hides what the configuration itself refused.
-        hides = "instantiate class" in str(error) and error.__cause__ is not None
-        reason = error.__cause__ if hides else error
+        reason: BaseException = error
+        while "instantiate class" in str(reason) and reason.__cause__ is not None:
+            reason = reason.__cause__
         raise CheckpointError(
             f"{where}: {' '.join(str(reason).split())[:300]}; use weights and configuration of "
             "one run"

@@ -1,11 +1,17 @@
 """Whether a checkpoint fits a robot, before anything runs."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from rewact_ros.contract import Contract, check_signature
 from rewact_ros.contract.schema import ACTION_KEY, STATE_KEY
+from rewact_ros.kinematics import ArmModel
 
 from .checkpoint import LoadedPolicy
 from .checkpoint_files import CheckpointError
 from .modeling_rewact import RewACTPolicy
+from .representations import Representation, RepresentationError
+from .resolved import Resolver, require_representation
 
 
 def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool = False) -> None:
@@ -28,6 +34,10 @@ def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool =
         STATE_KEY: (len(contract.state_names),),
         ACTION_KEY: (len(contract.action_names),),
     }
+    representation = loaded.config.action_representation
+    if representation is not None and not reward_only:
+        _check_representation(representation, contract, what)
+        expected[ACTION_KEY] = (len(representation.names),)
     for camera in contract.cameras:
         height, width, channels = camera.shape
         expected[camera.key] = (channels, height, width)
@@ -50,6 +60,41 @@ def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool =
                 f"{what}: {key}: expected shape {expected[key]} as in the contract of "
                 f"{contract.robot}, got {tuple(feature.shape)}; use a checkpoint of this robot"
             )
+
+
+def _check_representation(representation: Representation, contract: Contract, what: str) -> None:
+    try:
+        require_representation(representation, contract)
+    except RepresentationError as error:
+        raise CheckpointError(f"{what}: {error}") from error
+
+
+def fitted(
+    loaded: LoadedPolicy,
+    contract: Contract,
+    simulated: Callable[[], str],
+    reward_only: bool = False,
+) -> LoadedPolicy:
+    """A checkpoint that may move a robot: its chunks will be the robot's absolute joints.
+
+    Args:
+        loaded: the checkpoint.
+        contract: of the robot.
+        simulated: text of the model that kinematics without a file mean.
+        reward_only: see ``check_contract``.
+
+    Raises:
+        ContractError, CheckpointError: as ``check_contract``; its representation is none that this
+            robot can take.
+        ArmModelError, SimulationUnavailableError: the model of the kinematics does not load.
+    """
+    check_contract(loaded, contract, reward_only)
+    representation = loaded.config.action_representation
+    if representation is None or reward_only:
+        return loaded
+    tool = contract.kinematics
+    arm = ArmModel(tool, simulated) if representation.is_pose and tool is not None else None
+    return replace(loaded, resolver=Resolver(representation, contract, arm))
 
 
 def require_rewact(loaded: LoadedPolicy, who: str) -> RewACTPolicy:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.policies.act.configuration_act import ACTConfig
 
+from .representations import Representation
+
 SMALL_CNN = "small_cnn"
 
 
@@ -27,6 +29,7 @@ class RewACTConfig(ACTConfig):
         action_parts: Named slices of the action in its order, such as ``{arm: 14, hand: 12}``, each
             with its own linear head and loss line; None: one head.
         action_part_weights: Weight of a part's dimensions in the action loss, 1.0 where not named.
+        action_representation: What the action's numbers are; None: the robot's own action.
         n_obs_steps: Observations the policy sees, one step of the dataset's rate apart.
         freeze_backbone: Keep the image backbone as it is in training.
         vision_backbone: ``small_cnn`` (five convolutions, stride 16) or a torchvision ResNet.
@@ -86,6 +89,8 @@ class RewACTConfig(ACTConfig):
 
     action_parts: dict[str, int] | None = None
     action_part_weights: dict[str, float] | None = None
+
+    action_representation: Representation | None = None
 
     freeze_backbone: bool = False
     state_skip: bool = False
@@ -176,6 +181,11 @@ class RewACTConfig(ACTConfig):
             raise ValueError(
                 "state_skip: needs observation.state among the inputs; set it to false"
             )
+        if self.state_skip and self.action_representation is not None:
+            raise ValueError(
+                f"state_skip: adds joints to joints, and the action is {self.action_representation}"
+                "; set it to false"
+            )
         if self.reward_reads == "images" and self.reward_head != "none" and not self.image_features:
             raise ValueError(
                 "reward_reads: images needs a camera among the inputs; set it to token"
@@ -185,7 +195,11 @@ class RewACTConfig(ACTConfig):
                 "n_obs_steps: a history of observation.environment_state is not supported; "
                 "use observation.state, or 1"
             )
-        width = self.action_feature.shape[0]
+        width, named = self.action_feature.shape[0], self.action_representation
+        if named is not None and len(named.names) != width:
+            raise ValueError(
+                f"action_representation.names: expected the action's {width}, got {named.names}"
+            )
         if self.action_parts and sum(self.action_parts.values()) != width:
             raise ValueError(
                 f"action_parts: expected sizes that add up to the action's {width}, "

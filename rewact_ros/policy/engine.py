@@ -5,11 +5,12 @@
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from lerobot.utils.constants import OBS_STATE
 from numpy.typing import NDArray
 
 from .checkpoint import LoadedPolicy
@@ -25,7 +26,8 @@ class Prediction:
     """One inference.
 
     Attributes:
-        actions: (chunk, A) float32 in contract units, step k belongs to stamp + k * dt.
+        actions: (chunk, A) float32 in contract units, step k belongs to stamp + k * dt; (0, C)
+            of a policy that was not fitted to a robot (see ``compatibility.fitted``).
         reward: predicted progress in [0, 1] at the observation; None: not predicted.
         quantiles: its q10, q50 and q90; None unless the head is distributional.
         entropy: of its distribution, nats; None likewise.
@@ -72,9 +74,16 @@ class Engine(ABC):
         """As ``LoadedPolicy.reward_hash``; the first time it reads all weights."""
         return self._loaded.reward_hash
 
+    @property
+    def trouble(self) -> str:
+        """What kept the newest chunk from the policy's poses; "": nothing."""
+        return "" if self._loaded.resolver is None else self._loaded.resolver.trouble
+
     def reset(self) -> None:
         """Forget past observations: an episode begins, or somebody else moved the robot."""
         self._history.reset()
+        if self._loaded.resolver is not None:
+            self._loaded.resolver.reset()
 
     def warm_up(self, runs: int = 3) -> None:
         """Run on zeros, so that the first observation of a robot does not pay for allocations."""
@@ -84,6 +93,9 @@ class Engine(ABC):
             else np.zeros(ft.shape, np.float32)
             for key, ft in self._loaded.config.input_features.items()
         }
+        if self._loaded.resolver is not None:
+            seen = np.zeros(self._loaded.resolver.state_width, np.float32)
+            observation.setdefault(OBS_STATE, seen)
         for _ in range(runs):
             self.infer(observation, 0.0)
         self.reset()
@@ -109,7 +121,18 @@ class Engine(ABC):
                 raise ValueError("stamp_s: expected the observation's time for a history, got None")
             kept = {key: value.copy() for key, value in checked.items()}
             past = self._history.add(kept, stamp_s)
-        return self._read(self._predict(past))
+        prediction = self._read(self._predict(past))
+        if self._loaded.config.action_representation is None:
+            return prediction
+        return replace(prediction, actions=self._joints(prediction, observation, stamp_s))
+
+    def _joints(
+        self, prediction: Prediction, observation: Observation, stamp_s: float | None
+    ) -> NDArray[np.float32]:
+        """The chunk as absolute joints (n, A); none (0, C) where only the reward is asked for."""
+        if self._loaded.resolver is None:
+            return prediction.actions[:0]
+        return self._loaded.resolver(prediction.actions, observation[OBS_STATE], stamp_s)
 
     @abstractmethod
     def _predict(self, past: list[Observation]) -> Estimate:

@@ -10,7 +10,13 @@ from .checkpoint_files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles
 from .configuration_rewact import RewACTConfig
 from .modeling_rewact import RewACTPolicy
 from .processor_rewact import make_rewact_pre_post_processors
-from .processors import POSTPROCESSOR, PREPROCESSOR, load_processors, prepare_statistics
+from .processors import (
+    POSTPROCESSOR,
+    PREPROCESSOR,
+    load_processors,
+    prepare_statistics,
+    relative_actions,
+)
 from .upstream import Layout, Stats, convert, layout_of
 from .weights import check_weights, load_tensors, resolve_device
 
@@ -31,6 +37,9 @@ def open_rewact(
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{files.path}: {error}") from error
     config = read_config(RewACTConfig, raw, str(files.path / CONFIG), device)
+    if layout is not Layout.BUFFERS and config.action_representation is None:
+        width = config.action_feature.shape[0]
+        config.action_representation = relative_actions(files, width)
     with torch.device("meta"):  # first without memory, to see that the weights fit
         shapes = _new_policy(config, files.path / CONFIG).state_dict()
     check_weights(str(files.path / WEIGHTS), shapes, weights)

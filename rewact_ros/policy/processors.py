@@ -21,10 +21,12 @@ from torch import Tensor
 
 from .checkpoint_files import CONFIG, CheckpointError, CheckpointFiles
 from .policy import PolicyConfig
+from .representations import Representation, RepresentationError
 from .weights import dtype_name, load_tensors
 
 PREPROCESSOR = "policy_preprocessor.json"
 POSTPROCESSOR = "policy_postprocessor.json"
+RELATIVE, ABSOLUTE = "relative_actions_processor", "absolute_actions_processor"
 NORMALIZER, UNNORMALIZER = "normalizer_processor", "unnormalizer_processor"
 
 # Steps that a checkpoint may have, with their settings. Each was read: it computes on tensors and
@@ -39,6 +41,9 @@ STEPS: dict[str, frozenset[str]] = {
     "device_processor": frozenset({"device", "float_dtype"}),
     NORMALIZER: _NORMALIZATION,
     UNNORMALIZER: _NORMALIZATION,
+    # Read by `relative_actions`, and not run: what they do is the policy's representation.
+    RELATIVE: frozenset({"enabled", "exclude_joints", "action_names"}),
+    ABSOLUTE: frozenset({"enabled"}),
 }
 _MAX_STEPS = 32
 _MAX_EPS = 1e-3
@@ -69,6 +74,8 @@ def load_processors(
     """
     pre, pre_state = _read(files, PREPROCESSOR)
     post, post_state = _read(files, POSTPROCESSOR)
+    for raw in (pre, post):
+        raw["steps"] = [s for s in raw["steps"] if s["registry_name"] not in (RELATIVE, ABSOLUTE)]
     _check_normalization(files, PREPROCESSOR, NORMALIZER, pre, pre_state, config)
     _check_normalization(files, POSTPROCESSOR, UNNORMALIZER, post, post_state, config)
     moved = {"device_processor": {"device": device}, NORMALIZER: {"device": device}}
@@ -94,6 +101,43 @@ def load_processors(
         raise CheckpointError(
             f"{files.path}: its processors do not load: {' '.join(str(error).split())[:300]}"
         ) from error
+
+
+def relative_actions(files: CheckpointFiles, width: int) -> Representation | None:
+    """What LeRobot's relative-action steps make of the action; None: nothing.
+
+    Args:
+        files: of the checkpoint.
+        width: of the action.
+
+    Raises:
+        CheckpointError: one step without the other, or names that do not tell which joints.
+    """
+    found = {}
+    for name, step in ((PREPROCESSOR, RELATIVE), (POSTPROCESSOR, ABSOLUTE)):
+        raw = _read(files, name)[0] if name in files else {"steps": []}
+        configs = [s.get("config", {}) for s in raw["steps"] if s["registry_name"] == step]
+        found[step] = next((config for config in configs if config.get("enabled")), None)
+    relative, absolute = found[RELATIVE], found[ABSOLUTE]
+    if relative is None and absolute is None:
+        return None
+    where = f"{files.path}: {RELATIVE}, {ABSOLUTE}"
+    if relative is None or absolute is None:
+        raise CheckpointError(
+            f"{where}: expected both enabled or neither, got one; use processors of one run"
+        )
+    names = relative.get("action_names") or []
+    if len(names) != width:
+        raise CheckpointError(
+            f"{where}: action_names: expected {width} names, got {len(names)}; save the policy "
+            "with the names of its data set's action"
+        )
+    words = [word.lower() for word in relative.get("exclude_joints") or [] if word]
+    moved = [name for name in names if not any(word in name.lower() for word in words)]
+    try:
+        return Representation("joints_relative", tuple(names), tuple(moved), by_index=True)
+    except RepresentationError as error:
+        raise CheckpointError(f"{where}: {error}") from error
 
 
 def prepare_statistics(
@@ -225,6 +269,10 @@ def _is_sane(key: str, value: Any) -> bool:
         return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
     if key == "device":
         return value is None or isinstance(value, str)
+    if key == "enabled":
+        return isinstance(value, bool)
+    if key in ("exclude_joints", "action_names"):
+        return value is None or (isinstance(value, list) and all(isinstance(v, str) for v in value))
     if key == "float_dtype":
         return value in (None, "float32", "float")
     if key == "eps":

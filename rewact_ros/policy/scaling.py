@@ -77,7 +77,14 @@ def check_alike(new: LoadedPolicy, running: LoadedPolicy, contract: Contract) ->
     Raises:
         CheckpointError: names the joint and both numbers.
     """
-    lines = [(ACTION, contract.action_names, *(action_line(x) for x in (new, running)))]
+    spoken = [x.config.action_representation for x in (new, running)]
+    if spoken[0] != spoken[1]:
+        raise CheckpointError(
+            f"{new.path}: action_representation: expected {spoken[1] or 'joints'} as of the "
+            f"running policy, got {spoken[0] or 'joints'}; start the policy anew with it"
+        )
+    names = contract.action_names if spoken[0] is None else spoken[0].names
+    lines = [(ACTION, names, *(action_line(x) for x in (new, running)))]
     if all(OBS_STATE in x.config.input_features for x in (new, running)):
         lines.append((OBS_STATE, contract.state_names, *(_state_line(x) for x in (new, running))))
     for key, joints, got, expected in lines:

@@ -43,6 +43,9 @@ class PolicyParams:
     reward_only: bool = _param(
         False, "publish the reward alone, while something else moves the robot"
     )
+    task: str = _param(
+        DEFAULT_TASK, "simulated task whose robot a contract's kinematics without a model is of"
+    )
     heartbeat_hz: float = _param(30.0, "rate of policy_status", "Hz", 20.0, 200.0)
     autostart: bool = _param(True, "configure and activate at start")
 

@@ -197,6 +197,7 @@ def processes(args: BringUp) -> list[Process]:
         acting: dict[str, ParameterValue] = {
             "contract": contract,
             "policy": policy,
+            "task": args.task,
             "device": args.device,
             "reward_only": args.reward_only,
         }

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from lerobot.processor import PolicyProcessorPipeline
 
+from rewact_ros.contract import load_contract
 from rewact_ros.episodes.rollout import roll_out
 from rewact_ros.policy.checkpoint import LoadedPolicy
+from rewact_ros.policy.compatibility import fitted
 from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.policy.policy import Policy
 from rewact_ros.sim.task import Task, find_task, open_task
@@ -58,6 +60,9 @@ def simulated_success(
         version="in training",
         path=Path(settings.out),
     )
+    if policy.config.action_representation is not None:
+        task = find_task(settings.task)
+        loaded = fitted(loaded, load_contract(task.contract_file()), task.robot_model)
     engine = TorchEngine(loaded, threads=None, rate_hz=data.fps)
     seeds = range(settings.test_seed, settings.test_seed + settings.test_episodes)
     with _simulator(data, settings.task) as sim:

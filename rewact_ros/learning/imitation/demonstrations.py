@@ -20,6 +20,7 @@ from rewact_ros.policy.images import unit_images
 from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD, DEMO_IS_PAD, LABEL_SLACK
 
 from .frames import dataset_fingerprint, open_frames
+from .represented import RepresentedActions
 from .teaching import (
     INTERVENTION,
     SUCCESS,
@@ -51,6 +52,7 @@ class Demonstrations:
         frames: camera key -> (N, H, W, 3) uint8, or what is indexed likewise; empty until
             ``decode`` or ``decode_on_demand``.
         camera_shapes: camera key -> (3, H, W) of the dataset's own images.
+        represented: the actions as the policy speaks of them; None: as the dataset has them.
     """
 
     source: LeRobotDataset
@@ -66,6 +68,7 @@ class Demonstrations:
     end: NDArray[np.int64]
     frames: Mapping[str, Frames]
     camera_shapes: dict[str, tuple[int, int, int]]
+    represented: RepresentedActions | None = None
 
     def decode(
         self,
@@ -98,11 +101,19 @@ class Demonstrations:
 
     def output_features(self) -> dict[str, PolicyFeature]:
         """What a policy trained on this gives: the action."""
-        return {ACTION: PolicyFeature(FeatureType.ACTION, self.action.shape[1:])}
+        width = self.action.shape[1:]
+        if self.represented is not None:
+            width = (self.represented.columns.width,)
+        return {ACTION: PolicyFeature(FeatureType.ACTION, width)}
 
-    def stats(self, rows: NDArray[np.integer], min_std: float) -> dict[str, dict[str, Tensor]]:
+    def stats(
+        self, rows: NDArray[np.integer], min_std: float, chunk: int = 1
+    ) -> dict[str, dict[str, Tensor]]:
         """Normalisation statistics over ``rows``; a joint that hardly moves gets ``min_std``,
         so that its sensor noise is not blown up to unit variance.
+
+        Of a representation they are those of its own numbers, over all steps of the chunks of
+        ``chunk`` actions, as LeRobot's for relative actions.
 
         Raises:
             DatasetError: none of the rows teaches actions.
@@ -114,10 +125,23 @@ class Demonstrations:
                 f"{DEMO_IS_PAD}, {SUCCESS}, {INTERVENTION}); choose other episodes or "
                 "action_frames, or set imitate_failures"
             )
+        if (own := self.represented) is not None:
+            return {
+                OBS_STATE: _stats(self.state[rows], min_std),
+                ACTION: _stats(own.values(taught, self.end, chunk), min_std * own.floors),
+            }
         return {
             key: _stats(table, min_std)
             for key, table in ((OBS_STATE, self.state[rows]), (ACTION, self.action[taught]))
         }
+
+    def _actions(
+        self, rows: NDArray[np.integer], steps: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """(B, n, A) of steps (B, n), or (B, n, C) as the policy speaks of them at rows (B,)."""
+        if self.represented is None:
+            return self.action[steps]
+        return self.represented.chunks(rows, steps)
 
     def turned_joints(self, rows: NDArray[np.integer]) -> dict[int, float]:
         """Joint -> share of frames whose target others have a whole turn away.
@@ -199,7 +223,7 @@ class Demonstrations:
             )
         batch = {
             OBS_STATE: torch.from_numpy(self.state[seen]),
-            ACTION: torch.from_numpy(self.action[steps]),
+            ACTION: torch.from_numpy(self._actions(rows, steps)),
             ACTION_IS_PAD: torch.from_numpy(is_pad),
             REWARD: torch.from_numpy(self.reward[rows]),
         }
@@ -293,11 +317,11 @@ def split_episodes(
     return train, sorted(val_episodes)
 
 
-def _stats(values: NDArray[np.float32], min_std: float) -> dict[str, Tensor]:
+def _stats(values: NDArray[np.float32], min_std: float | NDArray[np.float64]) -> dict[str, Tensor]:
     exact = values.astype(np.float64)
     return {
         "mean": torch.from_numpy(exact.mean(0)).float(),
-        "std": torch.from_numpy(exact.std(0)).float().clamp_min(min_std),
+        "std": torch.from_numpy(np.maximum(exact.std(0), min_std)).float(),
         "min": torch.from_numpy(exact.min(0)).float(),
         "max": torch.from_numpy(exact.max(0)).float(),
     }

@@ -18,6 +18,7 @@ from rewact_ros.data.dataset.info import DatasetError
 
 from .batches import Pool
 from .demonstrations import Demonstrations, load_demonstrations
+from .represented import RepresentedActions
 from .settings import TrainSettings
 from .teaching import INTERVENTION
 from .videos import Frames
@@ -103,11 +104,17 @@ def join(parts: Sequence[Demonstrations]) -> Demonstrations:
         episode=whole("episode", episodes),
         start=whole("start", rows),
         end=whole("end", rows),
+        represented=_represented(parts),
         frames={
             camera: _JoinedFrames([part.frames[camera] for part in parts], rows)
             for camera in parts[0].camera_shapes
         },
     )
+
+
+def _represented(parts: Sequence[Demonstrations]) -> RepresentedActions | None:
+    found = [part.represented for part in parts if part.represented is not None]
+    return found[0].joined(found[1:]) if found else None
 
 
 class _JoinedFrames:

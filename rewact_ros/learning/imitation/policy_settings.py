@@ -9,6 +9,7 @@ import draccus
 from rewact_ros.policy import RewACTConfig
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.policy.policy import PolicyConfig
+from rewact_ros.policy.representations import Representation
 
 from .demonstrations import Demonstrations
 from .settings import TrainError, TrainSettings
@@ -19,6 +20,7 @@ _ELSEWHERE = {
     "optimizer_lr_backbone": "--lr-backbone",
     "optimizer_weight_decay": "--weight-decay",
     "device": "--device",
+    "action_representation": "--representation",
 }
 
 
@@ -75,8 +77,13 @@ def starting_policy(
     return loaded
 
 
-def fit_to_dataset(config: RewACTConfig, settings: TrainSettings, data: Demonstrations) -> None:
-    """Put the dataset's features and the run's learning rates into ``config``.
+def fit_to_dataset(
+    config: RewACTConfig,
+    settings: TrainSettings,
+    data: Demonstrations,
+    representation: Representation | None = None,
+) -> None:
+    """Put the dataset's features, as represented, and the run's learning rates into ``config``.
 
     A new policy's reward gets eyes of its own where there is a camera and nothing else is said: a
     token of the transformer learns the arm's clock (see docs/training.md).
@@ -88,6 +95,7 @@ def fit_to_dataset(config: RewACTConfig, settings: TrainSettings, data: Demonstr
     if settings.start is not None:
         require_features(config, data, settings.start)
         return
+    config.action_representation = representation
     config.input_features, config.output_features = data.input_features(), data.output_features()
     if "reward_reads" not in settings.policy and config.image_features:
         config.reward_reads = "images"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from rewact_ros.episodes.settings import HelpSettings
+from rewact_ros.policy.representations import GRIPPERS, KINDS
 from rewact_ros.settings import check, same, setting
 from rewact_ros.sim.task import DEFAULT_TASK
 
@@ -85,6 +86,21 @@ class TrainSettings:
         low=0,
         high=4,
     )
+    representation: str | None = setting(
+        None,
+        "what a new policy's action is; default: joints, as the dataset has them",
+        choices=KINDS,
+    )
+    gripper: str = setting(
+        "position",
+        "how the joint that stays absolute is told: its position, the width between the fingers "
+        "in m, or open and closed",
+        choices=GRIPPERS,
+    )
+    gripper_width_m: float = setting(0.08, "of the open gripper, for gripper width", above=0)
+    absolute_joints: str = setting(
+        "gripper", "joints_…: joints that stay absolute, by part of their names, comma-separated"
+    )
     policy: dict[str, str] = field(default_factory=dict)
     start: str | None = None
     interventions: tuple[str, ...] = ()
@@ -123,8 +139,23 @@ class TrainSettings:
             raise TrainError(
                 f"policy settings {self.policy}: the policy is that of {self.start}; leave them out"
             )
+        if self.start is not None and (self.representation or self.gripper != "position"):
+            raise TrainError(
+                f"representation {self.representation or self.gripper}: the policy is that of "
+                f"{self.start}, and speaks as it was trained; leave it out, or train a new policy"
+            )
+        if self.represents and self.contract is None:
+            raise TrainError(
+                f"representation {self.representation or self.gripper}: expected the robot's "
+                "contract, which names its joints and kinematics; give --contract"
+            )
         if self.best_by == "success" and not self.test_every:
             raise TrainError("best_by success: needs closed-loop tests; set test_every")
+
+    @property
+    def represents(self) -> bool:
+        """Whether a new policy's action is another than the dataset's."""
+        return self.representation not in (None, "joints") or self.gripper != "position"
 
     @property
     def spliced(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lerobot.utils.constants import ACTION
 from numpy.typing import NDArray
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
@@ -38,6 +39,7 @@ from .demonstrations import (
 from .mixture import draw_interventions, join, load_interventions
 from .origin import ORIGIN, identities, origin_text, taught_episodes
 from .policy_settings import fit_to_dataset, parse_policy, starting_policy
+from .representing import asked, represent_all
 from .settings import TrainError, TrainSettings
 from .splices import Splices, TooFewToSpliceError
 from .training_state import (
@@ -99,13 +101,16 @@ class _Training:
             settings.imitate_failures,
             labels_needed=config.reward_head != "none",
         )
-        fit_to_dataset(config, settings, self.data)
+        named = config.action_representation if start else asked(settings, contract)
+        represent_all(named, settings, contract, [self.data])
+        fit_to_dataset(config, settings, self.data, named)
         self.contract = _contract_record(contract, self.data)
         self.train_rows, self.val_rows, self.split = _split(settings, self.data)
         self._check_sizes()
         if contract is not None and self.main:
             _tell_turns(contract, self.data, self.train_rows)
         interventions = load_interventions(settings, self.data)
+        represent_all(named, settings, contract, interventions)
         if config.reward_head != "none":
             rows = np.sort(np.concatenate([self.train_rows, self.val_rows]))
             self.data.require_labels(rows, config.value_min, config.value_max)
@@ -115,7 +120,7 @@ class _Training:
         self._open_frames(config.image_size, cache, interventions)
         if start is None:
             self.preprocessor, self.postprocessor = make_rewact_pre_post_processors(
-                config, self.data.stats(self.train_rows, settings.min_std)
+                config, self.data.stats(self.train_rows, settings.min_std, config.chunk_size)
             )
         else:
             self.preprocessor, self.postprocessor = start.preprocessor, start.postprocessor
@@ -364,10 +369,13 @@ def _contract(path: str | None) -> Contract | None:
 def _contract_record(contract: Contract | None, data: Demonstrations) -> dict[str, Any] | None:
     if contract is None:
         return None
+    own = data.represented
     check_signature(
         contract,
         signature_of_dataset(data.source.meta.info.to_dict()),
         f"data set {data.source.root}",
+        # Its columns were matched one by one.
+        frozenset({ACTION}) if own is not None and own.recorded else frozenset(),
     )
     return {"hash": contract.hash, "signature": contract.signature()}
 

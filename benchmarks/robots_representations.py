@@ -1,0 +1,155 @@
+"""Bench topic `robots-representations`: the simulated ViperX by joints, poses and pose deltas.
+
+The same demonstrations, settings and steps for each; only `--representation` differs. Then the
+same unseen scenes, paired. A run that was killed goes on where it was: demonstrations and
+trainings in `runs/bench/robots-representations`, scenes one by one.
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from rewact_ros.bench.figures import Bench
+from rewact_ros.contract import load_contract
+from rewact_ros.episodes.demos import DemoSettings, write_demos
+from rewact_ros.episodes.rollout_dataset import roll_outs
+from rewact_ros.episodes.settings import RolloutSettings
+from rewact_ros.files import replace_file
+from rewact_ros.learning.imitation.settings import TrainSettings
+from rewact_ros.learning.imitation.train import train
+from rewact_ros.policy.checkpoint import load_policy
+from rewact_ros.reward.metrics import wilson_interval
+from rewact_ros.sim.task import DEFAULT_TASK, find_task
+
+KINDS = ("joints", "ee", "ee_delta")
+# First scenes: demonstrations below 100 000, reported from 200 000; no other bench reports these.
+DEMOS, REPORTED = 30_000, 230_000
+_BATCH = 20  # scenes between two notes on disk
+# As `rewact bench tasks` trains, without a reward: only actions are compared.
+_POLICY = {
+    "dropout": "0.0",
+    "random_shift_px": "4",
+    "brightness_jitter": "0.1",
+    "state_noise_std": "0.02",
+    "state_dropout": "0.95",
+    "reward_head": "none",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is done."""
+
+    demonstrations: int = 50
+    steps: int = 1200
+    batch_size: int = 32
+    scenes: int = 100
+    limit_s: float = 20.0
+
+
+_QUICK = Plan(demonstrations=2, steps=10, batch_size=4, scenes=1, limit_s=2.0)
+
+
+class StaleError(ValueError):
+    """Results of another plan lie in the folder."""
+
+
+def run(bench: Bench) -> None:
+    """Train three policies and try each on the same scenes.
+
+    Raises:
+        StaleError: results of another plan lie there.
+    """
+    plan = _QUICK if bench.quick else Plan()
+    folder = bench.folder / f"robots-representations{'-quick' if bench.quick else ''}"
+    if bench.quick:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    _require_fresh(folder, plan)
+    bench.settings |= asdict(plan) | {"first scene": REPORTED, "threads": 1}
+    contract_file = find_task(DEFAULT_TASK).contract_file()
+    demos = folder / "demos"
+    if not demos.exists():
+        shutil.rmtree(demos.with_name("demos.partial"), ignore_errors=True)
+        settings = DemoSettings(
+            demos,
+            contract_file,
+            episodes=plan.demonstrations,
+            failures=0,
+            retries=0,
+            seed=DEMOS,
+            workers=1,
+        )
+        write_demos(settings, progress=False)
+    base = TrainSettings(
+        dataset=str(demos),
+        out="",
+        val_fraction=0.05 if plan.demonstrations > 2 else 0.0,
+        steps=plan.steps,
+        batch_size=plan.batch_size,
+        lr=5e-4,
+        lr_backbone=5e-4,
+        val_every=10_000,
+        save_every=min(100, plan.steps),
+        mixed_precision="bf16",
+        policy=_POLICY,
+        contract=str(contract_file),
+    )
+    found = {}
+    for kind in KINDS:
+        out = folder / kind
+        if not (out / "trained").exists():
+            typer.echo(f"  {kind}: train")
+            settings = replace(base, out=str(out), representation=kind)
+            train(settings, folder / "frames", resume=True, show_progress=False)
+            (out / "trained").touch()
+        policy = out / "checkpoints" / "last" / "pretrained_model"
+        found[kind] = _drive(policy, folder / f"{kind}.json", plan)
+    _report(bench, found)
+
+
+def _drive(policy: Path, file: Path, plan: Plan) -> list[dict[str, Any]]:
+    """Roll-outs of all scenes, those of an earlier run among them."""
+    done: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
+    contract = load_contract(find_task(DEFAULT_TASK).contract_file())
+    settings, loaded = RolloutSettings(limit_s=plan.limit_s), load_policy(policy, "cpu")
+    while len(done) < plan.scenes:
+        first = REPORTED + len(done)
+        seeds = range(first, min(first + _BATCH, REPORTED + plan.scenes))
+        typer.echo(f"  {file.stem}: scenes {seeds.start} to {seeds.stop - 1}")
+        for rollout in roll_outs(loaded, contract, seeds, settings):
+            keys = ("seed", "success", "stage", "failure", "duration_s")
+            done.append({key: getattr(rollout, key) for key in keys})
+        replace_file(file, json.dumps(done) + "\n")
+    return done
+
+
+def _report(bench: Bench, found: dict[str, list[dict[str, Any]]]) -> None:
+    of_joints = [episode["success"] for episode in found["joints"]]
+    for kind, episodes in found.items():
+        wins = [episode["success"] for episode in episodes]
+        low, high = wilson_interval(sum(wins), len(wins))
+        share = sum(wins) / len(wins)
+        bench.add(f"{kind} success", share, "share", n=len(wins), low=low, high=high)
+        times = sorted(e["duration_s"] for e in episodes if e["success"])
+        median = times[len(times) // 2] if times else None
+        bench.add(f"{kind} median time of a success", median, "s", n=len(times))
+        if kind == "joints":
+            continue
+        behind = 100 * (sum(of_joints) - sum(wins)) / len(wins)
+        bench.add(f"{kind} behind joints", behind, "points", goal="<= 3", n=len(wins))
+        pairs = list(zip(of_joints, wins, strict=True))
+        bench.add(f"scenes that joints alone solve, beside {kind}", pairs.count((True, False)), "")
+        bench.add(f"scenes that {kind} alone solves", pairs.count((False, True)), "")
+
+
+def _require_fresh(folder: Path, plan: Plan) -> None:
+    file, now = folder / "plan.json", asdict(plan) | {"policy": _POLICY}
+    if not file.exists():
+        replace_file(file, json.dumps(now) + "\n")
+    elif (then := json.loads(file.read_text())) != now:
+        raise StaleError(f"{file}: made with {then}, now {now}; move {folder} away")
