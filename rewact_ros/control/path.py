@@ -1,6 +1,7 @@
 """The decision of every control tick: which command goes to the robot, if any, and why."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +93,8 @@ class CommandPath:
         self.violations = ViolationCounts()
         self.violation = ""
         self.rogue = self.twin = ""
+        # Of the graph: why no joint states come, and why commands would reach nobody.
+        self.absent = self.untaken = ""
         self._fault_of = ""
         self._handover: Handover | None = None
         self._finished: tuple[str, int] | None = None
@@ -184,25 +187,9 @@ class CommandPath:
             return self._answer(self.mode is not Mode.FAULT, f"already {self.mode.name}")
         if self.gate.moving:
             return self._answer(False, "still braking; arm again in a moment")
-        if self.twin:
-            return self._answer(False, f"{self.twin}; stop it first")
-        if self.rogue:
-            return self._answer(False, f"{self.rogue} also publishes robot commands; stop it first")
-        pressed = self.human.pressed(now.age_s)
-        if pressed:  # armed like this, the arm would follow that hand at once
-            return self._answer(False, f"teleop {pressed}: the deadman is down; let it go first")
-        refusals = [source.refusal(now) for source in self.sources]
-        fault = next(filter(None, refusals), "") or self.joints.fault(now)
-        if fault:
-            return self._answer(False, fault)
+        for _, refusal in self.refusals(now):
+            return self._answer(False, refusal)
         assert self.joints.measured is not None
-        outside = outside_limits(self.joints.measured, self.contract)
-        if outside:
-            return self._answer(False, outside)
-        # Armed earlier, the arm would go to its reset pose at once and stop there.
-        waits = self.heartbeat.silence(now) if self.settings.policy_required else ""
-        if waits:
-            return self._answer(False, f"waiting for the policy to be ready: {waits}")
         self.gate.start(self.joints.measured)
         self.policy.observation_to_command.clear()
         self.human.disengage()
@@ -210,6 +197,34 @@ class CommandPath:
         self.modes.fire(Event.ARM, "armed, still stopped" if latched else "armed")
         self.modes.remedy = RESUME if latched else ""
         return self._answer(True, self.modes.reason)
+
+    def refusals(self, now: Now) -> Iterator[tuple[str, str]]:
+        """(what is at fault, why it must not be armed) in the order in which `arm` refuses.
+
+        `rewact doctor` tells all of them, in these words.
+        """
+        if self.twin:
+            yield "hil", f"{self.twin}; stop it first"
+        if self.rogue:
+            yield "commands", f"{self.rogue} also publishes robot commands; stop it first"
+        if self.untaken:
+            yield "controllers", self.untaken
+        pressed = self.human.pressed(now.age_s)
+        if pressed:  # armed like this, the arm would follow that hand at once
+            yield "deadman", f"teleop {pressed}: the deadman is down; let it go first"
+        for refusal in filter(None, (source.refusal(now) for source in self.sources)):
+            yield "joint states", refusal
+        fault = self.joints.fault(now)
+        if fault or self.joints.measured is None:
+            yield "joints", self.absent or fault
+            return
+        outside = outside_limits(self.joints.measured, self.contract)
+        if outside:
+            yield "pose", outside
+        # Armed earlier, the arm would go to its reset pose at once and stop there.
+        waits = self.heartbeat.silence(now) if self.settings.policy_required else ""
+        if waits:
+            yield "policy", f"waiting for the policy to be ready: {waits}"
 
     def disarm(self) -> Answer:
         """Brake, then fall silent."""

@@ -12,6 +12,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState, Joy
 from std_srvs.srv import Trigger
 
+from rewact_ros.checks.graph import look_before_arming, second_hil, topics_of
 from rewact_ros.contract import SampleError, load_contract
 from rewact_ros.control.chunks import ChunkError
 from rewact_ros.control.human import TeleopInput
@@ -26,6 +27,7 @@ from rewact_ros.ros.control_report import ControlReport
 from rewact_ros.ros.convert import publication_sequence, state_sample
 from rewact_ros.ros.diagnostics import publish_diagnostics
 from rewact_ros.ros.door import Guarded
+from rewact_ros.ros.graph_look import look
 from rewact_ros.ros.graph_watch import OwnTopics, other_publishers, publisher_names
 from rewact_ros.ros.loop import ControlLoop, LoopSettings
 from rewact_ros.ros.params import HilParams, declare
@@ -201,6 +203,9 @@ class HilNode(Guarded, Node):
     # Operator ---------------------------------------------------------------------------------
 
     def _arm(self) -> Answer:
+        if self.path.mode is Mode.DISARMED:  # it takes a millisecond, which a moving arm has not
+            topics = topics_of(self.contract, self.get_namespace())
+            look_before_arming(self.path, look(self, topics), self.get_namespace())
         answer = self.path.arm(self.clock.now())
         if answer.ok:
             self.report.interval.clear()
@@ -221,8 +226,7 @@ class HilNode(Guarded, Node):
     def _watch_graph(self) -> None:
         """What no message tells: who else publishes where."""
         self.own_topics.look()
-        twins = other_publishers(self, names.CONTROL_STATUS)
-        self.path.twin = f"another hil runs here, {', '.join(twins)}" if twins else ""
+        self.path.twin = second_hil(other_publishers(self, names.CONTROL_STATUS))
         for source in self.path.sources:
             several = self.count_publishers(source.part.topic) > 1
             source.publishers = tuple(publisher_names(self, source.part.topic)) if several else ()

@@ -1,7 +1,8 @@
 """Whether a checkpoint fits a robot, before anything runs."""
 
 from rewact_ros.contract import Contract, check_signature
-from rewact_ros.contract.schema import ACTION_KEY, STATE_KEY
+from rewact_ros.contract.schema import ACTION_KEY
+from rewact_ros.contract.signature import check_shapes
 
 from .checkpoint import LoadedPolicy
 from .checkpoint_files import CheckpointError
@@ -24,13 +25,6 @@ def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool =
     if loaded.contract is not None and loaded.contract["hash"] != contract.hash:
         unused = frozenset({ACTION_KEY} if reward_only else ())
         check_signature(contract, loaded.contract["signature"], what, unused)
-    expected: dict[str, tuple[int, ...]] = {
-        STATE_KEY: (len(contract.state_names),),
-        ACTION_KEY: (len(contract.action_names),),
-    }
-    for camera in contract.cameras:
-        height, width, channels = camera.shape
-        expected[camera.key] = (channels, height, width)
     config = loaded.config
     if reward_only and config.reward_head == "none":
         raise CheckpointError(f"{what}: has no reward head; reward_only needs one")
@@ -40,16 +34,8 @@ def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool =
             f"{config.value_min} to {config.value_max}; train on labels of that range"
         )
     features = {**config.input_features, **({} if reward_only else config.output_features)}
-    for key, feature in features.items():
-        if key not in expected:
-            raise CheckpointError(
-                f"{what}: needs '{key}', which the contract of {contract.robot} lacks"
-            )
-        if tuple(feature.shape) != expected[key]:
-            raise CheckpointError(
-                f"{what}: {key}: expected shape {expected[key]} as in the contract of "
-                f"{contract.robot}, got {tuple(feature.shape)}; use a checkpoint of this robot"
-            )
+    shapes = {key: tuple(feature.shape) for key, feature in features.items()}
+    check_shapes(contract, shapes, what, CheckpointError)
 
 
 def require_rewact(loaded: LoadedPolicy, who: str) -> RewACTPolicy:
