@@ -14,21 +14,22 @@ from rewact_ros.text import printable
 
 
 def look(node: Node, topics: Iterable[str]) -> Graph:
-    """See who is there, the node itself left out.
+    """See who is there; the node itself and what it listens to are left out.
 
     Args:
         node: who looks.
         topics: whole names of those that matter.
     """
     own, wanted = node.get_fully_qualified_name(), list(topics)
+    infos = node.get_subscriptions_info_by_topic
     spaces = node.get_node_names_and_namespaces()
     nodes = sorted(f"{space.rstrip('/')}/{name}" for name, space in spaces)
     publishers = {
-        topic: _others(own, node.get_publishers_info_by_topic(topic), _as_publisher)
+        topic: tuple(map(_as_publisher, node.get_publishers_info_by_topic(topic)))
         for topic in wanted
     }
     listeners = {
-        topic: _others(own, node.get_subscriptions_info_by_topic(topic), _as_listener)
+        topic: tuple(each for each in map(_as_listener, infos(topic)) if each.node != own)
         for topic in wanted
     }
     types = {name: tuple(kinds) for name, kinds in node.get_topic_names_and_types()}
@@ -37,11 +38,6 @@ def look(node: Node, topics: Iterable[str]) -> Graph:
         if not publishers[topic] and not listeners[topic]:
             types.pop(topic, None)
     return Graph(tuple(name for name in nodes if name != own), types, publishers, listeners)
-
-
-def _others(own: str, infos: list[TopicEndpointInfo], read) -> tuple[Endpoint, ...]:  # type: ignore[no-untyped-def]
-    found = (read(info) for info in infos)
-    return tuple(endpoint for endpoint in found if endpoint.node != own)
 
 
 def _as_publisher(info: TopicEndpointInfo) -> Endpoint:
