@@ -1,11 +1,11 @@
-"""Bench topic `robots`: a contract made from what is there, against the shipped one.
+"""Bench topic `robots`: a contract made from what is there, against the shipped one; the doctor.
 
 Each robot is a fake driver (`robot_drivers.py`) in a process of its own: its topics, types, joint
 orders with joints that nobody wants, its controllers, its model, and a data set's info.json. The
 command is the user's own, `rewact contract init`. A key is right where it is the shipped
 contract's; what is measured, within a quarter of it: a busy machine slows the fake drivers, which
 shows there. Accelerations and start jumps are choices that no driver tells; both files have them by
-one rule. So the three kinds are also counted apart.
+one rule. So the three kinds are also counted apart. `robots_doctor.py` has the second part.
 """
 
 import json
@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import robots_doctor
 import robots_representations
 
 from rewact_ros import strict_yaml
@@ -71,6 +72,7 @@ def run(bench: Bench) -> None:
     )
     bench.add("init slowest", max(seconds), "s", goal="<= 60", n=len(seconds))
     bench.add("joint names typed by hand", 0, "names", goal="<= 0", n=len(names))
+    robots_doctor.run(bench)
     robots_representations.run(bench)
 
 

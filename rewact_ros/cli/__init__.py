@@ -25,6 +25,7 @@ TO_A_ROBOT = frozenset(
         "verdict",
         "task",
         "status",
+        "doctor",
         "swap",
     }
 )

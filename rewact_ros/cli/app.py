@@ -12,6 +12,7 @@ from rewact_ros.cli.contract import app as contract_app
 from rewact_ros.cli.convert import convert
 from rewact_ros.cli.demo import demo
 from rewact_ros.cli.demos import demos
+from rewact_ros.cli.doctor import doctor
 from rewact_ros.cli.evaluate import evaluate
 from rewact_ros.cli.export import export
 from rewact_ros.cli.finetune import finetune
@@ -62,5 +63,5 @@ app.command()(record)
 app.add_typer(bag, name="bag")
 app.add_typer(contract_app, name="contract")
 app.command()(export)
-for command in (finetune, learn, *ROBOT_COMMANDS, swap):
+for command in (finetune, learn, *ROBOT_COMMANDS, doctor, swap):
     app.command()(command)

@@ -1,5 +1,6 @@
 """Comparing a contract with what a data set or a checkpoint was made for."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rewact_ros.contract.schema import (
@@ -92,6 +93,39 @@ def check_signature(
         told = other["features"][key].get("depth_m")
         if told != expected.get("depth_m") and "units" in other["features"].get(ACTION_KEY, {}):
             raise _mismatch(what, f"{key}.depth_m", expected.get("depth_m"), told)
+
+
+def check_shapes(
+    contract: Contract,
+    shapes: Mapping[str, tuple[int, ...]],
+    what: str,
+    fault: Callable[[str], Exception] = ContractError,
+) -> None:
+    """Refuse a network whose inputs or outputs the contract lacks, or has in other dimensions.
+
+    Args:
+        shapes: of its features; pictures are (3, height, width).
+        what: it is, for the message.
+        fault: makes the error.
+
+    Raises:
+        fault: names the first feature, expected and got.
+    """
+    expected: dict[str, tuple[int, ...]] = {
+        STATE_KEY: (len(contract.state_names),),
+        ACTION_KEY: (len(contract.action_names),),
+    }
+    for camera in contract.cameras:
+        height, width, channels = camera.shape
+        expected[camera.key] = (channels, height, width)
+    for key, shape in shapes.items():
+        if key not in expected:
+            raise fault(f"{what}: needs '{key}', which the contract of {contract.robot} lacks")
+        if tuple(shape) != expected[key]:
+            raise fault(
+                f"{what}: {key}: expected shape {expected[key]} as in the contract of "
+                f"{contract.robot}, got {tuple(shape)}; use a checkpoint of this robot"
+            )
 
 
 def _mismatch(what: str, key: str, expected: object, got: object) -> ContractError:

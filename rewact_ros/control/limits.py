@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros.contract.schema import Contract, ContractError, Limits
-from rewact_ros.contract.turns import turns_hint
+from rewact_ros.contract.turns import turns_hint, unit_hint
 from rewact_ros.control.space import POSE_WIDTH, Space
 from rewact_ros.control.violations import Violation, beyond, non_finite
 
@@ -86,17 +86,31 @@ def outside_limits(values: FloatArray, contract: Contract) -> str:
     Args:
         values: (A,) in action order and joint units.
     """
+    return next((text for text, _ in outside_joints(values, contract)), "")
+
+
+def outside_joints(values: FloatArray, contract: Contract) -> list[tuple[str, str]]:
+    """(what is said of it, why it may be so) of each such joint, the furthest first.
+
+    The reason is another unit or whole turns, and already said; it is empty where neither fits.
+    """
     limits = contract.limits
     excess = np.maximum(limits.low - values, values - limits.high) - limits.start_jump
     if (excess <= 0).all():  # False for NaN
-        return ""
-    i = int(np.argmax(excess))
-    value, low, high = float(values[i]), float(limits.low[i]), float(limits.high[i])
-    hint = turns_hint(contract.action_units[i], value, low, high)
-    return (
-        f"{contract.action_names[i]} is at {value:.3f}, outside the contract's position limits "
-        f"[{low:g}, {high:g}]{hint or '; move it inside, or correct the limits'}"
-    )
+        return []
+    found = []
+    for i in np.argsort(-excess, kind="stable"):
+        if excess[i] <= 0:
+            continue
+        value, low, high = float(values[i]), float(limits.low[i]), float(limits.high[i])
+        of = contract.action_units[i], value, low, high
+        hint = unit_hint(*of) or turns_hint(*of)
+        text = (
+            f"{contract.action_names[i]} is at {value:.3f}, outside the contract's position limits "
+            f"[{low:g}, {high:g}]{hint or '; move it inside, or correct the limits'}"
+        )
+        found.append((text, hint))
+    return found
 
 
 def braking_speed(distance: FloatArray, step: FloatArray, period_s: float) -> FloatArray:

@@ -1,6 +1,7 @@
 """The decision of every control tick: which command goes to the robot, if any, and why."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +92,9 @@ class CommandPath:
         self.violations = ViolationCounts()
         self.violation = ""
         self.rogue = self.twin = ""
-        self.absent = ""  # what of the robot does not take commands
+        # Of the graph: why no joint states come, and why commands would reach nobody.
+        self.absent = self.untaken = ""
+        self.unready = ""  # what of the robot does not take commands
         self._fault_of = ""
         self._handover: Handover | None = None
         self._finished: tuple[str, int] | None = None
@@ -198,26 +201,37 @@ class CommandPath:
         """Why the robot cannot be armed now, or an empty string; changes nothing."""
         if self.gate.moving:
             return "still braking; arm again in a moment"
+        return next((refusal for _, refusal in self.refusals(now)), "")
+
+    def refusals(self, now: Now) -> Iterator[tuple[str, str]]:
+        """(what is at fault, why it must not be armed) in the order in which `arm` refuses.
+
+        `rewact doctor` tells all of them, in these words.
+        """
         if self.twin:
-            return f"{self.twin}; stop it first"
+            yield "hil", f"{self.twin}; stop it first"
         if self.rogue:
-            return f"{self.rogue} also publishes robot commands; stop it first"
+            yield "commands", f"{self.rogue} also publishes robot commands; stop it first"
+        if self.untaken:
+            yield "controllers", self.untaken
         pressed = self.human.pressed(now.age_s)
         if pressed:  # armed like this, the arm would follow that hand at once
-            return f"teleop {pressed}: the deadman is down; let it go first"
-        refusals = [source.refusal(now) for source in self.sources]
-        fault = next(filter(None, refusals), "") or self._grounds(now)
-        if fault:
-            return fault
-        assert self.joints.measured is not None
+            yield "deadman", f"teleop {pressed}: the deadman is down; let it go first"
+        for refusal in filter(None, (source.refusal(now) for source in self.sources)):
+            yield "joint states", refusal
+        fault = self.joints.fault(now)
+        if fault or self.joints.measured is None:
+            yield "joints", self.absent or fault
+            return
+        if self.unready:
+            yield "controllers", self.unready
         outside = outside_limits(self.joints.measured, self.contract)
         if outside:
-            return outside
+            yield "pose", outside
         # Armed earlier, the arm would go to its reset pose at once and stop there.
         waits = self.heartbeat.silence(now) if self.settings.policy_required else ""
         if waits:
-            return f"waiting for the policy to be ready: {waits}"
-        return ""
+            yield "policy", f"waiting for the policy to be ready: {waits}"
 
     def disarm(self) -> Answer:
         """Brake, then fall silent."""
@@ -469,7 +483,7 @@ class CommandPath:
 
     def _grounds(self, now: Now) -> str:
         """Why the arm must not move, whoever leads, or an empty string."""
-        return self.joints.fault(now) or self.absent
+        return self.joints.fault(now) or self.unready
 
     def _place(self) -> FloatArray:
         """Where the arm is: as commanded, or as measured where velocities are commanded."""

@@ -14,6 +14,7 @@ from rclpy.publisher import Publisher
 from sensor_msgs.msg import JointState, Joy
 from std_srvs.srv import Trigger
 
+from rewact_ros.checks.graph import look_before_arming, second_hil, topics_of
 from rewact_ros.contract import SampleError, load_contract
 from rewact_ros.contract.measured import measured_action
 from rewact_ros.control.chunks import ChunkError
@@ -31,6 +32,7 @@ from rewact_ros.ros.controllers import ControllerSwitch
 from rewact_ros.ros.convert import joint_state_message, publication_sequence
 from rewact_ros.ros.diagnostics import publish_diagnostics
 from rewact_ros.ros.door import Guarded
+from rewact_ros.ros.graph_look import look
 from rewact_ros.ros.graph_watch import OwnTopics, other_publishers, publisher_names
 from rewact_ros.ros.loop import ControlLoop, LoopSettings
 from rewact_ros.ros.outputs import make_outputs
@@ -259,12 +261,15 @@ class HilNode(Guarded, Node):
     # Operator ---------------------------------------------------------------------------------
 
     def _arm(self) -> Answer:
-        if self.controllers is not None and self.path.mode is Mode.DISARMED:
-            # First what needs nobody else: a switch that is undone at once still moves brakes.
-            refusal = self.path.arm_refusal(self.clock.now())
-            refusal = refusal or self.controllers.take(self.loop.wait)
-            if refusal:
-                return Answer(False, self.path.mode, refusal)
+        if self.path.mode is Mode.DISARMED:  # it takes a millisecond, which a moving arm has not
+            topics = topics_of(self.contract, self.get_namespace())
+            look_before_arming(self.path, look(self, topics), self.get_namespace())
+            if self.controllers is not None:
+                # First what needs nobody else: a switch that is undone at once still moves brakes.
+                refusal = self.path.arm_refusal(self.clock.now())
+                refusal = refusal or self.controllers.take(self.loop.wait)
+                if refusal:
+                    return Answer(False, self.path.mode, refusal)
         answer = self.path.arm(self.clock.now())
         if answer.ok:
             self.report.interval.clear()
@@ -285,17 +290,16 @@ class HilNode(Guarded, Node):
     def _watch_graph(self) -> None:
         """What no message tells: who else publishes where."""
         self.own_topics.look()
-        twins = other_publishers(self, names.CONTROL_STATUS)
-        self.path.twin = f"another hil runs here, {', '.join(twins)}" if twins else ""
-        absent = next(filter(None, (output.absent() for output in self._outputs)), "")
+        self.path.twin = second_hil(other_publishers(self, names.CONTROL_STATUS))
+        unready = next(filter(None, (output.absent() for output in self._outputs)), "")
         if self.controllers is not None:
             if self.path.mode is Mode.DISARMED and self.controllers.switched:
                 if not self.path.gate.moving:
                     self.controllers.give_back()
             else:
                 self.controllers.look()
-            absent = absent or self.controllers.fault
-        self.path.absent = absent
+            unready = unready or self.controllers.fault
+        self.path.unready = unready
         for source in self.path.sources:
             several = self.count_publishers(source.part.topic) > 1
             source.publishers = tuple(publisher_names(self, source.part.topic)) if several else ()

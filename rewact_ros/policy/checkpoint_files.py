@@ -54,6 +54,11 @@ class CheckpointFiles:
     def __contains__(self, name: str) -> bool:
         return name in self._digests
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the files, below the folder, sorted."""
+        return sorted(self._digests)
+
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the whole folder, 64 hexadecimal digits.

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from rewact_ros.contract import Contract, check_signature
-from rewact_ros.contract.schema import ACTION_KEY, STATE_KEY
+from rewact_ros.contract.schema import ACTION_KEY
+from rewact_ros.contract.signature import check_shapes
 from rewact_ros.kinematics import ArmModel
 
 from .checkpoint import LoadedPolicy
@@ -30,17 +31,6 @@ def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool =
     if loaded.contract is not None and loaded.contract["hash"] != contract.hash:
         unused = frozenset({ACTION_KEY} if reward_only else ())
         check_signature(contract, loaded.contract["signature"], what, unused)
-    expected: dict[str, tuple[int, ...]] = {
-        STATE_KEY: (len(contract.state_names),),
-        ACTION_KEY: (len(contract.action_names),),
-    }
-    representation = loaded.config.action_representation
-    if representation is not None and not reward_only:
-        _check_representation(representation, contract, what)
-        expected[ACTION_KEY] = (len(representation.names),)
-    for camera in contract.cameras:
-        height, width, channels = camera.shape
-        expected[camera.key] = (channels, height, width)
     config = loaded.config
     if reward_only and config.reward_head == "none":
         raise CheckpointError(f"{what}: has no reward head; reward_only needs one")
@@ -50,16 +40,17 @@ def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool =
             f"{config.value_min} to {config.value_max}; train on labels of that range"
         )
     features = {**config.input_features, **({} if reward_only else config.output_features)}
-    for key, feature in features.items():
-        if key not in expected:
+    shapes = {key: tuple(feature.shape) for key, feature in features.items()}
+    representation = loaded.config.action_representation
+    if representation is not None and not reward_only:
+        _check_representation(representation, contract, what)
+        expected, got = (len(representation.names),), shapes.pop(ACTION_KEY, ())
+        if got != expected:
             raise CheckpointError(
-                f"{what}: needs '{key}', which the contract of {contract.robot} lacks"
+                f"{what}: {ACTION_KEY}: expected shape {expected} as in its "
+                f"action_representation, got {got}; its config.json was changed"
             )
-        if tuple(feature.shape) != expected[key]:
-            raise CheckpointError(
-                f"{what}: {key}: expected shape {expected[key]} as in the contract of "
-                f"{contract.robot}, got {tuple(feature.shape)}; use a checkpoint of this robot"
-            )
+    check_shapes(contract, shapes, what, CheckpointError)
 
 
 def _check_representation(representation: Representation, contract: Contract, what: str) -> None:

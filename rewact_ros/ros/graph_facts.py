@@ -1,7 +1,7 @@
 """What a running robot tells of itself: topics, joint names, image sizes, rates, controllers."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,8 @@ LATCHED_TEXT: Any = QoSProfile(
 DISCOVERY_S, UNCHANGED_S, DISCOVERY_MOST_S = 3.0, 1.5, 10.0
 # Discovery of a service may take 2.4 s; then a controller answers at once, or is none.
 PARAMETER_TIMEOUT_S = 5.0
+# Takes messages until a condition holds, for so many seconds at most; whether it came to hold.
+Spin = Callable[[Callable[[], bool], float], bool]
 _MESSAGES = dict(
     zip((JOINT_STATE, *CAMERA_TYPES), (JointState, Image, CompressedImage), strict=True)
 )
@@ -76,7 +78,11 @@ def read_graph(
         controllers: also ask the nodes behind command topics which joints they take.
     """
     executor.add_node(node)
-    _discover(node, executor)
+
+    def spin(until: Callable[[], bool], seconds: float) -> bool:
+        return _spin(executor, seconds, until)
+
+    discover(node, spin)
     found, model = Found(), Found()
     ears: dict[tuple[str, str], _Ear] = {}
     text: list[str] = []
@@ -102,7 +108,7 @@ def read_graph(
     _spin(executor, seconds, lambda: False)
     for (topic, type_), ear in ears.items():
         _add_stream(found, _relative(node, topic), type_, ear)
-    found.commands += _commands(node, executor, topics, found.notes, controllers)
+    found.commands += _commands(node, spin, topics, found.notes, controllers)
     if text:
         try:
             model = read_urdf(text[-1], "/robot_description")
@@ -149,7 +155,7 @@ def _size(msg: Image | CompressedImage, topic: str) -> tuple[int, int, str]:
 
 def _commands(
     node: Node,
-    executor: SingleThreadedExecutor,
+    spin: Spin,
     topics: list[tuple[str, list[str]]],
     notes: list[str],
     controllers: bool,
@@ -167,7 +173,7 @@ def _commands(
             listeners[topic] = wanted[0], name
     answers = {}
     if controllers:
-        answers = _parameters(node, executor, {name for _, name in listeners.values()}, notes)
+        answers = controller_joints(node, spin, {name for _, name in listeners.values()}, notes)
     found = []
     for topic, (type_, name) in listeners.items():
         joints, command = answers.get(name, ((), "position"))
@@ -176,8 +182,8 @@ def _commands(
     return found
 
 
-def _parameters(
-    node: Node, executor: SingleThreadedExecutor, names: set[str], notes: list[str]
+def controller_joints(
+    node: Node, spin: Spin, names: Collection[str], notes: list[str]
 ) -> dict[str, tuple[tuple[str, ...], str]]:
     """Joints and kind of command of each controller of ros2_control: they are its parameters.
 
@@ -198,7 +204,7 @@ def _parameters(
         whole = len(asked) == len(clients) * len(keys)
         return whole and all(future.done() for future in asked.values())
 
-    _spin(executor, PARAMETER_TIMEOUT_S, all_answered)
+    spin(all_answered, PARAMETER_TIMEOUT_S)
 
     def value(name: str, key: str) -> Any:
         future = asked.get((name, key))
@@ -226,16 +232,19 @@ def _relative(node: Node, topic: str) -> str:
     return topic.removeprefix(inside) if topic.startswith(inside) else topic
 
 
-def _discover(node: Node, executor: SingleThreadedExecutor) -> None:
+def discover(node: Node, spin: Spin) -> None:
     """Wait until the graph has not changed for a while."""
     start_s = changed_s = time.monotonic()
     seen: object = None
-    while (now_s := time.monotonic()) < start_s + DISCOVERY_MOST_S:
+
+    def settled() -> bool:
+        nonlocal seen, changed_s
+        now_s = time.monotonic()
         if (graph := (node.get_topic_names_and_types(), node.get_node_names())) != seen:
             seen, changed_s = graph, now_s
-        if now_s > max(start_s + DISCOVERY_S, changed_s + UNCHANGED_S):
-            return
-        executor.spin_once(timeout_sec=0.05)
+        return now_s > max(start_s + DISCOVERY_S, changed_s + UNCHANGED_S)
+
+    spin(settled, DISCOVERY_MOST_S)
 
 
 def _spin(executor: SingleThreadedExecutor, seconds: float, until: Callable[[], bool]) -> bool:

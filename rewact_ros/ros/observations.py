@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from rclpy.node import Node
 
+from rewact_ros.checks.graph import absence
 from rewact_ros.contract import Contract, Frame, FrameAssembler, SampleError, Stale
 from rewact_ros.contract.frames import DecodeError, Sample, Selection, state_stream
 from rewact_ros.control.watch import Now
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock
+from rewact_ros.ros.graph_look import look
 from rewact_ros.ros.images import camera_interface, camera_sample, camera_type
 from rewact_ros.ros.states import is_stamped, state_sample, state_type
 from rewact_ros.ros.streams import Arrivals, StreamState, stream_state, stream_values
@@ -248,11 +250,9 @@ class Observations:
 
 
 def _who_publishes(node: Node, topic: str, type_: str) -> str:
-    infos = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
-    others = sorted({info.topic_type for info in infos} - {type_})
-    if not infos:
-        return "nobody publishes it; start the driver, or correct 'topic' in the contract"
-    if others:
-        return printable(f"it is published as {', '.join(others)}; correct 'type' in the contract")
-    publisher = f"{infos[0].node_namespace.rstrip('/')}/{infos[0].node_name}"
-    return printable(f"{publisher} publishes it, but sends nothing")
+    whole = node.resolve_topic_name(topic)
+    graph = look(node, [whole])
+    if problem := absence(graph, whole, type_):
+        return printable(f"{problem.fault}; {problem.mend}")
+    publisher = next(each for each in graph.publishers[whole] if each.type == type_)
+    return printable(f"{publisher.node} publishes it, but sends nothing")
