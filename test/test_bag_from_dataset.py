@@ -36,7 +36,7 @@ def write_dataset(folder: Path, contract_path: Path, **further) -> LeRobotDatase
     for episode, frames in enumerate(FRAMES):
         for k in range(frames):
             frame = {
-                "observation.state": rng.normal(size=len(contract.state_names)),
+                "observation.state": rng.uniform(-1, 1, len(contract.state_names)),
                 "action": rng.normal(size=len(contract.action_names)),
             }
             frame = {key: value.astype(np.float32) for key, value in frame.items()}
@@ -71,6 +71,39 @@ def test_dataset_to_bags_to_dataset_is_exact(tmp_path):
     report, back = run(tmp_path / "bags", tmp_path / "back")
     assert_same(source, back, [CAMERA])
     assert report["totals"]["gaps"] == 0
+
+
+@pytest.mark.parametrize("cameras", [(CAMERA,), ()], ids=["camera", "no camera"])
+def test_every_kind_of_state_comes_back_with_its_own_frame(tmp_path, cameras):
+    """Poses, forces, numbers without a header, a driver's units and names; all in step."""
+    stamped = {"max_age_s": 0.1, "topic": "tcp_pose", "type": "geometry_msgs/msg/PoseStamped"}
+    numbers = {"max_age_s": 0.1, "topic": "width", "type": "std_msgs/msg/Float32", "unit": "mm"}
+    joints = {"topic": "joint_states", "type": "sensor_msgs/msg/JointState", "max_age_s": 0.1}
+    path = contract_file(
+        tmp_path,
+        **{
+            "observation.state": [
+                {**joints, "joints": {"a": "joint_1", "b": "joint_2"}, "unit": "deg"},
+                {"name": "width", **numbers},
+                {"name": "ee", **stamped},
+                {**joints, "joints": {"a.vel": "joint_1"}, "field": "velocity", "unit": "rad"},
+                {**stamped, "name": "ft", "topic": "ft", "type": "geometry_msgs/msg/WrenchStamped"},
+            ]
+        },
+    )
+    if not cameras:
+        data = strict_yaml.load(path)
+        del data[CAMERA]
+        path.write_text(yaml.safe_dump(data))
+    source = write_dataset(tmp_path / "source", path)
+    write_bags(BagsSettings(tmp_path / "source", path, tmp_path / "bags"), progress=False)
+    report, back = run(tmp_path / "bags", tmp_path / "back")
+    assert report["totals"]["gaps"] == 0 and len(back) == sum(FRAMES)
+    ours, theirs = columns(back), columns(source)
+    for key in ("observation.state", "action"):
+        np.testing.assert_allclose(ours[key], theirs[key], atol=1e-6)
+    assert set(back.meta.camera_keys) == set(cameras)
+    assert back.meta.features["observation.state"]["names"][-7:-5] == ["a.vel", "ft.fx"]
 
 
 def test_labels_modes_and_predicted_rewards_survive_the_round_trip(tmp_path):

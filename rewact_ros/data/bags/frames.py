@@ -154,6 +154,8 @@ def _readers(bag: Bag, contract: Contract) -> dict[str, list[tuple[str, Reader]]
     for camera in contract.cameras:
         name = bag.require(camera.topic, camera.type)
         readers.setdefault(name, []).append((camera.key, _camera_reader(camera)))
+    for several in readers.values():  # what else a message of the reference tells belongs to it
+        several.sort(key=lambda each: each[0] == contract.reference_stream)
     return readers
 
 
