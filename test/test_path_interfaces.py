@@ -59,16 +59,27 @@ def test_a_reset_by_velocity_brings_the_measured_joints_to_the_pose(velocity):
     np.testing.assert_allclose(velocity.measured, goal, atol=0.03)
 
 
-def test_position_targets_never_lead_a_velocity_interface(velocity):
-    """A contract with such a pair does not load; this one was made in Python."""
+def test_position_targets_lead_a_velocity_interface_by_the_speed_that_follows_them(velocity):
     velocity.run(100)
     velocity.path.arm(velocity.now)
     velocity.pressed = True
-    velocity.run(300)
-    answer = velocity.path.take_over(velocity.now, LEADER)
-    assert not answer.ok and "'arm/commands' is commanded by velocity" in answer.reason
-    assert velocity.path.mode is Mode.HOLD
-    assert not np.abs(velocity.wire).any()
+    velocity.run(1000)
+    assert velocity.path.mode is Mode.HUMAN and velocity.path.source == LEADER
+    np.testing.assert_allclose(velocity.measured, HOME, atol=1e-6)  # nothing moved by itself
+    begin = velocity.leader.copy()
+    for k in range(1, 101):
+        velocity.leader = begin + 0.3 * np.array([1, 0, 0, 0, 0, 0, 0]) * k / 100
+        velocity.run(10)
+    velocity.run(1500)
+    assert velocity.measured[0] - HOME[0] == pytest.approx(0.3, abs=5e-3)
+    assert np.abs(velocity.wire[-1]).max() < 0.01  # 1.5 rad never become 1.5 rad/s
+    velocity.pressed = False
+    velocity.run(500)
+    assert velocity.path.mode is Mode.HOLD and not np.abs(velocity.wire[-1]).any()
+    limits = velocity.path.contract.limits
+    change = np.abs(np.diff(velocity.wire, axis=0))
+    assert (change <= limits.acceleration * 0.01 + 1e-9).all()
+    assert (np.abs(velocity.wire) <= limits.velocity).all()
 
 
 @pytest.mark.parametrize(

@@ -125,15 +125,17 @@ class Heard:
 
 @dataclass
 class JointsHeard(Heard):
-    """Joint states of one part of the contract.
+    """One part of the observed state.
 
     Attributes:
-        names, values: of the newest message; the field that the contract observes.
+        names, values: of the newest message of joints; the field that the contract observes.
+        state: what that means in our units, in the contract's order; empty: none could be used.
         travel: furthest way of a joint while listening, in its unit.
     """
 
     names: tuple[str, ...] = ()
     values: tuple[float, ...] = ()
+    state: tuple[float, ...] = ()
     travel: float = 0.0
 
 

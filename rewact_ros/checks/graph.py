@@ -38,24 +38,31 @@ def absence(graph: Graph, topic: str, type_: str) -> Problem | None:
     return Problem(topic, f"a publisher of {type_}", "none", mend, "nobody publishes it")
 
 
-def unheard(graph: Graph, part: ActionPart, namespace: str = "/") -> Problem | None:
-    """Why the commands of a part reach no controller; None: one listens."""
-    topic = resolve(part.topic, namespace)
+def taken_by(part: ActionPart) -> tuple[tuple[str, str], ...]:
+    """(topic, type) by which a robot takes a part's commands; none: they are an action's goals."""
+    if part.drive is None:
+        return ((part.topic, part.type),)
+    return ((part.drive.topic, part.drive.type),) if part.name else ()
+
+
+def unheard(graph: Graph, name: str, type_: str, namespace: str = "/") -> Problem | None:
+    """Why commands of a type reach no controller on a topic; None: one listens."""
+    topic = resolve(name, namespace)
     there = takers(graph, topic, namespace)
-    fitting = [endpoint for endpoint in there if endpoint.type == part.type]
+    fitting = [endpoint for endpoint in there if endpoint.type == type_]
     unmet = [endpoint for endpoint in fitting if endpoint.mismatch]
     if fitting and len(unmet) == len(fitting):
         return _unmet(topic, unmet[0], "the controller")
     if fitting:
         return None
     if there:
-        fault = f"{there[0].node} takes {there[0].type} there, not {part.type}"
+        fault = f"{there[0].node} takes {there[0].type} there, not {type_}"
         mend = "correct 'type' in the contract, or start the controller that takes it"
-        return Problem(topic, part.type, there[0].type, mend, fault)
-    near = nearest(topic, _topics_of(graph, part.type))
+        return Problem(topic, type_, there[0].type, mend, fault)
+    near = nearest(topic, _topics_of(graph, type_))
     mend = "start the controller, or correct 'topic' in the contract"
     mend += f": the nearest that exists is {near}" if near else ""
-    return Problem(topic, f"a controller that takes {part.type}", "none", mend, "nobody listens")
+    return Problem(topic, f"a controller that takes {type_}", "none", mend, "nobody listens")
 
 
 def takers(graph: Graph, topic: str, namespace: str = "/") -> list[Endpoint]:
@@ -69,9 +76,9 @@ def wrong_takers(graph: Graph, contract: Contract, namespace: str = "/") -> str:
 
     That nobody listens at all may be discovery's delay; another type or QoS is not.
     """
-    for part in contract.action:
-        if takers(graph, resolve(part.topic, namespace), namespace):
-            problem = unheard(graph, part, namespace)
+    for topic, type_ in (taken for part in contract.action for taken in taken_by(part)):
+        if takers(graph, resolve(topic, namespace), namespace):
+            problem = unheard(graph, topic, type_, namespace)
             if problem:
                 return problem.text
     return ""
@@ -80,7 +87,8 @@ def wrong_takers(graph: Graph, contract: Contract, namespace: str = "/") -> str:
 def look_before_arming(path: CommandPath, graph: Graph, namespace: str = "/") -> None:
     """Let a command path know what only the graph tells, for its refusals."""
     problems = (
-        absence(graph, resolve(part.topic, namespace), part.type) for part in path.contract.state
+        absence(graph, resolve(part.topic, namespace), part.type)
+        for part in (path.contract.state[i] for i in path.contract.measuring)
     )
     path.absent = next((problem.text for problem in problems if problem), "")
     path.untaken = wrong_takers(graph, path.contract, namespace)
@@ -112,6 +120,7 @@ def topics_of(contract: Contract, namespace: str) -> list[str]:
     """Whole names of every topic of a contract, each once."""
     names = [topic for _, topic, _ in observed(contract)]
     names += [part.topic for part in contract.action]
+    names += [topic for part in contract.action for topic, _ in taken_by(part)]
     for source in contract.teleop:
         names += [source.topic, *([source.deadman.topic] if source.deadman else [])]
     return list(dict.fromkeys(resolve(name, namespace) for name in names))
@@ -165,10 +174,10 @@ def qos(facts: Facts) -> Iterator[Finding]:
         for endpoint in graph.publishers.get(whole, ()):
             if endpoint.type == type_ and endpoint.mismatch:
                 yield _of(key, _unmet(whole, endpoint, "the driver"))
-    for i, part in enumerate(contract.action):
-        whole = resolve(part.topic, facts.namespace)
+    for i, topic, type_ in _commands(contract):
+        whole = resolve(topic, facts.namespace)
         for endpoint in takers(graph, whole, facts.namespace):
-            if endpoint.type == part.type and endpoint.mismatch:
+            if endpoint.type == type_ and endpoint.mismatch:
                 yield _of(f"action[{i}]", _unmet(whole, endpoint, "the controller"))
 
 
@@ -190,34 +199,41 @@ def controllers(facts: Facts) -> Iterator[Finding]:
     """Whether every command topic has a controller that takes these joints in this order."""
     contract, graph = facts.contract, facts.graph
     assert contract is not None and graph is not None
-    for i, part in enumerate(contract.action):
-        problem = unheard(graph, part, facts.namespace)
+    for i, name, type_ in _commands(contract):
+        part = contract.action[i]
+        problem = unheard(graph, name, type_, facts.namespace)
         if problem and "QoS" not in problem.fault:
             yield _of(f"action[{i}]", problem)
-        topic = resolve(part.topic, facts.namespace)
+        topic = resolve(name, facts.namespace)
         for endpoint in takers(graph, topic, facts.namespace):
             told = graph.controllers.get((endpoint.node, topic))
-            if told and endpoint.type == part.type:
+            if told and endpoint.type == type_ and not part.name:
                 yield from _joints_of(f"action[{i}]", part, endpoint.node, *told)
+
+
+def _commands(contract: Contract) -> Iterator[tuple[int, str, str]]:
+    """(part of the action, topic, type) of all that a robot takes by messages."""
+    for i, part in enumerate(contract.action):
+        yield from ((i, topic, type_) for topic, type_ in taken_by(part))
 
 
 def _joints_of(
     key: str, part: ActionPart, node: str, joints: tuple[str, ...], command: str
 ) -> Iterator[Finding]:
-    where = f"{key}: {part.topic}"
-    if set(joints) != set(part.joints):
-        only = sorted(set(part.joints) ^ set(joints))
+    where, own = f"{key}: {part.topic}", part.drivers or part.joints
+    if set(joints) != set(own):
+        only = sorted(set(own) ^ set(joints))
         yield error(
             where,
-            ", ".join(part.joints),
+            ", ".join(own),
             ", ".join(joints),
             "correct 'joints' in the contract, or the controller's",
             f"{node} takes other joints than the contract has: {', '.join(only)[:200]}",
         )
-    elif joints != part.joints and part.type == COMMAND_TYPES[0]:
+    elif joints != own and part.type == COMMAND_TYPES[0]:
         yield error(
             f"{where}.joints",
-            ", ".join(part.joints),
+            ", ".join(own),
             f"{', '.join(joints)} in {node}",
             "this message has no names, so the order must be the controller's",
         )

@@ -18,12 +18,15 @@ ROUNDING, WRONG = 1e-3, 0.1
 def names(facts: Facts) -> Iterator[Finding]:
     """Whether each joint of the contract is in the messages, once."""
     for part, stream in _parts(facts):
-        if not stream.names:
+        if not stream.names:  # of another type, or nothing came
             continue
         try:
-            select_joints(stream.names, [0.0] * len(stream.names), part.joints, part.topic)
+            select_joints(
+                stream.names, [0.0] * len(stream.names), part.drivers or part.joints, part.topic
+            )
         except SampleError as fault:
-            missing = next((joint for joint in part.joints if joint not in stream.names), "")
+            wanted = part.drivers or part.joints
+            missing = next((joint for joint in wanted if joint not in stream.names), "")
             near = get_close_matches(missing, stream.names, 1, ALIKE) if missing else []
             mend = "correct 'joints' in the contract, or the driver's names"
             mend += f": the nearest is {near[0]}" if near else ""
@@ -36,7 +39,7 @@ def numbers(facts: Facts) -> Iterator[Finding]:
         if not stream.names or next(_names_of(part, stream), ""):
             continue
         try:
-            select_joints(stream.names, stream.values, part.joints, part.topic)
+            select_joints(stream.names, stream.values, part.drivers or part.joints, part.topic)
         except SampleError as fault:
             if not stream.values:
                 yield error(
@@ -51,7 +54,9 @@ def numbers(facts: Facts) -> Iterator[Finding]:
 
 def _names_of(part: StatePart, stream: JointsHeard) -> Iterator[str]:
     try:
-        select_joints(stream.names, [0.0] * len(stream.names), part.joints, part.topic)
+        select_joints(
+            stream.names, [0.0] * len(stream.names), part.drivers or part.joints, part.topic
+        )
     except SampleError as fault:
         yield str(fault)
 
@@ -90,6 +95,8 @@ def limits(facts: Facts) -> Iterator[Finding]:
         yield warning("/robot_description", fault=model.fault)
         return
     for i, part in enumerate(contract.action):
+        if part.name:  # a pose has no joints of its own
+            continue
         columns = zip(part.joints, part.units, part.position, part.velocity, strict=True)
         for joint, unit, (low, high), speed in columns:
             where, known = f"action[{i}].position.{joint}", model.joints.get(joint)

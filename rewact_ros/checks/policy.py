@@ -63,11 +63,12 @@ def quantiles(facts: Facts) -> Iterator[Finding]:
     path, found, contract = facts.path, _found(facts), facts.contract
     assert path is not None and contract is not None and facts.joints is not None
     known = bounds(found.statistics.get(STATE_KEY, {}))
-    if known is None or any(not stream.values for stream in facts.joints):
+    if known is None or any(not stream.state for stream in facts.joints):
         return
     low, high, source = known
-    names, state = contract.state_names, _state(facts)
-    if state is None or len(low) != len(state):
+    names = contract.state_names
+    state = np.concatenate([stream.state for stream in facts.joints])
+    if len(low) != len(state):
         return
     reach = MARGIN * np.maximum(high - low, 1e-6)
     for i in np.flatnonzero((state < low - reach) | (state > high + reach)):
@@ -90,18 +91,6 @@ def bounds(
         mean, std = np.asarray(known["mean"], float), np.asarray(known["std"], float)
         return mean - SPREAD * std, mean + SPREAD * std, f"mean ± {SPREAD:g} standard deviations"
     return None
-
-
-def _state(facts: Facts) -> NDArray[np.float64] | None:
-    """(S,) in the contract's order; None: a joint is missing."""
-    assert facts.contract is not None and facts.joints is not None
-    state = []
-    for part, stream in zip(facts.contract.state, facts.joints, strict=True):
-        by_name = dict(zip(stream.names, stream.values, strict=False))
-        if not set(part.joints) <= set(by_name):
-            return None
-        state += [by_name[joint] for joint in part.joints]
-    return np.array(state, dtype=float)
 
 
 def dataset(facts: Facts) -> Iterator[Finding]:

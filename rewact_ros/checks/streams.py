@@ -137,12 +137,12 @@ def stamps(facts: Facts) -> Iterator[Finding]:
 def skew(facts: Facts) -> Iterator[Finding]:
     """Whether the stamps of all streams lie near enough to make one observation."""
     contract, found = facts.contract, heard(facts)
-    assert contract is not None and facts.cameras is not None
+    assert contract is not None and facts.cameras is not None and facts.joints is not None
     if next(stamps(facts), None) is not None:
         return
     # What is missing or slow is told as that.
     quick = [s for s in found if s.count >= FEWEST and s.published_hz >= SLOW * contract.rate_hz]
-    reference = facts.cameras[0]
+    reference = facts.cameras[0] if facts.cameras else facts.joints[0]
     for stream in quick:
         if stream is reference or reference not in quick:
             continue
@@ -150,7 +150,7 @@ def skew(facts: Facts) -> Iterator[Finding]:
         if apart_s > contract.max_skew_s:
             yield error(
                 f"{stream.where}: {stream.topic}",
-                f"a stamp within max_skew_s, {contract.max_skew_s:g} s, before the picture of "
+                f"a stamp within max_skew_s, {contract.max_skew_s:g} s, before the stamp of "
                 f"{reference.topic}",
                 f"{apart_s:.3f} s before it, as a rule",
                 "mend the later driver's stamps, or raise 'max_skew_s'",

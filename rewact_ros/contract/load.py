@@ -22,7 +22,7 @@ from rewact_ros.contract.load_action import (
 )
 from rewact_ros.contract.load_controllers import controllers
 from rewact_ros.contract.load_state import state_part, state_sections
-from rewact_ros.contract.load_teleop import read_tool, refuse_sources, teleop_source
+from rewact_ros.contract.load_teleop import read_tool, teleop_source
 from rewact_ros.contract.names import Stream, check_feature, topic_problems
 from rewact_ros.contract.problems import (
     ContractError,
@@ -115,9 +115,6 @@ def parse_contract(data: object, folder: Path | None = None, namespace: str = "/
         data = top.data["kinematics"]
         kinematics = read_tool("kinematics", data, joints, folder or Path(), problems)
     _check_whole(top, states, actions, problems)
-    if actions and "teleop" in top:
-        commands = [(part.get("command"), part.get("topic")) for part in actions]
-        refuse_sources(commands, list(sources), problems)
     owned = [*_topics(ACTION_KEY, actions, ""), *_topics(STATE_KEY, states, "state"), *streams]
     for space in dict.fromkeys(("/", namespace)):
         topic_problems(owned, space, problems)

@@ -6,7 +6,7 @@ from typing import Any
 
 from rewact_ros.contract.names import Stream
 from rewact_ros.contract.problems import Problems
-from rewact_ros.contract.schema import Contract, Deadman, Jog, JogTool, TeleopSource
+from rewact_ros.contract.schema import Deadman, Jog, JogTool, TeleopSource
 from rewact_ros.contract.sections import Kind, Section, index, nearest, short, text
 from rewact_ros.contract.state_values import POSE
 from rewact_ros.contract.tables import (
@@ -21,7 +21,6 @@ from rewact_ros.contract.tables import (
 
 CARTESIAN = ("x", "y", "z", "roll", "pitch", "yaw")
 Joints = tuple[str, ...] | None  # None: some action part's are not known
-Command = tuple[str | None, str | None]
 
 
 def teleop_source(
@@ -107,42 +106,6 @@ def _pose_of(section: Section, actions: Sequence[Section]) -> Joints:
         add(section.path("part"), f"a Cartesian part of action ({known})", name or "none")
         return None
     return parts[name]
-
-
-def mixes_kinds(contract: Contract) -> str:
-    """Why the sources' position targets fit no action of this robot, or an empty string."""
-    return _mixed([(part.command, part.topic) for part in contract.action])
-
-
-def _mixed(commands: Sequence[Command]) -> str:
-    for command, topic in commands:
-        if command == "velocity":
-            return (
-                f"sends position targets, but '{topic}' is commanded by {command}, so that 1.5 rad "
-                "would become 1.5 rad/s"
-            )
-    return ""
-
-
-def refuse_sources(
-    commands: Sequence[Command],
-    sources: Sequence[str],
-    problems: Problems,
-) -> None:
-    """Refuse sources that speak another language than the robot.
-
-    Args:
-        commands: command and topic of each action part; None: not known.
-        sources: their names.
-        problems: takes what is wrong.
-    """
-    mixed = _mixed(commands)
-    if sources and mixed:
-        problems.add(
-            f"teleop.{sources[0]}",
-            fault=mixed,
-            mend="remove 'teleop', or give the robot a position interface",
-        )
 
 
 def _mapping(section: Section, key: str, what: str) -> Mapping[str, Any]:

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros.contract.frames import SampleError, select_joints
-from rewact_ros.contract.load_teleop import mixes_kinds
 from rewact_ros.contract.schema import Contract, TeleopSource
 from rewact_ros.control.limits import outside_limits
 from rewact_ros.control.space import Space
@@ -231,7 +230,6 @@ class HumanControl:
 
     def __init__(self, contract: Contract, make: MakeInput = TeleopInput) -> None:
         self._contract = contract
-        self._mixed = mixes_kinds(contract)
         self.inputs = {source.name: make(source, contract) for source in contract.teleop}
         self.active: TeleopInput | None = None
         self.by_deadman = False
@@ -264,10 +262,8 @@ class HumanControl:
         return "" if "" in unfit else unfit[0]
 
     def _unfit(self, device: TeleopInput, now_s: float) -> str:
-        """Why a device cannot take over: lost, of another kind, or it would lead out of limits."""
+        """Why a device cannot take over: lost, or it would lead out of limits."""
         name = f"teleop {device.source.name}"
-        if self._mixed:
-            return f"{name}: {self._mixed}"
         fault, target = device.fault(now_s), device.at(now_s)
         if fault or target is None or device.source.align == "offset":
             return fault
@@ -305,7 +301,7 @@ class HumanControl:
         """Command of the leading device, and whether it begins to lead with it.
 
         Args:
-            position: (A,) of the last command.
+            position: (A,) where the robot is: as commanded, or as measured where velocities are.
             now_s: on the age clock.
 
         Returns:

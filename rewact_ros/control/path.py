@@ -12,7 +12,7 @@ from rewact_ros.control.chunks import Chunk, ChunkError, ChunkQueue, OldEpochErr
 from rewact_ros.control.gates import Gate, PartGates, gate_of
 from rewact_ros.control.human import HumanControl
 from rewact_ros.control.joint_sources import joint_sources
-from rewact_ros.control.leads import PolicyLead, ResetLead
+from rewact_ros.control.leads import RESET_GAIN_HZ, PolicyLead, ResetLead
 from rewact_ros.control.limits import VelocityGate, outside_limits, start_jump
 from rewact_ros.control.modes import MOVING, SENDING, Event, Mode, ModeMachine
 from rewact_ros.control.motion import Handover
@@ -97,6 +97,7 @@ class CommandPath:
         self.unready = ""  # what of the robot does not take commands
         self._fault_of = ""
         self._handover: Handover | None = None
+        self._followed: FloatArray = np.zeros(len(contract.action_names))
         self._finished: tuple[str, int] | None = None
         self._confirmed: tuple[str, int] | None = None
         self._last_ros_ns = 0
@@ -272,7 +273,7 @@ class CommandPath:
         if refusal:
             self.stop(f"takeover: {refusal}")
             return self._answer(False, refusal)
-        name = self.human.engage(source, self.sent, now.age_s)
+        name = self.human.engage(source, self._place(), now.age_s)
         self.modes.fire(Event.TAKE_OVER, f"{name} in control: {why}")
         self._begin_epoch(now)
         return self._answer(True, self.modes.reason)
@@ -449,27 +450,41 @@ class CommandPath:
             if jump:
                 self.stop(f"first command refused: {jump}")
                 return None
-            self._handover = self._begin_handover(self.contract.handover_s)
+            rate = np.zeros_like(self.sent) if self.by_velocity else self.gate.velocity
+            self._handover = self._begin_handover(self.sent, rate, self.contract.handover_s)
         rate = np.zeros_like(command)
         if not self._handover.begun:
             rate = self.policy.rate(command, now.ros_ns)
         return self._handover.apply(command, rate, now.ros_ns)
 
     def _human_target(self, now: Now) -> FloatArray | None:
-        command, begins = self.human.target(self.sent, now.age_s)
+        place = self._place()
+        command, begins = self.human.target(place, now.age_s)
         if begins:
             # A leader far away is met at half the arm's speed, however long that takes.
-            distance = self.space.distances(self.space.minus(command, self.sent))
+            distance = self.space.distances(self.space.minus(command, place))
             slowest_s = float((2 * PEAK_SPEED * distance / self.contract.limits.velocity).max())
-            self._handover = self._begin_handover(max(self.contract.handover_s, slowest_s))
+            duration_s = max(self.contract.handover_s, slowest_s)
+            self._handover = self._begin_handover(place, self.gate.velocity, duration_s)
+            self._followed = place
         if self._handover is None:
             return None
-        return self._handover.apply(command, np.zeros_like(command), now.ros_ns)
+        position = self._handover.apply(command, np.zeros_like(command), now.ros_ns)
+        return self._speed_to(position) if self.by_velocity else position
 
-    def _begin_handover(self, duration_s: float) -> Handover:
-        rate = np.zeros_like(self.sent) if self.by_velocity else self.gate.velocity
+    def _speed_to(self, position: FloatArray) -> FloatArray:
+        """Velocity (A,) by which the measured joints follow a person's positions (A,).
+
+        How fast these go, and what the joints are behind: as of a reset motion.
+        """
+        speed = (position - self._followed) * self.contract.command_rate_hz
+        self._followed = position
+        return speed + RESET_GAIN_HZ * (position - self._place())
+
+    def _begin_handover(self, sent: FloatArray, rate: FloatArray, duration_s: float) -> Handover:
+        """From the last command, or where the arm is, which changes at `rate`, (A,) each."""
         # Its first command is due one period after the last one, which went on meanwhile.
-        due = self.space.plus(self.sent, rate / self.contract.command_rate_hz)
+        due = self.space.plus(sent, rate / self.contract.command_rate_hz)
         return Handover(due, rate, duration_s, self.space)
 
     def _reset_target(self, now: Now) -> FloatArray | None:

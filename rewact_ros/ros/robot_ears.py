@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CompressedImage, JointState, Joy
+from sensor_msgs.msg import CompressedImage, Joy
 from std_msgs.msg import String
 
 from rewact_ros.checks.facts import CameraHeard, Facts, Graph, Heard, JointsHeard, Model
-from rewact_ros.checks.graph import observed, second_hil, topics_of
+from rewact_ros.checks.graph import observed, second_hil, taken_by, topics_of
 from rewact_ros.contract import Camera, Contract, ContractError, SampleError
 from rewact_ros.contract.frames import Sample
+from rewact_ros.contract.measured import measured_action
 from rewact_ros.contract.names import resolve
 from rewact_ros.contract.schema import MOST_JOINTS
 from rewact_ros.contract.urdf import read_urdf
@@ -28,11 +29,12 @@ from rewact_ros.control.path import CommandPath
 from rewact_ros.control.watch import Now
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.commands import COMMANDS
-from rewact_ros.ros.convert import publication_sequence, state_sample, to_ns
+from rewact_ros.ros.convert import publication_sequence, to_ns
 from rewact_ros.ros.graph_facts import LATCHED_TEXT, Spin, controller_joints, discover
 from rewact_ros.ros.graph_look import look
 from rewact_ros.ros.images import camera_sample, camera_type
 from rewact_ros.ros.pictures import picture_size
+from rewact_ros.ros.states import is_stamped, state_sample, state_type
 
 Info = dict[str, int | None]
 # As the nodes listen, but deeper: a stall of this process must not look like a loss.
@@ -56,7 +58,9 @@ class RobotEars:
         self._samples: dict[str, Sample] = {}
         self._begin()
         for i, part in enumerate(contract.state):
-            node.create_subscription(JointState, part.topic, partial(self._on_joints, i), HEARING)
+            node.create_subscription(
+                state_type(part), part.topic, partial(self._on_state, i), HEARING
+            )
         for i, camera in enumerate(contract.cameras):
             node.create_subscription(
                 camera_type(camera), camera.topic, partial(self._on_picture, i), HEARING
@@ -106,7 +110,8 @@ class RobotEars:
         topics = topics_of(self._contract, self._space)
         status = self._node.resolve_topic_name(names.CONTROL_STATUS)
         graph = look(self._node, [*topics, status])
-        commands = [resolve(part.topic, self._space) for part in self._contract.action]
+        taken = [topic for part in self._contract.action for topic, _ in taken_by(part)]
+        commands = [resolve(topic, self._space) for topic in taken]
         takers = [(each.node, topic) for topic in commands for each in graph.listeners[topic]]
         told = controller_joints(self._node, spin, {node for node, _ in takers}, [])
         controllers = {(node, topic): told[node] for node, topic in takers if node in told}
@@ -120,8 +125,8 @@ class RobotEars:
         own = f"{self._space.rstrip('/')}/hil"
         senders = {
             endpoint.node
-            for part in self._contract.action
-            for endpoint in graph.publishers[resolve(part.topic, self._space)]
+            for topic in {topic for part in self._contract.action for topic, _ in taken_by(part)}
+            for endpoint in graph.publishers[resolve(topic, self._space)]
         }
         self.path.rogue = ", ".join(sorted(senders - {own}))
 
@@ -137,26 +142,28 @@ class RobotEars:
     def _on_model(self, msg: String) -> None:
         self._urdf = msg.data
 
-    def _on_joints(self, i: int, msg: JointState, info: Info) -> None:
+    def _on_state(self, i: int, msg: Any, info: Info) -> None:
         part, stream, source = self._contract.state[i], self.joints[i], self.path.sources[i]
-        now, sequence = self._note(stream, msg, info)
-        stream.names = tuple(msg.name[:MOST_JOINTS])
-        stream.values = tuple(getattr(msg, part.field)[:MOST_JOINTS])
+        now, sequence = self._note(stream, msg, info, is_stamped(part))
+        if part.of_joints:
+            stream.names = tuple(msg.name[:MOST_JOINTS])
+            stream.values = tuple(getattr(msg, part.field)[:MOST_JOINTS])
         try:
-            sample = state_sample(part, msg, now.age_s)
+            sample = state_sample(part, msg, now.age_s, now.ros_ns)
         except SampleError as error:
             stream.refused = str(error)
             return
         values = np.asarray(sample.value, np.float64)
         low, high = self._span.get(i, (values, values))
         self._span[i] = np.minimum(low, values), np.maximum(high, values)
+        stream.state = tuple(values.tolist())
+        if i not in self._contract.measuring:
+            return
         source.take(values, now.ros_ns, sequence, now)
         self._positions[i] = values, now.age_s
-        if len(self._positions) == len(self._contract.state):
-            parts = [self._positions[k] for k in range(len(self._contract.state))]
-            state = np.concatenate([value for value, _ in parts])
-            oldest_s = min(received_s for _, received_s in parts)
-            self.path.joints.take(state[self._contract.action_in_state], oldest_s)
+        measured = measured_action(self._contract, {k: v for k, (v, _) in self._positions.items()})
+        if measured is not None:
+            self.path.joints.take(measured, min(at_s for _, at_s in self._positions.values()))
 
     def _on_picture(self, i: int, msg: Any, info: Info) -> None:
         camera, stream = self._contract.cameras[i], self.cameras[i]
@@ -168,10 +175,12 @@ class RobotEars:
         except SampleError as error:
             stream.refused = str(error)
 
-    def _note(self, stream: Heard, msg: Any, info: Info) -> tuple[Now, int | None]:
+    def _note(
+        self, stream: Heard, msg: Any, info: Info, stamped: bool = True
+    ) -> tuple[Now, int | None]:
         now, sequence = self._now(), publication_sequence(info)
         stream.arrivals_s.append(now.steady_s)
-        stream.stamps_ns.append(to_ns(msg.header.stamp))
+        stream.stamps_ns.append(to_ns(msg.header.stamp) if stamped else now.ros_ns)
         stream.ros_ns.append(now.ros_ns)
         stream.sequences.append(sequence)
         return now, sequence

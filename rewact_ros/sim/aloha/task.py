@@ -144,7 +144,7 @@ class Aloha(MujocoTask):
     def _script(self, fault: str, rng: np.random.Generator, breaks_off: int) -> Script:
         shift = missed_by(fault, rng, _MISS_M)
         now = self.command.reshape(2, 7)
-        begin = []
+        begin: list[Waypoint] = []
         for arm, q in zip(self._arms, now, strict=True):
             place, turn = arm.pose(q[_STEERED])
             begin.append(Waypoint(0.0, place, _yaw(len(begin), place).T @ turn, float(q[6])))
