@@ -1,5 +1,6 @@
 """Contracts without a camera: the first state part gives an observation its time and its rate."""
 
+import threading
 import time
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from test_bags import START_NS, contract_of, recording, write_bag
 from test_contract_check import valid
-from test_state_parts import POSE, Robot, turn
+from test_state_parts import POSE, SCALAR, Robot, turn
 
 from rewact_ros import strict_yaml
 from rewact_ros.contract import Frame, FrameAssembler, Stale, parse_contract
@@ -21,8 +22,12 @@ from rewact_ros.contract.report import summary
 from rewact_ros.contract.tables import json_schema
 from rewact_ros.data.bags.frames import BagFrames
 from rewact_ros.data.bags.reader import Bag
+from rewact_ros.data.dataset.episodes import RecordedEpisode
 from rewact_ros.data.export.steps import StepReader
 from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.clock import NodeClock
+from rewact_ros.ros.observations import Observations
+from rewact_ros.stack.replay_robot import ReplayRobot
 
 MS = 1_000_000
 
@@ -134,6 +139,42 @@ def test_joints_that_fall_silent_leave_a_gap_that_names_them(tmp_path):
 
 
 # In a graph ----------------------------------------------------------------------------------
+
+
+def test_a_replay_gives_each_frame_its_own_numbers_with_and_without_a_header(graph):
+    data = blind(None, {**POSE, "max_age_s": 1.0}, {**SCALAR, "max_age_s": 1.0})
+    contract = replace(parse_contract(data), max_skew_s=0.5)
+    rows = np.linspace(0.1, 0.9, 5 * 14).reshape(5, 14)
+    episode = RecordedEpisode(0, np.arange(5) / 20, rows, np.zeros((5, 7)))
+    robot, judge = ReplayRobot(contract, lambda: None), Node("judge")
+    observations = Observations(judge, contract, NodeClock(judge))
+    executor = SingleThreadedExecutor()
+    executor.add_node(judge)
+    # What has no header counts from its receipt: whoever receives it does nothing else meanwhile.
+    receiver = threading.Thread(target=executor.spin)
+    receiver.start()
+
+    def seen_of(index):
+        """The state that is observed of a frame, or None while it does not come."""
+        robot._publish(index, episode, {})
+        end_s = time.monotonic() + 2.0
+        while observations._waiting is None and time.monotonic() < end_s:
+            time.sleep(0.005)
+        made = observations._waiting and observations.newest()
+        return made and made.frame.values["observation.state"]
+
+    try:
+        while seen_of(None) is None:  # until all is discovered
+            pass
+        for k in range(5):
+            time.sleep(contract.dt_s)
+            np.testing.assert_allclose(seen_of(k), rows[k], rtol=1e-6)
+    finally:
+        observations.close()
+        executor.shutdown()
+        receiver.join(10.0)
+        robot.close()
+        judge.destroy_node()
 
 
 def test_the_policy_drives_without_a_camera_and_says_which_joints_are_silent(graph, tmp_path):

@@ -32,7 +32,7 @@ from rewact_ros.ros.states import is_stamped, state_message, state_type
 PREFETCH_FRAMES = 60
 READY_TIMEOUT_S = 60.0
 LEASE_PERIOD_S = 0.1
-RECEIPT_S = 0.005  # a message takes 1 ms, and the frame waits so long for it
+RECEIPT_S = 0.02  # a message takes 1 ms, on a busy machine more; a frame waits so long at most
 
 
 @dataclass
@@ -166,7 +166,7 @@ class ReplayRobot(Guarded, Node):
         if not all(is_stamped(part) for part in self.contract.state):
             # What has no header counts from when it is received, which is to be before the stamp.
             self._publish_states(episode.state[index or 0], to_stamp(0), stamped=False)
-            time.sleep(RECEIPT_S)
+            time.sleep(min(RECEIPT_S, self.contract.dt_s / 4))
         stamp_ns = self.get_clock().now().nanoseconds
         stamp = to_stamp(stamp_ns)
         if index is not None:
