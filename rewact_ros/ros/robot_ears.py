@@ -30,6 +30,7 @@ from rewact_ros.control.watch import Now
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.commands import COMMANDS
 from rewact_ros.ros.convert import publication_sequence, to_ns
+from rewact_ros.ros.depth import png_size
 from rewact_ros.ros.graph_facts import LATCHED_TEXT, Spin, controller_joints, discover
 from rewact_ros.ros.graph_look import look
 from rewact_ros.ros.images import camera_sample, camera_type
@@ -170,7 +171,7 @@ class RobotEars:
         now, _ = self._note(stream, msg, info)
         stream.checksums.append(zlib.crc32(memoryview(msg.data)))
         try:
-            stream.size = _size(msg, camera.topic)
+            stream.size = _size(msg, camera)
             self._samples[camera.key] = camera_sample(camera, msg, now.age_s)
         except SampleError as error:
             stream.refused = str(error)
@@ -227,7 +228,10 @@ class RobotEars:
             return Model({}, str(error))
 
 
-def _size(msg: Any, topic: str) -> tuple[int, int]:
+def _size(msg: Any, camera: Camera) -> tuple[int, int]:
     if isinstance(msg, CompressedImage):
-        return picture_size(bytes(memoryview(msg.data)), topic)
+        data = bytes(memoryview(msg.data))
+        if camera.depth is not None:
+            return png_size(data, msg.format, camera.topic)
+        return picture_size(data, camera.topic)
     return int(msg.height), int(msg.width)
