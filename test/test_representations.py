@@ -391,3 +391,8 @@ def test_wrong_kinematics_are_named_with_all_else():
     keys = {problem.key for problem in error.value.problems}
     assert {"kinematics.model", "kinematics.tip", "kinematics.frame"} <= keys
     assert "kinematics.joints.wrong" in keys and "kinematics.speed" in keys
+
+
+def test_the_page_has_every_representation():
+    page = (ROOT / "docs" / "representations.md").read_text()
+    assert [kind for kind in KINDS if f"| `{kind}`" not in page] == []

@@ -34,7 +34,7 @@ def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool =
         STATE_KEY: (len(contract.state_names),),
         ACTION_KEY: (len(contract.action_names),),
     }
-    representation = loaded.config.action_representation
+    representation = loaded.representation
     if representation is not None and not reward_only:
         _check_representation(representation, contract, what)
         expected[ACTION_KEY] = (len(representation.names),)
@@ -89,7 +89,7 @@ def fitted(
         ArmModelError, SimulationUnavailableError: the model of the kinematics does not load.
     """
     check_contract(loaded, contract, reward_only)
-    representation = loaded.config.action_representation
+    representation = loaded.representation
     if representation is None or reward_only:
         return loaded
     tool = contract.kinematics
