@@ -62,7 +62,7 @@ def blind():
 
 @pytest.fixture(scope="module")
 def episodes(blind):
-    return [demonstrate(blind, seed) for seed in range(3)]
+    return [demonstrate(blind, seed) for seed in range(6)]
 
 
 def test_rotation_vectors_and_rotations_are_inverses_up_to_half_a_turn():
