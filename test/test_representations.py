@@ -62,7 +62,7 @@ def blind():
 
 @pytest.fixture(scope="module")
 def episodes(blind):
-    return [demonstrate(blind, seed) for seed in range(3)]
+    return [demonstrate(blind, seed) for seed in range(6)]
 
 
 def test_rotation_vectors_and_rotations_are_inverses_up_to_half_a_turn():
@@ -391,3 +391,8 @@ def test_wrong_kinematics_are_named_with_all_else():
     keys = {problem.key for problem in error.value.problems}
     assert {"kinematics.model", "kinematics.tip", "kinematics.frame"} <= keys
     assert "kinematics.joints.wrong" in keys and "kinematics.speed" in keys
+
+
+def test_the_page_has_every_representation():
+    page = (ROOT / "docs" / "representations.md").read_text()
+    assert [kind for kind in KINDS if f"| `{kind}`" not in page] == []

@@ -10,6 +10,7 @@ from rewact_ros.cli.bench import bench
 from rewact_ros.cli.calibrate import calibrate
 from rewact_ros.cli.contract import app as contract_app
 from rewact_ros.cli.convert import convert
+from rewact_ros.cli.dataset import app as dataset_app
 from rewact_ros.cli.demo import demo
 from rewact_ros.cli.demos import demos
 from rewact_ros.cli.doctor import doctor
@@ -62,6 +63,7 @@ for command in (label_frames, train_classifier, train_reward, calibrate):
 app.command()(record)
 app.add_typer(bag, name="bag")
 app.add_typer(contract_app, name="contract")
+app.add_typer(dataset_app, name="dataset")
 app.command()(export)
 for command in (finetune, learn, *ROBOT_COMMANDS, doctor, swap):
     app.command()(command)

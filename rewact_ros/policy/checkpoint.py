@@ -27,6 +27,7 @@ from .checkpoint_files import (
 from .modeling_rewact import RewACTPolicy
 from .open_rewact import open_rewact
 from .policy import Estimate, Policy, PolicyConfig
+from .representations import Representation
 from .resolved import Resolver
 from .reward_hash import reward_hash
 
@@ -86,6 +87,11 @@ class LoadedPolicy:
         if normalised:
             return estimate
         return replace(estimate, actions=self.postprocessor(estimate.actions))
+
+    @property
+    def representation(self) -> Representation | None:
+        """What its action's numbers are; None: the robot's own action, as of types that lack it."""
+        return getattr(self.config, "action_representation", None)
 
     @cached_property
     def reward_hash(self) -> str:

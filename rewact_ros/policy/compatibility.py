@@ -41,7 +41,7 @@ def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool =
         )
     features = {**config.input_features, **({} if reward_only else config.output_features)}
     shapes = {key: tuple(feature.shape) for key, feature in features.items()}
-    representation = loaded.config.action_representation
+    representation = loaded.representation
     if representation is not None and not reward_only:
         _check_representation(representation, contract, what)
         expected, got = (len(representation.names),), shapes.pop(ACTION_KEY, ())
@@ -80,7 +80,7 @@ def fitted(
         ArmModelError, SimulationUnavailableError: the model of the kinematics does not load.
     """
     check_contract(loaded, contract, reward_only)
-    representation = loaded.config.action_representation
+    representation = loaded.representation
     if representation is None or reward_only:
         return loaded
     tool = contract.kinematics

@@ -122,7 +122,7 @@ class Engine(ABC):
             kept = {key: value.copy() for key, value in checked.items()}
             past = self._history.add(kept, stamp_s)
         prediction = self._read(self._predict(past))
-        if self._loaded.config.action_representation is None:
+        if self._loaded.representation is None:
             return prediction
         return replace(prediction, actions=self._joints(prediction, observation, stamp_s))
 

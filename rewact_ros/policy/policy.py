@@ -7,7 +7,6 @@ from typing import Any, Protocol, Self
 from lerobot.configs import NormalizationMode, PolicyFeature
 from torch import Tensor, nn
 
-from .representations import Representation
 from .reward_head import RewardEstimate
 
 
@@ -38,7 +37,6 @@ class PolicyConfig(Protocol):
         value_min, value_max: range of the reward.
         input_features, output_features: shapes by key.
         normalization_mapping: by type of feature.
-        action_representation: what the action's numbers are; None: the robot's own action.
     """
 
     device: str
@@ -51,7 +49,6 @@ class PolicyConfig(Protocol):
     input_features: dict[str, PolicyFeature]
     output_features: dict[str, PolicyFeature]
     normalization_mapping: dict[str, NormalizationMode]
-    action_representation: Representation | None
 
     @property
     def image_features(self) -> dict[str, PolicyFeature]:

@@ -77,7 +77,7 @@ def check_alike(new: LoadedPolicy, running: LoadedPolicy, contract: Contract) ->
     Raises:
         CheckpointError: names the joint and both numbers.
     """
-    spoken = [x.config.action_representation for x in (new, running)]
+    spoken = [x.representation for x in (new, running)]
     if spoken[0] != spoken[1]:
         raise CheckpointError(
             f"{new.path}: action_representation: expected {spoken[1] or 'joints'} as of the "

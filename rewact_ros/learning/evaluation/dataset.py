@@ -79,7 +79,7 @@ def evaluate_dataset(loaded: LoadedPolicy, settings: EvaluationSettings) -> Eval
         reward=reward,
         # The dataset's joints are no poses or steps to compare with.
         actions={}
-        if loaded.config.action_representation is not None
+        if loaded.representation is not None
         else action_errors(loaded, data, chosen, constant),
         action_names=data.source.meta.features["action"].get("names") or [],
         check=_check(reward[POLICY], truth, data.fps) if reward else None,
@@ -143,7 +143,7 @@ def _baselines(data: Demonstrations, episodes: list[int]) -> dict[str, Baseline]
 def _check_fit(loaded: LoadedPolicy, data: Demonstrations, dataset: Path) -> None:
     """Refuse a dataset whose inputs the policy cannot take."""
     has, needs = {**data.input_features()}, {**loaded.config.input_features}
-    if loaded.config.action_representation is None:
+    if loaded.representation is None:
         has, needs = has | data.output_features(), needs | loaded.config.output_features
     for key, feature in needs.items():
         got = has[key].shape if key in has else None

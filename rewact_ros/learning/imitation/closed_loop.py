@@ -60,7 +60,7 @@ def simulated_success(
         version="in training",
         path=Path(settings.out),
     )
-    if policy.config.action_representation is not None:
+    if loaded.representation is not None:
         task = find_task(settings.task)
         loaded = fitted(loaded, load_contract(task.contract_file()), task.robot_model)
     engine = TorchEngine(loaded, threads=None, rate_hz=data.fps)

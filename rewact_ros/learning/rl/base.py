@@ -82,9 +82,9 @@ def open_base(loaded: LoadedPolicy, contract: Contract, settings: RLSettings) ->
     """
     check_contract(loaded, contract)
     config, where = loaded.config, loaded.path
-    if config.action_representation is not None:
+    if loaded.representation is not None:
         raise LearnError(
-            f"{where}: action_representation {config.action_representation}: expected joints, "
+            f"{where}: action_representation {loaded.representation}: expected joints, "
             "which bounded corrections are added to; learn from a policy of absolute joints"
         )
     if config.reward_head == "none":
