@@ -279,9 +279,9 @@ def test_stamps_that_cannot_be(stamp, words):
     assert told(streams.skew, facts) == []
 
 
-def test_a_few_late_stamps_are_a_stall_of_ours():
+def test_stamps_that_a_stall_of_ours_made_old_are_no_fault():
     facts = healthy()
-    facts.cameras[0].ros_ns[10:20] = [ns + NANO for ns in facts.cameras[0].ros_ns[10:20]]
+    facts.cameras[0].ros_ns[10:] = [ns + NANO for ns in facts.cameras[0].ros_ns[10:]]
     assert told(streams.stamps, facts) == []
 
 
