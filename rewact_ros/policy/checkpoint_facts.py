@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros.checks.facts import Checkpoint
+from rewact_ros.contract.schema import ACTION_KEY
 from rewact_ros.policy.checkpoint_files import (
     CONFIG,
     CONTRACT,
@@ -17,6 +18,7 @@ from rewact_ros.policy.checkpoint_files import (
 )
 
 # LeRobot's processors keep what they normalise by in files of these names.
+_REPRESENTATION = "action_representation"
 _STATISTICS = "normalizer_processor.safetensors"
 
 
@@ -32,7 +34,7 @@ def checkpoint_facts(folder: Path) -> Checkpoint:
             str(folder),
             signature=signature if _is_signature(signature) else None,
             contract_hash=str(contract.get("hash", "")),
-            shapes=_shapes(config, folder),
+            shapes=_own_shapes(config, _shapes(config, folder)),
             statistics=_statistics(files),
             version=files.version,
             weights_bytes=len(files.read(WEIGHTS)),
@@ -63,6 +65,13 @@ def _shapes(config: dict[str, Any], folder: Path) -> dict[str, tuple[int, ...]]:
                 )
             found[key] = tuple(shape)
     return found
+
+
+def _own_shapes(
+    config: dict[str, Any], shapes: dict[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Without the action of a policy that speaks of it in another representation than the robot."""
+    return {k: s for k, s in shapes.items() if k != ACTION_KEY or not config.get(_REPRESENTATION)}
 
 
 def _statistics(files: CheckpointFiles) -> dict[str, dict[str, NDArray[np.generic]]]:
