@@ -1,13 +1,12 @@
 """What an action part has beyond joints and limits: goals, open or closed, poses and twists."""
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewact_ros.contract.problems import Problems
 from rewact_ros.contract.schema import ACTION_KEY, STATE_KEY, Binary, Drive
-from rewact_ros.contract.sections import Key, Section
+from rewact_ros.contract.sections import Key, Section, parts
 from rewact_ros.contract.state_values import NAMED_VALUES, POSE
 from rewact_ros.contract.tables import (
     ACTION_TABLES,
@@ -34,31 +33,13 @@ def action_sections(data: Mapping[str, Any], problems: Problems) -> list[Section
 
     `joints` and what is per joint are set for every part, as far as they are known.
     """
-    if ACTION_KEY not in data:
-        return []
-    value = data[ACTION_KEY]
-    if isinstance(value, list):
-        if not value:
-            problems.add(ACTION_KEY, "at least one part", "an empty list")
-        found = [
-            Section(f"{ACTION_KEY}[{i}]", part, _table(part), problems)
-            for i, part in enumerate(value)
-        ]
-    else:
-        found = [Section(ACTION_KEY, value, _table(value), problems)]
+    found = parts(ACTION_KEY, data, ACTION_TABLES, COMMAND_TYPES[0], problems)
     for section in found:
         if section.get("type") in CARTESIAN_TYPES:
             _fill_pose(section)
         else:
             section.read_per_joint(section.get("joints"))
     return found
-
-
-def _table(part: object) -> Sequence[Key]:
-    """Keys of a part; where its type is misspelt, those of the nearest."""
-    type_ = str(part.get("type")) if isinstance(part, Mapping) else ""
-    near = difflib.get_close_matches(type_, ACTION_TABLES, 1)
-    return ACTION_TABLES[near[0] if near else COMMAND_TYPES[0]]
 
 
 def _fill_pose(section: Section) -> None:

@@ -1,13 +1,12 @@
 """State parts: joints, and what other message types observe under a name."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewact_ros.contract.edge import convert
 from rewact_ros.contract.problems import Problems
 from rewact_ros.contract.schema import STATE_KEY, StatePart
-from rewact_ros.contract.sections import Key, Section
+from rewact_ros.contract.sections import Section, parts
 from rewact_ros.contract.state_values import ARRAY, NAMED_VALUES, SCALARS
 from rewact_ros.contract.tables import JOINT_STATE, STATE_TABLES
 
@@ -17,18 +16,7 @@ def state_sections(data: Mapping[str, Any], problems: Problems) -> list[Section]
 
     `joints`, `field` and `unit` are set for every part whose names are known.
     """
-    if STATE_KEY not in data:
-        return []
-    value = data[STATE_KEY]
-    if isinstance(value, list):
-        if not value:
-            problems.add(STATE_KEY, "at least one part", "an empty list")
-        found = [
-            Section(f"{STATE_KEY}[{i}]", part, _table(part), problems)
-            for i, part in enumerate(value)
-        ]
-    else:
-        found = [Section(STATE_KEY, value, _table(value), problems)]
+    found = parts(STATE_KEY, data, STATE_TABLES, JOINT_STATE, problems)
     for section in found:
         _fill(section)
     _check_shared_topics(found, problems)
@@ -41,13 +29,6 @@ def state_part(section: Section) -> StatePart | None:
         return None
     values = {{"unit": "units"}.get(key, key): value for key, value in section.values.items()}
     return StatePart(**values)
-
-
-def _table(part: object) -> Sequence[Key]:
-    """Keys of a part; where its type is misspelt, those of the nearest."""
-    type_ = str(part.get("type")) if isinstance(part, Mapping) else ""
-    near = difflib.get_close_matches(type_, STATE_TABLES, 1)
-    return STATE_TABLES[near[0] if near else JOINT_STATE]
 
 
 def _fill(section: Section) -> None:

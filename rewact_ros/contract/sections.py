@@ -168,17 +168,34 @@ class Section:
 
 
 def parts(
-    where: str, data: Mapping[str, Any], keys: Sequence[Key], problems: Problems
+    where: str,
+    data: Mapping[str, Any],
+    tables: Mapping[str, Sequence[Key]],
+    usual: str,
+    problems: Problems,
 ) -> list[Section]:
-    """One mapping, or a list of mappings (arms and hands of a humanoid)."""
+    """One mapping, or a list of mappings (arms and hands of a humanoid), by their types' tables.
+
+    Args:
+        where: key of `data` that has them.
+        tables: `type` → keys.
+        usual: the type of a part that has none, or one like no other.
+    """
     if where not in data:
         return []
+
+    def read(place: str, part: object) -> Section:
+        type_ = str(part.get("type")) if isinstance(part, Mapping) else ""
+        # Where a type is misspelt, the keys of the nearest tell least that is beside the point.
+        near = difflib.get_close_matches(type_, tables, 1)
+        return Section(place, part, tables[near[0] if near else usual], problems)
+
     value = data[where]
     if not isinstance(value, list):
-        return [Section(where, value, keys, problems)]
+        return [read(where, value)]
     if not value:
         problems.add(where, "at least one part", "an empty list")
-    return [Section(f"{where}[{i}]", part, keys, problems) for i, part in enumerate(value)]
+    return [read(f"{where}[{i}]", part) for i, part in enumerate(value)]
 
 
 # Values --------------------------------------------------------------------------------------
