@@ -71,6 +71,7 @@ def with_gripper(**changes):
 def cartesian(part=CARTESIAN, **changes):
     """A robot that takes poses or twists and a gripper's position, and no joints."""
     data = with_gripper()
+    del data["kinematics"]  # of joints, which this one does not take
     gripper = {**data["action"][1], "type": "std_msgs/msg/Float64", "command_rate_hz": 25}
     joints = {**data["observation.state"], "joints": ["gripper"], "unit": "normalized"}
     data["observation.state"] = [OBSERVED, joints]

@@ -66,7 +66,7 @@ def healthy(pose=-0.4):
     """Facts of a Koch that is well."""
     part = KOCH.state[0]
     arm = JointsHeard("observation.state", "/joint_states", part.type, part.max_age_s)
-    arm.names, arm.values = part.joints, (pose,) * 6
+    arm.names, arm.values, arm.state = part.joints, (pose,) * 6, (pose,) * 6
     cameras = []
     for i, camera in enumerate(KOCH.cameras):
         heard = CameraHeard(camera.key, f"/{camera.topic}", IMAGE, 0.1, name=camera.name)

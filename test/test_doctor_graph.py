@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -161,8 +162,12 @@ def test_hil_arm_refuses_with_the_doctors_words(robot, fault, check):
 
 def run(monkeypatch, capsys, *words):
     monkeypatch.setattr(sys, "argv", ["rewact", "doctor", *map(str, words)])
-    with pytest.raises(SystemExit) as end:
-        main()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
     said = capsys.readouterr()
     return end.value.code or 0, said.out, said.err
 

@@ -99,7 +99,7 @@ class TrainSettings:
     )
     gripper_width_m: float = setting(0.08, "of the open gripper, for gripper width", above=0)
     absolute_joints: str = setting(
-        "gripper", "joints_…: joints that stay absolute, by part of their names, comma-separated"
+        "gripper", "joints that stay absolute beside relative ones: parts of names, by comma"
     )
     policy: dict[str, str] = field(default_factory=dict)
     start: str | None = None
