@@ -134,6 +134,20 @@ def test_complete_observations_give_chunks_and_rewards(run):
     assert np.isnan(feeder.rewards[0].q10) and np.isnan(feeder.rewards[0].entropy)
 
 
+def test_chunks_come_no_oftener_than_the_contract_wants_and_the_reward_as_ever(
+    policy_node, run, monkeypatch
+):
+    monkeypatch.setattr(policy_node, "contract", replace(policy_node.contract, replan_hz=5.0))
+    feeder = run(lambda s: s.ready)
+    feeder.chunks.clear()
+    run(lambda s: len(feeder.chunks) >= 4)
+    stamps_s = [c.header.stamp.sec + c.header.stamp.nanosec / 1e9 for c in feeder.chunks]
+    assert np.diff(stamps_s).min() > 0.15
+    first, last = feeder.chunks[0].header.stamp, feeder.chunks[-1].header.stamp
+    between = [r for r in feeder.rewards if first != r.header.stamp != last]
+    assert len(between) > 2 * len(feeder.chunks)
+
+
 FAULTS = {
     "another size": (
         lambda f: f.images.update(front=image_message(PICTURE[:48], f.stamp(), "")),

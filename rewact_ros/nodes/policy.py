@@ -66,6 +66,7 @@ class PolicyNode(Guarded, LifecycleNode):
         self._engine: Engine | None = None
         self._worker: threading.Thread | None = None
         self._worker_fault = ""
+        self._replanned = 0, 0  # epoch and stamp of the last chunk's observation, ns
         self._times = PathTimes("reward" if self.params.reward_only else "chunk")
         if not self.params.reward_only:
             self._status = self.create_publisher(PolicyStatus, names.POLICY_STATUS, names.COMMAND)
@@ -234,7 +235,7 @@ class PolicyNode(Guarded, LifecycleNode):
         """Publish all that came of an observation; when the chunk, or else the reward, was out."""
         stamp = to_stamp(seen.frame.stamp_ns)
         frame_id = self._observations.frame_id if self._observations else ""
-        acts = not self.params.reward_only
+        acts = not self.params.reward_only and self._replans(seen)
         chunk = self._chunk_messages.chunk(prediction, stamp) if acts else None
         latency_s = self._times.latency(seen.frame.stamp_ns, self.clock.now().ros_ns)
         if chunk is not None:
@@ -258,6 +259,17 @@ class PolicyNode(Guarded, LifecycleNode):
         if isinstance(prediction, DecidedPrediction) and acts:
             self._publish_decision(seen, prediction)
         return published_s
+
+    def _replans(self, seen: Observation) -> bool:
+        """Whether a chunk is due; the contract may want fewer than there are observations."""
+        rate_hz, replan_hz = self.contract.rate_hz, self.contract.replan_hz
+        (epoch, last_ns), stamp_ns = self._replanned, seen.frame.stamp_ns
+        # Half a frame early is nearer than a whole one late.
+        wait_ns = NANO / replan_hz - NANO / rate_hz / 2
+        if replan_hz < rate_hz and seen.epoch == epoch and 0 <= stamp_ns - last_ns < wait_ns:
+            return False
+        self._replanned = seen.epoch, stamp_ns
+        return True
 
     def _publish_decision(self, seen: Observation, prediction: DecidedPrediction) -> None:
         """What a learner needs to know, after what the robot waits for."""
