@@ -7,16 +7,19 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import rclpy
+from builtin_interfaces.msg import Time
 from conftest import ROOT
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 from std_srvs.srv import Trigger
 
 from rewact_ros.checks.table import CHECKS
@@ -101,6 +104,31 @@ def test_a_robot_that_runs_is_heard_whole_and_nothing_is_sent_to_it(robot, tmp_p
     assert views.shape == (2 * (240 + 24), 2 * 320, 3)
     live, known = views[24:264, :320], views[24:264, 320:]
     assert np.abs(live.astype(int) - known).mean() < 12 and live.std() > 20
+
+
+def test_a_clock_that_the_robot_does_not_follow_is_no_fault_of_its_stamps(robot):
+    asked = DoctorSettings(contract=robot.write(), seconds=1.5)
+    with Running(robot):
+        node = Node("simulator", context=rclpy.get_default_context(), use_global_arguments=False)
+        clock, over = node.create_publisher(Clock, "/clock", 10), threading.Event()
+
+        def tick():
+            while not over.wait(0.01):
+                clock.publish(Clock(clock=Time(sec=12)))
+
+        thread = threading.Thread(target=tick)
+        thread.start()
+        try:
+            apart, followed = (
+                by_name(diagnose(replace(asked, use_sim_time=follows)))["stamps"].text
+                for follows in (False, True)
+            )
+        finally:
+            over.set()
+            thread.join()
+            node.destroy_node()
+    assert " ahead" not in apart
+    assert " ahead" in followed and "--use-sim-time" in followed
 
 
 def test_several_faults_are_each_named(robot):

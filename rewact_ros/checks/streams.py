@@ -170,7 +170,7 @@ def _apart_s(reference: Heard, stream: Heard) -> float:
 
 
 def _clock(facts: Facts) -> str:
-    return ", and somebody publishes /clock" if facts.clock else ""
+    return "; somebody publishes /clock (--use-sim-time compares with it)" if facts.clock else ""
 
 
 # Pictures -----------------------------------------------------------------------------------------

@@ -51,9 +51,11 @@ class RobotEars:
     Args:
         node: in the robot's namespace.
         contract: of the robot.
+        use_sim_time: its nodes follow `/clock`. That somebody publishes it does not say so.
     """
 
-    def __init__(self, node: Node, contract: Contract) -> None:
+    def __init__(self, node: Node, contract: Contract, use_sim_time: bool = False) -> None:
+        self._follows_clock = use_sim_time
         self._node, self._contract, self._space = node, contract, node.get_namespace()
         self._sim_ns, self._urdf = 0, ""
         self._samples: dict[str, Sample] = {}
@@ -135,7 +137,8 @@ class RobotEars:
 
     def _now(self) -> Now:
         now_s = time.monotonic()
-        return Now(now_s, now_s, self._sim_ns or time.time_ns())
+        sim_ns = self._sim_ns if self._follows_clock else 0
+        return Now(now_s, now_s, sim_ns or time.time_ns())
 
     def _on_clock(self, msg: Clock) -> None:
         self._sim_ns = to_ns(msg.clock)

@@ -51,7 +51,8 @@ def _with_graph(asked: DoctorSettings, facts: Facts, space: str) -> list[Result]
         os.environ.update(profile)
         with RobotClient(space, name="rewact_doctor") as client:
             told = Told(client.node)
-            RobotEars(client.node, facts.contract).listen(client.spin, asked.seconds, facts)
+            ears = RobotEars(client.node, facts.contract, asked.use_sim_time)
+            ears.listen(client.spin, asked.seconds, facts)
             results = list(examine(facts))
             told.publish(results)
             client.spin(lambda: False, HEARD_S)

@@ -24,6 +24,7 @@ class DoctorSettings:
         None, "write what each camera sees beside the training data; a PNG", path=True
     )
     seconds: float = setting(3.0, "to listen", "s", low=1.0, high=30.0)
+    use_sim_time: bool = setting(False, "the robot follows /clock: compare stamps with it")
 
     def __post_init__(self) -> None:
         check(self)
