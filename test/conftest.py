@@ -1,6 +1,8 @@
 """Fixtures of all tests: contracts, small checkpoints, isolated ROS domains."""
 
 import os
+import signal
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -130,3 +132,17 @@ def help_out(task, human, limit_s: float) -> None:
         task.advance(0.01)
         if human.reason == "done":
             break
+
+
+def run_command(monkeypatch, *words) -> int:
+    """Run `rewact WORDS` in this process as its script does; returns the exit code."""
+    from rewact_ros.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["rewact", *map(str, words)])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return end.value.code or 0

@@ -2,17 +2,15 @@
 
 import errno
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import typer
-from conftest import ROOT
+from conftest import ROOT, run_command
 
 from rewact_ros import home
-from rewact_ros.cli import main
 from rewact_ros.cli.app import app
 from rewact_ros.cli.faults import INTERRUPTED, MENDABLE, UNEXPECTED, exit_code
 from rewact_ros.data.dataset.info import DatasetError
@@ -32,18 +30,6 @@ def commands(command, path=()):
 
 
 COMMANDS = dict(commands(typer.main.get_command(app)))
-
-
-def run(monkeypatch, *words: str) -> int:
-    """Run a command in this process as its script does; returns the exit code."""
-    monkeypatch.setattr(sys, "argv", ["rewact", *map(str, words)])
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as end:
-            main()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    return end.value.code or 0
 
 
 def raising(error: BaseException):
@@ -118,7 +104,7 @@ def test_the_home_is_written_out_in_every_option(form, tmp_path, monkeypatch, ca
     monkeypatch.setenv("HOME", str(tmp_path / "own"))
     (tmp_path / "own").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, "label", "--dataset=~/none", *form.split(" ")) == MENDABLE
+    assert run_command(monkeypatch, "label", "--dataset=~/none", *form.split(" ")) == MENDABLE
     assert f"error: {tmp_path}/own/none: no LeRobotDataset" in capsys.readouterr().err
     assert not (tmp_path / "~").exists()
 
@@ -145,7 +131,7 @@ def test_a_home_that_nobody_knows_is_refused_by_option(monkeypatch, capsys, tmp_
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as without HOME and passwd
     for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "ROS_HOME", "LOGNAME"):
         monkeypatch.setenv(name, str(tmp_path))
-    assert run(monkeypatch, "params", "--out=~/x") == MENDABLE
+    assert run_command(monkeypatch, "params", "--out=~/x") == MENDABLE
     assert "--out=~/x: ~ is nobody's home here" in capsys.readouterr().err
 
 
@@ -176,7 +162,7 @@ def test_a_planted_folder_is_not_taken_for_the_private_one(monkeypatch, tmp_path
 def test_help_shows_whole_names_of_options_at_80_columns(words, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERMINAL_WIDTH", "80")
-    assert run(monkeypatch, *words, "--help") == 0
+    assert run_command(monkeypatch, *words, "--help") == 0
     shown = capsys.readouterr().out
     names = [
         name
@@ -224,10 +210,10 @@ def test_an_out_folder_that_cannot_be_written_is_told_before_anything_is_read(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    assert run(monkeypatch, *WRITERS[command], "file/run") == MENDABLE
+    assert run_command(monkeypatch, *WRITERS[command], "file/run") == MENDABLE
     said = capsys.readouterr().err
     assert f"{tmp_path}/file: Not a directory; check the path" in said and said.count("\n") == 1
-    assert run(monkeypatch, *WRITERS[command], "/proc/run") == MENDABLE  # not even by root
+    assert run_command(monkeypatch, *WRITERS[command], "/proc/run") == MENDABLE  # not even by root
     assert "error: /proc: " in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["file"]
 
@@ -252,7 +238,7 @@ def test_what_the_system_refuses_is_told_with_place_and_mend_and_without_its_num
 
 def test_demos_tells_what_the_system_refuses_in_those_words(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
-    assert run(monkeypatch, "demos", "--out", str(tmp_path / "file" / "run")) == MENDABLE
+    assert run_command(monkeypatch, "demos", "--out", str(tmp_path / "file" / "run")) == MENDABLE
     said = capsys.readouterr().err
     assert "Not a directory; check the path" in said and "Errno" not in said
 
@@ -272,7 +258,7 @@ def test_a_log_of_record_steers_no_terminal_where_there_is_none(capsys):
 
 
 def test_version(monkeypatch, capsys):
-    assert run(monkeypatch, "--version") == 0
+    assert run_command(monkeypatch, "--version") == 0
     assert capsys.readouterr().out == "rewact_ros 0.1.0\n"
 
 

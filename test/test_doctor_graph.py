@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import rclpy
 from builtin_interfaces.msg import Time
-from conftest import ROOT
+from conftest import ROOT, run_command
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -23,7 +22,6 @@ from rosgraph_msgs.msg import Clock
 from std_srvs.srv import Trigger
 
 from rewact_ros.checks.table import CHECKS
-from rewact_ros.cli import main
 from rewact_ros.nodes.hil import HilNode
 from rewact_ros.ros.interfaces import DIAGNOSTICS
 from rewact_ros.stack.doctor import diagnose
@@ -189,15 +187,9 @@ def test_hil_arm_refuses_with_the_doctors_words(robot, fault, check):
 
 
 def run(monkeypatch, capsys, *words):
-    monkeypatch.setattr(sys, "argv", ["rewact", "doctor", *map(str, words)])
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as end:
-            main()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    code = run_command(monkeypatch, "doctor", *words)
     said = capsys.readouterr()
-    return end.value.code or 0, said.out, said.err
+    return code, said.out, said.err
 
 
 def test_the_command_alone_examines_the_machine(graph, monkeypatch, capsys):

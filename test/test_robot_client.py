@@ -10,10 +10,11 @@ import threading
 
 import pytest
 import typer
+from conftest import run_command
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from fake_robot import FakeRobot
 
-from rewact_ros.cli import TO_A_ROBOT, main
+from rewact_ros.cli import TO_A_ROBOT
 from rewact_ros.cli.app import app
 from rewact_ros.cli.to_a_robot import app as to_a_robot
 from rewact_ros.msg import ControlStatus, SupervisorStatus
@@ -84,15 +85,9 @@ def robot(domain):
 
 def run(capsys, monkeypatch, *words):
     """Exit code, standard output and error of `rewact WORDS` in this process."""
-    monkeypatch.setattr(sys, "argv", ["rewact", *words])
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as end:
-            main()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    code = run_command(monkeypatch, *words)
     said = capsys.readouterr()
-    return end.value.code or 0, said.out, said.err
+    return code, said.out, said.err
 
 
 @pytest.fixture

@@ -10,10 +10,7 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import (
-    Point,
-    Pose,
     PoseStamped,
-    Quaternion,
     Twist,
     TwistStamped,
     Vector3,
@@ -29,8 +26,9 @@ from rewact_ros.contract.edge import to_driver, to_ours
 from rewact_ros.contract.frames import Sample, is_usable
 from rewact_ros.contract.state_values import ARRAY, POSE, TWIST, WRENCH
 from rewact_ros.contract.tables import JOINT_STATE
+from rewact_ros.ros.commands import pose_message
 from rewact_ros.ros.convert import joint_state_message, to_ns
-from rewact_ros.rotations import quaternion, rotation_vector
+from rewact_ros.rotations import rotation_vector
 
 FloatArray = NDArray[np.float64]
 
@@ -112,10 +110,7 @@ def _read_pose(msg: Any, part: StatePart) -> Sequence[float]:
 
 
 def _encode_pose(part: StatePart, values: FloatArray, stamp: Time) -> PoseStamped:
-    x, y, z, *vector = values.tolist()
-    qx, qy, qz, qw = quaternion((vector[0], vector[1], vector[2]))
-    at, turned = Point(x=x, y=y, z=z), Quaternion(x=qx, y=qy, z=qz, w=qw)
-    msg = PoseStamped(pose=Pose(position=at, orientation=turned))
+    msg = PoseStamped(pose=pose_message(values))
     msg.header.stamp = stamp
     return msg
 
