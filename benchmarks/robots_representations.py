@@ -1,8 +1,9 @@
 """Bench topic `robots-representations`: the simulated ViperX by joints, poses and pose deltas.
 
-The same demonstrations, settings and steps for each; only `--representation` differs. Then the
-same unseen scenes, paired. A run that was killed goes on where it was: demonstrations and
-trainings in `runs/bench/robots-representations`, scenes one by one.
+Poses drive it twice: resolved into joints by the policy's node, and through a simulated Cartesian
+controller, which takes poses only. The same scenes, expert, settings and steps for each; robot and
+`--representation` differ. Then the same unseen scenes, paired. A run that was killed goes on where
+it was: demonstrations and trainings in `runs/bench/robots-representations`, scenes one by one.
 """
 
 import json
@@ -25,7 +26,14 @@ from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.sim.task import DEFAULT_TASK, find_task
 
-KINDS = ("joints", "ee", "ee_delta")
+# What is driven → task, and representation of its actions.
+DRIVEN = {
+    "joints": (DEFAULT_TASK, "joints"),
+    "ee": (DEFAULT_TASK, "ee"),
+    "ee_delta": (DEFAULT_TASK, "ee_delta"),
+    "controller-ee": ("pick_place_cartesian", "ee"),
+    "controller-ee_delta": ("pick_place_cartesian", "ee_delta"),
+}
 # First scenes: demonstrations below 100 000, reported from 200 000; no other bench reports these.
 DEMOS, REPORTED = 30_000, 230_000
 _BATCH = 20  # scenes between two notes on disk
@@ -71,23 +79,43 @@ def run(bench: Bench) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _require_fresh(folder, plan)
     bench.settings |= asdict(plan) | {"first scene": REPORTED, "threads": 1}
-    contract_file = find_task(DEFAULT_TASK).contract_file()
-    demos = folder / "demos"
-    if not demos.exists():
-        shutil.rmtree(demos.with_name("demos.partial"), ignore_errors=True)
-        settings = DemoSettings(
-            demos,
-            contract_file,
-            episodes=plan.demonstrations,
-            failures=0,
-            retries=0,
-            seed=DEMOS,
-            workers=1,
-        )
-        write_demos(settings, progress=False)
-    base = TrainSettings(
+    found = {}
+    for name, (task, kind) in DRIVEN.items():
+        contract_file = find_task(task).contract_file()
+        demos = folder / ("demos" if task == DEFAULT_TASK else f"demos-{task}")
+        if not demos.exists():
+            _demonstrate(demos, task, plan)
+        out = folder / name
+        if not (out / "trained").exists():
+            typer.echo(f"  {name}: train")
+            settings = _training(demos, out, contract_file, plan)
+            settings = replace(settings, representation=kind, task=task)
+            train(settings, folder / "frames", resume=True, show_progress=False)
+            (out / "trained").touch()
+        policy = out / "checkpoints" / "last" / "pretrained_model"
+        found[name] = _drive(policy, task, folder / f"{name}.json", plan)
+    _report(bench, found)
+
+
+def _demonstrate(demos: Path, task: str, plan: Plan) -> None:
+    shutil.rmtree(demos.with_name(f"{demos.name}.partial"), ignore_errors=True)
+    settings = DemoSettings(
+        demos,
+        find_task(task).contract_file(),
+        episodes=plan.demonstrations,
+        failures=0,
+        retries=0,
+        seed=DEMOS,
+        workers=1,
+        task=task,
+    )
+    write_demos(settings, progress=False)
+
+
+def _training(demos: Path, out: Path, contract_file: Path, plan: Plan) -> TrainSettings:
+    return TrainSettings(
         dataset=str(demos),
-        out="",
+        out=str(out),
         val_fraction=0.05 if plan.demonstrations > 2 else 0.0,
         steps=plan.steps,
         batch_size=plan.batch_size,
@@ -99,29 +127,18 @@ def run(bench: Bench) -> None:
         policy=_POLICY,
         contract=str(contract_file),
     )
-    found = {}
-    for kind in KINDS:
-        out = folder / kind
-        if not (out / "trained").exists():
-            typer.echo(f"  {kind}: train")
-            settings = replace(base, out=str(out), representation=kind)
-            train(settings, folder / "frames", resume=True, show_progress=False)
-            (out / "trained").touch()
-        policy = out / "checkpoints" / "last" / "pretrained_model"
-        found[kind] = _drive(policy, folder / f"{kind}.json", plan)
-    _report(bench, found)
 
 
-def _drive(policy: Path, file: Path, plan: Plan) -> list[dict[str, Any]]:
+def _drive(policy: Path, task: str, file: Path, plan: Plan) -> list[dict[str, Any]]:
     """Roll-outs of all scenes, those of an earlier run among them."""
     done: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
-    contract = load_contract(find_task(DEFAULT_TASK).contract_file())
+    contract = load_contract(find_task(task).contract_file())
     settings, loaded = RolloutSettings(limit_s=plan.limit_s), load_policy(policy, "cpu")
     while len(done) < plan.scenes:
         first = REPORTED + len(done)
         seeds = range(first, min(first + _BATCH, REPORTED + plan.scenes))
         typer.echo(f"  {file.stem}: scenes {seeds.start} to {seeds.stop - 1}")
-        for rollout in roll_outs(loaded, contract, seeds, settings):
+        for rollout in roll_outs(loaded, contract, seeds, settings, task):
             keys = ("seed", "success", "stage", "failure", "duration_s")
             done.append({key: getattr(rollout, key) for key in keys})
         replace_file(file, json.dumps(done) + "\n")

@@ -164,7 +164,7 @@ class Planned:
         engine.reset()
         self._engine, self._rate_hz, self._command_hz = engine, task.rate_hz, task.command_hz
         self._latency_ns = round(latency_s * NANO)
-        self._queue = ChunkQueue(len(task.joints), combine)
+        self._queue = ChunkQueue(len(task.joints), combine, poses=task.poses)
         self._waiting: list[tuple[int, Chunk]] = []
 
     def infer(self, tick: int, observation: dict[str, Any]) -> Prediction:

@@ -1,10 +1,13 @@
 """Node `sim`: the simulated robot behind the same topics as a real one."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
@@ -12,18 +15,19 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
-from rewact_ros.contract import ContractError, SampleError, load_contract
+from rewact_ros.contract import ContractError, SampleError, StatePart, load_contract
+from rewact_ros.contract.state_values import POSE
 from rewact_ros.msg import SimTruth
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import steady_clock
-from rewact_ros.ros.commands import command_decoder, command_type
+from rewact_ros.ros.commands import Decode, command_decoder, command_type, pose_message
 from rewact_ros.ros.convert import joint_state_message, to_stamp
 from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.images import camera_message, camera_type
 from rewact_ros.ros.params import SimParams, declare
 from rewact_ros.ros.process import run_node
-from rewact_ros.sim.task import find_task
+from rewact_ros.sim.task import FloatArray, find_task
 
 TICK_HZ, JOINT_HZ = 100, 50
 # Falling further behind than this, the clock runs slower than asked instead of catching up.
@@ -65,24 +69,35 @@ class SimNode(Guarded, Node):
                 f"sim: expected the joints {', '.join(self._task.joints)} as action, got "
                 f"{', '.join(self.contract.action_names)}; use {self._task.contract_file()}"
             )
-        if len(self.contract.state) != 1 or len(self.contract.action) != 1:
-            raise ContractError("sim: expected one state part and one action part")
-        if not self.contract.state[0].of_joints:
-            raise ContractError("sim: expected joints as state, got " + self.contract.state[0].type)
-        if self.contract.action[0].command != "position":
-            raise ContractError("sim: expected an action of positions, got velocities")
+        for state in self.contract.state:
+            known = set(state.joints) <= set(self._task.joints)
+            joints = state.of_joints and state.field == "position"
+            if not (known and (joints or state.type == POSE)):
+                raise ContractError(
+                    f"sim: observation.state: expected positions of {', '.join(self._task.joints)} "
+                    f"or a pose of them, got {state.type} of "
+                    f"{', '.join(state.joints)}"
+                )
+        for part in self.contract.action:
+            if part.command not in ("position", "pose"):
+                raise ContractError(
+                    f"sim: {part.topic}: expected an action of positions or poses, got "
+                    f"{part.command}"
+                )
         if len({c.shape for c in self.contract.cameras}) > 1:
             raise ContractError("sim: expected cameras of one shape")
         if TICK_HZ % self.contract.rate_hz:
             raise ContractError(f"sim: rate_hz must divide {TICK_HZ}, got {self.contract.rate_hz}")
 
     def _make_interfaces(self) -> None:
-        part = self.contract.action[0]
-        self._decode = command_decoder(part)
-        self.create_subscription(command_type(part), part.topic, self._on_command, names.COMMAND)
+        first = 0
+        for part in self.contract.action:
+            columns = slice(first, first + len(part.joints))
+            take = partial(self._on_command, command_decoder(part), columns)
+            self.create_subscription(command_type(part), part.topic, take, names.COMMAND)
+            first = columns.stop
         self._clock_pub = self.create_publisher(Clock, "/clock", QoSProfile(depth=10))
-        state = self.contract.state[0]
-        self._joints_pub = self.create_publisher(JointState, state.topic, names.SENSOR_OUT)
+        self._state_pubs = [self._state_publisher(part) for part in self.contract.state]
         self._image_pubs = {
             camera.name: self.create_publisher(camera_type(camera), camera.topic, names.SENSOR_OUT)
             for camera in self.contract.cameras
@@ -94,9 +109,10 @@ class SimNode(Guarded, Node):
         self.create_timer(period_s, self._on_timer, clock=steady_clock())
         publish_diagnostics(self, self._diagnose)
 
-    def _on_command(self, msg: Any) -> None:
+    def _on_command(self, decode: Decode, columns: slice, msg: Any) -> None:
+        command = self.sim.command
         try:
-            command = self._decode(msg)
+            command[columns] = decode(msg)
         except SampleError:
             self._refused += 1
             return
@@ -132,16 +148,33 @@ class SimNode(Guarded, Node):
         self._clock_pub.publish(Clock(clock=sim_stamp))
         stamp = sim_stamp if self.params.stamp_sim_time else self.get_clock().now().to_msg()
         if self._ticks % (TICK_HZ // JOINT_HZ) == 0:
-            self._publish_joints(stamp)
+            self._publish_state(stamp)
         if self._ticks % round(TICK_HZ / self.contract.rate_hz) == 0:
             self._publish_cameras(stamp)
             self._publish_truth(stamp)
 
-    def _publish_joints(self, stamp: Time) -> None:
-        part = self.contract.state[0]
+    def _state_publisher(self, part: StatePart) -> Callable[[FloatArray, Time], None]:
+        """What publishes a part of all that is measured (S,)."""
         order = [self._task.joints.index(joint) for joint in part.joints]
-        values = self.sim.joint_positions()[order]
-        self._joints_pub.publish(joint_state_message(part.joints, "position", values, stamp))
+        kind = PoseStamped if part.type == POSE else JointState
+        # Poses are observed in the frame in which they are commanded.
+        frames = [action.frame_id for action in self.contract.action if action.frame_id]
+        publisher = self.create_publisher(kind, part.topic, names.SENSOR_OUT)
+
+        def publish(measured: FloatArray, stamp: Time) -> None:
+            if kind is JointState:
+                msg = joint_state_message(part.joints, "position", measured[order], stamp)
+            else:
+                msg = PoseStamped(pose=pose_message(measured[order]))
+                msg.header.stamp, msg.header.frame_id = stamp, frames[0]
+            publisher.publish(msg)
+
+        return publish
+
+    def _publish_state(self, stamp: Time) -> None:
+        measured = self.sim.joint_positions()
+        for publish in self._state_pubs:
+            publish(measured, stamp)
 
     def _publish_cameras(self, stamp: Time) -> None:
         if not self.params.render:

@@ -84,7 +84,8 @@ def fitted(
     if representation is None or reward_only:
         return loaded
     tool = contract.kinematics
-    arm = ArmModel(tool, simulated) if representation.is_pose and tool is not None else None
+    needs = representation.is_pose and not contract.poses
+    arm = ArmModel(tool, simulated) if needs and tool is not None else None
     return replace(loaded, resolver=Resolver(representation, contract, arm))
 
 

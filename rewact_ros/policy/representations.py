@@ -93,9 +93,10 @@ class Representation:
     Attributes:
         kind: one of `KINDS`.
         names: (C,) of the numbers, in order: POSE_NAMES and robot joints, which may end in `.pos`.
-        joints: robot joints that `kind` is about; of a pose the chain, from the base on. Others
-            are absolute.
-        frame, tip_m: the tool of the pose, as the contract's `kinematics` has it.
+        joints: robot joints that `kind` is about; of a pose the chain, from the base on, or the six
+            values of the Cartesian part that takes it. Others are absolute.
+        frame, tip_m: the tool of the pose, as the contract's `kinematics` has it; of a Cartesian
+            part its `frame_id`.
         gripper: of the joint that is neither.
         by_index: what is relative is so to the state's number of the same index, as LeRobot's
             processors have it; else to the observed joint of the same name.
@@ -149,6 +150,16 @@ class Poses(NamedTuple):
 
     place: FloatArray
     turn: FloatArray
+
+
+def poses_of(values: FloatArray) -> Poses:
+    """Poses of the numbers POSE_NAMES, (…, 6)."""
+    return Poses(values[..., :3], rotations(values[..., 3:]))
+
+
+def values_of(poses: Poses) -> FloatArray:
+    """(…, 6) numbers POSE_NAMES of poses."""
+    return np.concatenate([poses.place, rotation_vectors(poses.turn)], axis=-1)
 
 
 class Columns:
@@ -250,7 +261,7 @@ def encode_poses(kind: str, goals: Poses, seen: Poses, dt_s: float) -> FloatArra
     rad/s, both in the base frame, as in `geometry_msgs/TwistStamped`.
     """
     if kind == "ee":
-        return np.concatenate([goals.place, rotation_vectors(goals.turn)], axis=-1)
+        return values_of(goals)
     here = Poses(seen.place[..., None, :], seen.turn[..., None, :, :])
     if kind != "ee_relative":
         here = Poses(

@@ -20,6 +20,8 @@ from .representations import (
     RepresentationError,
     decode_joints,
     decode_poses,
+    poses_of,
+    values_of,
 )
 
 
@@ -44,6 +46,7 @@ class Resolver:
     ) -> None:
         require_representation(representation, contract)
         self._kind, self._arm, self._dt_s = representation.kind, arm, contract.dt_s
+        self._takes_poses = bool(contract.poses)
         self.columns = Columns(representation, contract.action_names)
         moved, limits = self.columns.moved, contract.limits
         self._width = len(contract.action_names)
@@ -93,6 +96,8 @@ class Resolver:
         return joints.astype(np.float32)
 
     def _follow(self, chunk: FloatArray, seen: FloatArray) -> FloatArray:
+        if self._takes_poses:
+            return values_of(decode_poses(self._kind, chunk, poses_of(seen), self._dt_s))
         assert self._arm is not None
         goals = decode_poses(self._kind, chunk, Poses(*self._arm.pose(seen)), self._dt_s)
         steps = np.tile(self._steps[0], (len(chunk), 1))
@@ -161,12 +166,12 @@ def require_representation(representation: Representation, contract: Contract) -
         RepresentationError: names what, expected, got and the mend.
     """
     what, robot = f"action_representation {representation}", contract.robot
+    plain = "train with --representation joints, which takes the robot's own action"
     commands = {part.command for part in contract.action}
-    if commands != {"position"} and not representation.is_plain:
+    if "velocity" in commands and not representation.is_plain:
         raise RepresentationError(
-            f"{what}: expected position commands in the contract of {robot}, got "
-            f"{', '.join(sorted(commands))}; train with --representation joints, which takes the "
-            "robot's own action"
+            f"{what}: expected commands of positions or poses in the contract of {robot}, got "
+            f"{', '.join(sorted(commands))}; {plain}"
         )
     columns = Columns(representation, contract.action_names)
     seen = [contract.state_names[contract.action_in_state[i]] for i in columns.moved]
@@ -177,6 +182,9 @@ def require_representation(representation: Representation, contract: Contract) -
             f"as LeRobot's relative actions take them, got {', '.join(contract.state_names)} in "
             f"the contract of {robot}"
         )
+    if contract.poses:
+        _require_cartesian(representation, contract, what, plain)
+        return
     if not representation.is_pose:
         return
     tool = _tool(contract, str(representation))
@@ -196,6 +204,39 @@ def require_representation(representation: Representation, contract: Contract) -
             raise RepresentationError(
                 f"{what}: action.unit.{joint}: expected rad or m of a joint that moves the tool, "
                 f"got {units[joint]}"
+            )
+
+
+def _require_cartesian(
+    representation: Representation, contract: Contract, what: str, plain: str
+) -> None:
+    """Refuse what a robot that takes poses cannot be told."""
+    parts = [part for part in contract.action if part.name]
+    ours = [name for part in parts for name in part.joints]
+    both = [name for name in representation.joints if name in ours]
+    if both and not representation.is_pose:
+        raise RepresentationError(
+            f"{what}: joints: expected none of a pose, whose turns no sum makes, got {both[0]} in "
+            f"the contract of {contract.robot}; train with --representation ee_relative, ee_delta "
+            f"or ee_twist, or {plain}"
+        )
+    if not representation.is_pose:
+        return
+    if len(parts) > 1:
+        raise RepresentationError(
+            f"{what}: expected one Cartesian part in the contract of {contract.robot}, got "
+            f"{', '.join(part.name for part in parts)}; {plain}"
+        )
+    (part,) = parts
+    for key, expected, got in (
+        ("joints", representation.joints, part.joints),
+        ("frame", representation.frame, part.frame_id),
+    ):
+        if expected != got:
+            raise RepresentationError(
+                f"{what}: {key}: expected {expected} as in training, got {got} of the part "
+                f"{part.name} of {contract.robot}; its poses would be another point's: use the "
+                "contract of the training"
             )
 
 
@@ -219,7 +260,11 @@ def representation_of(
         RepresentationError: the robot cannot take it.
     """
     joints = contract.action_names
-    if kind in POSE_KINDS:
+    part = next((part for part in contract.action if part.name), None)
+    if kind in POSE_KINDS and part is not None:
+        rest = tuple(joint for joint in joints if joint not in part.joints)
+        made = Representation(kind, (*POSE_NAMES, *rest), part.joints, part.frame_id)
+    elif kind in POSE_KINDS:
         tool = _tool(contract, kind)
         chain = tuple(joint for joint, _ in tool.joints)
         rest = tuple(joint for joint in joints if joint not in chain)

@@ -32,6 +32,7 @@ _ATTRIBUTES = ("name", "text", "joints", "cameras", "noisy")
 DEFAULT_TASK = "pick_place"
 _OWN = {
     "pick_place": "rewact_ros.sim.pick_place.task:PickPlace",
+    "pick_place_cartesian": "rewact_ros.sim.pick_place.cartesian:PickPlaceCartesian",
     "aloha": "rewact_ros.sim.aloha.task:FAMILY",
     "metaworld": "rewact_ros.sim.metaworld.task:FAMILY",
     "hil": "rewact_ros.sim.hil.task:FAMILY",
@@ -124,6 +125,8 @@ class Task(ABC):
         name: by which it is found.
         text: what there is to do, one sentence.
         joints: of the robot, in the order of commands and positions.
+        poses: first of the six `joints` of each pose (m, rotation vector in rad), where the robot
+            takes poses.
         cameras: that the task offers; of an instance, those that may be rendered.
         noisy: (A,) share of the motion noise that each joint gets, in m per rad where it is an
             axis; True counts as 1, and a gripper gets none.
@@ -137,6 +140,7 @@ class Task(ABC):
     name: ClassVar[str]
     text: ClassVar[str]
     joints: ClassVar[tuple[str, ...]]
+    poses: ClassVar[tuple[int, ...]] = ()
     cameras: tuple[str, ...]
     noisy: ClassVar[tuple[float, ...]]
     rate_hz: ClassVar[int] = RATE_HZ

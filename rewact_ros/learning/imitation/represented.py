@@ -23,8 +23,8 @@ from rewact_ros.policy.representations import (
     encode_joints,
     encode_poses,
     nearest_half_turn,
+    poses_of,
 )
-from rewact_ros.rotations import rotations
 
 from .settings import TrainError
 
@@ -120,8 +120,8 @@ def represent(
     Args:
         representation: to make.
         contract: of the robot.
-        arm: its kinematics, for poses.
-        action: (N, A) absolute joints, or (N, C) absolute poses with the other joints.
+        arm: its kinematics, for poses; None for a robot that takes poses.
+        action: (N, A) as the robot takes it, or (N, C) absolute poses with the other joints.
         state: (N, S) observed.
         names: of the action's numbers in the dataset.
 
@@ -131,7 +131,8 @@ def represent(
     """
     columns = Columns(representation, contract.action_names)
     given = {name.removesuffix(".pos"): index for index, name in enumerate(names)}
-    recorded = [given[name] for name in POSE_NAMES] if recorded_poses(names) else []
+    own = bool(contract.poses)  # a robot that takes poses has those of its own action
+    recorded = [given[name] for name in POSE_NAMES] if recorded_poses(names) and not own else []
     if recorded and not representation.is_pose:
         raise TrainError(
             f"representation {representation}: expected joints in the dataset, got poses "
@@ -149,13 +150,8 @@ def represent(
     goals = poses_seen = None
     none = np.zeros((len(action), 0))
     if representation.is_pose:
-        assert arm is not None
         poses_seen = _poses(arm, seen[:, columns.moved])
-        goals = (
-            Poses(exact[:, recorded[:3]], rotations(exact[:, recorded[3:]]))
-            if recorded
-            else _poses(arm, exact[:, columns.moved])
-        )
+        goals = poses_of(exact[:, recorded]) if recorded else _poses(arm, exact[:, columns.moved])
         _require_learnable(representation.kind, goals)
     moved = none if recorded or representation.is_pose else exact[:, columns.moved]
     return RepresentedActions(
@@ -176,7 +172,10 @@ def recorded_poses(names: Sequence[str]) -> bool:
     return set(POSE_NAMES) <= set(names)
 
 
-def _poses(arm: Arm, joints: FloatArray) -> Poses:
+def _poses(arm: Arm | None, joints: FloatArray) -> Poses:
+    """Of joints (N, J), or, without an arm, of poses as they were recorded (N, 6)."""
+    if arm is None:
+        return poses_of(joints)
     found = [arm.pose(q) for q in joints]
     return Poses(*(np.stack(parts) for parts in zip(*found, strict=True)))
 

@@ -51,7 +51,7 @@ def represent_all(
     if representation is None:
         for data in parts:
             names = _names(data)
-            if recorded_poses(names):
+            if recorded_poses(names) and not (contract is not None and contract.poses):
                 raise TrainError(
                     f"{data.source.root}: action: expected joints, got tool poses "
                     f"({', '.join(names)}); train with --representation ee, ee_relative, ee_delta "
@@ -64,7 +64,7 @@ def represent_all(
             "joints and kinematics; give --contract"
         )
     tool, arm = contract.kinematics, None
-    if representation.is_pose and tool is not None:
+    if representation.is_pose and not contract.poses and tool is not None:
         arm = ArmModel(tool, find_task(settings.task).robot_model)
     for data in parts:
         data.represented = represent(

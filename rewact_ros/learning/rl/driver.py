@@ -81,7 +81,10 @@ class Driver:
         # The task's clock runs ahead at speed: a chunk is as old in it as that is fast.
         max_age_s = self.base.contract.max_chunk_age_s * max(self.settings.speeds)
         self._queue, self._actor_queue = (
-            ChunkQueue(len(self.base.action_mean), max_age_s=max_age_s) for _ in range(2)
+            ChunkQueue(
+                len(self.base.action_mean), max_age_s=max_age_s, poses=self.base.contract.poses
+            )
+            for _ in range(2)
         )
         self._past: deque[Observation] = deque(maxlen=self.settings.history)
         self._decision: Decision | None = None  # in force
