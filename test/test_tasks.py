@@ -75,7 +75,9 @@ def test_nobody_takes_the_place_of_our_own_task(monkeypatch):
     point = EntryPoint("pick_place", "math:pi", tasks.ENTRY_POINTS)
     monkeypatch.setattr(tasks, "entry_points", lambda group: [point])
     assert find_task("pick_place").name == "pick_place"
-    assert task_names() == ("pick_place", "aloha", "metaworld", "hil", "so101")
+    assert task_names() == (
+        "pick_place", "pick_place_cartesian", "aloha", "metaworld", "hil", "so101",
+    )  # fmt: skip
 
 
 def test_no_room_but_the_simulation_names_what_our_tasks_are_about():

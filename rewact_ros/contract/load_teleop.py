@@ -1,17 +1,18 @@
 """The `teleop` section: sources of a human's position targets, and how a gamepad or keys jog."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rewact_ros.contract.names import Stream
 from rewact_ros.contract.problems import Problems
-from rewact_ros.contract.schema import Deadman, Jog, JogTool, TeleopSource
+from rewact_ros.contract.schema import Deadman, Jog, JogDevice, JogTool, TeleopSource
 from rewact_ros.contract.sections import Kind, Section, index, nearest, short, text
 from rewact_ros.contract.state_values import POSE
 from rewact_ros.contract.tables import (
     CARTESIAN_TYPES,
     DEADMAN,
+    DEVICE,
     JOG,
     JOINT_STATE,
     TELEOP,
@@ -65,6 +66,8 @@ def teleop_source(
         if 0.0 in scale and robot_joints:
             joint = robot_joints[scale.index(0.0)]
             problems.add(section.path("scale"), "other than 0 beside feedback_topic", f"{joint}: 0")
+    if jog is not None and jog.device is not None:
+        streams.append(Stream(section.path("jog.device.topic"), jog.device.topic))
     if deadman is not None:
         streams.append(Stream(section.path("deadman.topic"), deadman.topic, "deadman"))
     if not section.whole or robot_joints is None or source_joints is None:
@@ -158,6 +161,7 @@ def _jog(source: Section, joints: Joints, folder: Path) -> Jog | None:
     section.read_per_joint(directions)
     axes = _by_direction(section, "axes", directions, Kind(index, {}))
     buttons = _by_direction(section, "buttons", directions, Kind(button_pair, {}))
+    device = _device(section, {**axes, **buttons}) if "device" in section else None
     if not section.whole or directions is None:
         return None
     return Jog(
@@ -167,7 +171,22 @@ def _jog(source: Section, joints: Joints, folder: Path) -> Jog | None:
         axes=tuple(axes.items()),
         buttons=tuple((direction, *pair) for direction, pair in buttons.items()),
         tool=tool,
+        device=device,
     )
+
+
+def _device(jog: Section, taken: Iterable[str]) -> JogDevice | None:
+    """The device of a jog; `taken` are the directions of axes and buttons."""
+    section = Section(jog.path("device"), jog.data["device"], DEVICE, jog.problems)
+    if jog.get("mode") == "joint":
+        jog.problems.add(jog.path("device"), "none beside mode: joint", "one")
+    for direction in (name for name in taken if name in CARTESIAN):
+        jog.problems.add(
+            jog.path("device"), f"no axis or button for {direction} beside a device", direction
+        )
+    if section.get("type") == POSE and isinstance(section.data, Mapping) and "scale" in section:
+        jog.problems.add(section.path("scale"), f"none beside {POSE}", "one")
+    return JogDevice(**section.values) if section.whole else None
 
 
 def _by_direction(section: Section, key: str, directions: Joints, kind: Kind) -> dict[str, Any]:

@@ -192,6 +192,22 @@ class JogTool:
 
 
 @dataclass(frozen=True)
+class JogDevice:
+    """A SpaceMouse, a phone, a VR controller: twists or poses that jog a tool.
+
+    Attributes:
+        type: `geometry_msgs/msg/TwistStamped`, `Twist` or `PoseStamped`.
+        max_age_s: silence after which it counts as lost.
+        scale: of twists: m/s and rad/s of a 1 in the message.
+    """
+
+    topic: str
+    type: str
+    max_age_s: float
+    scale: float
+
+
+@dataclass(frozen=True)
 class Jog:
     """How the sticks and buttons of a gamepad, or keys, move the robot.
 
@@ -203,6 +219,7 @@ class Jog:
         axes: (direction, index in `Joy.axes`).
         buttons: (direction, button that raises it, button that lowers it).
         tool: Cartesian only.
+        device: what moves the tool instead of axes.
     """
 
     mode: str
@@ -211,6 +228,7 @@ class Jog:
     axes: tuple[tuple[str, int], ...]
     buttons: tuple[tuple[str, int, int], ...]
     tool: JogTool | None
+    device: JogDevice | None = None
 
 
 @dataclass(frozen=True)

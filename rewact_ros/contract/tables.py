@@ -40,7 +40,7 @@ from rewact_ros.contract.sections import (
     table_schema,
     text,
 )
-from rewact_ros.contract.state_values import ARRAY, NAMED_VALUES, POSE, SCALARS, SENSOR_UNITS
+from rewact_ros.contract.state_values import ARRAY, NAMED_VALUES, POSE, SCALARS, SENSOR_UNITS, TWIST
 
 STATE_TYPES = ("sensor_msgs/msg/JointState", *NAMED_VALUES, ARRAY, *SCALARS)
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -356,6 +356,13 @@ TOOL = (
         "[x, y, z] of the point in that frame, m", (0.0, 0.0, 0.0)),
     Key("joints", nested(_BY_NAME), "{robot joint: model joint}", None),
 )  # fmt: skip
+DEVICE_TYPES = (TWIST, "geometry_msgs/msg/Twist", POSE)
+DEVICE = (
+    Key("topic", TOPIC, "topic of the device's twists or poses"),
+    Key("type", choice(DEVICE_TYPES), "their message type"),
+    Key("max_age_s", above_zero(), "silence after which the device is lost, s", 0.2),
+    Key("scale", above_zero(), "of twists: m/s and rad/s of a 1 in the message", 1.0),
+)
 JOG = (
     Key("mode", choice(("joint", "cartesian")), "what the sticks move"),
     Key("axes", nested({"type": "object", "additionalProperties": INDEX.schema}),
@@ -366,6 +373,8 @@ JOG = (
     Key("speed", Kind(_speed, {"type": "number"}, per_joint=True),
         "per direction: unit/s, m/s or rad/s; negative turns it round"),
     Key("tool", nested(table_schema(TOOL)), "Cartesian only: the point that moves", None),
+    Key("device", nested(table_schema(DEVICE)), "Cartesian only: a device of twists or poses that "
+        "moves the tool instead of axes", None),
 )  # fmt: skip
 TELEOP = (
     Key("topic", TOPIC, "topic of the targets"),

@@ -18,6 +18,7 @@ from rewact_ros.kinematics import (
 )
 
 FloatArray = NDArray[np.float64]
+Pose = tuple[FloatArray, FloatArray]  # place (3,) in m, rotation (3, 3)
 # A stall of the process must not become a jump: no tick moves for longer than this.
 LONGEST_TICK_S = 0.05
 # A deflection below this is rest, and moves nothing; joy_node's own dead zone is as wide.
@@ -50,6 +51,22 @@ def joy_rates(jog: Jog, axes: Sequence[float], buttons: Sequence[int]) -> FloatA
             if is_pressed(buttons, button):
                 rates[jog.directions.index(direction)] += sign
     return np.clip(rates, -1.0, 1.0)
+
+
+def twist_rates(jog: Jog, twist: Sequence[float]) -> FloatArray:
+    """Deflections (D,) in [-1, 1] of a twist (6,) in the device's numbers.
+
+    Raises:
+        JoyError: a number is not finite.
+    """
+    assert jog.device is not None
+    rates, given = np.zeros(len(jog.directions)), np.asarray(twist, dtype=np.float64)
+    if not np.isfinite(given).all():
+        raise JoyError(f"{jog.device.topic}: expected a finite twist, got {given}")
+    # Negative speeds turn a direction round; here as there.
+    tool = jog.device.scale * given / np.abs(np.array(jog.speed[: len(CARTESIAN)]))
+    rates[: len(CARTESIAN)] = np.clip(tool, -1.0, 1.0)
+    return rates
 
 
 def is_pressed(buttons: Sequence[int], button: int) -> bool:
@@ -88,19 +105,29 @@ class JogIntegrator:
             [names.index(joint) for joint in jog.directions[self._first_joint :]], dtype=np.intp
         )
         self._q: FloatArray = np.zeros(len(names))
-        self._goal: tuple[FloatArray, FloatArray] = (np.zeros(3), np.eye(3))
+        nowhere: Pose = (np.zeros(3), np.eye(3))
+        self._goal = self._begin = nowhere
 
     def start(self, joints: FloatArray) -> FloatArray:
         """Rest at joints (A,), brought within the limits; returns them."""
         self._q = np.clip(joints, self._low, self._high)
         if self._arm is not None:
-            self._goal = self._arm.pose(self._q[self._chain])
+            self._goal = self._begin = self._arm.pose(self._q[self._chain])
         return self._q
 
-    def step(self, rates: FloatArray, dt_s: float) -> FloatArray:
-        """Move on by `rates` (D,) in [-1, 1] for `dt_s`; returns the target (A,)."""
+    def step(self, rates: FloatArray, dt_s: float, moved: FloatArray | None = None) -> FloatArray:
+        """Move on for `dt_s`; returns the target (A,).
+
+        Args:
+            rates: (D,) in [-1, 1].
+            dt_s: since the step before.
+            moved: (6,) how far a device has gone since `start`: m, and a rotation vector in rad;
+                the tool follows it at no more than the jog's speed. None: `rates` move the tool.
+        """
         dt_s = min(max(dt_s, 0.0), LONGEST_TICK_S)
         motion = rates * self._speed * dt_s
+        if moved is not None:
+            motion[: self._first_joint] = self._towards(moved, dt_s)
         largest = self._max_speed * dt_s
         q = self._q.copy()
         single = self._single
@@ -110,6 +137,15 @@ class JogIntegrator:
             q[self._chain] = self._follow(self._arm, motion[: self._first_joint], largest)
         self._q = q
         return q
+
+    def _towards(self, moved: FloatArray, dt_s: float) -> FloatArray:
+        """(6,) what is left to go, no faster than the slowest of the jog's speeds."""
+        there = self._begin[0] + moved[:3], rotation_by(moved[3:]) @ self._begin[1]
+        left, speed = pose_error(self._goal, there), np.abs(self._speed[: self._first_joint])
+        for part in (slice(0, 3), slice(3, 6)):
+            longest = float(speed[part].min()) * dt_s
+            left[part] *= longest / max(longest, float(np.linalg.norm(left[part])), 1e-12)
+        return left
 
     def _follow(self, arm: Arm, motion: FloatArray, largest: FloatArray) -> FloatArray:
         """Move the wanted tool pose and let the chain (n,) follow.
@@ -161,11 +197,13 @@ class JogInput:
         pressed: the deadman is held down.
         rates: (D,) in [-1, 1] per direction.
         received_s: when that was known, on the steady clock.
+        pose: of a device that has one: the tool moves as it does, from the takeover on.
     """
 
     pressed: bool
     rates: FloatArray
     received_s: float
+    pose: Pose | None = None
 
 
 class JogSource:
@@ -188,6 +226,7 @@ class JogSource:
         self._max_age_s = max_age_s
         self._last_s: float | None = None
         self._rested = np.zeros(len(jog.directions), dtype=bool)
+        self._held: Pose | None = None
         self.reason = "no input yet"
 
     def step(
@@ -216,10 +255,10 @@ class JogSource:
             return None
         if not given.pressed or not in_control:
             self.reason = "not in control" if given.pressed else "deadman is not pressed"
-            return self._jog.start(joints)
+            return self._start(joints, given)
         self._last_s = now_s
         if last_s is None:
-            return self._jog.start(joints)
+            return self._start(joints, given)
         if not self._rested.all():
             names = [
                 d
@@ -227,7 +266,15 @@ class JogSource:
                 if not rested
             ]
             self.reason = f"{', '.join(names)}: not seen at rest yet; let go of stick and trigger"
-        return self._jog.step(np.where(self._rested & deflected, given.rates, 0.0), now_s - last_s)
+        rates, moved = np.where(self._rested & deflected, given.rates, 0.0), None
+        if self._held is not None and given.pose is not None:
+            moved = pose_error(self._held, given.pose)
+        return self._jog.step(rates, now_s - last_s, moved)
+
+    def _start(self, joints: FloatArray, given: JogInput) -> FloatArray:
+        """Stand at the joints; a new press takes hold of the device anew, as a clutch does."""
+        self._held = given.pose
+        return self._jog.start(joints)
 
     def _fault(self, now_s: float, given: JogInput | None) -> str:
         if given is None:

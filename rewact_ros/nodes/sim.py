@@ -39,8 +39,8 @@ COMMAND_FRESH_S = 0.2
 class SimNode(Guarded, Node):
     """Advances MuJoCo in step with the wall clock and publishes what a robot would."""
 
-    def __init__(self) -> None:
-        super().__init__("sim")
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__("sim", **node_arguments)
         self.params = declare(self, SimParams)
         self.contract = load_contract(self.params.contract, self.get_namespace())
         self._task = find_task(self.params.task)

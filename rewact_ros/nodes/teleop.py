@@ -1,6 +1,7 @@
-"""Node `teleop`: a gamepad's sticks and buttons become position targets; hil decides on them."""
+"""Node `teleop`: a gamepad, or a device of twists or poses, makes targets; hil decides on them."""
 
 import time
+from typing import Any
 
 from rclpy.node import Node
 from sensor_msgs.msg import Joy
@@ -18,6 +19,7 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import steady_clock
 from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
 from rewact_ros.ros.door import Guarded
+from rewact_ros.ros.jog_device import JogDeviceInput
 from rewact_ros.ros.params import TeleopParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.ros.teleop import RobotState, TargetPublisher
@@ -27,18 +29,19 @@ from rewact_ros.sim.task import find_task
 class TeleopNode(Guarded, Node):
     """Feeds `JogSource` and publishes what it decides."""
 
-    def __init__(self) -> None:
-        super().__init__("teleop")
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__("teleop", **node_arguments)
         self.params = declare(self, TeleopParams)
         self.contract = load_contract(self.params.contract, self.get_namespace())
         self.source = self.contract.teleop_source(self.params.source)
         jog, deadman = self.source.jog, self.source.deadman
-        if jog is None or deadman is None or not (jog.axes or jog.buttons):
+        if jog is None or deadman is None or not (jog.axes or jog.buttons or jog.device):
             raise ContractError(
-                f"teleop.{self.source.name}.jog: expected 'axes' or 'buttons' of a gamepad; for "
-                "keys use `rewact teleop`"
+                f"teleop.{self.source.name}.jog: expected 'axes' or 'buttons' of a gamepad, or a "
+                "'device'; for keys use `rewact teleop`"
             )
         self._jog, self._button = jog, deadman.button
+        self._device = None if jog.device is None else JogDeviceInput(self, jog)
         self.jog = JogSource(
             make_integrator(self.contract, self.source, find_task(self.params.task).robot_model),
             deadman.max_age_s,
@@ -61,15 +64,18 @@ class TeleopNode(Guarded, Node):
         self._given = JogInput(pressed, rates, time.monotonic())
 
     def _tick(self) -> None:
-        leads = self.robot.led_by(self.source.name)
-        target = self.jog.step(time.monotonic(), self._given, self.robot.joints(), leads)
+        leads, given, now_s = self.robot.led_by(self.source.name), self._given, time.monotonic()
+        if self._device is not None and given is not None:
+            given = self._device.beside(given, now_s)
+        target = self.jog.step(now_s, given, self.robot.joints(), leads)
         self._alive = target is not None
         if target is not None:
             self._targets.publish(target)
 
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
         level = OK if self._alive else WARN
-        return level, self.jog.reason or "moving", {"source": self.source.name}
+        silent = "" if self._device is None else self._device.reason
+        return level, silent or self.jog.reason or "moving", {"source": self.source.name}
 
 
 def main() -> None:
