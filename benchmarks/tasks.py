@@ -20,6 +20,7 @@ from tasks_stages import STAGES, Job, require_fresh, run_stages
 
 from rewact_ros.bench.figures import Bench
 from rewact_ros.sim.task import TaskError, find_task
+from rewact_ros.workers import begin_worker
 
 MANY_TASKS = True
 # Name -> the success that is asked of it; "": none. `reach` is the example's, a package of its own.
@@ -104,7 +105,7 @@ def _measure(jobs: list[Job], workers: int) -> dict[str, str]:
     # Spawned, as OpenGL and torch do not survive a fork; anew for each, so that none inherits the
     # memory of another.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(workers, context, begin_worker, max_tasks_per_child=1) as pool:
         running = {pool.submit(run_stages, job): job.task for job in jobs}
         for done in as_completed(running):
             for stage, why in done.result().items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Self
 
 from rewact_ros.episodes.demonstration import Demonstration, demonstrate
 from rewact_ros.sim.task import Task, find_task
+from rewact_ros.workers import begin_worker
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ _worker_task: Task | None = None
 
 
 def _start_named(task: str, height: int, width: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    begin_worker()
     _start_worker(find_task(task), height, width)  # by name: a class of a family has no module
 
 

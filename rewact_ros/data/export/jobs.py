@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
-import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from typing import Any
 
 from rewact_ros.data.bags.reader import BagError
 from rewact_ros.data.export.encode import Job, encode
+from rewact_ros.workers import begin_worker
 
-_PR_SET_PDEATHSIG = 1
 _stop: Any = None
 _progress: Any = None
 
@@ -62,9 +60,7 @@ def _encode(job: Job, on_seconds: Callable[[float], object]) -> str:
 def _start_worker(stop: Any, progress: Any) -> None:
     global _stop, _progress
     _stop, _progress = stop, progress
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    # A parent that was killed outright cannot tell us to stop.
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    begin_worker()
 
 
 def _work(job: Job) -> str:
