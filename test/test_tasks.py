@@ -199,7 +199,5 @@ def test_an_installed_task_makes_demonstrations_and_is_offered(environment, tmp_
         text=True,
     )
     assert unknown.returncode == 2
-    assert (
-        "expected one of pick_place, pick_place_cartesian, aloha, metaworld, hil, so101, reach"
-        in unknown.stderr
-    )
+    names = "pick_place, pick_place_cartesian, aloha, metaworld, hil, so101, reach"
+    assert f"expected one of {names}" in unknown.stderr
