@@ -65,6 +65,7 @@ def run(bench: Bench) -> None:
 def contract_of(twist: bool = False, **gripper: Any) -> Contract:
     """A robot that takes a pose or twists, and a gripper."""
     data: dict[str, Any] = strict_yaml.load(default_contract())
+    del data["kinematics"]  # of joints, which this one does not take
     kind = "TwistStamped" if twist else "PoseStamped"
     state, age = data["observation.state"], {"max_age_s": 0.5}
     data["observation.state"] = [

@@ -15,7 +15,7 @@ from rewact_ros.contract import load_contract
 from rewact_ros.episodes.demos import DemoSettings, write_demos
 from rewact_ros.episodes.rollout_dataset import roll_outs
 from rewact_ros.episodes.settings import RolloutSettings
-from rewact_ros.learning.imitation.settings import TrainSettings
+from rewact_ros.learning.imitation.settings import TrainError, TrainSettings
 from rewact_ros.learning.imitation.train import train
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.checkpoint_files import CheckpointError
@@ -109,9 +109,13 @@ def test_a_policy_that_speaks_otherwise_does_not_take_the_place_of_a_running_one
 
 
 def test_a_binary_gripper_is_trained_and_opened_again(demos, tmp_path, vx300s):
-    folder = trained(demos, tmp_path / "run", gripper="binary")
+    with pytest.raises(TrainError, match="threshold . hysteresis: expected less than 1"):
+        trained(demos, tmp_path / "no", gripper="binary", gripper_threshold=0.95)
+    folder = trained(demos, tmp_path / "run", gripper="binary", gripper_interval_s=0.5)
     loaded = load_policy(folder, "cpu")
-    assert loaded.config.action_representation.gripper == Gripper("gripper", "binary")
+    assert loaded.config.action_representation.gripper == Gripper(
+        "gripper", "binary", min_interval_s=0.5
+    )
     seen = {"observation.state": np.array(vx300s.reset.pose, np.float32)}
     seen |= {camera.key: np.zeros(camera.shape, np.uint8) for camera in vx300s.cameras}
     actions = TorchEngine(fitted(loaded, vx300s, model)).infer(seen, 0.0).actions

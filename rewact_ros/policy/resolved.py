@@ -245,7 +245,7 @@ def representation_of(
     kind: str,
     gripper: str = "position",
     absolute: tuple[str, ...] = (),
-    width_m: float = 0.08,
+    **numbers: float,
 ) -> Representation:
     """The representation that a training asks for, of a robot.
 
@@ -254,7 +254,7 @@ def representation_of(
         kind: one of `KINDS`.
         gripper: one of `GRIPPERS`; other than `position`, of the only joint that is not moved.
         absolute: parts of names of joints that stay absolute (LeRobot's `exclude_joints`).
-        width_m: of the open gripper.
+        numbers: of `Gripper`: `width_m`, `threshold`, `hysteresis`, `min_interval_s`.
 
     Raises:
         RepresentationError: the robot cannot take it.
@@ -274,7 +274,7 @@ def representation_of(
         moved = () if kind == "joints" else tuple(j for j in joints if j not in rest)
         made = Representation(kind, joints, moved)
     if gripper != "position":
-        made = replace(made, gripper=_gripper(contract, gripper, rest, width_m))
+        made = replace(made, gripper=_gripper(contract, gripper, rest, numbers))
     require_representation(made, contract)
     return made
 
@@ -290,7 +290,9 @@ def _tool(contract: Contract, what: str) -> JogTool:
     return contract.kinematics
 
 
-def _gripper(contract: Contract, kind: str, rest: tuple[str, ...], width_m: float) -> Gripper:
+def _gripper(
+    contract: Contract, kind: str, rest: tuple[str, ...], numbers: dict[str, float]
+) -> Gripper:
     if len(rest) != 1:
         raise RepresentationError(
             f"gripper {kind}: expected one joint that is not moved, got {', '.join(rest) or 'none'}"
@@ -298,4 +300,4 @@ def _gripper(contract: Contract, kind: str, rest: tuple[str, ...], width_m: floa
         )
     index, limits = contract.action_names.index(rest[0]), contract.limits
     low, high = float(limits.low[index]), float(limits.high[index])
-    return Gripper(rest[0], kind, closed=low, open=high, width_m=width_m)
+    return Gripper(rest[0], kind, closed=low, open=high, **numbers)

@@ -29,7 +29,10 @@ def asked(settings: TrainSettings, contract: Contract | None) -> Representation 
             settings.representation or "joints",
             settings.gripper,
             absolute,
-            settings.gripper_width_m,
+            width_m=settings.gripper_width_m,
+            threshold=settings.gripper_threshold,
+            hysteresis=settings.gripper_hysteresis,
+            min_interval_s=settings.gripper_interval_s,
         )
     except RepresentationError as error:
         raise TrainError(f"representation: {error}") from error

@@ -98,6 +98,15 @@ class TrainSettings:
         choices=GRIPPERS,
     )
     gripper_width_m: float = setting(0.08, "of the open gripper, for gripper width", above=0)
+    gripper_threshold: float = setting(
+        0.5, "of a binary gripper: it is open above, closed below", above=0, below=1
+    )
+    gripper_hysteresis: float = setting(
+        0.1, "of a binary gripper: how far past the threshold it changes", low=0, below=0.5
+    )
+    gripper_interval_s: float = setting(
+        0.3, "of a binary gripper: least time from one change to the next, s", low=0
+    )
     absolute_joints: str = setting(
         "gripper", "joints that stay absolute beside relative ones: parts of names, by comma"
     )
