@@ -67,6 +67,7 @@ class EngineComparison:
         if expected.reward is not None and got.reward is not None:
             apart = expected.reward.value.cpu() - got.reward.value.cpu()
             reward = float(apart.abs()) / self._range
+        assert expected.features is not None and got.features is not None
         features = expected.features.cpu() - got.features.cpu()
         size = expected.features.cpu().square().mean().sqrt()
         return Difference(float(actions.max()), reward, float(features.abs().max() / size))
@@ -151,6 +152,7 @@ class CheckedEngine(Engine):
             return expected
         try:
             estimate = self._fast._predict(past)
+            assert estimate.features is not None  # of a policy that an engine was made for
             finite = estimate.actions.isfinite().all() and estimate.features.isfinite().all()
             if finite and (estimate.reward is None or estimate.reward.value.isfinite().all()):
                 return estimate

@@ -1,6 +1,7 @@
 """Checkpoints: LeRobot's folder layout plus ``contract.json``; verified on load, atomic on save.
 
-``LOADERS`` is the table of the types of policy that ``load_policy`` opens.
+``LOADERS`` is the table of the types of policy that ``load_policy`` opens in their own way; all
+others of LeRobot and its plug-ins go by ``open_lerobot``.
 """
 
 import hashlib
@@ -25,6 +26,7 @@ from .checkpoint_files import (
     CheckpointFiles,
 )
 from .modeling_rewact import RewACTPolicy
+from .open_lerobot import known_types, open_lerobot
 from .open_rewact import open_rewact
 from .policy import Estimate, Policy, PolicyConfig
 from .representations import Representation
@@ -140,12 +142,16 @@ def _loader(files: CheckpointFiles) -> Loader:
     raw = files.json(CONFIG) if CONFIG in files else {}
     # The oldest RewACT package wrote no type.
     kind = raw.get("type", RewACTPolicy.name)
-    if not isinstance(kind, str) or kind not in LOADERS:
+    if isinstance(kind, str) and kind in LOADERS:
+        return LOADERS[kind]
+    others = known_types()
+    if kind not in others:
+        names = ", ".join(dict.fromkeys([*LOADERS, *others]))
         raise CheckpointError(
-            f"{files.path / CONFIG}: type: expected one of {', '.join(LOADERS)}, got "
-            f"{str(kind)[:80]}; give a checkpoint of such a policy"
+            f"{files.path / CONFIG}: type: expected one of {names}, got {str(kind)[:80]}; give a "
+            "checkpoint of such a policy, or install the plug-in that has it (lerobot_policy_…)"
         )
-    return LOADERS[kind]
+    return open_lerobot
 
 
 def save_policy(

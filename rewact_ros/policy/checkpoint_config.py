@@ -12,6 +12,7 @@ from typing import Any
 
 import draccus
 from lerobot.configs import FeatureType, NormalizationMode
+from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.act.configuration_act import ACTConfig
 
 from rewact_ros.control.chunks import MOST_STEPS
@@ -71,7 +72,7 @@ def read_config[C: ACTConfig](kind: type[C], raw: dict[str, Any], where: str, de
         CheckpointError: fields that are unknown, missing, of the wrong kind or out of
             bounds, or a network that would take too much memory.
     """
-    fields = _known(kind, raw, where)
+    fields = _known(kind, raw, where, _NEEDED)
     for name, (low, high) in _BOUNDS.items():
         if name in fields:
             _require_integer(fields[name], f"{where}: {name}", low, high)
@@ -84,8 +85,33 @@ def read_config[C: ACTConfig](kind: type[C], raw: dict[str, Any], where: str, de
             )
     _check_features(fields, where)
     _check_modes(fields["normalization_mapping"], where)
+    config = _decode(kind, {**fields, **_DROPPED, "device": device}, where)
+    _check_network(config, where)
+    return config
+
+
+def read_lerobot_config[C: PreTrainedConfig](
+    kind: type[C], raw: dict[str, Any], where: str, device: str
+) -> C:
+    """Make the configuration of any policy of LeRobot's register; arguments as `read_config`.
+
+    Raises:
+        CheckpointError: fields that are unknown or of the wrong kind; features, normalisation or a
+            history that cannot be.
+    """
+    fields = _known(kind, raw, where, _NEEDED[:3])
+    if "n_obs_steps" in fields:
+        _require_integer(fields["n_obs_steps"], f"{where}: n_obs_steps", *_BOUNDS["n_obs_steps"])
+    _check_features(fields, where)
+    _check_modes(fields["normalization_mapping"], where)
+    known = {field.name for field in dataclasses.fields(kind)}
+    dropped = {name: value for name, value in _DROPPED.items() if name in known}
+    return _decode(kind, {**fields, **dropped, "device": device}, where)
+
+
+def _decode[C](kind: type[C], fields: dict[str, Any], where: str) -> C:
     try:
-        config = draccus.decode(kind, {**fields, **_DROPPED, "device": device})
+        config: C = draccus.decode(kind, fields)
     except Exception as error:  # draccus raises its own families of errors
         # "Couldn't instantiate class …" hides what the configuration itself refused.
         reason: BaseException = error
@@ -95,11 +121,12 @@ def read_config[C: ACTConfig](kind: type[C], raw: dict[str, Any], where: str, de
             f"{where}: {' '.join(str(reason).split())[:300]}; use weights and configuration of "
             "one run"
         ) from error
-    _check_network(config, where)
     return config
 
 
-def _known(kind: type[ACTConfig], raw: dict[str, Any], where: str) -> dict[str, Any]:
+def _known(
+    kind: type[PreTrainedConfig], raw: dict[str, Any], where: str, needed: tuple[str, ...]
+) -> dict[str, Any]:
     known = {field.name for field in dataclasses.fields(kind)}
     # A field of a newer version that is switched off decides nothing.
     unknown = sorted(
@@ -113,7 +140,7 @@ def _known(kind: type[ACTConfig], raw: dict[str, Any], where: str) -> dict[str, 
             f"(here {importlib.metadata.version('lerobot')}) or of this package; load it with that "
             "version, or take the field out if the policy was trained without its effect"
         )
-    missing = [name for name in _NEEDED if name not in raw]
+    missing = [name for name in needed if name not in raw]
     if missing:
         raise CheckpointError(
             f"{where}: missing {', '.join(missing)}: what the network does depends on it, and a "

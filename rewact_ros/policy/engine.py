@@ -82,6 +82,7 @@ class Engine(ABC):
     def reset(self) -> None:
         """Forget past observations: an episode begins, or somebody else moved the robot."""
         self._history.reset()
+        self._loaded.policy.reset()
         if self._loaded.resolver is not None:
             self._loaded.resolver.reset()
 
@@ -147,7 +148,7 @@ class Engine(ABC):
                 f"{'reward' if np.isfinite(actions).all() else 'action'}; "
                 "check its input and weights"
             )
-        features = estimate.features[0].cpu().numpy()
+        features = None if estimate.features is None else estimate.features[0].cpu().numpy()
         if reward is None or reward.quantiles is None or reward.entropy is None:
             return Prediction(actions, value, features=features)
         q10, q50, q90 = reward.quantiles[0].tolist()

@@ -8,6 +8,7 @@ from .checkpoint import LoadedPolicy
 from .cuda_graph import CudaGraphEngine
 from .engine import Engine, TorchEngine
 from .export import discard, exported
+from .modeling_rewact import RewACTPolicy
 from .runtimes import (
     DTYPES,
     EngineError,
@@ -52,6 +53,8 @@ def load_engine(
     for what, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
         if value not in known:
             raise EngineError(f"{what}: expected one of {', '.join(known)}, got {value!r}")
+    if engine == "auto" and precision == "fp32" and not isinstance(loaded.policy, RewACTPolicy):
+        engine = "torch"  # no other engine has networks of other types
     if engine == "auto":
         engine = _choose(loaded, precision)
     reference = TorchEngine(loaded, threads, rate_hz)

@@ -17,12 +17,13 @@ class Estimate:
     Attributes:
         actions: (B, chunk, A).
         reward: progress at the observation; None where the policy has no reward head.
-        features: (B, dim_model) float32, mean of the encoder's output tokens.
+        features: (B, dim_model) float32, mean of the encoder's output tokens; None where the
+            policy tells none.
     """
 
     actions: Tensor
     reward: RewardEstimate | None
-    features: Tensor
+    features: Tensor | None
 
 
 class PolicyConfig(Protocol):
@@ -92,6 +93,10 @@ class Policy(Protocol):
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> Any:
         """As torch has it."""
+        ...
+
+    def reset(self) -> None:
+        """Forget what it keeps of the past."""
         ...
 
     def train(self, mode: bool = True) -> Self:
