@@ -156,7 +156,8 @@ def _samples(
         batch = data.batch(rows[first : first + _BATCH], 1, loaded.config.n_obs_steps)
         estimate = loaded.predict({key: batch[key] for key in keys if key in batch})
         reward = estimate.reward
-        assert reward is not None  # `signal_settings` refuses a policy without a reward head
+        # `signal_settings` refuses a policy without a reward head.
+        assert reward is not None and estimate.features is not None
         mean, features = (
             column.float().cpu().numpy() for column in (reward.value, estimate.features)
         )
