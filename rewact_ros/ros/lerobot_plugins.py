@@ -140,14 +140,18 @@ def register(kind: Kind) -> Any:
     """
     try:
         from lerobot.utils.import_utils import register_third_party_plugins
+
+        folders = {
+            package: importlib.import_module(package).__path__
+            for package in (kind.package, "lerobot.cameras")
+        }
     except ImportError as error:
         raise PluginError(
             f"LeRobot cannot be imported ({error}); use the environment of scripts/setup, or "
             "pip install 'lerobot==0.6.1' into this one"
         ) from None
-    for package in (kind.package, "lerobot.cameras"):
-        path = importlib.import_module(package).__path__
-        for module in pkgutil.iter_modules(path):
+    for package, folder in folders.items():
+        for module in pkgutil.iter_modules(folder):
             # One that lacks its own vendor's library registers nothing, and others do.
             with suppress(ImportError):
                 if module.ispkg:
