@@ -65,6 +65,7 @@ WRONG = [
     ("namespace", "a//b"),
     ("contract", "nowhere.yaml"),
     ("contract", "a\nb"),
+    ("lerobot_robot", "nowhere.yaml"),
     ("policy", "nowhere"),
     ("policy", "/etc"),
     ("success_model", "/etc"),
@@ -134,6 +135,18 @@ def test_hil_waits_for_a_policy_only_where_one_acts(arguments, waits):
     nodes = {node.name: node for node in processes(BringUp.from_texts(arguments))}
     assert nodes["hil"].parameters.get("policy_required", False) is waits
     assert ("policy" in nodes) is (arguments.get("policy") != "none")
+
+
+def test_lerobots_driver_starts_beside_the_rest_and_not_beside_the_simulated_robot():
+    file = PACKAGE.parent / "config" / "lerobot" / "so101.yaml"
+    contract = PACKAGE.parent / "config" / "robots" / "so101.yaml"
+    args = BringUp(contract=str(contract), lerobot_robot=str(file))
+    nodes = {node.name: node for node in processes(args)}
+    assert nodes["lerobot_robot"].parameters["robot_config"] == str(file)
+    assert "sim" not in nodes and "lerobot" in nodes["lerobot_robot"].needs
+    for more in ({"contract": str(contract), "sim": True}, {}):
+        with pytest.raises(ArgumentError, match=r"^lerobot_robot: expected the contract"):
+            BringUp(lerobot_robot=str(file), **more)
 
 
 def test_a_path_with_quotes_reaches_the_node_whole(graph, tmp_path):

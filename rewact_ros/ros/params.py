@@ -182,6 +182,35 @@ class SimParams:
 
 
 @dataclass(frozen=True)
+class LerobotRobotParams:
+    """Node `lerobot_robot`: a robot plug-in of LeRobot behind the contract's topics."""
+
+    contract: str = _param("", "contract file of the robot")
+    robot_type: str = _param("", "its type in LeRobot; empty: that of robot_config")
+    robot_config: str = _param(
+        "", "YAML file of its fields in LeRobot, such as port and cameras; empty: none"
+    )
+    read_hz: float = _param(
+        0.0, "rate of reads; 0: that of commands, as a multiple of rate_hz", "Hz", 0.0, 1000.0
+    )
+    most_failures: int = _param(
+        20, "failed reads, or commands, in a row after which the node ends", low=1, high=100000
+    )
+
+
+@dataclass(frozen=True)
+class LerobotTeleopParams:
+    """Node `lerobot_teleop`: a teleoperator plug-in of LeRobot as a source of the contract."""
+
+    contract: str = _param("", "contract file of the robot")
+    source: str = _param("leader", "teleop source of the contract")
+    teleop_type: str = _param("", "its type in LeRobot; empty: that of teleop_config")
+    teleop_config: str = _param("", "YAML file of its fields in LeRobot, such as port; empty: none")
+    rate_hz: float = _param(50.0, "rate of targets", "Hz", 20.0, 200.0)
+    most_failures: int = same(LerobotRobotParams, "most_failures")
+
+
+@dataclass(frozen=True)
 class TeleopParams:
     """Node `teleop`: a gamepad's sticks become position targets."""
 
@@ -314,6 +343,8 @@ NODE_PARAMS: dict[str, type] = {
     "learner": LearnerParams,
     "sim": SimParams,
     "teleop": TeleopParams,
+    "lerobot_robot": LerobotRobotParams,
+    "lerobot_teleop": LerobotTeleopParams,
     "scripted_human": ScriptedHumanParams,
     "reward_model": RewardModelParams,
 }

@@ -35,6 +35,7 @@ WAKE_S = 0.2
 # So many errors of the executor without anything between them: it works no more.
 GIVE_UP_AFTER = 100
 FAREWELL_S = 0.2
+BROKEN = 1
 # A thread that has something to do waits so long for the interpreter, not the usual 5 ms: the
 # inference thread must not wait for a callback, nor a callback for it.
 SWITCH_S = 0.0005
@@ -45,7 +46,8 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
 
     Args:
         make: builds the node; its `close()`, if it has one, is called before it is destroyed. A
-            node with a `loop` (see `ControlLoop`) is run by that, every other by an executor.
+            node with a `loop` (see `ControlLoop`) is run by that, every other by an executor. One
+            with `broken` says there why it cannot go on: its process then ends with 1.
         faults: exceptions of `make` that mean a wrong configuration: printed without a traceback,
             and the process exits with 2, so that bring-up does not start it again.
     """
@@ -91,6 +93,9 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
                 _spin(node, lambda: stopping)
     except (ExternalShutdownException, KeyboardInterrupt):
         pass
+    except _BrokenError as error:
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr, flush=True)
+        code = BROKEN
     except BaseException:
         # Inside a call of ctypes the exception of a stop becomes an ArgumentError.
         if not asked:
@@ -107,6 +112,10 @@ def run_node(make: Callable[[], Node], faults: tuple[type[Exception], ...] = (Va
 
 class _StoppedError(BaseException):
     """A signal came while the node was made; no `except Exception` on the way should take it."""
+
+
+class _BrokenError(Exception):
+    """The node says that it cannot go on; a new process may."""
 
 
 def _init() -> None:
@@ -131,6 +140,8 @@ def _spin(node: Node, should_stop: Callable[[], bool]) -> None:
     executor.add_node(node)
     in_a_row = 0
     while not should_stop():
+        if broken := getattr(node, "broken", ""):
+            raise _BrokenError(broken)
         try:
             executor.spin_once(timeout_sec=WAKE_S)
             in_a_row = 0

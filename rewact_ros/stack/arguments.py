@@ -70,6 +70,11 @@ class BringUp:
         "folder of a learning run, whose newest version runs and explores; empty: none",
         path=True,
     )
+    lerobot_robot: str = setting(
+        "",
+        "file of the LeRobot plug-in that is the robot's driver; empty: another driver",
+        path=True,
+    )
     sim: bool = setting(False, "simulate the robot of the contract")
     task: str = setting(DEFAULT_TASK, "simulated task, which brings its robot and policy")
     ml_python: str = setting(
@@ -122,7 +127,7 @@ class BringUp:
         self._check_files()
 
     def _check_files(self) -> None:
-        for name in ("contract", "params_file"):
+        for name in ("contract", "params_file", "lerobot_robot"):
             path = getattr(self, name)
             if path and not Path(path).is_file():
                 raise ArgumentError(f"{name}: no such file: {path}")
@@ -142,6 +147,11 @@ class BringUp:
                     f"{name}: no model.safetensors in {folder}: give the checkpoint itself, such "
                     "as checkpoints/last/pretrained_model of a training run"
                 )
+        if self.lerobot_robot and self.simulated:
+            raise ArgumentError(
+                "lerobot_robot: expected the contract of the plug-in's robot and no sim: the "
+                "simulated robot publishes the same topics"
+            )
         if self.learn and self.policy:
             raise ArgumentError("learn: its versions run; leave policy out")
         if self.learn and not (Path(self.learn) / VERSIONS / NEWEST).is_dir():

@@ -27,6 +27,7 @@ HEAVY = {
     "policy": ("torch", "lerobot", "safetensors"),
     "reward_model": ("torch", "lerobot", "safetensors"),
     "transitions": ("safetensors",),
+    "lerobot_robot": ("lerobot", "torch"),
 }
 LIGHT = {"recorder": ("mcap", "zstandard")}
 
@@ -176,6 +177,9 @@ def processes(args: BringUp) -> list[Process]:
                 shield,
             )
         )
+    if args.lerobot_robot:
+        driver = {"contract": contract, "robot_config": args.lerobot_robot}
+        nodes.append(process("lerobot_robot", driver, ml_python, shield))
     hil: dict[str, ParameterValue] = {"contract": contract, "dry_run": args.dry_run}
     learned = bool(run) or is_version(Path(policy))
     if learned:
