@@ -51,7 +51,7 @@ def test_the_tables_of_nodes_name_nodes_that_exist(page, heading):
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     nodes = {name.removesuffix("_node") for name in scripts if name.endswith("_node")}
     # The README's table has what most robots run.
-    special = {"scripted_human", "lerobot_robot", "lerobot_teleop"}
+    special = {"scripted_human"}
     assert set(listed) == nodes - (special if page == "README.md" else set())
 
 
