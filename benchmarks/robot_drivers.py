@@ -25,7 +25,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import Float64MultiArray, String
+from std_msgs.msg import Float64, Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
 from rewact_ros.contract import Contract, load_contract
@@ -40,6 +40,7 @@ DRIVERS = json.loads((MODELS / "drivers.json").read_text())
 _COMMANDS = {
     "std_msgs/msg/Float64MultiArray": Float64MultiArray,
     "trajectory_msgs/msg/JointTrajectory": JointTrajectory,
+    "std_msgs/msg/Float64": Float64,
 }
 CAMERA_HZ = 30.0
 # No two that follow each other are the same: a sensor has noise.
@@ -155,8 +156,9 @@ class FakeDriver:
     def _listen(self, controller: dict, context: rclpy.Context) -> None:
         namespace, _, name = controller["node"].rpartition("/")
         node = Node(name, namespace=namespace, context=context, use_global_arguments=False)
-        node.declare_parameter("joints", controller["joints"])
-        node.declare_parameter("interface_name", controller.get("interface", "position"))
+        if controller["joints"]:
+            node.declare_parameter("joints", controller["joints"])
+            node.declare_parameter("interface_name", controller.get("interface", "position"))
         topic = controller["topic"]
 
         def keep(msg: object) -> None:

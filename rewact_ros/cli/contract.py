@@ -58,19 +58,58 @@ def init(
     rate_hz: Annotated[
         float, typer.Option(help="Rate of observations (default: the data set's or camera's).")
     ] = 0.0,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=TOPIC: camera of the data set; may repeat."),
+    ] = None,
+    joint: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=JOINT: the driver's name of a joint of the data set; may repeat."),
+    ] = None,
+    value: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=TOPIC: a pose, a wrench, a twist or a number; may repeat."),
+    ] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(help="TOPIC of joint states that counts where several have a joint."),
+    ] = None,
+    command: Annotated[
+        list[str] | None,
+        typer.Option(help="TOPIC, or TOPIC=JOINT,…: what commands these joints; may repeat."),
+    ] = None,
+    tip: Annotated[str, typer.Option(help="Link of the model that carries the tool.")] = "",
     namespace: Annotated[str, typer.Option(help="Namespace of the robot.")] = "/",
     seconds: Annotated[float, typer.Option(min=0.5, max=60, help="To listen, s.")] = 3.0,
 ) -> None:
-    """Make a contract from what is there: graph, model, data set, bag, checkpoint, or several."""
-    from rewact_ros.cli.contract_check import check_contract
-    from rewact_ros.cli.contract_init import find, write
+    """Make a contract from what is there: graph, model, data set, bag, checkpoint, or several.
 
+    On a terminal, what these leave open is asked; each question names the option that settles it.
+    """
+    from rewact_ros.cli.contract_check import check_contract
+    from rewact_ros.cli.contract_init import ask, check_new, find, on_a_terminal, write
+    from rewact_ros.contract.choices import Choices, commands, pairs
+
+    check_new(out)
+    choices = Choices(
+        robot,
+        rate_hz,
+        pairs("--camera", camera or []),
+        pairs("--joint", joint or []),
+        pairs("--value", value or []),
+        tuple(state or []),
+        commands(command or []),
+        tip,
+    )
     found = find(graph, controllers, urdf, dataset, bag, checkpoint, namespace, seconds)
-    guesses = write(found, out, robot, rate_hz)
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
-    typer.echo(
-        f"{out}: {len(guesses)} guesses, marked `guess:`: {', '.join(dict.fromkeys(guesses))}"
-    )
+    if on_a_terminal():
+        choices = ask(found, choices)
+    written = write(found, out, choices)
+    keys = ", ".join(dict.fromkeys(written.guesses))
+    typer.echo(f"{out}: {len(written.guesses)} guesses, marked `guess:`: {keys}")
+    if written.model:
+        typer.echo(f"{written.model}: the robot's model, for kinematics")
     if code := check_contract(out, namespace):
         raise typer.Exit(code)

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rewact_ros.contract.names import check_feature, check_text_name, check_topic
 from rewact_ros.contract.problems import ContractError
@@ -14,12 +15,16 @@ MOST_STREAMS = 200
 
 @dataclass(frozen=True)
 class JointStream:
-    """Joint states on one topic; `rate_hz` 0 is not known."""
+    """Joint states on one topic; `rate_hz` 0 is not known.
+
+    `numbers`: joint → position as it came last, in the driver's own unit; may lack joints.
+    """
 
     topic: str
     joints: tuple[str, ...]
     rate_hz: float
     source: str
+    numbers: dict[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -31,17 +36,43 @@ class CameraStream:
     shape: tuple[int, int, int]
     rate_hz: float
     source: str
+    depth: bool = False
+
+
+@dataclass(frozen=True)
+class ValueStream:
+    """Poses, wrenches, twists or bare numbers on one topic; `width` numbers a message."""
+
+    topic: str
+    type: str
+    rate_hz: float
+    source: str
+    frame_id: str = ""
+    width: int = 1
 
 
 @dataclass(frozen=True)
 class CommandStream:
-    """A topic that something listens to for commands; no joints: these are not known."""
+    """What something listens to for commands; no joints: these are not known.
+
+    `topic` is the name of an action where `type` is one. `node` is who listens.
+    """
 
     topic: str
     type: str
     joints: tuple[str, ...]
     command: str
     source: str
+    node: str = ""
+
+
+@dataclass(frozen=True)
+class Controller:
+    """A controller of ros2_control and the command interfaces that it needs, `joint/kind`."""
+
+    name: str
+    active: bool
+    interfaces: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -73,11 +104,19 @@ class Found:
     """Everything that was found of one robot.
 
     Attributes:
+        urdf: the model as text, or the file that it is in.
+        links: link of the model → (its parent, the movable joint between them, or "").
+        manager: node of the controller manager, where one answers.
         notes: what could not be read or is not used, one line each.
     """
 
     robot: str = ""
     tool: str = ""
+    urdf: str | Path = ""
+    links: dict[str, tuple[str, str]] = field(default_factory=dict)
+    manager: str = ""
+    controllers: list[Controller] = field(default_factory=list)
+    values: list[ValueStream] = field(default_factory=list)
     joints: list[JointStream] = field(default_factory=list)
     cameras: list[CameraStream] = field(default_factory=list)
     commands: list[CommandStream] = field(default_factory=list)
@@ -86,65 +125,22 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
+_LISTS = ("joints", "cameras", "values", "commands", "controllers", "features", "notes")
+
+
 def merge(parts: Iterable[Found]) -> Found:
     """All that several sources found."""
     whole = Found()
     for part in parts:
         whole.robot = whole.robot or part.robot
-        whole.tool = whole.tool or part.tool
-        for name in ("joints", "cameras", "commands", "features", "notes"):
+        whole.manager = whole.manager or part.manager
+        if not whole.urdf:
+            whole.tool, whole.urdf, whole.links = part.tool, part.urdf, part.links
+        for name in _LISTS:
             getattr(whole, name).extend(getattr(part, name))
         for joint, model in part.model.items():
             whole.model.setdefault(joint, model)
     return whole
-
-
-def conflicts(found: Found) -> list[str]:
-    """Where the sources disagree, one line each: what, who says what, how to settle it."""
-    lines = []
-    published = {j for stream in found.joints for j in stream.joints}
-    for features in found.features:
-        for key, names in (("observation.state", features.state), ("action", features.action)):
-            missing = [name for name in names if published and name not in published]
-            if missing:
-                lines.append(
-                    f"{key}: {features.source} has joint {missing[0]}"
-                    f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}, but "
-                    f"{found.joints[0].source} publishes {', '.join(sorted(published))[:300]}; use "
-                    "the data set of this robot, or rename its joints in the driver"
-                )
-        sizes = {stream.shape: stream for stream in found.cameras}
-        for name, shape in features.cameras.items():
-            if sizes and shape not in sizes:
-                lines.append(
-                    f"observation.images.{name}: {features.source} has {list(shape)}, but "
-                    f"{'; '.join(f'{s.topic} sends {list(s.shape)}' for s in found.cameras)[:300]};"
-                    " set the camera to the data set's size"
-                )
-    for i, one in enumerate(found.features):
-        for other in found.features[i + 1 :]:
-            for what in ("rate_hz", "state", "action", "cameras"):
-                a, b = getattr(one, what), getattr(other, what)
-                if a and b and a != b:
-                    lines.append(
-                        f"{what}: {one.source} has {_short(a)}, {other.source} has {_short(b)}; "
-                        "give one of them only"
-                    )
-    lines += _doubled(found)
-    return lines
-
-
-def _doubled(found: Found) -> list[str]:
-    topics: dict[str, JointStream] = {}
-    lines = []
-    for stream in found.joints:
-        other = topics.setdefault(stream.topic, stream)
-        if set(other.joints) != set(stream.joints):
-            lines.append(
-                f"{stream.topic}: {other.source} has {len(other.joints)} joints, {stream.source} "
-                f"has {len(stream.joints)}; give one of them only"
-            )
-    return lines
 
 
 def usable_joints(names: Iterable[object], source: str, notes: list[str]) -> tuple[str, ...]:
@@ -183,8 +179,3 @@ def camera_name(topic: str, taken: Iterable[str]) -> str:
     while name in names:
         name, number = f"{base}_{number}", number + 1
     return name
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 200 else text[:197] + "..."

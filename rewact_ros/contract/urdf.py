@@ -26,7 +26,9 @@ def read_urdf_file(path: Path) -> Found:
         text = read_text(path, MAX_URDF_BYTES)
     except YamlError as error:
         raise ContractError(f"{path}: {error}") from None
-    return read_urdf(text, str(path))
+    found = read_urdf(text, str(path))
+    found.urdf = path
+    return found
 
 
 def read_urdf(text: str, source: str) -> Found:
@@ -55,7 +57,8 @@ def read_urdf(text: str, source: str) -> Found:
         unit = _UNITS.get(joint.get("type", ""))
         if unit and (names := usable_joints([joint.get("name", "")], source, found.notes)):
             found.model[names[0]] = _joint(joint, names[0], unit, source, found.notes)
-    found.tool = _tool(joints)
+    found.urdf, found.links = text, _links(joints)
+    found.tool = _tool(found.links)
     return found
 
 
@@ -87,21 +90,34 @@ def _joint(
     return JointModel(name, unit, low, high, speed if speed and speed > 0 else None, mimic, source)
 
 
-def _tool(joints: list[ElementTree.Element]) -> str:
-    """The last link of the longest chain: where a tool is."""
-    parents = {}
+def _links(joints: list[ElementTree.Element]) -> dict[str, tuple[str, str]]:
+    """Link → (its parent, the movable joint between them, or "")."""
+    links = {}
     for joint in joints:
         parent, child = joint.find("parent"), joint.find("child")
         if parent is not None and child is not None:
-            parents[child.get("link", "")] = parent.get("link", "")
+            moves = joint.get("type", "") in _UNITS and joint.find("mimic") is None
+            name = joint.get("name", "") if moves else ""
+            links[child.get("link", "")] = parent.get("link", ""), name
+    return links
 
-    def depth(link: str) -> int:
-        seen = {link}
-        while (link := parents.get(link, "")) and link not in seen:
-            seen.add(link)
-        return len(seen)
 
-    return max(parents, key=depth, default="")
+def _tool(links: dict[str, tuple[str, str]]) -> str:
+    """The last link of the longest chain: where a tool is."""
+    return max(links, key=lambda link: len(chain(links, link)), default="")
+
+
+def chain(links: dict[str, tuple[str, str]], link: str) -> list[tuple[str, str]]:
+    """(link, movable joint above it or "") from a link up to the base, which comes last."""
+    found, seen = [], set()
+    while link not in seen:
+        seen.add(link)
+        parent, joint = links.get(link, ("", ""))
+        found.append((link, joint))
+        if not parent:
+            break
+        link = parent
+    return found
 
 
 def _parse(text: str, source: str) -> ElementTree.Element:

@@ -10,12 +10,14 @@ from rewact_ros.contract.found import (
     Features,
     Found,
     JointStream,
+    ValueStream,
     usable_joints,
     usable_topic,
 )
 from rewact_ros.contract.frames import NANO
 from rewact_ros.contract.schema import ACTION_KEY, IMAGE_PREFIX, STATE_KEY, ContractError
 from rewact_ros.contract.signature import signature_of_dataset
+from rewact_ros.contract.state_values import NAMED_VALUES, SCALARS
 from rewact_ros.contract.tables import CAMERA_TYPES, COMMAND_TYPES, JOINT_STATE
 from rewact_ros.data.bags.reader import Bag
 from rewact_ros.data.dataset.info import read_info, read_json
@@ -71,7 +73,7 @@ def read_bag(folder: Path, namespace: str = "") -> Found:
         wanted = {
             topic: kind
             for topic, kind in list(bag.topics.items())[:MOST_STREAMS]
-            if kind in (*CAMERA_TYPES, *COMMAND_TYPES)
+            if kind in (*CAMERA_TYPES, *COMMAND_TYPES, *NAMED_VALUES, *SCALARS)
             and usable_topic(topic, str(folder), found.notes)
         }
         start_ns, end_ns = bag.span_ns
@@ -93,19 +95,23 @@ def _add(found: Found, topic: str, kind: str, body: Any, rate_hz: float, source:
     shown = topic.removeprefix("/")
     where = f"{source}: {shown}, {rate_hz:.1f} Hz"
     if kind in CAMERA_TYPES:
-        from rewact_ros.ros.pictures import picture_size
+        from rewact_ros.ros.picture_size import camera_size
 
         try:
-            raw = kind == CAMERA_TYPES[0]
-            size = (body.height, body.width) if raw else picture_size(bytes(body.data), shown)
+            height, width, said, depth = camera_size(body, shown)
         except ValueError as error:
             found.notes.append(f"{source}: {error}; not used")
             return
-        height, width = map(int, size)
-        found.cameras.append(CameraStream(shown, kind, (height, width, 3), rate_hz, where))
+        shape = (height, width, 3)
+        found.cameras.append(CameraStream(shown, kind, shape, rate_hz, f"{where}, {said}", depth))
     elif kind == JOINT_STATE and len(body.position):
         joints = usable_joints(body.name, source, found.notes)
-        found.joints.append(JointStream(shown, joints, rate_hz, where))
+        numbers = dict(zip(body.name, map(float, body.position), strict=False))
+        found.joints.append(JointStream(shown, joints, rate_hz, where, numbers))
+    elif kind in (*NAMED_VALUES, *SCALARS):
+        header = getattr(body, "header", None)
+        frame = str(header.frame_id) if header else ""
+        found.values.append(ValueStream(shown, kind, rate_hz, where, frame))
     else:
         names = usable_joints(getattr(body, "joint_names", ()), source, found.notes)
         found.commands.append(CommandStream(shown, kind, names, "position", where))

@@ -1,47 +1,64 @@
 """What a running robot tells of itself: topics, joint names, image sizes, rates, controllers."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
+from geometry_msgs.msg import PoseStamped, TwistStamped, WrenchStamped
 from rcl_interfaces.msg import ParameterValue
 from rcl_interfaces.srv import GetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import String
+from std_msgs.msg import Float32, Float64, Float64MultiArray, String
 
 from rewact_ros.contract.found import (
     MOST_STREAMS,
     CameraStream,
     CommandStream,
+    Controller,
     Found,
     JointStream,
+    ValueStream,
     merge,
     usable_joints,
     usable_topic,
 )
 from rewact_ros.contract.problems import ContractError
-from rewact_ros.contract.tables import CAMERA_TYPES, COMMAND_TYPES, JOINT_STATE
+from rewact_ros.contract.state_values import ARRAY, POSE, SCALARS, TWIST, WRENCH
+from rewact_ros.contract.tables import (
+    CAMERA_TYPES,
+    CARTESIAN_TYPES,
+    COMMAND_TYPES,
+    FLOAT64,
+    JOINT_STATE,
+)
 from rewact_ros.contract.urdf import read_urdf
-from rewact_ros.ros.images import ENCODINGS
+from rewact_ros.ros.graph_controllers import (
+    gripper_actions,
+    joints_of_interfaces,
+    list_controllers,
+)
+from rewact_ros.ros.graph_spin import PARAMETER_TIMEOUT_S, Spin
 from rewact_ros.ros.interfaces import SENSOR
-from rewact_ros.ros.pictures import picture_size
+from rewact_ros.ros.picture_size import camera_size
 
 LATCHED_TEXT: Any = QoSProfile(
     depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE
 )
 # Discovery takes 10 ms or 2.0 to 2.4 s, and of several nodes now this, now that.
 DISCOVERY_S, UNCHANGED_S, DISCOVERY_MOST_S = 3.0, 1.5, 10.0
-# Discovery of a service may take 2.4 s; then a controller answers at once, or is none.
-PARAMETER_TIMEOUT_S = 5.0
-# Takes messages until a condition holds, for so many seconds at most; whether it came to hold.
-Spin = Callable[[Callable[[], bool], float], bool]
-_MESSAGES = dict(
-    zip((JOINT_STATE, *CAMERA_TYPES), (JointState, Image, CompressedImage), strict=True)
-)
+_MESSAGES: dict[str, type] = {
+    JOINT_STATE: JointState,
+    **dict(zip(CAMERA_TYPES, (Image, CompressedImage), strict=True)),
+    POSE: PoseStamped,
+    WRENCH: WrenchStamped,
+    TWIST: TwistStamped,
+    ARRAY: Float64MultiArray,
+    **dict(zip(SCALARS, (Float32, Float64), strict=True)),
+}
 
 
 class _Ear:
@@ -51,6 +68,7 @@ class _Ear:
         self.count, self.first_s, self.last_s = 0, 0.0, 0.0
         self.newest: Any = None
         self.names: dict[str, None] = {}
+        self.numbers: dict[str, float] = {}
 
     def hear(self, msg: Any) -> None:
         self.last_s = time.monotonic()
@@ -59,6 +77,7 @@ class _Ear:
         self.newest = msg
         if isinstance(msg, JointState) and len(self.names) < 1000:
             self.names |= dict.fromkeys(msg.name[:1000])
+            self.numbers |= zip(msg.name[:1000], map(float, msg.position), strict=False)
 
     @property
     def rate_hz(self) -> float:
@@ -108,7 +127,9 @@ def read_graph(
     _spin(executor, seconds, lambda: False)
     for (topic, type_), ear in ears.items():
         _add_stream(found, _relative(node, topic), type_, ear)
-    found.commands += _commands(node, spin, topics, found.notes, controllers)
+    if controllers:
+        found.manager, found.controllers = list_controllers(node, spin, found.notes)
+    found.commands += _commands(node, spin, topics, found, controllers)
     if text:
         try:
             model = read_urdf(text[-1], "/robot_description")
@@ -129,67 +150,77 @@ def _add_stream(found: Found, topic: str, type_: str, ear: _Ear) -> None:
         if joints and not ear.newest.position:
             found.notes.append(f"graph: {topic} carries no positions; not used")
         elif joints:
-            found.joints.append(JointStream(topic, joints, ear.rate_hz, source))
+            found.joints.append(JointStream(topic, joints, ear.rate_hz, source, ear.numbers))
+    elif type_ not in CAMERA_TYPES:
+        header = getattr(ear.newest, "header", None)
+        width = len(ear.newest.data) if type_ == ARRAY else 1
+        frame = header.frame_id if header else ""
+        found.values.append(ValueStream(topic, type_, ear.rate_hz, source, frame, width))
     else:
         try:
-            height, width, kind = _size(ear.newest, topic)
+            height, width, kind, depth = camera_size(ear.newest, topic)
         except ValueError as error:
             found.notes.append(f"graph: {error}; not used")
             return
         shape = (height, width, 3)
-        found.cameras.append(CameraStream(topic, type_, shape, ear.rate_hz, f"{source}, {kind}"))
-
-
-def _size(msg: Image | CompressedImage, topic: str) -> tuple[int, int, str]:
-    if isinstance(msg, CompressedImage):
-        height, width = picture_size(bytes(msg.data), topic)
-        kind = str(msg.format)[:40]
-    else:
-        height, width, kind = msg.height, msg.width, msg.encoding[:40]
-        if kind not in ENCODINGS:
-            raise ValueError(f"{topic}: {kind!r} is no encoding of a colour image")
-    if not (0 < height <= 16_384 and 0 < width <= 16_384):
-        raise ValueError(f"{topic}: {height}x{width} px is no size of a camera")
-    return height, width, kind
+        source = f"{source}, {kind}"
+        found.cameras.append(CameraStream(topic, type_, shape, ear.rate_hz, source, depth))
 
 
 def _commands(
     node: Node,
     spin: Spin,
     topics: list[tuple[str, list[str]]],
-    notes: list[str],
+    found: Found,
     controllers: bool,
 ) -> list[CommandStream]:
-    """Topics of a command type that a node listens to, with the joints that it says it takes."""
+    """What a node listens to for commands, and grippers' actions, with the joints they take."""
     listeners: dict[str, tuple[str, str]] = {}
     for topic, types in topics:
-        wanted = [type_ for type_ in types if type_ in COMMAND_TYPES]
+        wanted = [type_ for type_ in types if type_ in _COMMANDS]
         known = node.get_subscriptions_info_by_topic(topic) if wanted else []
         others = [each for each in known if each.node_name != node.get_name()]
-        if not others or (wanted[0] == JOINT_STATE and node.count_publishers(topic)):
-            continue  # a JointState that somebody publishes is a measurement
-        if usable_topic(topic, "graph", notes):
+        if not others or (wanted[0] in _MEASURED and node.count_publishers(topic)):
+            continue  # what somebody publishes is a measurement
+        if usable_topic(topic, "graph", found.notes):
             name = f"{others[0].node_namespace.rstrip('/')}/{others[0].node_name}"
             listeners[topic] = wanted[0], name
+    for action, type_, name in gripper_actions(node, found.notes):
+        listeners[action] = type_, name
     answers = {}
     if controllers:
-        answers = controller_joints(node, spin, {name for _, name in listeners.values()}, notes)
-    found = []
+        of_joints = {name for type_, name in listeners.values() if type_ not in CARTESIAN_TYPES}
+        answers = controller_joints(node, spin, of_joints, found.notes, found.controllers)
+    streams = []
     for topic, (type_, name) in listeners.items():
         joints, command = answers.get(name, ((), "position"))
-        source = f"graph: {name} listens" + (", and says so of its joints" if joints else "")
-        found.append(CommandStream(_relative(node, topic), type_, joints, command, source))
-    return found
+        joints = () if type_ in CARTESIAN_TYPES else joints
+        command = CARTESIAN_TYPES.get(type_, command)
+        does = "serves" if "/action/" in type_ else "listens"
+        source = f"graph: {name} {does}" + (", and says so of its joints" if joints else "")
+        streams.append(CommandStream(_relative(node, topic), type_, joints, command, source, name))
+    return streams
+
+
+_COMMANDS = (*COMMAND_TYPES, FLOAT64, *CARTESIAN_TYPES)
+# Types that a driver publishes as well: with a publisher they are no commands.
+_MEASURED = (JOINT_STATE, FLOAT64, *CARTESIAN_TYPES)
 
 
 def controller_joints(
-    node: Node, spin: Spin, names: Collection[str], notes: list[str]
+    node: Node,
+    spin: Spin,
+    names: Collection[str],
+    notes: list[str],
+    listed: Sequence[Controller] = (),
 ) -> dict[str, tuple[tuple[str, ...], str]]:
     """Joints and kind of command of each controller of ros2_control: they are its parameters.
 
-    All are asked at once; who does not answer has none.
+    All are asked at once. Who does not answer has those of the interfaces that the controller
+    manager lists for it, or none.
     """
-    keys = ["joints", "interface_name", "command_interfaces"]
+    keys = ["joints", "joint", "interface_name", "command_interfaces"]
+    interfaces = {each.name: joints_of_interfaces(each) for each in listed}
     clients = {
         name: node.create_client(GetParameters, f"{name}/get_parameters") for name in sorted(names)
     }
@@ -213,7 +244,12 @@ def controller_joints(
 
     found = {}
     for name in clients:
-        joints = usable_joints(value(name, "joints").string_array_value, name, notes)
+        told = list(value(name, "joints").string_array_value)
+        told += filter(None, [value(name, "joint").string_value])
+        joints = usable_joints(told, name, notes)
+        if not joints and (own := interfaces.get(name.rpartition("/")[2])):
+            found[name] = usable_joints(own[0], name, notes), own[1]
+            continue
         if not joints:
             notes.append(f"graph: {name} did not say which joints it takes")
             continue

@@ -31,8 +31,9 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.commands import COMMANDS
 from rewact_ros.ros.convert import publication_sequence, to_ns
 from rewact_ros.ros.depth import png_size
-from rewact_ros.ros.graph_facts import LATCHED_TEXT, Spin, controller_joints, discover
+from rewact_ros.ros.graph_facts import LATCHED_TEXT, controller_joints, discover
 from rewact_ros.ros.graph_look import look
+from rewact_ros.ros.graph_spin import Spin
 from rewact_ros.ros.images import camera_sample, camera_type
 from rewact_ros.ros.pictures import picture_size
 from rewact_ros.ros.states import is_stamped, state_sample, state_type

@@ -51,7 +51,8 @@ class Demonstrations:
         start, end: (N,) int64, first row and row after the last of that row's episode.
         frames: camera key -> (N, H, W, 3) uint8, or what is indexed likewise; empty until
             ``decode`` or ``decode_on_demand``.
-        camera_shapes: camera key -> (3, H, W) of the dataset's own images.
+        camera_shapes: camera key -> (3, H, W) of the dataset's own images; empty: the robot has no
+            camera, and the policy acts on the state alone.
         represented: the actions as the policy speaks of them; None: as the dataset has them.
     """
 
@@ -260,8 +261,6 @@ def load_demonstrations(
     for key in (OBS_STATE, ACTION):
         if key not in meta.features:
             raise DatasetError(f"{root}: has no column {key}; it has {sorted(meta.features)}")
-    if not meta.camera_keys:
-        raise DatasetError(f"{root}: has no camera; expected features observation.images.<name>")
 
     episode = np.asarray(table["episode_index"]).reshape(-1).astype(np.int64)
     bounds = {
