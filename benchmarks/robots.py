@@ -5,7 +5,8 @@ orders with joints that nobody wants, its controllers, its model, and a data set
 command is the user's own, `rewact contract init`. A key is right where it is the shipped
 contract's; what is measured, within a quarter of it: a busy machine slows the fake drivers, which
 shows there. Accelerations and start jumps are choices that no driver tells; both files have them by
-one rule. So the three kinds are also counted apart. `robots_doctor.py` has the second part.
+one rule. So the three kinds are also counted apart. `robots_doctor.py`, `robots_newcomer.py` and
+`robots_representations.py` have the other parts.
 """
 
 import json
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 
 import robots_doctor
+import robots_newcomer
 import robots_representations
 
 from rewact_ros import strict_yaml
@@ -73,6 +75,7 @@ def run(bench: Bench) -> None:
     bench.add("init slowest", max(seconds), "s", goal="<= 60", n=len(seconds))
     bench.add("joint names typed by hand", 0, "names", goal="<= 0", n=len(names))
     robots_doctor.run(bench)
+    robots_newcomer.run(bench)
     robots_representations.run(bench)
 
 
