@@ -26,7 +26,11 @@ from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.compatibility import fitted
 from rewact_ros.policy.representations import POSE_KINDS, POSE_NAMES, RepresentationError
 from rewact_ros.policy.resolved import Resolver, representation_of, require_representation
+from rewact_ros.ros.chunk_messages import ChunkWriter
 from rewact_ros.ros.commands import pose_message
+from rewact_ros.ros.convert import to_stamp
+from rewact_ros.ros.door import MalformedError
+from rewact_ros.ros.episode_interface import SampleReader
 from rewact_ros.ros.interfaces import SENSOR
 from rewact_ros.rotations import rotations
 from rewact_ros.sim.task import find_task
@@ -197,3 +201,15 @@ def test_the_node_takes_poses_and_tells_them(graph, contract):
         client.destroy_node()
         sim.close()
         sim.destroy_node()
+
+
+def test_the_supervisor_reads_chunks_of_poses(contract):
+    rows = np.tile([0.3, 0.1, 0.2, 0.0, 1.5, 0.0, 0.4], (5, 1))
+    message = ChunkWriter(contract).write(rows, to_stamp(2 * 10**9))
+    reader = SampleReader(contract)
+    reader.on_chunk(message)
+    stamp_ns, actions = reader._chunk
+    assert stamp_ns == 2 * 10**9 and np.abs(actions - rows).max() < 1e-6
+    message.poses.points[0].transforms.clear()
+    with pytest.raises(MalformedError, match="step 0 of the chunk has 0 poses, expected 1"):
+        reader.on_chunk(message)

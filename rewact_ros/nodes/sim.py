@@ -21,6 +21,7 @@ from rewact_ros.msg import SimTruth
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import steady_clock
 from rewact_ros.ros.commands import Decode, command_decoder, command_type, pose_message
+from rewact_ros.ros.company import require_alone
 from rewact_ros.ros.convert import joint_state_message, to_stamp
 from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
 from rewact_ros.ros.door import Guarded
@@ -45,6 +46,7 @@ class SimNode(Guarded, Node):
         self.contract = load_contract(self.params.contract, self.get_namespace())
         self._task = find_task(self.params.task)
         self._check_contract()
+        require_alone(self, (part.topic for part in self.contract.state))
         shapes = [camera.shape for camera in self.contract.cameras]
         height, width, _ = shapes[0] if shapes else (1, 1, 3)
         self.sim = self._task(width, height, tuple(c.name for c in self.contract.cameras))

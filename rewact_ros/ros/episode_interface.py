@@ -14,6 +14,7 @@ from rclpy.subscription import Subscription
 
 from rewact_ros.contract import Contract, SampleError
 from rewact_ros.contract.measured import measured_action
+from rewact_ros.control.chunks import ChunkError
 from rewact_ros.msg import (
     ActionChunk,
     EpisodeEvent,
@@ -23,6 +24,7 @@ from rewact_ros.msg import (
     SupervisorStatus,
 )
 from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.chunk_reader import read_chunk
 from rewact_ros.ros.convert import to_ns
 from rewact_ros.ros.door import MalformedError
 from rewact_ros.ros.states import state_sample, state_type
@@ -133,7 +135,7 @@ class SampleReader:
     """
 
     def __init__(self, contract: Contract) -> None:
-        self._step_s, self._width = contract.dt_s, len(contract.action_names)
+        self._contract, self._step_s = contract, contract.dt_s
         self._chunk: tuple[int, FloatArray] | None = None  # stamp and actions
         # Stamp, reward hash and they.
         self._features: tuple[int, str, NDArray[np.float32]] | None = None
@@ -141,13 +143,11 @@ class SampleReader:
 
     def on_chunk(self, msg: ActionChunk) -> None:
         """Keep the newest chunk; `policy` publishes it before the reward."""
-        points = [point.positions for point in msg.trajectory.points]
-        widths = {len(positions) for positions in points}
-        if widths != {self._width}:
-            raise MalformedError(
-                f"expected points of {self._width} positions, got {sorted(widths) or 'no point'}"
-            )
-        self._chunk = to_ns(msg.header.stamp), np.array(points)
+        try:
+            chunk = read_chunk(msg, self._contract)
+        except ChunkError as error:
+            raise MalformedError(str(error)) from None
+        self._chunk = chunk.stamp_ns, chunk.positions
 
     def stamp_ns(self, msg: Reward, topic: str, now_ns: int) -> int:
         """Stamp of a reward or success, which is in [0, 1] (or NaN) and of now."""

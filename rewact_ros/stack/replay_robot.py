@@ -20,12 +20,15 @@ from rich.table import Table
 from std_srvs.srv import Trigger
 
 from rewact_ros.contract import Contract, ContractError
+from rewact_ros.control.chunks import ChunkError
 from rewact_ros.data.dataset.episodes import RecordedEpisode
 from rewact_ros.msg import ActionChunk, ControlStatus, ModeRequest, PolicyStatus, Reward
 from rewact_ros.reward.metrics import spearman
 from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.chunk_reader import read_chunk
+from rewact_ros.ros.company import require_alone
 from rewact_ros.ros.convert import to_ns, to_stamp
-from rewact_ros.ros.door import Guarded
+from rewact_ros.ros.door import Guarded, MalformedError
 from rewact_ros.ros.images import camera_message, camera_type
 from rewact_ros.ros.states import is_stamped, state_message, state_type
 
@@ -57,6 +60,8 @@ class ReplayRobot(Guarded, Node):
         super().__init__("replay")
         self.contract = contract
         self._look_after = look_after
+        states = [part.topic for part in contract.state]
+        require_alone(self, [*states, *(camera.topic for camera in contract.cameras)])
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self)
         self._frame_of_stamp: dict[int, int] = {}
@@ -84,7 +89,10 @@ class ReplayRobot(Guarded, Node):
     def _on_chunk(self, msg: ActionChunk) -> None:
         frame = self._frame_of_stamp.get(to_ns(msg.header.stamp))
         if frame is not None:
-            self._chunks[frame] = np.array([p.positions for p in msg.trajectory.points])
+            try:
+                self._chunks[frame] = read_chunk(msg, self.contract).positions
+            except ChunkError as error:
+                raise MalformedError(str(error)) from None
 
     def _on_reward(self, msg: Reward) -> None:
         frame = self._frame_of_stamp.get(to_ns(msg.header.stamp))
