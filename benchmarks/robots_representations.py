@@ -1,44 +1,47 @@
 """Bench topic `robots-representations`: the simulated ViperX by joints, poses and pose deltas.
 
-Poses drive it twice: resolved into joints by the policy's node, and through a simulated Cartesian
-controller, which takes poses only. The same scenes, expert, settings and steps for each; robot and
-`--representation` differ. Each begins with the weights of the shipped policy but for what reads the
-state and what gives the action, which begin anew: so all act well after minutes of training, and a
-difference of a few points shows. Then the same unseen scenes, paired. A run that was killed goes
-on: demonstrations and trainings in `runs/bench/robots-representations`, scenes by twenties.
+The same demonstrations, settings and steps for each of three policies; only `--representation`
+differs. The same unseen scenes for all, paired. Those of poses drive the arm twice: resolved into
+joints, as the policy's node does it, and through a simulated Cartesian controller (task
+`pick_place_cartesian`), which takes the poses as they are. A run that was killed goes on:
+demonstrations and trainings in `runs/bench/robots-representations`, scenes by twenties.
 """
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import typer
-from safetensors.torch import load_file, save_file
+from lerobot.utils.constants import OBS_STATE
+from numpy.typing import NDArray
 
 from rewact_ros.bench.figures import Bench
-from rewact_ros.contract import load_contract
+from rewact_ros.contract import Contract, load_contract
 from rewact_ros.episodes.demos import DemoSettings, write_demos
-from rewact_ros.episodes.rollout_dataset import roll_outs
+from rewact_ros.episodes.rollout import Rollout, roll_out
+from rewact_ros.episodes.rollout_dataset import roll_outs, simulation
 from rewact_ros.episodes.settings import RolloutSettings
 from rewact_ros.files import replace_file
+from rewact_ros.kinematics import ArmModel
 from rewact_ros.learning.imitation.settings import TrainSettings
 from rewact_ros.learning.imitation.train import train
-from rewact_ros.policy.checkpoint import load_policy
+from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
+from rewact_ros.policy.engine import Observation, Prediction, TorchEngine
+from rewact_ros.policy.representations import Columns, Poses, decode_poses, values_of
 from rewact_ros.reward.metrics import wilson_interval
+from rewact_ros.sim.pick_place.cartesian import PickPlaceCartesian
 from rewact_ros.sim.task import DEFAULT_TASK, find_task
 
-# What is driven → task, and representation of its actions.
-DRIVEN = {
-    "joints": (DEFAULT_TASK, "joints"),
-    "ee": (DEFAULT_TASK, "ee"),
-    "ee_delta": (DEFAULT_TASK, "ee_delta"),
-    "controller-ee": ("pick_place_cartesian", "ee"),
-    "controller-ee_delta": ("pick_place_cartesian", "ee_delta"),
-}
+KINDS = ("joints", "ee", "ee_delta")
+THROUGH = "controller-"  # before a kind: its poses go to the Cartesian controller
+DRIVEN = (*KINDS, *(f"{THROUGH}{kind}" for kind in KINDS[1:]))
+CONTROLLER = "pick_place_cartesian"
 # First scenes: demonstrations below 100 000, reported from 200 000; no other bench reports these.
-DEMOS, REPORTED = 30_000, 230_000
+DEMOS, REPORTED = 31_000, 240_000
 _BATCH = 20  # scenes between two notes on disk
 # As the shipped policy was trained, without a reward, since only actions are compared.
 _POLICY = {
@@ -48,22 +51,21 @@ _POLICY = {
     "state_noise_std": "0.02",
     "reward_head": "none",
 }
-# Layers that depend on what a state and an action are.
-_ANEW = ("model.encoder_robot_state_input_proj.", "model.action_head.")
 
 
 @dataclass(frozen=True)
 class Plan:
     """How much is done."""
 
-    demonstrations: int = 50
-    steps: int = 1200
+    demonstrations: int = 200
+    retries: int = 30
+    steps: int = 4000
     batch_size: int = 32
     scenes: int = 100
     limit_s: float = 20.0
 
 
-_QUICK = Plan(demonstrations=2, steps=10, batch_size=4, scenes=1, limit_s=2.0)
+_QUICK = Plan(demonstrations=2, retries=0, steps=10, batch_size=4, scenes=1, limit_s=2.0)
 
 
 class StaleError(ValueError):
@@ -83,90 +85,104 @@ def run(bench: Bench) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _require_fresh(folder, plan)
     bench.settings |= asdict(plan) | {"first scene": REPORTED, "threads": 1}
-    found = {}
-    for name, (task, kind) in DRIVEN.items():
-        contract_file = find_task(task).contract_file()
-        demos = folder / ("demos" if task == DEFAULT_TASK else f"demos-{task}")
-        if not demos.exists():
-            _demonstrate(demos, task, plan)
-        out = folder / name
-        if not (out / "trained").exists():
-            typer.echo(f"  {name}: train")
-            settings = replace(_training(demos, out, contract_file, plan), task=task)
-            begin = folder / f"{name}-begin"
-            _begin(replace(settings, out=str(begin), representation=kind), folder / "frames")
-            settings = replace(settings, start=str(_newest(begin)), policy={})
-            train(settings, folder / "frames", resume=True, show_progress=False)
-            (out / "trained").touch()
-        found[name] = _drive(_newest(out), task, folder / f"{name}.json", plan)
-    _report(bench, found)
-
-
-def _begin(settings: TrainSettings, frames: Path) -> None:
-    """A checkpoint of the kind, with the shipped policy's weights wherever a layer has the same."""
-    begin = Path(settings.out)
-    if (begin / "begun").exists():
-        return
-    shutil.rmtree(begin, ignore_errors=True)
-    one = replace(settings, steps=1, warmup_steps=0, save_every=1, val_every=1)
-    train(one, frames, show_progress=False)
-    shipped = find_task(DEFAULT_TASK).policy_folder()
-    assert shipped is not None
-    ours, file = load_file(shipped / "model.safetensors"), _newest(begin) / "model.safetensors"
-    weights = load_file(file)
-    kept = {k: ours[k] for k in weights if k in ours and not k.startswith(_ANEW)}
-    save_file(weights | kept, file)
-    (begin / "begun").touch()
-
-
-def _newest(run: Path) -> Path:
-    return run / "checkpoints" / "last" / "pretrained_model"
-
-
-def _demonstrate(demos: Path, task: str, plan: Plan) -> None:
-    shutil.rmtree(demos.with_name(f"{demos.name}.partial"), ignore_errors=True)
-    settings = DemoSettings(
-        demos,
-        find_task(task).contract_file(),
-        episodes=plan.demonstrations,
-        failures=0,
-        retries=0,
-        seed=DEMOS,
-        workers=1,
-        task=task,
-    )
-    write_demos(settings, progress=False)
-
-
-def _training(demos: Path, out: Path, contract_file: Path, plan: Plan) -> TrainSettings:
-    return TrainSettings(
+    contract_file, demos = find_task(DEFAULT_TASK).contract_file(), folder / "demos"
+    if not demos.exists():
+        shutil.rmtree(demos.with_name("demos.partial"), ignore_errors=True)
+        settings = DemoSettings(
+            demos,
+            contract_file,
+            episodes=plan.demonstrations,
+            failures=0,
+            retries=plan.retries,
+            seed=DEMOS,
+            workers=1,
+        )
+        write_demos(settings, progress=False)
+    base = TrainSettings(
         dataset=str(demos),
-        out=str(out),
+        out="",
         val_fraction=0.05 if plan.demonstrations > 2 else 0.0,
         steps=plan.steps,
         batch_size=plan.batch_size,
-        warmup_steps=min(100, plan.steps // 2),
+        lr=5e-4,
+        lr_backbone=5e-4,
         val_every=10_000,
         save_every=min(100, plan.steps),
         policy=_POLICY,
         contract=str(contract_file),
     )
+    for kind in KINDS:
+        train_kind(replace(base, out=str(folder / kind), representation=kind), folder / "frames")
+    found = {name: drive(name, folder, plan) for name in DRIVEN}
+    _report(bench, found)
 
 
-def _drive(policy: Path, task: str, file: Path, plan: Plan) -> list[dict[str, Any]]:
+def train_kind(settings: TrainSettings, frames: Path) -> None:
+    """Train, or go on where a training was killed."""
+    out = Path(settings.out)
+    if not (out / "trained").exists():
+        typer.echo(f"  {out.name}: train")
+        train(settings, frames, resume=True, show_progress=False)
+        (out / "trained").touch()
+
+
+def drive(name: str, folder: Path, plan: Plan) -> list[dict[str, Any]]:
     """Roll-outs of all scenes, those of an earlier run among them."""
+    file = folder / f"{name}.json"
     done: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
-    contract = load_contract(find_task(task).contract_file())
-    settings, loaded = RolloutSettings(limit_s=plan.limit_s), load_policy(policy, "cpu")
+    kind = name.removeprefix(THROUGH)
+    loaded = load_policy(folder / kind / "checkpoints" / "last" / "pretrained_model", "cpu")
+    settings = RolloutSettings(limit_s=plan.limit_s)
     while len(done) < plan.scenes:
         first = REPORTED + len(done)
         seeds = range(first, min(first + _BATCH, REPORTED + plan.scenes))
-        typer.echo(f"  {file.stem}: scenes {seeds.start} to {seeds.stop - 1}")
-        for rollout in roll_outs(loaded, contract, seeds, settings, task):
+        typer.echo(f"  {name}: scenes {seeds.start} to {seeds.stop - 1}")
+        for rollout in _roll_outs(loaded, seeds, settings, name.startswith(THROUGH)):
             keys = ("seed", "success", "stage", "failure", "duration_s")
             done.append({key: getattr(rollout, key) for key in keys})
         replace_file(file, json.dumps(done) + "\n")
     return done
+
+
+def _roll_outs(
+    loaded: LoadedPolicy, seeds: range, settings: RolloutSettings, through: bool
+) -> Iterator[Rollout]:
+    contract = load_contract(find_task(DEFAULT_TASK).contract_file())
+    if not through:
+        yield from roll_outs(loaded, contract, seeds, settings)
+        return
+    with simulation(load_contract(find_task(CONTROLLER).contract_file()), CONTROLLER) as sim:
+        assert isinstance(sim, PickPlaceCartesian)
+        engine = ToController(loaded, sim, contract)
+        for seed in seeds:
+            yield roll_out(engine, sim, seed, settings)
+
+
+class ToController(TorchEngine):
+    """A policy of poses for an arm of joints, whose poses are not resolved.
+
+    It sees the arm's joints, as in its training; the Cartesian controller gets its poses.
+    """
+
+    def __init__(self, loaded: LoadedPolicy, sim: PickPlaceCartesian, contract: Contract) -> None:
+        super().__init__(loaded)
+        assert loaded.representation is not None and contract.kinematics is not None
+        self._sim, self._dt_s, self._kind = sim, contract.dt_s, loaded.representation.kind
+        self._columns = Columns(loaded.representation, contract.action_names)
+        self._arm = ArmModel(contract.kinematics, find_task(DEFAULT_TASK).robot_model)
+
+    def infer(self, observation: Observation, stamp_s: float | None = None) -> Prediction:
+        joints = self._sim.arm_joints().astype(np.float32)
+        return super().infer({**observation, OBS_STATE: joints}, stamp_s)
+
+    def _joints(
+        self, prediction: Prediction, observation: Observation, stamp_s: float | None
+    ) -> NDArray[np.float32]:
+        numbers = prediction.actions.astype(np.float64)
+        seen = Poses(*self._arm.pose(observation[OBS_STATE][:6].astype(np.float64)))
+        poses = decode_poses(self._kind, numbers[:, self._columns.pose], seen, self._dt_s)
+        gripper = numbers[:, self._columns.kept_columns]
+        return np.concatenate([values_of(poses), gripper], axis=1).astype(np.float32)
 
 
 def _report(bench: Bench, found: dict[str, list[dict[str, Any]]]) -> None:

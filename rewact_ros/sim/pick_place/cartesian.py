@@ -97,6 +97,10 @@ class PickPlaceCartesian(Task):
         """(7,) measured pose and gripper."""
         return _tool(self._robot.joint_positions())
 
+    def arm_joints(self) -> FloatArray:
+        """(7,) measured joints behind the controller, which it does not tell a robot's user."""
+        return self._robot.joint_positions()
+
     def render(self, camera: str) -> NDArray[np.uint8]:
         return self._robot.render(camera)
 
