@@ -76,7 +76,7 @@ def init(
     ] = None,
     command: Annotated[
         list[str] | None,
-        typer.Option(help="TOPIC, or TOPIC=JOINT,…: what commands these joints; may repeat."),
+        typer.Option(help="TOPIC, or TOPIC=JOINT,JOINT: what commands these joints; may repeat."),
     ] = None,
     tip: Annotated[str, typer.Option(help="Link of the model that carries the tool.")] = "",
     namespace: Annotated[str, typer.Option(help="Namespace of the robot.")] = "/",

@@ -105,7 +105,7 @@ def read_device(kind: Kind, path: str, type_: str = "") -> DeviceFile:
     return DeviceFile(about, given, _numbers(about, data.get(NUMBERS)))
 
 
-_EXAMPLES = {"robot": "so101_follower", "teleop": "so101_leader"}
+_EXAMPLES = {"robot": "koch_follower", "teleop": "koch_leader"}
 
 
 def _numbers(about: str, data: Any) -> dict[str, tuple[float, float]]:
