@@ -5,8 +5,8 @@ orders with joints that nobody wants, its controllers, its model, and a data set
 command is the user's own, `rewact contract init`. A key is right where it is the shipped
 contract's; what is measured, within a quarter of it: a busy machine slows the fake drivers, which
 shows there. Accelerations and start jumps are choices that no driver tells; both files have them by
-one rule. So the three kinds are also counted apart. `robots_doctor.py`, `robots_newcomer.py` and
-`robots_representations.py` have the other parts.
+one rule. So the three kinds are also counted apart. `robots_doctor.py` and `robots_newcomer.py` have
+the other parts.
 """
 
 import json
@@ -20,7 +20,6 @@ from pathlib import Path
 
 import robots_doctor
 import robots_newcomer
-import robots_representations
 
 from rewact_ros import strict_yaml
 from rewact_ros.cli.bench import Bench
@@ -76,7 +75,6 @@ def run(bench: Bench) -> None:
     bench.add("joint names typed by hand", 0, "names", goal="<= 0", n=len(names))
     robots_doctor.run(bench)
     robots_newcomer.run(bench)
-    robots_representations.run(bench)
 
 
 def _kind(key: tuple) -> str:
