@@ -5,8 +5,8 @@ orders with joints that nobody wants, its controllers, its model, and a data set
 command is the user's own, `rewact contract init`. A key is right where it is the shipped
 contract's; what is measured, within a quarter of it: a busy machine slows the fake drivers, which
 shows there. Accelerations and start jumps are choices that no driver tells; both files have them by
-one rule. So the three kinds are also counted apart. `robots_doctor.py` and `robots_newcomer.py` have
-the other parts.
+one rule. So the three kinds are also counted apart. `robots_doctor.py` and `robots_newcomer.py`
+have the other parts.
 """
 
 import json
