@@ -29,7 +29,7 @@ from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.commands import COMMANDS, read_pose
 from rewact_ros.ros.control_report import ControlReport
 from rewact_ros.ros.controllers import ControllerSwitch
-from rewact_ros.ros.convert import joint_state_message, publication_sequence
+from rewact_ros.ros.convert import joint_state_message, publication_sequence, twist_numbers
 from rewact_ros.ros.diagnostics import publish_diagnostics
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.graph_look import look
@@ -236,8 +236,7 @@ class HilNode(Guarded, Node):
             device.on_pose(np.array(values), self.clock.now().age_s)
 
     def _on_twist(self, device: TwistInput, msg: TwistStamped) -> None:
-        a, b = msg.twist.linear, msg.twist.angular
-        device.on_twist((a.x, a.y, a.z, b.x, b.y, b.z), self.clock.now().age_s)
+        device.on_twist(twist_numbers(msg.twist), self.clock.now().age_s)
 
     def _on_chunk(self, msg: ActionChunk) -> None:
         rejected = self.path.rejected

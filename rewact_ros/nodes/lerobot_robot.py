@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.node import Node
 
 from rewact_ros.contract import ActionPart, Camera, Contract, load_contract
 from rewact_ros.contract.edge import to_driver
+from rewact_ros.nodes.device_node import DeviceNode
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock
 from rewact_ros.ros.commands import command_decoder, command_type
 from rewact_ros.ros.convert import to_stamp
 from rewact_ros.ros.device_loop import DeviceLoop
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
-from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.images import camera_message, camera_type
 from rewact_ros.ros.lerobot_features import Gathered, clipped, link_robot, norm_modes
 from rewact_ros.ros.lerobot_plugins import (
     ROBOT,
+    DeviceFile,
     PluginError,
     connect_device,
     make_device,
@@ -40,7 +40,7 @@ from rewact_ros.stamps import NANO
 CAMERA_EARLY = 0.75
 
 
-class LerobotRobotNode(Guarded, Node):
+class LerobotRobotNode(DeviceNode):
     """One thread reads and commands the plug-in; the executor only takes messages."""
 
     def __init__(self) -> None:
@@ -59,27 +59,20 @@ class LerobotRobotNode(Guarded, Node):
         _check_colours(self.robot)
         self.clock = NodeClock(self)
         read_hz = self.params.read_hz or _read_rate(self.contract)
-        self.loop_of_device = DeviceLoop(
+        self.device_loop = DeviceLoop(
             self._read, self._write, self.robot.disconnect, 1 / read_hz, self.params.most_failures
         )
-        try:
-            # What is not connected has nothing to say: nobody may see its topics before.
-            connect_device(ROBOT, file, self.robot)
-            self._make_interfaces()
-        except BaseException:
-            self.loop_of_device.close()  # may only say that it was not connected
-            raise
-        self.loop_of_device.start()
+        self.device_loop.start(partial(self._connect, file))
         unused = ", ".join(self._links.unused) or "nothing"
         self.get_logger().info(
             f"{file.type} is connected as {self.contract.robot}, read at {read_hz:g} Hz; "
             f"observed and in no stream of the contract: {unused}"
         )
 
-    @property
-    def broken(self) -> str:
-        """Why the process must end; empty: it goes on."""
-        return self.loop_of_device.broken
+    def _connect(self, file: DeviceFile) -> None:
+        """What is not connected has nothing to say: nobody may see its topics before."""
+        connect_device(ROBOT, file, self.robot)
+        self._make_interfaces()
 
     def _make_interfaces(self) -> None:
         contract = self.contract
@@ -106,7 +99,7 @@ class LerobotRobotNode(Guarded, Node):
         numbers = to_driver(part, decode(msg))
         action = self._gathered.add(index, numbers, time.monotonic())
         if action is not None:
-            self.loop_of_device.offer(action)
+            self.device_loop.offer(action)
 
     def _write(self, action: dict[str, float]) -> None:
         sent = self.robot.send_action(action)
@@ -145,7 +138,7 @@ class LerobotRobotNode(Guarded, Node):
         self._last_image_ns[camera.name] = at_ns
 
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
-        loop = self.loop_of_device
+        loop = self.device_loop
         level = ERROR if loop.failing else WARN if self._last_clip else OK
         clip = f"the plug-in clipped: {self._last_clip}" if self._last_clip else ""
         message = (loop.newest if loop.failing else clip) or "connected"
@@ -160,11 +153,6 @@ class LerobotRobotNode(Guarded, Node):
         }
         self._last_clip = ""
         return level, message, values
-
-    def close(self) -> None:
-        """Leave the robot by the plug-in's own way, once; its settings say what of the torque."""
-        if trouble := self.loop_of_device.close():
-            self.get_logger().error(f"disconnect: {trouble}")
 
 
 def _read_rate(contract: Contract) -> float:

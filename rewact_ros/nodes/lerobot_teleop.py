@@ -6,24 +6,25 @@ feedback, the leader follows the robot until it takes over.
 """
 
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
-from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from rewact_ros.contract import load_contract, select_joints
 from rewact_ros.contract.schema import Contract, TeleopSource
 from rewact_ros.contract.tables import JOINT_STATE
+from rewact_ros.nodes.device_node import DeviceNode
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.convert import joint_state_message, to_stamp
 from rewact_ros.ros.device_loop import DeviceLoop
 from rewact_ros.ros.diagnostics import ERROR, OK, publish_diagnostics
-from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.lerobot_features import link_leader, listed, norm_modes
 from rewact_ros.ros.lerobot_plugins import (
     TELEOP,
+    DeviceFile,
     PluginError,
     connect_device,
     make_device,
@@ -39,7 +40,7 @@ MOST_LEAD = 5.0
 FEEDBACK_FRESH_S = 0.2
 
 
-class LerobotTeleopNode(Guarded, Node):
+class LerobotTeleopNode(DeviceNode):
     """One thread reads the device and gives it feedback; the executor only takes messages."""
 
     def __init__(self) -> None:
@@ -60,30 +61,24 @@ class LerobotTeleopNode(Guarded, Node):
         self._where: dict[str, Any] = {}
         self._fed_s = 0.0
         self._powered = False
-        self.loop_of_device = DeviceLoop(
+        self.device_loop = DeviceLoop(
             self._read,
             self._feed,
             self.device.disconnect,
             1.0 / self.params.rate_hz,
             self.params.most_failures,
         )
-        try:
-            connect_device(TELEOP, file, self.device)
-            self._make_interfaces()
-        except BaseException:
-            self.loop_of_device.close()  # may only say that it was not connected
-            raise
-        self.loop_of_device.start()
+        self.device_loop.start(partial(self._connect, file))
         deadman = self.source.deadman
         self.get_logger().info(
             f"{file.type} is connected as source {self.source.name}; its deadman is "
             f"{f'yours to publish on {deadman.topic}' if deadman else 'not in the contract'}"
         )
 
-    @property
-    def broken(self) -> str:
-        """Why the process must end; empty: it goes on."""
-        return self.loop_of_device.broken
+    def _connect(self, file: DeviceFile) -> None:
+        """What is not connected has nothing to say: nobody may see its topics before."""
+        connect_device(TELEOP, file, self.device)
+        self._make_interfaces()
 
     def _make_interfaces(self) -> None:
         self._targets = self.create_publisher(JointState, self.source.topic, names.SENSOR_OUT)
@@ -115,11 +110,11 @@ class LerobotTeleopNode(Guarded, Node):
         topic = str(self.source.feedback_topic)
         numbers = select_joints(msg.name, msg.position, self.source.source_joints, topic)
         self._fed_s = time.monotonic()
-        self.loop_of_device.offer(self._link.from_topic(np.asarray(numbers)))
+        self.device_loop.offer(self._link.from_topic(np.asarray(numbers)))
 
     def _watch_feedback(self) -> None:
         if self._powered and time.monotonic() - self._fed_s > FEEDBACK_FRESH_S:
-            self.loop_of_device.offer({})
+            self.device_loop.offer({})
 
     def _feed(self, goals: dict[str, float]) -> None:
         """In the device's thread: lead it towards the goals; none of them lets go."""
@@ -142,7 +137,7 @@ class LerobotTeleopNode(Guarded, Node):
         self._powered = on
 
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
-        loop = self.loop_of_device
+        loop = self.device_loop
         return (
             ERROR if loop.failing else OK,
             loop.newest if loop.failing else "connected",
@@ -154,11 +149,6 @@ class LerobotTeleopNode(Guarded, Node):
                 "last_failure": loop.newest,
             },
         )
-
-    def close(self) -> None:
-        """Leave the device by the plug-in's own way, once."""
-        if trouble := self.loop_of_device.close():
-            self.get_logger().error(f"disconnect: {trouble}")
 
 
 def _joint_source(contract: Contract, name: str) -> TeleopSource:

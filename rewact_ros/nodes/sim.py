@@ -1,34 +1,32 @@
 """Node `sim`: the simulated robot behind the same topics as a real one."""
 
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
-from rewact_ros.contract import ContractError, SampleError, StatePart, load_contract
+from rewact_ros.contract import ContractError, SampleError, load_contract
 from rewact_ros.contract.state_values import POSE
 from rewact_ros.msg import SimTruth
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import steady_clock
-from rewact_ros.ros.commands import Decode, command_decoder, command_type, pose_message
+from rewact_ros.ros.commands import Decode, command_decoder, command_type
 from rewact_ros.ros.company import require_alone
-from rewact_ros.ros.convert import joint_state_message, to_stamp
+from rewact_ros.ros.convert import to_stamp
 from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.images import camera_message, camera_type
 from rewact_ros.ros.params import SimParams, declare
 from rewact_ros.ros.process import run_node
-from rewact_ros.sim.task import FloatArray, find_task
+from rewact_ros.ros.states import state_message, state_type
+from rewact_ros.sim.task import find_task
 
 TICK_HZ, JOINT_HZ = 100, 50
 # Falling further behind than this, the clock runs slower than asked instead of catching up.
@@ -99,7 +97,18 @@ class SimNode(Guarded, Node):
             self.create_subscription(command_type(part), part.topic, take, names.COMMAND)
             first = columns.stop
         self._clock_pub = self.create_publisher(Clock, "/clock", QoSProfile(depth=10))
-        self._state_pubs = [self._state_publisher(part) for part in self.contract.state]
+        joints, pub = self._task.joints, self.create_publisher
+        self._states = [
+            (
+                part,
+                [joints.index(joint) for joint in part.joints],
+                pub(state_type(part), part.topic, names.SENSOR_OUT),
+            )
+            for part in self.contract.state
+        ]
+        # Poses are observed in the frame in which they are commanded.
+        frames = (part.frame_id for part in self.contract.action if part.frame_id)
+        self._pose_frame = next(frames, "")
         self._image_pubs = {
             camera.name: self.create_publisher(camera_type(camera), camera.topic, names.SENSOR_OUT)
             for camera in self.contract.cameras
@@ -155,28 +164,13 @@ class SimNode(Guarded, Node):
             self._publish_cameras(stamp)
             self._publish_truth(stamp)
 
-    def _state_publisher(self, part: StatePart) -> Callable[[FloatArray, Time], None]:
-        """What publishes a part of all that is measured (S,)."""
-        order = [self._task.joints.index(joint) for joint in part.joints]
-        kind = PoseStamped if part.type == POSE else JointState
-        # Poses are observed in the frame in which they are commanded.
-        frames = [action.frame_id for action in self.contract.action if action.frame_id]
-        publisher = self.create_publisher(kind, part.topic, names.SENSOR_OUT)
-
-        def publish(measured: FloatArray, stamp: Time) -> None:
-            if kind is JointState:
-                msg = joint_state_message(part.joints, "position", measured[order], stamp)
-            else:
-                msg = PoseStamped(pose=pose_message(measured[order]))
-                msg.header.stamp, msg.header.frame_id = stamp, frames[0]
-            publisher.publish(msg)
-
-        return publish
-
     def _publish_state(self, stamp: Time) -> None:
         measured = self.sim.joint_positions()
-        for publish in self._state_pubs:
-            publish(measured, stamp)
+        for part, order, publisher in self._states:
+            msg = state_message(part, measured[order], stamp)
+            if part.type == POSE:
+                msg.header.frame_id = self._pose_frame
+            publisher.publish(msg)
 
     def _publish_cameras(self, stamp: Time) -> None:
         if not self.params.render:

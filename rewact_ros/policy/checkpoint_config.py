@@ -23,8 +23,9 @@ from .configuration_rewact import SMALL_CNN
 
 # Fields that decide the output but no tensor's shape, or that say what the network is: an absent
 # one would be filled with a default that may not be what was trained.
+_FEATURES = ("input_features", "output_features", "normalization_mapping")
 _NEEDED = (
-    *("input_features", "output_features", "normalization_mapping", "vision_backbone"),
+    *(*_FEATURES, "vision_backbone"),
     *("chunk_size", "n_action_steps", "dim_model", "n_heads", "dim_feedforward"),
     *("feedforward_activation", "pre_norm", "n_encoder_layers", "n_decoder_layers", "use_vae"),
 )
@@ -99,7 +100,7 @@ def read_lerobot_config[C: PreTrainedConfig](
         CheckpointError: fields that are unknown or of the wrong kind; features, normalisation or a
             history that cannot be.
     """
-    fields = _known(kind, raw, where, _NEEDED[:3])
+    fields = _known(kind, raw, where, _FEATURES)
     if "n_obs_steps" in fields:
         _require_integer(fields["n_obs_steps"], f"{where}: n_obs_steps", *_BOUNDS["n_obs_steps"])
     _check_features(fields, where)

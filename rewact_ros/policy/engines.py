@@ -53,8 +53,6 @@ def load_engine(
     for what, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
         if value not in known:
             raise EngineError(f"{what}: expected one of {', '.join(known)}, got {value!r}")
-    if engine == "auto" and precision == "fp32" and not isinstance(loaded.policy, RewACTPolicy):
-        engine = "torch"  # no other engine has networks of other types
     if engine == "auto":
         engine = _choose(loaded, precision)
     reference = TorchEngine(loaded, threads, rate_hz)
@@ -72,6 +70,8 @@ def load_engine(
 
 
 def _choose(loaded: LoadedPolicy, precision: str) -> str:
+    if not isinstance(loaded.policy, RewACTPolicy):
+        return "torch"  # no other engine has networks of other types
     if loaded.config.device.startswith("cuda"):
         return "torch_cuda_graph"
     if is_installed("openvino") and openvino_computes(precision):

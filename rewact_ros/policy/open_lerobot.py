@@ -26,8 +26,9 @@ from .policy import Estimate, PolicyConfig
 from .processors import POSTPROCESSOR, PREPROCESSOR, load_processors
 from .weights import check_weights, load_tensors, resolve_device
 
-# How LeRobot's policies call the number of actions that `predict_action_chunk` gives.
-_CHUNKS = ("action_chunk_size", "n_action_steps", "chunk_size")
+# How LeRobot's policies call the number of actions that `predict_action_chunk` gives. Those that
+# have a chunk_size give all of it, and `select_action` takes n_action_steps of them.
+_CHUNKS = ("action_chunk_size", "chunk_size", "n_action_steps")
 
 
 class ForeignSettings:
@@ -69,7 +70,6 @@ class ForeignPolicy(nn.Module):
     def __init__(self, policy: PreTrainedPolicy) -> None:
         super().__init__()
         self.model = policy
-        # A diffusion policy has a chunk_size of its horizon, and gives less of it: first the exact.
         sizes = [getattr(policy.config, name, None) for name in _CHUNKS]
         chunk = next((size for size in sizes if isinstance(size, int)), 1)
         self.config: PolicyConfig = ForeignSettings(policy.config, min(chunk, MOST_STEPS))
@@ -101,13 +101,11 @@ class ForeignPolicy(nn.Module):
         steps = self.config.n_obs_steps
         # Beside them LeRobot's processors hand on what a dataset has: None here.
         batch = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
+        past = [{key: value[:, k] for key, value in batch.items()} for k in range(steps)]
+        past = past if steps > 1 else [batch]
         queues = getattr(self.model, "_queues", None)
         if not isinstance(queues, dict):
-            return batch if steps == 1 else {key: value[:, -1] for key, value in batch.items()}
-        past = [
-            batch if steps == 1 else {key: value[:, k] for key, value in batch.items()}
-            for k in range(steps)
-        ]
+            return past[-1]
         cameras = list(self.config.image_features)
         for key in [key for key in queues if key != ACTION]:
             seen = [
@@ -117,7 +115,7 @@ class ForeignPolicy(nn.Module):
                 for step in past
                 if key == OBS_IMAGES or key in step
             ]
-            queues[key] = deque(seen, maxlen=max(steps, 1))
+            queues[key] = deque(seen, maxlen=steps)
         if ACTION in queues:
             queues[ACTION].clear()
         newest = dict(past[-1])

@@ -188,16 +188,13 @@ def require_representation(representation: Representation, contract: Contract) -
     if not representation.is_pose:
         return
     tool = _tool(contract, str(representation))
-    for key, expected, got in (
-        ("kinematics.joints", representation.joints, tuple(joint for joint, _ in tool.joints)),
-        ("kinematics.frame", representation.frame, tool.frame),
-        ("kinematics.tip", tuple(representation.tip_m), tuple(tool.tip_m)),
-    ):
-        if expected != got:
-            raise RepresentationError(
-                f"{what}: {key}: expected {expected} as in training, got {got} in the contract of "
-                f"{robot}; its poses would be another point's: use the contract of the training"
-            )
+    _require_same(
+        f"{what}: kinematics.",
+        f"in the contract of {robot}",
+        ("joints", representation.joints, tuple(joint for joint, _ in tool.joints)),
+        ("frame", representation.frame, tool.frame),
+        ("tip", tuple(representation.tip_m), tuple(tool.tip_m)),
+    )
     units = dict(zip(contract.action_names, contract.action_units, strict=True))
     for joint in representation.joints:
         if units[joint] not in ("rad", "m"):
@@ -228,15 +225,21 @@ def _require_cartesian(
             f"{', '.join(part.name for part in parts)}; {plain}"
         )
     (part,) = parts
-    for key, expected, got in (
+    _require_same(
+        f"{what}: ",
+        f"of the part {part.name} of {contract.robot}",
         ("joints", representation.joints, part.joints),
         ("frame", representation.frame, part.frame_id),
-    ):
+    )
+
+
+def _require_same(what: str, where: str, *known: tuple[str, object, object]) -> None:
+    """Refuse a point whose (key, as in training, here) differ."""
+    for key, expected, got in known:
         if expected != got:
             raise RepresentationError(
-                f"{what}: {key}: expected {expected} as in training, got {got} of the part "
-                f"{part.name} of {contract.robot}; its poses would be another point's: use the "
-                "contract of the training"
+                f"{what}{key}: expected {expected} as in training, got {got} {where}; its poses "
+                "would be another point's: use the contract of the training"
             )
 
 

@@ -1,4 +1,6 @@
-"""Stamps ↔ ns, and joint states; see `images`, `commands` and `states` for what streams carry."""
+"""Stamps ↔ ns, joint states, twists; see `images`, `commands`, `states` for what streams carry."""
+
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -34,3 +36,9 @@ def joint_state_message(
     msg.header.stamp = stamp
     setattr(msg, field, values.tolist())
     return msg
+
+
+def twist_numbers(twist: Any) -> tuple[float, float, float, float, float, float]:
+    """Linear, then angular velocity (6,) of a `geometry_msgs/Twist`."""
+    a, b = twist.linear, twist.angular
+    return a.x, a.y, a.z, b.x, b.y, b.z

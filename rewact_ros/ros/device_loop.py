@@ -50,8 +50,13 @@ class DeviceLoop:
         self.done: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
 
-    def start(self) -> None:
-        """Begin to read; the device is connected."""
+    def start(self, connect: Callable[[], None]) -> None:
+        """Begin to read, once `connect` has connected the device; else leave it, and raise."""
+        try:
+            connect()
+        except BaseException:
+            self.close()  # may only say that it was not connected
+            raise
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
         self._thread.start()
 

@@ -15,6 +15,7 @@ from rewact_ros.control.jog import FloatArray, JogInput, JoyError, Pose, twist_r
 from rewact_ros.kinematics import pose_error
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.commands import read_pose
+from rewact_ros.ros.convert import twist_numbers
 from rewact_ros.rotations import rotations
 
 # No hand moves its device further than this from one message to the next: another device, or a
@@ -50,10 +51,7 @@ class JogDeviceInput:
             if self._device.type == POSE:
                 self._pose = self._read_pose(msg, time.monotonic())
             else:
-                twist = getattr(msg, "twist", msg)
-                parts = (twist.linear, twist.angular)
-                numbers = [getattr(part, axis) for part in parts for axis in "xyz"]
-                self._rates = twist_rates(self._jog, numbers)
+                self._rates = twist_rates(self._jog, twist_numbers(getattr(msg, "twist", msg)))
         except (JoyError, SampleError) as error:  # what is there gets old then
             self._node.get_logger().warning(str(error), throttle_duration_sec=2.0)
             return

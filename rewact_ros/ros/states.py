@@ -27,7 +27,7 @@ from rewact_ros.contract.frames import Sample, is_usable
 from rewact_ros.contract.state_values import ARRAY, POSE, TWIST, WRENCH
 from rewact_ros.contract.tables import JOINT_STATE
 from rewact_ros.ros.commands import pose_message
-from rewact_ros.ros.convert import joint_state_message, to_ns
+from rewact_ros.ros.convert import joint_state_message, to_ns, twist_numbers
 from rewact_ros.rotations import rotation_vector
 
 FloatArray = NDArray[np.float64]
@@ -128,8 +128,7 @@ def _encode_wrench(part: StatePart, values: FloatArray, stamp: Time) -> WrenchSt
 
 
 def _read_twist(msg: Any, part: StatePart) -> Sequence[float]:
-    linear, angular = msg.twist.linear, msg.twist.angular
-    return linear.x, linear.y, linear.z, angular.x, angular.y, angular.z
+    return twist_numbers(msg.twist)
 
 
 def _encode_twist(part: StatePart, values: FloatArray, stamp: Time) -> TwistStamped:
