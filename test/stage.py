@@ -4,6 +4,7 @@ supervisor ask for what a test wants.
 
 import copy
 import threading
+import time
 from functools import partial
 
 import numpy as np
@@ -17,6 +18,7 @@ from test_hil_node import HOME, World
 
 from rewact_ros import strict_yaml
 from rewact_ros.contract import load_contract
+from rewact_ros.control.modes import Mode
 from rewact_ros.msg import ActionChunk, ControlStatus, ModeRequest, PolicyStatus
 from rewact_ros.nodes.hil import HilNode
 from rewact_ros.ros import interfaces as names
@@ -140,6 +142,24 @@ class Stage(World):
         self.stop = False
         self.thread = threading.Thread(target=self.hil.loop.run, args=(lambda: self.stop,))
         self.thread.start()
+
+    def press(self, down):
+        """Press a deadman, as a person does, when hil has seen it up; `down` takes 0 and 1."""
+        self.wait(lambda: not self._unseen(), "the deadman, up")
+        down(1)
+        # Up again, should a busy machine have kept it silent meanwhile.
+        self.wait(lambda: self._led(down), "takeover")
+
+    def _devices(self):
+        return self.hil.path.human.inputs.values()
+
+    def _unseen(self):
+        now_s = time.monotonic()
+        return [d for d in self._devices() if d.pressed or d.deadman_silence(now_s)]
+
+    def _led(self, down):
+        down(int(not any(device.pressed and not device.held for device in self._devices())))
+        return self.hil.path.mode is Mode.HUMAN
 
     def _on_command(self, index, read, at, message):
         values = read(message)

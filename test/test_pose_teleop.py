@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -217,8 +218,7 @@ def test_a_spacemouse_leads_a_robot_by_its_topics(graph, tmp_path):
     try:
         stage.leased = False
         path = stage.arm()
-        pressed[0] = 1
-        stage.wait(lambda: path.mode is Mode.HUMAN, "takeover")
+        stage.press(partial(pressed.__setitem__, 0))
         stage.wait(lambda: bool(stage.sent[0]), "a pose")
         push.twist.linear.y = 0.1
         stage.wait(lambda: stage.sent[0][-1][1] > 0.05, "motion")
@@ -256,9 +256,8 @@ def test_an_actuated_leader_is_told_where_the_robot_is_until_it_leads(graph, tmp
         assert tuple(told[-1].name) == source.source_joints
         back = np.array(told[-1].position) * np.array(source.scale) + np.array(source.offset)
         np.testing.assert_allclose(back, stage.measured, atol=1e-9)
-        path = stage.arm()
-        pressed[0] = 1
-        stage.wait(lambda: path.mode is Mode.HUMAN, "takeover")
+        stage.arm()
+        stage.press(partial(pressed.__setitem__, 0))
         stage.wait(lambda: len(stage.sent[0]) > 5, "commands")
         count, sent = len(told), len(stage.sent[0])
         stage.wait(lambda: len(stage.sent[0]) > sent + 20, "commands")

@@ -531,10 +531,27 @@ def test_a_deadman_that_comes_back_pressed_after_a_silence_asks_for_nothing(cell
     cell.buttons = cell.pressed = True
     cell.run(300)
     assert cell.path.mode is Mode.HOLD
+    assert "let it go and press it again" in cell.path.unheeded(cell.now)
     cell.pressed = False
     cell.run(40)
+    assert not cell.path.unheeded(cell.now)
     cell.pressed = True
     cell.run(40)
+    assert cell.path.mode is Mode.HUMAN and not cell.path.unheeded(cell.now)
+
+
+def test_a_person_who_presses_in_vain_is_told_why(cell):
+    cell.run(100)
+    cell.path.arm(cell.now)
+    cell.leads = False
+    cell.run(500)
+    assert not cell.path.unheeded(cell.now)
+    cell.pressed = True
+    cell.run(100)
+    assert cell.path.mode is Mode.HOLD
+    assert "pressed in vain: teleop leader" in cell.path.unheeded(cell.now)
+    cell.leads = True
+    cell.run(100)
     assert cell.path.mode is Mode.HUMAN
 
 

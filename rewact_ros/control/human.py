@@ -243,6 +243,23 @@ class HumanControl:
                 return name
         return ""
 
+    def unheeded(self, now_s: float) -> str:
+        """Why a deadman that is down gives nobody the arm, or an empty string.
+
+        A person who presses in vain must hear why, or presses harder.
+        """
+        name = self.pressed(now_s)
+        device = self.inputs.get(name)
+        if device is None:
+            return ""
+        if not device.held:
+            return (
+                f"teleop {name}: the deadman is down and was not seen up before; let it go and "
+                "press it again"
+            )
+        fault = device.fault(now_s)
+        return f"the deadman is pressed in vain: {fault}" if fault else ""
+
     def asks(self, now_s: float) -> tuple[str, str]:
         """(device, why) that asks to take over, or two empty strings."""
         for name, device in self.inputs.items():

@@ -225,6 +225,7 @@ class JogSource:
         self._jog = jog
         self._max_age_s = max_age_s
         self._last_s: float | None = None
+        self._given_s = float("inf")
         self._rested = np.zeros(len(jog.directions), dtype=bool)
         self._held: Pose | None = None
         self.reason = "no input yet"
@@ -245,6 +246,8 @@ class JogSource:
         """
         last_s, self._last_s = self._last_s, None
         self.reason = self._fault(now_s, given)
+        fresh = given is not None and now_s - given.received_s <= self._max_age_s
+        self._given_s = given.received_s if given is not None and fresh else float("inf")
         if self.reason or given is None:
             self._rested[:] = False
             return None
@@ -282,4 +285,7 @@ class JogSource:
         age_s = now_s - given.received_s
         if age_s > self._max_age_s:
             return f"input is {age_s:.2f} s old, limit {self._max_age_s:g} s"
+        silent_s = given.received_s - self._given_s  # it may have ended between two ticks
+        if silent_s > self._max_age_s:
+            return f"input was silent for {silent_s:.2f} s, limit {self._max_age_s:g} s"
         return ""

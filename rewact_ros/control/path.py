@@ -234,6 +234,11 @@ class CommandPath:
         if waits:
             yield "policy", f"waiting for the policy to be ready: {waits}"
 
+    def unheeded(self, now: Now) -> str:
+        """Why a person presses a deadman in vain, or an empty string."""
+        follows = self.mode is Mode.HUMAN or self.mode not in SENDING
+        return "" if follows else self.human.unheeded(now.age_s)
+
     def disarm(self) -> Answer:
         """Brake, then fall silent."""
         self.modes.fire(Event.DISARM, "disarmed by the operator", "arm to go on")

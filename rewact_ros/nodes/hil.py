@@ -175,7 +175,7 @@ class HilNode(Guarded, Node):
         )
 
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
-        level, line, values = self.report.diagnose()
+        level, line, values = self.report.diagnose(self.clock.now())
         return level, line, values | self._streams()
 
     def _on_policy_status(self, msg: PolicyStatus) -> None:
@@ -366,7 +366,7 @@ class HilNode(Guarded, Node):
 
     def _publish_status(self) -> None:
         self._reported = self._state()
-        self.report.log()
+        self.report.log(self.clock.now())
         msg = self.report.status()
         msg.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(msg)

@@ -6,6 +6,7 @@ from typing import Any
 from rewact_ros.control.modes import Event, Mode
 from rewact_ros.control.path import CommandPath
 from rewact_ros.control.timing import DurationHistogram
+from rewact_ros.control.watch import Now
 from rewact_ros.msg import ControlStatus, Timing
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN
 from rewact_ros.ros.loop import ControlLoop
@@ -25,10 +26,18 @@ class ControlReport:
         self.interval = DurationHistogram()
         self._path, self._loop, self._logger = path, loop, logger
         self._logged: tuple[object, ...] = ()
+        self._unheeded = ""
 
-    def log(self) -> None:
-        """Log a change of mode or of its reason: a fault as error, a watchdog's stop as warning."""
+    def log(self, now: Now) -> None:
+        """Log a change of mode or of its reason: a fault as error, a watchdog's stop as warning.
+
+        A deadman that is pressed in vain is a warning, once for each press.
+        """
         modes = self._path.modes
+        unheeded = self._path.unheeded(now)
+        if unheeded and not self._unheeded:
+            self._logger.warning(unheeded)
+        self._unheeded = unheeded
         # Ages in a reason change all the time; only other words are news for the log.
         words = re.sub(r"\d+(\.\d+)?", "", modes.reason)
         news = (modes.mode, words, modes.resume_required, self._path.epoch)
@@ -61,10 +70,12 @@ class ControlReport:
             timings=[_timing(name, histogram) for name, histogram in self._histograms()],
         )
 
-    def diagnose(self) -> tuple[bytes, str, dict[str, object]]:
+    def diagnose(self, now: Now) -> tuple[bytes, str, dict[str, object]]:
         """Level, line and values for `/diagnostics`."""
         path, modes = self._path, self._path.modes
-        level = ERROR if modes.mode is Mode.FAULT else WARN if modes.resume_required else OK
+        unheeded = path.unheeded(now)
+        warns = modes.resume_required or bool(unheeded)
+        level = ERROR if modes.mode is Mode.FAULT else WARN if warns else OK
         values: dict[str, object] = {
             "mode": modes.mode.name,
             "remedy": modes.remedy,
@@ -81,7 +92,8 @@ class ControlReport:
             values[f"{name}_p50_ms"] = f"{summary.p50_ms:.2f}"
             values[f"{name}_p95_ms"] = f"{summary.p95_ms:.2f}"
             values[f"{name}_p99_ms"] = f"{summary.p99_ms:.2f}"
-        return level, f"{modes.mode.name}: {modes.reason}", values
+        line = f"{modes.mode.name}: {modes.reason}"
+        return level, f"{line}; {unheeded}" if unheeded else line, values
 
     def _histograms(self) -> tuple[tuple[str, DurationHistogram], ...]:
         return (
