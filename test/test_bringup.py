@@ -129,12 +129,31 @@ def test_log_level_and_remapping_reach_every_node():
 
 @pytest.mark.parametrize(
     ("arguments", "waits"),
-    [({}, True), ({"policy": "none"}, False), ({"reward_only": "true"}, False)],
+    [({}, True), ({"policy": "none"}, False)],
 )
 def test_hil_waits_for_a_policy_only_where_one_acts(arguments, waits):
     nodes = {node.name: node for node in processes(BringUp.from_texts(arguments))}
     assert nodes["hil"].parameters.get("policy_required", False) is waits
     assert ("policy" in nodes) is (arguments.get("policy") != "none")
+
+
+def test_a_judge_takes_the_policys_place_as_the_one_who_scores(tiny_policy, tmp_path):
+    file = tmp_path / "thresholds.json"
+    file.write_text("{}")
+    texts = {"judge": str(tiny_policy), "calibration": str(file), "bags_dir": str(tmp_path)}
+    nodes = {node.name: node for node in processes(BringUp.from_texts(texts))}
+    assert nodes["judge"].module == "rewact_ros.nodes.judge" and nodes["judge"].heavy
+    assert nodes["judge"].parameters["model"] == str(tiny_policy)
+    assert nodes["policy"].parameters["actions_only"] is True
+    assert nodes["supervisor"].parameters["policy"] == str(tiny_policy)
+    for name in ("supervisor", "recorder"):
+        assert nodes[name].parameters["calibration"] == str(file)
+    alone = {n.name: n for n in processes(BringUp.from_texts({**texts, "policy": "none"}))}
+    assert "judge" in alone and "policy" not in alone
+    usual = {n.name: n for n in processes(BringUp.from_texts({}))}
+    assert "judge" not in usual and usual["policy"].parameters["actions_only"] is False
+    with pytest.raises(ArgumentError, match="judge: no such checkpoint folder"):
+        BringUp.from_texts({"judge": str(tmp_path / "nowhere")})
 
 
 def test_lerobots_driver_starts_beside_the_rest_and_not_beside_the_simulated_robot():

@@ -180,49 +180,29 @@ def test_unusable_input_stops_predictions_and_is_named(run, fault):
     assert all(to_ns(chunk.header.stamp) <= said_ns for chunk in feeder.chunks)
 
 
-def test_with_reward_only_the_reward_comes_alone_and_actions_of_another_robot_do_not_matter(
-    policy_node, vx300s, tmp_path
-):
-    from dataclasses import replace
-
-    from rclpy.parameter import Parameter
-
-    from rewact_ros.nodes.policy import PolicyNode
-
-    gripper_last = vx300s.action[0]
-    other = replace(vx300s, action=(replace(gripper_last, joints=gripper_last.joints[::-1]),))
-    folder = write_policy(other, tmp_path / "p", reward_head="distributional")
-
-    def node(name, **settings):
-        settings = {"contract": str(VX300S), "policy": str(folder), **settings}
-        return PolicyNode(
-            namespace=name, parameter_overrides=[Parameter(k, value=v) for k, v in settings.items()]
-        )
-
-    with pytest.raises(ValueError, match="does not fit the contract: action"):
-        node("refused")
-    judge = node("judge", reward_only=True)
-    feeder = Feeder(vx300s, namespace="judge")
+def test_beside_a_judge_the_policy_is_silent_about_its_own_reward(policy_node, tiny_policy, vx300s):
+    values = {"contract": str(VX300S), "policy": str(tiny_policy), "actions_only": True}
+    node = type(policy_node)(
+        namespace="acts",
+        parameter_overrides=[rclpy.parameter.Parameter(k, value=v) for k, v in values.items()],
+    )
+    feeder = Feeder(vx300s, namespace="acts")
     executor = SingleThreadedExecutor()
-    executor.add_node(judge)
+    executor.add_node(node)
     executor.add_node(feeder)
     try:
         deadline_s = time.monotonic() + 20
-        while len(feeder.rewards) < 3:
+        while len(feeder.chunks) < 3:
             assert time.monotonic() < deadline_s
             feeder.feed()
             end_s = time.monotonic() + 0.05
             while time.monotonic() < end_s:
                 executor.spin_once(timeout_sec=0.01)
-        reward = feeder.rewards[-1]
-        assert 0 <= reward.q10 <= reward.q50 <= reward.q90 <= 1 and reward.entropy > 0
-        assert 0 <= reward.value <= 1
-        assert not feeder.chunks and feeder.status is None
-        assert feeder.count_publishers("/judge/rewact/action_chunk") == 0
+        assert not feeder.rewards and feeder.count_publishers("/acts/rewact/reward") == 0
     finally:
-        judge.close()
+        node.close()
         executor.shutdown()
-        judge.destroy_node()
+        node.destroy_node()
         feeder.destroy_node()
 
 

@@ -107,7 +107,13 @@ def test_a_chunk_says_how_long_it_waited_and_its_age_and_diagnostics_sum_them_up
 ):
     stack = start("times", tiny_policy)
     feeder = stack.feeder
-    stack.turn(lambda: len(feeder.chunks) > 5 and stack.said()[0] == "inferring", feeder.feed)
+    images = "received observation.images.front"
+
+    def summed_up():  # at 1 Hz: the first may be of less
+        text, values = stack.said()
+        return len(feeder.chunks) > 5 and text == "inferring" and int(values[images]) > 5
+
+    stack.turn(summed_up, feeder.feed)
     for chunk in feeder.chunks:
         assert chunk.queue_time >= 0.0 and chunk.inference_time > 0.0
         assert chunk.queue_time + chunk.inference_time <= chunk.latency < 10.0
@@ -115,7 +121,6 @@ def test_a_chunk_says_how_long_it_waited_and_its_age_and_diagnostics_sum_them_up
     for name in ("inference", "queue", "observation_to_chunk", "stamp_to_chunk"):
         p50, p99 = (float(values[f"{name}_{p}_ms"]) for p in ("p50", "p99"))
         assert 0.0 <= p50 <= p99
-    assert int(values["received observation.images.front"]) > 5
 
 
 def test_a_stamp_ahead_of_the_clock_gives_no_latency_and_is_told(start, tiny_policy):

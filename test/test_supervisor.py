@@ -103,6 +103,21 @@ def bench(tmp_path):
 # Goals --------------------------------------------------------------------------------------------
 
 
+def test_two_judges_are_refused_by_name_and_end_an_episode(bench):
+    bench.it.hear_judges(["/judge"])
+    bench.goal()
+    bench.run(1.0)
+    assert bench.it.episode is not None
+    bench.it.hear_judges(["/policy", "/judge"])
+    bench.run(1.0)
+    assert bench.it.episode is None
+    assert "one judge, got /judge, /policy" in bench.it.memory.now.last.verdict.reason
+    with pytest.raises(RefusedError, match="/judge, /policy"):
+        bench.goal()
+    bench.it.hear_judges(["/judge"])
+    bench.goal()
+
+
 @pytest.mark.parametrize(
     ("control", "words"),
     [

@@ -3,6 +3,7 @@
 import math
 import time
 
+import numpy as np
 import pytest
 import rclpy
 from action_msgs.msg import GoalStatus
@@ -26,10 +27,12 @@ from rewact_ros.msg import (
 )
 from rewact_ros.nodes.supervisor import SupervisorNode
 from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.chunk_messages import ChunkWriter
 from rewact_ros.ros.convert import NANO
 from rewact_ros.ros.door import MalformedError
 from rewact_ros.ros.episode_interface import SampleReader
 from rewact_ros.supervision.calibration import CalibrationError
+from rewact_ros.supervision.judging import RewardSource
 from rewact_ros.supervision.verdict import Change, Outcome
 
 Result = ExecuteTask.Result
@@ -210,6 +213,30 @@ def test_features_belong_to_the_reward_of_their_stamp_and_hash(vx300s):
     for wrong in ([], [1.0, math.nan], [math.inf]):
         with pytest.raises(MalformedError, match="features"):
             reader.on_features(RewardFeatures(features=wrong))
+
+
+def test_a_bound_is_of_whose_chunks_move_the_robot_not_of_who_judges(vx300s):
+    reader = SampleReader(vx300s)
+    reward = Reward(value=0.5, q10=0.4, reward_hash="it", policy_version="judge")
+    assert reader.source(reward).policy_version == ""  # a person's or a controller's motion
+    chunk = ChunkWriter(vx300s).write(np.zeros((3, len(vx300s.action_names))), reward.header.stamp)
+    chunk.policy_version = "actor"
+    reader.on_chunk(chunk)
+    assert reader.source(reward) == RewardSource("it", "actor", True)
+
+
+def test_a_second_judge_on_the_topic_is_named_and_no_task_begins(bench):
+    bench.start()
+    second = Node("second_judge")
+    publisher = second.create_publisher(Reward, names.REWARD, names.EVENTS)
+    try:
+        bench.wait(lambda: "second_judge" in bench.world.status.text, "its name")
+        assert not bench.goal().accepted
+        second.destroy_publisher(publisher)
+        bench.wait(lambda: not bench.node.supervisor.misfit, "it is gone")
+        assert bench.goal().accepted
+    finally:
+        second.destroy_node()
 
 
 # Endings ------------------------------------------------------------------------------------------

@@ -1,8 +1,4 @@
-"""Node `policy`: observations in, timed action chunks and the reward out. Never a robot command.
-
-With `reward_only` it publishes the reward alone, in every control mode, and leaves chunks and
-heartbeat to whatever else moves the robot.
-"""
+"""Node `policy`: observations in, timed action chunks and the reward out. Never a robot command."""
 
 import threading
 import time
@@ -10,19 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from std_msgs.msg import Float32
 
 from rewact_ros.contract import load_contract
 from rewact_ros.learning.rl.serving import DecidedPrediction, open_learned
 from rewact_ros.learning.rl.transitions import pack_observation
-from rewact_ros.msg import (
-    ActionChunk,
-    ControlStatus,
-    Decision,
-    PolicyStatus,
-    Reward,
-    RewardFeatures,
-)
+from rewact_ros.msg import ActionChunk, ControlStatus, Decision, PolicyStatus
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.policy.checkpoint_files import CheckpointFiles, open_folder
 from rewact_ros.policy.compatibility import fitted
@@ -41,7 +29,7 @@ from rewact_ros.ros.observations import Observation, Observations
 from rewact_ros.ros.params import PolicyParams, declare
 from rewact_ros.ros.path_times import PathTimes
 from rewact_ros.ros.policy_swap import PolicySwap
-from rewact_ros.ros.prediction_messages import ChunkMessages, features_message, reward_message
+from rewact_ros.ros.prediction_messages import ChunkMessages, RewardPublishers
 from rewact_ros.ros.process import run_node
 from rewact_ros.runs import LEARNED
 from rewact_ros.sim.task import find_task
@@ -67,16 +55,13 @@ class PolicyNode(Guarded, LifecycleNode):
         self._worker: threading.Thread | None = None
         self._worker_fault = ""
         self._replanned = 0, 0  # epoch and stamp of the last chunk's observation, ns
-        self._times = PathTimes("reward" if self.params.reward_only else "chunk")
-        if not self.params.reward_only:
-            self._status = self.create_publisher(PolicyStatus, names.POLICY_STATUS, names.COMMAND)
-            self._chunks = self.create_publisher(ActionChunk, names.ACTION_CHUNK, names.COMMAND)
-            self._decisions = self.create_publisher(Decision, names.DECISION, names.EVENTS)
-            period_s = 1.0 / self.params.heartbeat_hz
-            self.create_timer(period_s, self._beat, clock=steady_clock())
-        self._rewards = self.create_publisher(Reward, names.REWARD, names.EVENTS)
-        self._features = self.create_publisher(RewardFeatures, names.REWARD_FEATURES, names.EVENTS)
-        self._values = self.create_publisher(Float32, names.REWARD_VALUE, names.EVENTS)
+        self._times = PathTimes("chunk")
+        self._status = self.create_publisher(PolicyStatus, names.POLICY_STATUS, names.COMMAND)
+        self._chunks = self.create_publisher(ActionChunk, names.ACTION_CHUNK, names.COMMAND)
+        self._decisions = self.create_publisher(Decision, names.DECISION, names.EVENTS)
+        self._rewards = None if self.params.actions_only else RewardPublishers(self)
+        period_s = 1.0 / self.params.heartbeat_hz
+        self.create_timer(period_s, self._beat, clock=steady_clock())
         self._swap = PolicySwap(self, self._take)
         publish_diagnostics(self, self._diagnose)
         self.configuration_fault = ""
@@ -164,8 +149,7 @@ class PolicyNode(Guarded, LifecycleNode):
             loaded, engine = open_learned(files, self.contract, device, explore, self._engine_for)
         else:
             simulated = find_task(self.params.task).robot_model
-            loaded = load_policy(files, device)
-            loaded = fitted(loaded, self.contract, simulated, self.params.reward_only)
+            loaded = fitted(load_policy(files, device), self.contract, simulated)
             engine = self._engine_for(loaded)
         engine.warm_up()
         return loaded, engine
@@ -175,8 +159,7 @@ class PolicyNode(Guarded, LifecycleNode):
         if self.params.engine not in ("torch", "torch_cuda_graph") and LEARNED not in files:
             export_apart(files)
         loaded, engine = self._load(files)
-        if not self.params.reward_only:
-            check_alike(loaded, self._loaded, self.contract)
+        check_alike(loaded, self._loaded, self.contract)
         return loaded, engine
 
     def _engine_for(self, loaded: LoadedPolicy) -> Engine:
@@ -194,8 +177,7 @@ class PolicyNode(Guarded, LifecycleNode):
         before, active = self.version, self._active
         if active:
             self.trigger_deactivate()
-            if not self.params.reward_only:
-                self._beat()
+            self._beat()
         self._loaded, self._engine, self.version = ready.loaded, ready.engine, ready.loaded.version
         self._worker_fault = ""
         if active:
@@ -235,7 +217,7 @@ class PolicyNode(Guarded, LifecycleNode):
         """Publish all that came of an observation; when the chunk, or else the reward, was out."""
         stamp = to_stamp(seen.frame.stamp_ns)
         frame_id = self._observations.frame_id if self._observations else ""
-        acts = not self.params.reward_only and self._replans(seen)
+        acts = self._replans(seen)
         chunk = self._chunk_messages.chunk(prediction, stamp) if acts else None
         latency_s = self._times.latency(seen.frame.stamp_ns, self.clock.now().ros_ns)
         if chunk is not None:
@@ -244,16 +226,9 @@ class PolicyNode(Guarded, LifecycleNode):
             chunk.latency = latency_s
             self._chunks.publish(chunk)
         published_s = time.monotonic()
-        if prediction.reward is not None:
-            reward_hash = self._engine.reward_hash if self._engine else ""
-            if prediction.features is not None:
-                features = features_message(prediction, stamp, reward_hash)
-                features.header.frame_id = frame_id
-                self._features.publish(features)
-            reward = reward_message(prediction, stamp, self.version, reward_hash)
-            reward.header.frame_id = frame_id
-            self._rewards.publish(reward)
-            self._values.publish(Float32(data=prediction.reward))
+        if self._rewards is not None and self._engine is not None:
+            reward_hash = "" if prediction.reward is None else self._engine.reward_hash
+            self._rewards.publish(prediction, stamp, frame_id, self.version, reward_hash)
             if not acts:
                 published_s = time.monotonic()
         if isinstance(prediction, DecidedPrediction) and acts:

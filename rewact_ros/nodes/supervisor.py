@@ -25,6 +25,7 @@ from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.episode_interface import EpisodeInterface, JointFeed, SampleReader
 from rewact_ros.ros.episode_settings import judging_of, parts_of
+from rewact_ros.ros.graph_watch import NAMELESS, publisher_names
 from rewact_ros.ros.params import SupervisorParams, declare
 from rewact_ros.ros.process import run_node
 from rewact_ros.stamps import NANO
@@ -38,6 +39,7 @@ from rewact_ros.text import printable
 
 STEP_HZ = 20.0
 FEEDBACK_STEPS = 4  # one in so many ticks
+JUDGES_STEPS = 10  # likewise the look at who publishes rewards
 # Older than this, hil's status counts as silence.
 STATUS_TIMEOUT_S = 1.0
 # A supervisor that is told to end goes within this time, whoever has not answered.
@@ -196,6 +198,9 @@ class SupervisorNode(Guarded, Node):
         now, control = self.clock.now(), self._fresh_control()
         stamp_s = now.ros_ns / NANO
         self._ticks += 1
+        if self._ticks % JUDGES_STEPS == 0:
+            known = {n for n in publisher_names(self, names.REWARD) if n != NAMELESS}
+            self.supervisor.hear_judges(known)
         if time.monotonic() - self._started_s > DISCOVERY_S and self.out.heard:
             self.supervisor.close_interrupted()
         for job in self._jobs:

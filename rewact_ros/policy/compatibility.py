@@ -33,7 +33,7 @@ def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool =
         check_signature(contract, loaded.contract["signature"], what, unused)
     config = loaded.config
     if reward_only and config.reward_head == "none":
-        raise CheckpointError(f"{what}: has no reward head; reward_only needs one")
+        raise CheckpointError(f"{what}: has no reward head; a judge needs one")
     if config.reward_head != "none" and not 0 <= config.value_min < config.value_max <= 1:
         raise CheckpointError(
             f"{what}: value_min, value_max: expected a reward within 0 to 1, got "
@@ -60,28 +60,22 @@ def _check_representation(representation: Representation, contract: Contract, wh
         raise CheckpointError(f"{what}: {error}") from error
 
 
-def fitted(
-    loaded: LoadedPolicy,
-    contract: Contract,
-    simulated: Callable[[], str],
-    reward_only: bool = False,
-) -> LoadedPolicy:
+def fitted(loaded: LoadedPolicy, contract: Contract, simulated: Callable[[], str]) -> LoadedPolicy:
     """A checkpoint that may move a robot: its chunks will be the robot's absolute joints.
 
     Args:
         loaded: the checkpoint.
         contract: of the robot.
         simulated: text of the model that kinematics without a file mean.
-        reward_only: see ``check_contract``.
 
     Raises:
         ContractError, CheckpointError: as ``check_contract``; its representation is none that this
             robot can take.
         ArmModelError, SimulationUnavailableError: the model of the kinematics does not load.
     """
-    check_contract(loaded, contract, reward_only)
+    check_contract(loaded, contract)
     representation = loaded.representation
-    if representation is None or reward_only:
+    if representation is None:
         return loaded
     tool = contract.kinematics
     needs = representation.is_pose and not contract.poses

@@ -137,6 +137,7 @@ class SampleReader:
     def __init__(self, contract: Contract) -> None:
         self._contract, self._step_s = contract, contract.dt_s
         self._chunk: tuple[int, FloatArray] | None = None  # stamp and actions
+        self._driver = ""
         # Stamp, reward hash and they.
         self._features: tuple[int, str, NDArray[np.float32]] | None = None
         self._stamps: dict[str, Stamps] = defaultdict(Stamps)
@@ -147,7 +148,7 @@ class SampleReader:
             chunk = read_chunk(msg, self._contract)
         except ChunkError as error:
             raise MalformedError(str(error)) from None
-        self._chunk = chunk.stamp_ns, chunk.positions
+        self._chunk, self._driver = (chunk.stamp_ns, chunk.positions), msg.policy_version
 
     def stamp_ns(self, msg: Reward, topic: str, now_ns: int) -> int:
         """Stamp of a reward or success, which is in [0, 1] (or NaN) and of now."""
@@ -165,10 +166,9 @@ class SampleReader:
             raise MalformedError("features: expected finite numbers, got none or another")
         self._features = to_ns(msg.header.stamp), msg.reward_hash, features
 
-    @staticmethod
-    def source(msg: Reward) -> RewardSource:
-        """Whose reward this is."""
-        return RewardSource(msg.reward_hash, msg.policy_version, not math.isnan(msg.q10))
+    def source(self, msg: Reward) -> RewardSource:
+        """Whose reward this is, and by whose chunks the robot moves: a judge's own need not be."""
+        return RewardSource(msg.reward_hash, self._driver, not math.isnan(msg.q10))
 
     def sample(self, msg: Reward, stamp_ns: int) -> PolicySample:
         """What the policy said at one observation."""

@@ -40,14 +40,24 @@ class PolicyParams:
     )
     threads: int = _param(1, "CPU threads of the policy", low=1, high=64)
     explore: bool = _param(False, "a learned policy tries what its critics do not favour yet")
-    reward_only: bool = _param(
-        False, "publish the reward alone, while something else moves the robot"
-    )
+    actions_only: bool = _param(False, "publish no reward: a judge beside it does")
     task: str = _param(
         DEFAULT_TASK, "simulated task whose robot a contract's kinematics without a model is of"
     )
     heartbeat_hz: float = _param(30.0, "rate of policy_status", "Hz", 20.0, 200.0)
     autostart: bool = _param(True, "configure and activate at start")
+
+
+@dataclass(frozen=True)
+class JudgeParams:
+    """Node `judge`, whose reward is of what another policy, or a person, does."""
+
+    contract: str = _param("", "contract file of the robot")
+    model: str = _param("", "checkpoint folder of a policy with a reward, or of a classifier")
+    device: str = same(PolicyParams, "device")
+    engine: str = same(PolicyParams, "engine")
+    precision: str = same(PolicyParams, "precision")
+    threads: int = same(PolicyParams, "threads")
 
 
 @dataclass(frozen=True)
@@ -336,6 +346,7 @@ class TransitionsParams:
 
 NODE_PARAMS: dict[str, type] = {
     "policy": PolicyParams,
+    "judge": JudgeParams,
     "hil": HilParams,
     "supervisor": SupervisorParams,
     "recorder": RecorderParams,

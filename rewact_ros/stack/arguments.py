@@ -51,8 +51,13 @@ class BringUp:
     use_sim_time: bool = setting(False, "follow /clock")
     device: str = setting("auto", "where the policy runs", choices=("auto", "cpu", "cuda"))
     dry_run: bool = setting(False, "compute commands, publish none")
-    reward_only: bool = setting(
-        False, "the policy publishes its reward and no actions; another one acts"
+    judge: str = setting(
+        "",
+        "checkpoint folder whose reward judges, a policy's or a classifier's; empty: the policy's",
+        path=True,
+    )
+    calibration: str = setting(
+        "", "file of thresholds; empty: calibration.json of the judge or policy", path=True
     )
     success_model: str = setting(
         "",
@@ -127,7 +132,7 @@ class BringUp:
         self._check_files()
 
     def _check_files(self) -> None:
-        for name in ("contract", "params_file", "lerobot_robot"):
+        for name in ("contract", "params_file", "lerobot_robot", "calibration"):
             path = getattr(self, name)
             if path and not Path(path).is_file():
                 raise ArgumentError(f"{name}: no such file: {path}")
@@ -136,7 +141,7 @@ class BringUp:
                 check_params_file(self.params_file)
             except ParameterError as error:
                 raise ArgumentError(str(error)) from None
-        for name in ("policy", "success_model"):
+        for name in ("policy", "judge", "success_model"):
             folder = getattr(self, name)
             if not folder or (name == "policy" and folder == "none"):
                 continue

@@ -25,6 +25,7 @@ SHIELDED = (
 EVERY_NODE = ("rclpy", "numpy", "yaml", "rewact_ros", "rewact_ros.msg")
 HEAVY = {
     "policy": ("torch", "lerobot", "safetensors"),
+    "judge": ("torch", "lerobot", "safetensors"),
     "reward_model": ("torch", "lerobot", "safetensors"),
     "transitions": ("safetensors",),
     "lerobot_robot": ("lerobot", "torch"),
@@ -184,7 +185,8 @@ def processes(args: BringUp) -> list[Process]:
     learned = bool(run) or is_version(Path(policy))
     if learned:
         hil["combine"] = "replace"  # else what was decided is mixed with what was not
-    if policy not in ("", "none") and not args.reward_only:  # else nothing beats for it
+    acts = policy not in ("", "none")
+    if acts:  # else nothing beats for it
         hil["policy_required"] = True
     nodes.append(process("hil", hil, more_environment=command_transport_environment()))
     judging: dict[str, ParameterValue] = {"contract": contract}
@@ -192,18 +194,20 @@ def processes(args: BringUp) -> list[Process]:
         judging["reset_motion"] = False  # nothing can move to a reset pose
     if args.simulated:
         judging["reset_service"] = "sim/reset"
-    if policy not in ("", "none"):
-        judging["policy"] = policy  # for the calibration beside it
+    if args.judge or acts:
+        judging["policy"] = args.judge or policy  # for the calibration beside it
+    if args.calibration:
+        judging["calibration"] = args.calibration
     if args.success_model:
         judging["success_model_required"] = True
     nodes.append(process("supervisor", judging))
-    if policy not in ("", "none"):
+    if acts:
         acting: dict[str, ParameterValue] = {
             "contract": contract,
             "policy": policy,
             "task": args.task,
             "device": args.device,
-            "reward_only": args.reward_only,
+            "actions_only": bool(args.judge),
         }
         if learned:
             # Every version brings its base along: exporting it anew would stall the running policy.
@@ -214,6 +218,9 @@ def processes(args: BringUp) -> list[Process]:
     if run:
         keeping = {"contract": contract, "journal": str(run / ROBOT_JOURNAL)}
         nodes.append(process("transitions", keeping, ml_python, shield))
+    if args.judge:
+        looking = {"contract": contract, "model": args.judge, "device": args.device}
+        nodes.append(process("judge", looking, ml_python, shield))
     if args.success_model:
         classifier = {"contract": contract, "model": args.success_model, "device": args.device}
         nodes.append(process("reward_model", classifier, ml_python, shield))
@@ -223,8 +230,8 @@ def processes(args: BringUp) -> list[Process]:
         nodes.append(process(name, source, ml_python, shield))
     if args.bags_dir:
         recording: dict[str, ParameterValue] = {"contract": contract, "bags_dir": args.bags_dir}
-        calibration = Path(policy) / "calibration.json"
-        if policy not in ("", "none") and calibration.is_file():
-            recording["calibration"] = str(calibration)
+        beside = Path(args.judge or policy) / "calibration.json"
+        if args.calibration or ((args.judge or acts) and beside.is_file()):
+            recording["calibration"] = args.calibration or str(beside)
         nodes.append(process("recorder", recording))
     return nodes

@@ -16,10 +16,11 @@ def judge_warnings(nodes: Iterable[Process]) -> list[str]:
     lines = []
     for node in nodes:
         policy = str(node.parameters.get("policy", ""))
-        if node.name != "supervisor" or not policy:
+        file = str(node.parameters.get("calibration", ""))
+        if node.name != "supervisor" or not (policy or file):
             continue
         try:
-            calibration = find_calibration("", policy)
+            calibration = find_calibration(file, policy)
         except CalibrationError:
             continue
         if calibration is not None and calibration.judge is not None and calibration.fault:

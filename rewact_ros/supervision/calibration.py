@@ -157,10 +157,8 @@ class Calibration:
                 )
         if not self.basis.policy_version or self.basis.policy_version != running.policy_version:
             driver = self.basis.policy_version or "an unknown policy"
-            return (
-                f"bound: not claimed (calibrated on {driver}, running {running.policy_version})"
-                f"{self._detection}"
-            )
+            now = running.policy_version or "no policy's chunks"
+            return f"bound: not claimed (calibrated on {driver}, running {now}){self._detection}"
         return (
             f"bound: false completions <= {self.settings.beta:g} (n {self.completion.n}), false "
             f"alarms <= {self.settings.alpha:g} (n {min(b.n for b in self.alarms.values())})"

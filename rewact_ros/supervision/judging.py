@@ -30,11 +30,11 @@ def find_calibration(file: str, policy: str) -> Calibration | None:
 
 @dataclass(frozen=True)
 class RewardSource:
-    """Who speaks on `rewact/reward`, as its messages say.
+    """Who speaks on `rewact/reward`, and who moves the robot meanwhile.
 
     Attributes:
         reward_hash: of all that the reward depends on; "" where it is not told.
-        policy_version: of all weights.
+        policy_version: of the weights whose chunks move the robot; "" where none do.
         quantiles: whether the reward comes with them.
     """
 

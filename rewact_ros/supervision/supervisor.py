@@ -1,6 +1,6 @@
 """The whole supervisor without ROS: goals, episodes, people's verdicts, memory, one status line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from rewact_ros.supervision.batch import Batch, Happening, Plan
@@ -61,6 +61,7 @@ class Supervisor:
         self._judging, self._parts, self._operator = judging, parts, operator
         self._next: Batch | None = None
         self._source: RewardSource | None = None
+        self._judges: list[str] = []
         self._interrupted = memory.open_episode
         self._asked = Want.HOLD  # in the last tick
         self._over: tuple[float, int] | None = None  # since when, and the statuses heard by then
@@ -90,6 +91,13 @@ class Supervisor:
             self._source = source
             self._compare()
 
+    def hear_judges(self, names: Iterable[str]) -> None:
+        """Take note of the nodes that publish rewards: of two, nobody knows whose curve it is."""
+        judges = sorted(set(names))
+        if judges != self._judges:
+            self._judges = judges
+            self._compare()
+
     def add(self, sample: PolicySample) -> None:
         """Take one inference."""
         if self.episode is not None:
@@ -103,10 +111,20 @@ class Supervisor:
     def _compare(self) -> None:
         """Whether the calibration fits what runs, and what it then promises."""
         timeout_s = self._timeout_s(self.batch.plan) if self.batch else self._timeout_s(Plan(""))
+        if len(self._judges) > 1:
+            self.bound, self.misfit = NEVER_CLAIMED, self._too_many
+            return
         try:
             self.bound, self.misfit = self._judging.bound(self._source, timeout_s), ""
         except CalibrationError as error:
             self.bound, self.misfit = NEVER_CLAIMED, str(error)
+
+    @property
+    def _too_many(self) -> str:
+        return (
+            f"rewact/reward: expected one judge, got {', '.join(self._judges)}; stop all but one, "
+            "or start the policy beside a judge with actions_only"
+        )
 
     def _timeout_s(self, plan: Plan) -> float:
         return plan.timeout_s or self._parts.settings.timeout_s
@@ -130,6 +148,8 @@ class Supervisor:
             return f"timeout: expected 0 to {LONGEST_S:g} s, got {plan.timeout_s:g}"
         if not 1 <= plan.episodes <= MOST_EPISODES:
             return f"episodes: expected 1 to {MOST_EPISODES}, got {plan.episodes}"
+        if len(self._judges) > 1:
+            return self._too_many
         try:
             self._judging.bound(self._source, self._timeout_s(plan))
         except CalibrationError as error:
