@@ -18,6 +18,7 @@ from rewact_ros.restarts import CONFIGURATION_FAULT, MAX_RESTARTS, RESTART_WINDO
 from rewact_ros.stack.arguments import ArgumentError, BringUp, check_names
 from rewact_ros.stack.bringup import Process, processes
 from rewact_ros.stack.interpreters import check_interpreters
+from rewact_ros.stack.judge_warning import judge_warnings
 from rewact_ros.stack.robot_lock import BringUpError, RobotLock
 
 PACKAGE = Path(rewact_ros.__file__).parent
@@ -148,6 +149,9 @@ def test_a_judge_takes_the_policys_place_as_the_one_who_scores(tiny_policy, tmp_
     assert nodes["supervisor"].parameters["policy"] == str(tiny_policy)
     for name in ("supervisor", "recorder"):
         assert nodes[name].parameters["calibration"] == str(file)
+    del texts["calibration"]
+    warning, *mends = judge_warnings(processes(BringUp.from_texts(texts)))
+    assert "uncalibrated" in warning and f"rewact calibrate --policy {tiny_policy}" in mends[1]
     alone = {n.name: n for n in processes(BringUp.from_texts({**texts, "policy": "none"}))}
     assert "judge" in alone and "policy" not in alone
     usual = {n.name: n for n in processes(BringUp.from_texts({}))}

@@ -152,7 +152,7 @@ class Planned:
     """A policy's chunks on their way to the robot, as hil combines them.
 
     Args:
-        task: for the clock.
+        task: for the clock, and for the text that tells a policy what to do.
         engine: the policy; its history is cleared.
         latency_s: from an observation until its chunk may act.
         combine: as ``ChunkQueue``.
@@ -162,6 +162,7 @@ class Planned:
         self, task: Task, engine: Engine, latency_s: float, combine: str = "ensemble"
     ) -> None:
         engine.reset()
+        engine.instruction = task.text
         self._engine, self._rate_hz, self._command_hz = engine, task.rate_hz, task.command_hz
         self._latency_ns = round(latency_s * NANO)
         self._queue = ChunkQueue(len(task.joints), combine, poses=task.poses)

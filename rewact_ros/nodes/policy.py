@@ -10,11 +10,11 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rewact_ros.contract import load_contract
 from rewact_ros.learning.rl.serving import DecidedPrediction, open_learned
 from rewact_ros.learning.rl.transitions import pack_observation
-from rewact_ros.msg import ActionChunk, ControlStatus, Decision, PolicyStatus
+from rewact_ros.msg import ActionChunk, ControlStatus, Decision, EpisodeEvent, PolicyStatus
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.policy.checkpoint_files import CheckpointFiles, open_folder
 from rewact_ros.policy.compatibility import fitted
-from rewact_ros.policy.engine import Engine, Prediction
+from rewact_ros.policy.engine import UNTOLD, Engine, Prediction
 from rewact_ros.policy.engines import load_engine
 from rewact_ros.policy.export import export_apart
 from rewact_ros.policy.preparation import MAX_TEXT, ReadyPolicy
@@ -28,12 +28,13 @@ from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.observations import Observation, Observations
 from rewact_ros.ros.params import PolicyParams, declare
 from rewact_ros.ros.path_times import PathTimes
-from rewact_ros.ros.policy_swap import PolicySwap
+from rewact_ros.ros.policy_swap import RUNNING, PolicySwap
 from rewact_ros.ros.prediction_messages import ChunkMessages, RewardPublishers
 from rewact_ros.ros.process import run_node
 from rewact_ros.runs import LEARNED
 from rewact_ros.sim.task import find_task
 from rewact_ros.stamps import NANO
+from rewact_ros.supervision.supervisor import TASK_LIMIT
 from rewact_ros.text import printable
 
 
@@ -54,6 +55,7 @@ class PolicyNode(Guarded, LifecycleNode):
         self._engine: Engine | None = None
         self._worker: threading.Thread | None = None
         self._worker_fault = ""
+        self._instruction, self._in_episode = self.params.instruction, False
         self._replanned = 0, 0  # epoch and stamp of the last chunk's observation, ns
         self._times = PathTimes("chunk")
         self._status = self.create_publisher(PolicyStatus, names.POLICY_STATUS, names.COMMAND)
@@ -94,6 +96,9 @@ class PolicyNode(Guarded, LifecycleNode):
         self._control_input = self.create_subscription(
             ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED
         )
+        self._event_input = self.create_subscription(
+            EpisodeEvent, names.EPISODE_EVENT, self._on_event, names.EVENTS
+        )
         elapsed_s = time.monotonic() - started_s
         self.get_logger().info(f"policy {self.version} loaded and warm in {elapsed_s:.1f} s")
         return TransitionCallbackReturn.SUCCESS
@@ -118,6 +123,7 @@ class PolicyNode(Guarded, LifecycleNode):
         self._observations.close()
         self._observations = None
         self.destroy_subscription(self._control_input)
+        self.destroy_subscription(self._event_input)
         self._swap.end()
         self._engine, self.version = None, ""
         return TransitionCallbackReturn.SUCCESS
@@ -190,6 +196,20 @@ class PolicyNode(Guarded, LifecycleNode):
         if self._observations is not None:
             self._observations.epoch = msg.epoch
 
+    def _on_event(self, msg: EpisodeEvent) -> None:
+        """Take what an episode is about: some policies are told so in words."""
+        if msg.event in RUNNING:
+            self._in_episode = msg.event != EpisodeEvent.VERDICT
+            self._instruction = printable(msg.task, TASK_LIMIT) or self.params.instruction
+
+    def _untold(self) -> str:
+        """Why the policy cannot know what to do, or an empty string.
+
+        Between episodes nobody has told it yet; then it is ready, and says nothing.
+        """
+        silent = self._engine is not None and self._engine.needs_text and not self._instruction
+        return f"{UNTOLD}, or set the parameter instruction" if silent and self._in_episode else ""
+
     def _work(self) -> None:
         """Worker thread: the newest observation, one at a time."""
         observations, engine = self._observations, self._engine
@@ -198,6 +218,9 @@ class PolicyNode(Guarded, LifecycleNode):
         try:
             while (seen := observations.newest()) is not None:
                 started_s = time.monotonic()
+                if engine.needs_text and not self._instruction:
+                    continue
+                engine.instruction = self._instruction
                 if seen.epoch != last_epoch:
                     # Somebody else moved the robot in between: what was seen then is no history.
                     engine.reset()
@@ -268,6 +291,8 @@ class PolicyNode(Guarded, LifecycleNode):
             return "policy", "not active"
         if self._worker_fault:
             return "policy", self._worker_fault
+        if untold := self._untold():
+            return "task", untold
         return self._observations.fault()
 
     def _beat(self) -> None:

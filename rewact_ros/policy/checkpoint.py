@@ -78,7 +78,7 @@ class LoadedPolicy:
         Args:
             batch: ``observation.state`` (B, S) and cameras (B, 3, H, W) float in [0, 1], as
                 LeRobot's datasets and environments give them; with a history see
-                ``RewACTPolicy.predict``.
+                ``RewACTPolicy.predict``. ``task``: B texts, for a policy that needs them.
             normalised: the batch has been through the preprocessor already.
 
         Returns:
@@ -94,6 +94,11 @@ class LoadedPolicy:
     def representation(self) -> Representation | None:
         """What its action's numbers are; None: the robot's own action, as of types that lack it."""
         return getattr(self.config, "action_representation", None)
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether it is told by a text what to do."""
+        return getattr(self.config, "needs_text", False)
 
     @cached_property
     def reward_hash(self) -> str:

@@ -17,8 +17,10 @@ from .checkpoint import LoadedPolicy
 from .history import ObservationHistory
 from .images import unit_images
 from .policy import Estimate
+from .processors import TASK
 
 Observation = dict[str, NDArray[Any]]
+UNTOLD = "expected a text that tells this policy what to do, got none; give the task one"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,11 @@ class Prediction:
 
 
 class Engine(ABC):
-    """Checks observations, keeps the history, and reads what the network says."""
+    """Checks observations, keeps the history, and reads what the network says.
+
+    Attributes:
+        instruction: what to do, in words, for a policy that is told so; others do not read it.
+    """
 
     def __init__(self, loaded: LoadedPolicy, rate_hz: float | None = None):
         """Take the policy.
@@ -61,6 +67,7 @@ class Engine(ABC):
                 f"{loaded.path}: n_obs_steps is {steps}: expected the rate of its observations, "
                 "rate_hz, got none"
             )
+        self.instruction = ""
         self._loaded = loaded
         self._history = ObservationHistory[Observation](steps, 1 / (rate_hz or 1.0))
 
@@ -73,6 +80,11 @@ class Engine(ABC):
     def reward_hash(self) -> str:
         """As ``LoadedPolicy.reward_hash``; the first time it reads all weights."""
         return self._loaded.reward_hash
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether the policy is told by a text what to do (``instruction``)."""
+        return self._loaded.needs_text
 
     @property
     def trouble(self) -> str:
@@ -97,8 +109,10 @@ class Engine(ABC):
         if self._loaded.resolver is not None:
             seen = np.zeros(self._loaded.resolver.state_width, np.float32)
             observation.setdefault(OBS_STATE, seen)
+        instruction, self.instruction = self.instruction, self.instruction or "warm up"
         for _ in range(runs):
             self.infer(observation, 0.0)
+        self.instruction = instruction
         self.reset()
 
     @torch.inference_mode()
@@ -112,9 +126,12 @@ class Engine(ABC):
 
         Raises:
             KeyError: an input of the policy is missing.
-            ValueError: an input has another shape or dtype, or a history lacks the time.
+            ValueError: an input has another shape or dtype, a history lacks the time, or a policy
+                that is told by text has none.
             FloatingPointError: the network's output is not finite.
         """
+        if self.needs_text and not self.instruction:
+            raise ValueError(f"{self._loaded.path}: {TASK}: {UNTOLD}")
         checked = self._checked(observation)
         past = [checked]
         if self._loaded.config.n_obs_steps > 1:
@@ -206,6 +223,8 @@ class TorchEngine(Engine):
         batch = batches[0]
         if self._loaded.config.n_obs_steps > 1:
             batch = {key: torch.stack([b[key] for b in batches], dim=1) for key in batch}
+        if self.needs_text:
+            return self._loaded.predict({**batch, TASK: [self.instruction]})
         return self._loaded.predict(batch)
 
     def _to_batch(self, observation: Observation) -> dict[str, torch.Tensor]:

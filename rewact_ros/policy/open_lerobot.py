@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lerobot.configs import NormalizationMode, PolicyFeature
+from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.factory import get_policy_class
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.processor import PolicyProcessorPipeline
-from lerobot.utils.constants import ACTION, OBS_IMAGES
+from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_LANGUAGE
 from lerobot.utils.import_utils import register_third_party_plugins
 from torch import Tensor, nn
 
@@ -23,7 +23,7 @@ from rewact_ros.control.chunks import MOST_STEPS
 from .checkpoint_config import read_lerobot_config
 from .checkpoint_files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles
 from .policy import Estimate, PolicyConfig
-from .processors import POSTPROCESSOR, PREPROCESSOR, load_processors
+from .processors import POSTPROCESSOR, PREPROCESSOR, TASK, is_told_by_text, load_processors
 from .weights import check_weights, load_tensors, resolve_device
 
 # How LeRobot's policies call the number of actions that `predict_action_chunk` gives. Those that
@@ -34,13 +34,16 @@ _CHUNKS = ("action_chunk_size", "chunk_size", "n_action_steps")
 class ForeignSettings:
     """A LeRobot configuration, with what this package asks of every policy (`PolicyConfig`)."""
 
-    def __init__(self, config: PreTrainedConfig, chunk_size: int) -> None:
-        self._config, self.chunk_size = config, chunk_size
+    def __init__(self, config: PreTrainedConfig, chunk_size: int, needs_text: bool) -> None:
+        self._config, self.chunk_size, self.needs_text = config, chunk_size, needs_text
         self.image_size: tuple[int, int] | None = None
         self.reward_head = "none"
         self.value_min, self.value_max = 0.0, 1.0
         self.device, self.n_obs_steps = str(config.device), int(config.n_obs_steps)
-        self.input_features = dict(config.input_features or {})
+        given = dict(config.input_features or {})
+        # A plug-in may declare the text that it reads; a robot's contract has none.
+        self.needs_text |= any(ft.type is FeatureType.LANGUAGE for ft in given.values())
+        self.input_features = {k: f for k, f in given.items() if f.type is not FeatureType.LANGUAGE}
         self.output_features = dict(config.output_features or {})
         modes = config.normalization_mapping.items()  # a plug-in may have left them as text
         self.normalization_mapping = {kind: NormalizationMode(mode) for kind, mode in modes}
@@ -61,18 +64,19 @@ class ForeignPolicy(nn.Module):
 
     Args:
         policy: in eval mode; its queues are used, so it serves one robot at a time.
+        told: its preprocessor makes tokens of a task's text.
 
     Attributes:
         config: its settings.
         model: that policy.
     """
 
-    def __init__(self, policy: PreTrainedPolicy) -> None:
+    def __init__(self, policy: PreTrainedPolicy, told: bool = False) -> None:
         super().__init__()
         self.model = policy
         sizes = [getattr(policy.config, name, None) for name in _CHUNKS]
         chunk = next((size for size in sizes if isinstance(size, int)), 1)
-        self.config: PolicyConfig = ForeignSettings(policy.config, min(chunk, MOST_STEPS))
+        self.config: PolicyConfig = ForeignSettings(policy.config, min(chunk, MOST_STEPS), told)
         self._one_by_one = False
 
     def reset(self) -> None:
@@ -84,7 +88,8 @@ class ForeignPolicy(nn.Module):
 
         Args:
             batch: state (B, S), cameras (B, 3, H, W); of a policy with n_obs_steps > 1 (B, n, …),
-                oldest first.
+                oldest first. Of one that is told by text its tokens (B, L), or the text itself
+                as ``task``.
         """
         now = self._with_past(batch)
         if not self._one_by_one:
@@ -99,13 +104,14 @@ class ForeignPolicy(nn.Module):
     def _with_past(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The newest observation; those before it go where LeRobot's policies keep them."""
         steps = self.config.n_obs_steps
+        told = {key: batch[key] for key in batch if key == TASK or key.startswith(OBS_LANGUAGE)}
         # Beside them LeRobot's processors hand on what a dataset has: None here.
-        batch = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
+        batch = {k: v for k, v in batch.items() if isinstance(v, Tensor) and k not in told}
         past = [{key: value[:, k] for key, value in batch.items()} for k in range(steps)]
         past = past if steps > 1 else [batch]
         queues = getattr(self.model, "_queues", None)
         if not isinstance(queues, dict):
-            return past[-1]
+            return past[-1] | told
         cameras = list(self.config.image_features)
         for key in [key for key in queues if key != ACTION]:
             seen = [
@@ -118,7 +124,7 @@ class ForeignPolicy(nn.Module):
             queues[key] = deque(seen, maxlen=steps)
         if ACTION in queues:
             queues[ACTION].clear()
-        newest = dict(past[-1])
+        newest = past[-1] | told
         if OBS_IMAGES in queues:
             newest[OBS_IMAGES] = queues[OBS_IMAGES][-1]
         return newest
@@ -160,7 +166,7 @@ def open_lerobot(
     policy = _build(kind, config, where)
     check_weights(str(files.path / WEIGHTS), policy.state_dict(), weights)
     policy.load_state_dict(weights)
-    foreign = ForeignPolicy(policy)
+    foreign = ForeignPolicy(policy, is_told_by_text(files))
     processors = load_processors(files, foreign.config, device)
     return foreign.to(device).eval(), *processors
 

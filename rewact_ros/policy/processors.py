@@ -5,6 +5,8 @@ Here a step is one of a list, its settings are of known kinds, its state is a fi
 and nothing is opened after the check.
 """
 
+import importlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +28,8 @@ from .weights import dtype_name, load_tensors
 
 PREPROCESSOR = "policy_preprocessor.json"
 POSTPROCESSOR = "policy_postprocessor.json"
+TASK = "task"  # key of the text that says what to do, in LeRobot's batches
+TOKENIZER = "tokenizer_processor"
 RELATIVE, ABSOLUTE = "relative_actions_processor", "absolute_actions_processor"
 NORMALIZER, UNNORMALIZER = "normalizer_processor", "unnormalizer_processor"
 
@@ -44,7 +48,26 @@ STEPS: dict[str, frozenset[str]] = {
     # Read by `relative_actions`, and not run: what they do is the policy's representation.
     RELATIVE: frozenset({"enabled", "exclude_joints", "action_names"}),
     ABSOLUTE: frozenset({"enabled"}),
+    # What a policy is told by text goes through these; the tokenizer's files are looked up here.
+    TOKENIZER: frozenset(
+        {"tokenizer_name", "max_length", "task_key", "padding_side", "padding", "truncation"}
+    ),
+    "smolvla_new_line_processor": frozenset(),
+    "pi0_new_line_processor": frozenset(),
+    "pi05_prepare_state_tokenizer_processor_step": frozenset(),
+    "pi0_fast_prepare_state_tokenizer_processor_step": frozenset(),
 }
+# LeRobot registers these steps when their module is imported.
+_MODULES = {
+    "pi0_new_line_processor": "lerobot.policies.pi0.processor_pi0",
+    "pi05_prepare_state_tokenizer_processor_step": "lerobot.policies.pi05.processor_pi05",
+    "pi0_fast_prepare_state_tokenizer_processor_step": (
+        "lerobot.policies.pi0_fast.processor_pi0_fast"
+    ),
+}
+# A repository of the Hub: no folder, and no way out of one.
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+_MOST_TOKENS = 4096
 _MAX_STEPS = 32
 _MAX_EPS = 1e-3
 # Less than this, in the input's own unit, is the rounding of a number that never changed.
@@ -78,7 +101,13 @@ def load_processors(
         raw["steps"] = [s for s in raw["steps"] if s["registry_name"] not in (RELATIVE, ABSOLUTE)]
     _check_normalization(files, PREPROCESSOR, NORMALIZER, pre, pre_state, config)
     _check_normalization(files, POSTPROCESSOR, UNNORMALIZER, post, post_state, config)
-    moved = {"device_processor": {"device": device}, NORMALIZER: {"device": device}}
+    moved: dict[str, Any] = {"device_processor": {"device": device}, NORMALIZER: {"device": device}}
+    for step in pre["steps"]:
+        if step["registry_name"] in _MODULES:
+            importlib.import_module(_MODULES[step["registry_name"]])
+        if step["registry_name"] == TOKENIZER:
+            where = f"{files.path / PREPROCESSOR}: {TOKENIZER}"
+            moved[TOKENIZER] = {"tokenizer": _tokenizer(where, step.get("config", {}))}
     back = {"device_processor": {"device": "cpu"}}
     try:
         return (
@@ -100,6 +129,40 @@ def load_processors(
     except Exception as error:  # LeRobot raises several families here
         raise CheckpointError(
             f"{files.path}: its processors do not load: {' '.join(str(error).split())[:300]}"
+        ) from error
+
+
+def is_told_by_text(files: CheckpointFiles) -> bool:
+    """Whether a checkpoint's preprocessor makes tokens of a task's text."""
+    steps = _read(files, PREPROCESSOR)[0]["steps"]
+    return any(step["registry_name"] == TOKENIZER for step in steps)
+
+
+def _tokenizer(where: str, settings: Mapping[str, Any]) -> Any:
+    """The tokenizer that a step names, from the Hub's files on this machine alone.
+
+    Raises:
+        CheckpointError: it is not there, or transformers are not installed.
+    """
+    name = settings.get("tokenizer_name")
+    if not isinstance(name, str):
+        raise CheckpointError(
+            f"{where}: tokenizer_name: expected the tokenizer's name on the Hub, got none; save "
+            "the policy with it"
+        )
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise CheckpointError(
+            f"{where}: a policy that is told by text needs transformers; pip install "
+            "'lerobot[transformers-dep]'"
+        ) from None
+    try:
+        return AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # its own families, and those of huggingface_hub and tokenizers
+        raise CheckpointError(
+            f"{where}: tokenizer {name} is not on this machine, and nothing is downloaded here: "
+            f"hf download {name} ({' '.join(str(error).split())[:200]})"
         ) from error
 
 
@@ -269,8 +332,18 @@ def _is_sane(key: str, value: Any) -> bool:
         return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
     if key == "device":
         return value is None or isinstance(value, str)
-    if key == "enabled":
+    if key in ("enabled", "truncation"):
         return isinstance(value, bool)
+    if key == "tokenizer_name":
+        return isinstance(value, str) and _HUB_NAME.fullmatch(value) is not None
+    if key == "max_length":
+        return type(value) is int and 1 <= value <= _MOST_TOKENS
+    if key == "task_key":
+        return value == TASK
+    if key == "padding_side":
+        return value in ("left", "right")
+    if key == "padding":
+        return value in ("max_length", "longest", "do_not_pad", True, False)
     if key in ("exclude_joints", "action_names"):
         return value is None or (isinstance(value, list) and all(isinstance(v, str) for v in value))
     if key == "float_dtype":

@@ -99,11 +99,18 @@ def horizon(frames: Sequence[int], succeeds: NDArray[np.bool_]) -> int | None:
     return max((n for n, success in zip(frames, succeeds, strict=True) if success), default=None)
 
 
-def mends(policy: str) -> list[str]:
-    """The two commands that make a judge of a reward that is none."""
+def rollouts_of(policy: str, folder: str) -> str:
+    """The command that records roll-outs with their outcomes."""
+    return (
+        f"rewact eval --policy {policy} --hold-s 1 --record {folder}  (on a robot: "
+        "`rewact record` with a verdict per episode, then `rewact export`)"
+    )
+
+
+def mends(policy: str, actor: str = "") -> list[str]:
+    """The two commands that make a judge of a policy's reward that is none of an actor's work."""
     return [
-        f"rewact eval --policy {policy} --hold-s 1 --record JUDGED  (on a robot: `rewact record` "
-        "with a verdict per episode, then `rewact export`)",
+        rollouts_of(actor or policy, "JUDGED"),
         f"rewact train-reward --policy {policy} --demos DEMOS --judged JUDGED --out BETTER",
     ]
 

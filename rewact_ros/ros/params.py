@@ -41,6 +41,9 @@ class PolicyParams:
     threads: int = _param(1, "CPU threads of the policy", low=1, high=64)
     explore: bool = _param(False, "a learned policy tries what its critics do not favour yet")
     actions_only: bool = _param(False, "publish no reward: a judge beside it does")
+    instruction: str = _param(
+        "", "what to do, for a policy that is told so by text, where the task gives no text"
+    )
     task: str = _param(
         DEFAULT_TASK, "simulated task whose robot a contract's kinematics without a model is of"
     )

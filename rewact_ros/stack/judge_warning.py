@@ -1,29 +1,37 @@
-"""Before a robot starts: does its calibration say that the policy's reward is no judge?"""
+"""Before a robot starts: what is known of the reward that will judge it?"""
 
 from collections.abc import Iterable
 
-from rewact_ros.reward.judge_check import mends
+from rewact_ros.reward.judge_check import mends, rollouts_of
 from rewact_ros.stack.bringup import Process
 from rewact_ros.supervision.calibration import CalibrationError
 from rewact_ros.supervision.judging import find_calibration
 
 
 def judge_warnings(nodes: Iterable[Process]) -> list[str]:
-    """Lines that warn of a reward that is no judge, with the commands that mend it.
+    """Lines that warn of a reward that is no judge, or that nobody tried on this policy.
 
-    A calibration that cannot be read is left to the supervisor, which refuses it by name.
+    With the commands that mend it. A calibration that cannot be read is left to the supervisor,
+    which refuses it by name.
     """
-    lines = []
-    for node in nodes:
-        policy = str(node.parameters.get("policy", ""))
-        file = str(node.parameters.get("calibration", ""))
-        if node.name != "supervisor" or not (policy or file):
-            continue
-        try:
-            calibration = find_calibration(file, policy)
-        except CalibrationError:
-            continue
-        if calibration is not None and calibration.judge is not None and calibration.fault:
-            lines.append(f"warning: {policy}: {calibration.judge.line}")
-            lines += [f"  mend: {command}" for command in mends(policy)]
-    return lines
+    by_name = {node.name: node.parameters for node in nodes}
+    judge = str(by_name.get("supervisor", {}).get("policy", ""))
+    file = str(by_name.get("supervisor", {}).get("calibration", ""))
+    actor = str(by_name.get("policy", {}).get("policy", "")) or "POLICY"
+    if not (judge or file):
+        return []
+    try:
+        calibration = find_calibration(file, judge)
+    except CalibrationError:
+        return []
+    if calibration is None and "judge" in by_name:
+        return [
+            f"warning: {judge}: judges another policy's work, uncalibrated: it may call success "
+            "what it never saw fail",
+            f"  mend: {rollouts_of(actor, 'ROLLOUTS')}",
+            f"  mend: rewact calibrate --policy {judge} --dataset ROLLOUTS",
+        ]
+    if calibration is None or calibration.judge is None or not calibration.fault:
+        return []
+    warning = f"warning: {judge}: {calibration.judge.line}"
+    return [warning, *(f"  mend: {command}" for command in mends(judge, actor))]
