@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rewact_ros.learning.classifier.settings import ClassifierSettings
 from rewact_ros.learning.evaluation.calibrate import Rollouts, signal_settings
 from rewact_ros.learning.evaluation.reward import COMPLETE
+from rewact_ros.learning.evaluation.scorers import PolicyScorer
 from rewact_ros.learning.evaluation.settings import RolloutSource
 from rewact_ros.learning.imitation.demonstrations import Demonstrations, load_demonstrations
 from rewact_ros.learning.imitation.frames import open_frames
@@ -73,7 +74,9 @@ def measure(
     return [
         episode
         for folder in datasets
-        for episode in Rollouts(RolloutSource(folder, cache=cache)).measure(loaded, settings)
+        for episode in Rollouts(RolloutSource(folder, cache=cache)).measure(
+            PolicyScorer(loaded), settings
+        )
     ]
 
 

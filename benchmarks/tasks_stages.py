@@ -48,6 +48,7 @@ from rewact_ros.episodes.settings import RolloutSettings
 from rewact_ros.files import replace_file
 from rewact_ros.learning.evaluation.calibrate import Rollouts, rollout_basis, signal_settings
 from rewact_ros.learning.evaluation.film import film_dataset
+from rewact_ros.learning.evaluation.scorers import PolicyScorer
 from rewact_ros.learning.evaluation.settings import RolloutSource
 from rewact_ros.learning.imitation.dagger import collect, read_collected, undisturbed_frames
 from rewact_ros.learning.imitation.demonstrations import load_demonstrations
@@ -364,10 +365,10 @@ def _supervisor(job: Job, loaded: LoadedPolicy, measured: list[Any]) -> Result:
     gathered = _gathered(job, "calibration", CALIBRATION, job.plan.calibrated)
     sources = [RolloutSource(folder, cache=job.frames) for folder in gathered.datasets]
     for source in sources:
-        Rollouts(source).require_untaught(loaded)
+        Rollouts(source).require_untaught(loaded.path)
     known = measure(loaded, gathered.datasets, job.frames)
     asked = supported(job.plan.recipe.rates, int(succeed(known).sum()))
-    basis = rollout_basis(loaded, sources[0])
+    basis = rollout_basis(PolicyScorer(loaded), sources[0])
     try:
         calibration = calibrate(known, signal_settings(loaded), basis, asked)
     except CalibrationError as error:

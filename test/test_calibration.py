@@ -318,3 +318,43 @@ def test_the_command_writes_a_calibration_beside_the_checkpoint(
     running = replace(found.basis, reward_hash=loaded.reward_hash, policy_version=loaded.version)
     assert found.claim(running).startswith("bound: false completions <= 0.1")
     assert "8 succeeded" in capsys.readouterr().out
+
+
+def test_a_success_classifier_is_calibrated_by_the_same_command(
+    rollouts, vx300s, tmp_path, monkeypatch, capsys
+):
+    from rewact_ros.cli.calibrate import calibrate as command
+    from rewact_ros.learning.evaluation.scorers import open_scorer
+    from rewact_ros.learning.imitation.demonstrations import load_demonstrations
+    from rewact_ros.learning.imitation.origin import ORIGIN, identities, origin_text
+    from rewact_ros.reward.classifier import ResNetRewardModel, RewardModelConfig
+    from rewact_ros.reward.classifier_checkpoint import load_classifier, save_classifier
+
+    monkeypatch.setattr("rewact_ros.learning.imitation.frames.DEFAULT_CACHE", tmp_path / "cache")
+    config = RewardModelConfig(
+        ("observation.images.wrist",), arch="small_cnn", image_size=(32, 32), hidden_dim=8
+    )
+    folder = tmp_path / "classifier"
+    save_classifier(folder, ResNetRewardModel(config))
+    command(folder, rollouts, beta=0.1, alpha=0.5, timeout=1.0, driver="actor")
+    found = load_calibration(folder / "calibration.json")
+    assert (found.episodes, found.successes, found.distance) == (12, 8, None)
+    assert set(found.alarms) == {"stall", "drawdown"} and found.signals.level == "mean"
+    version = load_classifier(folder, "cpu").version
+    basis = found.basis
+    assert (basis.reward_hash, basis.policy_version) == (version, "actor")
+    assert basis.contract_hash == vx300s.hash
+    assert set(basis.cameras) == {camera.key for camera in vx300s.cameras}
+    assert "where that policy drives beside this judge" in capsys.readouterr().out
+
+    # What the signals stand on is what the node would say of the same pictures.
+    data = load_demonstrations(rollouts, labels_needed=False)
+    scorer = open_scorer(folder, "cpu")
+    data.decode((32, 32), [0], tmp_path / "cache")
+    said = [sample.mean for sample in scorer.samples(data, data.rows([0]))]
+    assert len(said) == 20 and all(0 <= value <= 1 for value in said) and len(set(said)) > 1
+
+    taught = {ORIGIN: origin_text(identities(data, [3]))}
+    save_classifier(folder, ResNetRewardModel(config), more=taught)
+    with pytest.raises(CalibrationError, match="1 of 12 roll-outs taught this reward"):
+        command(folder, rollouts, beta=0.1, alpha=0.5, timeout=1.0)

@@ -25,6 +25,7 @@ from rewact_ros.learning.classifier.frames import Frames, LabelledFrames
 from rewact_ros.learning.classifier.marking import FrameMarker
 from rewact_ros.learning.classifier.settings import ClassifierSettings
 from rewact_ros.learning.classifier.train import balanced_batches, train_classifier
+from rewact_ros.learning.imitation.origin import taught_episodes
 from rewact_ros.learning.imitation.settings import TrainError
 from rewact_ros.reward.classifier import ClassifierError, ResNetRewardModel, RewardModelConfig
 from rewact_ros.reward.classifier_checkpoint import load_classifier, save_classifier
@@ -51,6 +52,8 @@ def write_corridor(root, walks: list[list[int]]):
         CAMERA: {"dtype": "image", "shape": (SIDE, SIDE, 3), "names": ["h", "w", "c"]},
         "next.reward": {"dtype": "float32", "shape": (1,), "names": None},
         "next.success": {"dtype": "bool", "shape": (1,), "names": None},
+        "observation.state": {"dtype": "float32", "shape": (1,), "names": ["cell"]},
+        "action": {"dtype": "float32", "shape": (1,), "names": ["cell"]},
     }
     dataset = LeRobotDataset.create("local/corridor", 10, features, root=root)
     rng = np.random.default_rng(len(walks))
@@ -61,6 +64,8 @@ def write_corridor(root, walks: list[list[int]]):
                     CAMERA: picture(cell, rng),
                     "next.reward": np.array([cell / GOAL], np.float32),
                     "next.success": np.array([cell == GOAL]),
+                    "observation.state": (cell + rng.normal(0, 0.01, 1)).astype(np.float32),
+                    "action": np.array([cell], np.float32),
                     "task": "walk",
                 }
             )
@@ -181,6 +186,13 @@ def test_training_tells_success_from_failure_on_episodes_it_has_not_seen(trained
     parts = [set(record["splits"][name]["episodes"][0]) for name in ("train", "val", "test")]
     assert sum(map(len, parts)) == len(set.union(*parts)) == len(WALKS)
     assert str(corridor.parent) not in (folder / "training.json").read_text()
+
+
+def test_a_classifier_remembers_the_episodes_that_taught_it(trained):
+    folder, _ = trained
+    splits = json.loads((folder / "training.json").read_text())["splits"]
+    used = {index for name in ("train", "val") for index in splits[name]["episodes"][0]}
+    assert len(taught_episodes(folder)) == len(used) > 0
 
 
 def test_training_stops_early_and_keeps_the_best_weights(corridor, tmp_path):

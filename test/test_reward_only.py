@@ -12,6 +12,7 @@ from conftest import write_policy
 from rewact_ros.data.dataset.info import DatasetError
 from rewact_ros.episodes.dataset import add_episode, new_dataset
 from rewact_ros.learning.evaluation.calibrate import Rollouts, rollout_basis
+from rewact_ros.learning.evaluation.scorers import PolicyScorer
 from rewact_ros.learning.evaluation.settings import RolloutSource
 from rewact_ros.learning.imitation.demonstrations import load_demonstrations
 from rewact_ros.learning.imitation.judged import judged_labels, load_judged, verdicts
@@ -205,15 +206,15 @@ def test_episodes_that_taught_the_reward_are_refused_for_its_calibration(
     loaded = load_policy(trained, "cpu")
     copied = shutil.copytree(judged, tmp_path / "copy")
     with pytest.raises(CalibrationError) as error:
-        Rollouts(RolloutSource(copied)).require_untaught(loaded)
+        Rollouts(RolloutSource(copied)).require_untaught(loaded.path)
     assert "7 of 8 roll-outs taught this reward (copy: episode 0, as judged: episode 0)" in str(
         error.value
     )
     assert "--episodes 2" in str(error.value)
-    Rollouts(RolloutSource(copied, "2")).require_untaught(loaded)
+    Rollouts(RolloutSource(copied, "2")).require_untaught(loaded.path)
     fresh = write_episodes(vx300s, tmp_path / "other", [True, False], seed=9)
-    Rollouts(RolloutSource(fresh)).require_untaught(loaded)
-    Rollouts(RolloutSource(copied)).require_untaught(load_policy(tiny_policy, "cpu"))
+    Rollouts(RolloutSource(fresh)).require_untaught(loaded.path)
+    Rollouts(RolloutSource(copied)).require_untaught(tiny_policy)
 
 
 def test_roll_outs_of_the_policy_that_it_came_from_count_as_its_own(trained, judged, tiny_policy):
@@ -221,9 +222,11 @@ def test_roll_outs_of_the_policy_that_it_came_from_count_as_its_own(trained, jud
     assert old.version != new.version
     for driver, expected in ((old.version, new.version), ("another", "another")):
         source = RolloutSource(judged, timeout_s=1.0, driver=driver)
-        assert rollout_basis(new, source).policy_version == expected
+        assert rollout_basis(PolicyScorer(new), source).policy_version == expected
     source = RolloutSource(judged, timeout_s=1.0, driver=new.version)
-    assert rollout_basis(old, source).policy_version == new.version  # not the other way round
+    assert (
+        rollout_basis(PolicyScorer(old), source).policy_version == new.version
+    )  # not the other way round
 
 
 def test_a_second_training_remembers_the_episodes_of_the_first(

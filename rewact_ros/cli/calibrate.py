@@ -15,9 +15,11 @@ from rewact_ros.supervision.signals import SignalSettings
 
 @with_options
 def calibrate(
-    policy: Annotated[Path, typer.Option(help="Checkpoint folder to judge with.")],
+    policy: Annotated[
+        Path, typer.Option(help="Checkpoint folder to judge with: of a policy or a classifier.")
+    ],
     dataset: Annotated[
-        Path, typer.Option(help="Roll-outs of it, judging off (`rewact eval --record`).")
+        Path, typer.Option(help="Roll-outs to judge, judging off (`rewact eval --record`).")
     ],
     *,
     of_source: Annotated[dict[str, Any], OptionsOf(RolloutSource)],
@@ -31,27 +33,24 @@ def calibrate(
     ] = None,
 ) -> None:
     """Choose thresholds that keep the rates of false completions and false alarms."""
-    from rewact_ros.learning.evaluation.calibrate import (
-        Rollouts,
-        rollout_basis,
-        signal_settings,
-    )
-    from rewact_ros.policy.checkpoint import CALIBRATION, load_policy
+    from rewact_ros.learning.evaluation.calibrate import Rollouts, rollout_basis
+    from rewact_ros.learning.evaluation.scorers import open_scorer
+    from rewact_ros.policy.checkpoint import CALIBRATION
     from rewact_ros.runs import require_writable
     from rewact_ros.supervision.conformal import calibrate as choose
     from rewact_ros.supervision.conformal import check_counts, recognised
 
     settings = CalibrationSettings(**asked)
-    loaded = load_policy(policy, device)
+    scorer = open_scorer(policy, device)
     file = out or policy / CALIBRATION
     require_writable(file.absolute().parent)
     source = RolloutSource(dataset, **of_source)
-    signals = signal_settings(loaded, **of_signals)
-    basis = rollout_basis(loaded, source)
+    signals = SignalSettings(level=scorer.level, **of_signals)
+    basis = rollout_basis(scorer, source)
     rollouts = Rollouts(source)
-    check_counts(*rollouts.count(basis.timeout_s), settings)
-    rollouts.require_untaught(loaded)
-    measured = rollouts.measure(loaded, signals)
+    check_counts(*rollouts.count(basis.timeout_s), settings, scorer.features)
+    rollouts.require_untaught(policy)
+    measured = rollouts.measure(scorer, signals)
     calibration = choose(measured, signals, basis, settings)
     check = rollouts.check(measured)
     found, of = recognised(measured, calibration)
@@ -60,10 +59,12 @@ def calibrate(
     _echo(calibration, found, of)
     for line in check.report(str(policy)):
         typer.echo(f"  {line}")
-    if basis.policy_version != loaded.version:
+    if not basis.policy_version:
+        typer.echo("who drove these roll-outs is not known, so that no bound is claimed (--driver)")
+    elif basis.policy_version != scorer.version:
         typer.echo(
-            f"the roll-outs were driven by {basis.policy_version or 'an unknown policy'}, not by "
-            f"{loaded.version}: the thresholds apply, but no bound is claimed for it"
+            f"the roll-outs were driven by {basis.policy_version}: the bound is claimed where that "
+            f"policy drives beside this judge, {scorer.version}"
         )
     typer.echo(f"written: {file}")
 

@@ -28,7 +28,10 @@ RECORD = "training.json"
 
 
 def save_classifier(
-    path: str | Path, model: ResNetRewardModel, record: dict[str, Any] | None = None
+    path: str | Path,
+    model: ResNetRewardModel,
+    record: dict[str, Any] | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> str:
     """Write a checkpoint folder whole or not at all.
 
@@ -36,6 +39,7 @@ def save_classifier(
         path: destination; an older checkpoint there is replaced.
         model: weights and configuration.
         record: how it was trained, written as training.json.
+        more: further files, name → text.
 
     Returns:
         the version, as in `LoadedClassifier`.
@@ -49,6 +53,8 @@ def save_classifier(
         (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         if record is not None:
             (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        for name, text in (more or {}).items():
+            (partial / name).write_text(text)
         for file in partial.iterdir():
             file.chmod(0o644)  # safetensors writes for the owner alone
     return weights_version(path / WEIGHTS)

@@ -13,11 +13,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from lerobot.utils.constants import ACTION, OBS_STATE
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from rewact_ros.data.dataset.info import read_info
 from rewact_ros.learning.acceleration import make_accelerator
+from rewact_ros.learning.imitation.demonstrations import load_demonstrations
+from rewact_ros.learning.imitation.origin import ORIGIN, identities, origin_text, taught_episodes
 from rewact_ros.learning.imitation.settings import TrainError
 from rewact_ros.policy.images import jitter_brightness, random_shift
 from rewact_ros.reward.classifier import ResNetRewardModel, RewardModelConfig
@@ -139,7 +143,7 @@ class _Run:
         if len(test):
             logits = torch.from_numpy(self._own_logits(test)).to(self.accelerator.device)
             figures = judge(model.calibrated(logits).cpu().numpy(), test.success)
-        save_classifier(self.settings.out, model, self._record(figures))
+        save_classifier(self.settings.out, model, self._record(figures), self._origin())
         self.accelerator.wait_for_everyone()
         return figures
 
@@ -185,6 +189,19 @@ class _Run:
         accelerator.clip_grad_norm_(self.model.parameters(), 10.0)
         self.optimizer.step()
         return loss.item()
+
+    def _origin(self) -> dict[str, str]:
+        """The episodes that it learned from or was set on, which no calibration may use again.
+
+        Pictures without a robot's state and action are nobody's roll-outs, and are left out.
+        """
+        taught = dict(taught_episodes(Path(self.settings.init))) if self.settings.init else {}
+        for root, own in zip(self.settings.datasets, self.data.episodes, strict=True):
+            if not {OBS_STATE, ACTION} <= read_info(Path(root))["features"].keys():
+                continue
+            data = load_demonstrations(Path(root), labels_needed=False)
+            taught |= identities(data, sorted({*own["train"], *own["val"]}))
+        return {ORIGIN: origin_text(taught)}
 
     def _record(self, figures: dict[str, float]) -> dict[str, Any]:
         splits = {

@@ -1,31 +1,25 @@
 """`rewact calibrate`: recorded roll-outs -> the monitor's signals per episode -> thresholds."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lerobot.utils.constants import OBS_STATE
-from numpy.typing import NDArray
+from lerobot.utils.constants import OBS_IMAGES
 from tqdm import tqdm
 
 from rewact_ros.data.dataset.info import DatasetError, parse_episodes, read_json, recorded_signature
-from rewact_ros.learning.imitation.demonstrations import (
-    Demonstrations,
-    load_demonstrations,
-)
+from rewact_ros.learning.imitation.demonstrations import load_demonstrations
 from rewact_ros.learning.imitation.origin import acts_as, identities, taught_episodes
 from rewact_ros.learning.imitation.teaching import SUCCESS
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.reward.judge_check import JudgeCheck, check_judge, horizon
 from rewact_ros.supervision.calibration import Basis, CalibrationError
 from rewact_ros.supervision.conformal import CalibrationEpisode
-from rewact_ros.supervision.signals import PolicySample, SignalSettings, SignalTracker
+from rewact_ros.supervision.signals import SignalSettings, SignalTracker
 
 from .judging import joints_scores
+from .scorers import Scorer
 from .settings import RolloutSource
-
-_BATCH = 64  # frames at once: memory against speed, the signals are the same
 
 
 def signal_settings(loaded: LoadedPolicy, **changes: Any) -> SignalSettings:
@@ -40,20 +34,23 @@ def signal_settings(loaded: LoadedPolicy, **changes: Any) -> SignalSettings:
     return SignalSettings(level="q10" if head == "distributional" else "mean", **changes)
 
 
-def rollout_basis(loaded: LoadedPolicy, source: RolloutSource) -> Basis:
-    """What a calibration of this policy on these roll-outs rests on.
+def rollout_basis(scorer: Scorer, source: RolloutSource) -> Basis:
+    """What a calibration of this score on these roll-outs rests on.
 
     Raises:
-        CalibrationError: the policy has no contract, the dataset does not fit it, or the time-out
-            is not known.
+        CalibrationError: neither the checkpoint nor the roll-outs have a contract, the dataset does
+            not fit it, or the time-out is not known.
         DatasetError: no dataset.
     """
-    if loaded.contract is None:
+    contract = scorer.contract or _contract_of(source.dataset)
+    if contract is None:
         raise CalibrationError(
-            f"{loaded.path}: expected contract.json, found none; train with --contract"
+            f"{scorer.path}: expected contract.json, found none; train with --contract"
         )
-    signature = loaded.contract["signature"]
-    _check_fit(signature, recorded_signature(source.dataset), source.dataset)
+    signature = contract["signature"]
+    if scorer.contract is not None:
+        _check_fit(signature, recorded_signature(source.dataset), source.dataset)
+    cameras = _cameras(scorer, signature)
     limit_s, driver = _as_recorded(source.dataset)
     timeout_s = source.timeout_s or limit_s
     if not timeout_s > 0:
@@ -62,10 +59,10 @@ def rollout_basis(loaded: LoadedPolicy, source: RolloutSource) -> Basis:
             "give --timeout"
         )
     return Basis(
-        reward_hash=loaded.reward_hash,
-        policy_version=_driver(loaded, source.driver or driver),
-        contract_hash=loaded.contract["hash"],
-        cameras=tuple(loaded.config.image_features),
+        reward_hash=scorer.reward_hash,
+        policy_version=_driver(scorer, source.driver or driver),
+        contract_hash=contract["hash"],
+        cameras=cameras,
         rate_hz=float(signature["rate_hz"]),
         timeout_s=timeout_s,
     )
@@ -100,13 +97,13 @@ class Rollouts:
         in_time = [frame for frame in self._success.values() if frame is not None and frame < limit]
         return len(self._chosen), len(in_time)
 
-    def require_untaught(self, loaded: LoadedPolicy) -> None:
-        """Refuse roll-outs that the policy's reward has learned from: it knows them by heart.
+    def require_untaught(self, checkpoint: Path) -> None:
+        """Refuse roll-outs that taught a checkpoint's score: it knows them by heart.
 
         Raises:
             CalibrationError: names them, and how to choose others.
         """
-        taught, found = taught_episodes(loaded.path), identities(self._data, self._chosen)
+        taught, found = taught_episodes(checkpoint), identities(self._data, self._chosen)
         known = [key for key in found if key in taught]
         if not known:
             return
@@ -128,56 +125,43 @@ class Rollouts:
         joints = joints_scores(states, done, limit, self._data.fps)
         return check_judge(np.array(scores), succeeds, joints)
 
-    def measure(self, loaded: LoadedPolicy, settings: SignalSettings) -> list[CalibrationEpisode]:
-        """Let the policy see the roll-outs again, and make the monitor's signals of each."""
-        self._data.decode(loaded.config.image_size, self._chosen, self._cache)
+    def measure(self, scorer: Scorer, settings: SignalSettings) -> list[CalibrationEpisode]:
+        """Let the scorer see the roll-outs again, and make the monitor's signals of each."""
+        self._data.decode(scorer.image_size, self._chosen, self._cache)
         bar = tqdm(self._chosen, desc="signals", unit="episode", mininterval=1)
-        return [self._measure(loaded, index, settings) for index in bar]
+        return [self._measure(scorer, index, settings) for index in bar]
 
-    def _measure(
-        self, loaded: LoadedPolicy, index: int, settings: SignalSettings
-    ) -> CalibrationEpisode:
+    def _measure(self, scorer: Scorer, index: int, settings: SignalSettings) -> CalibrationEpisode:
         tracker, signals, features = SignalTracker(settings), [], []
-        for sample in _samples(loaded, self._data, self._data.rows([index])):
+        for sample in scorer.samples(self._data, self._data.rows([index])):
             signals.append(tracker.add(sample))
             features.append(sample.features)
         name = f"{self._data.source.root.name}: episode {index}"
-        return CalibrationEpisode.of(
-            name, signals, np.array(features, np.float32), self._success[index]
-        )
+        seen = np.array(features, np.float32) if scorer.features else None
+        return CalibrationEpisode.of(name, signals, seen, self._success[index])
 
 
-def _samples(
-    loaded: LoadedPolicy, data: Demonstrations, rows: NDArray[np.integer]
-) -> Iterator[PolicySample]:
-    """What the policy would have published at each frame of an episode."""
-    keys = [OBS_STATE, *data.camera_shapes]
-    for first in range(0, len(rows), _BATCH):
-        batch = data.batch(rows[first : first + _BATCH], 1, loaded.config.n_obs_steps)
-        estimate = loaded.predict({key: batch[key] for key in keys if key in batch})
-        reward = estimate.reward
-        # `signal_settings` refuses a policy without a reward head.
-        assert reward is not None and estimate.features is not None
-        mean, features = (
-            column.float().cpu().numpy() for column in (reward.value, estimate.features)
-        )
-        quantiles, entropy = (
-            None if column is None else column.float().cpu().numpy()
-            for column in (reward.quantiles, reward.entropy)
-        )
-        for i in range(len(mean)):
-            yield PolicySample(
-                stamp_s=(first + i) / data.fps,
-                mean=float(mean[i]),
-                q10=None if quantiles is None else float(quantiles[i, 0]),
-                entropy=None if entropy is None else float(entropy[i]),
-                features=features[i],
-            )
-
-
-def _driver(loaded: LoadedPolicy, version: str) -> str:
+def _driver(scorer: Scorer, version: str) -> str:
     """Who drove; a policy of which only the reward was trained since acts bit for bit the same."""
-    return loaded.version if version in acts_as(loaded.path) else version
+    return scorer.version if version in acts_as(scorer.path) else version
+
+
+def _contract_of(dataset: Path) -> dict[str, Any] | None:
+    """``{"hash", "signature"}`` that a dataset was recorded under; None: it does not say."""
+    file = dataset / "meta" / "contract.json"
+    if not file.is_file():
+        return None
+    found = read_json(file, dataset)
+    if not isinstance(found.get("hash"), str):
+        raise DatasetError(f"{file}: hash: expected a text, got none; copy the dataset anew")
+    return {"hash": found["hash"], "signature": recorded_signature(dataset)}
+
+
+def _cameras(scorer: Scorer, signature: dict[str, Any]) -> tuple[str, ...]:
+    """The robot's cameras, as the supervisor compares them; a scorer may look at fewer."""
+    if scorer.contract is not None:
+        return scorer.cameras
+    return tuple(key for key in signature["features"] if key.startswith(f"{OBS_IMAGES}."))
 
 
 def _ranges(episodes: list[int]) -> str:
