@@ -73,11 +73,44 @@ def test_no_chunk_covers_times_outside_its_steps(combine, interpolation):
     assert q.sample(201 * MS) is None
 
 
-def test_a_chunk_of_one_step_is_due_at_its_stamp_only():
-    q = queue()
-    q.add(ramp(100, 3.0, 0.0, steps=1), 90 * MS)
-    assert q.sample(100 * MS)[0] == 3.0
-    assert q.sample(101 * MS) is None
+@pytest.mark.parametrize("combine", COMBINE)
+def test_a_slow_policys_motion_begins_where_the_robot_stands(combine):
+    q = queue(combine=combine, max_age_s=0.8)
+    q.add(ramp(0, 0.0, 1.0), 300 * MS, at_rest=True)
+    assert q.sample(300 * MS)[0] == pytest.approx(0.0)
+    assert q.sample(400 * MS)[0] == pytest.approx(100.0)
+    q.add(ramp(310, 10.0, 1.0), 620 * MS, at_rest=True)  # it moves: nobody asks where it stands
+    assert q.sample(700 * MS)[0] == pytest.approx(400.0)
+    assert q.sample(801 * MS) is not None and q.newest_stamp_ns == 310 * MS
+    # What is old by its observation stays old, whenever its steps began.
+    q = queue(combine=combine, max_age_s=0.5)
+    q.add(ramp(0, 0.0, 1.0), 300 * MS, at_rest=True)
+    assert q.sample(499 * MS) is not None and q.sample(501 * MS) is None
+    # A quick one begins as ever.
+    q = queue(combine=combine)
+    q.add(ramp(0, 0.0, 1.0), 50 * MS, at_rest=True)
+    assert q.sample(50 * MS)[0] == pytest.approx(50.0)
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATION)
+@pytest.mark.parametrize("combine", COMBINE)
+def test_an_action_without_a_future_is_held_until_the_next_and_no_longer(combine, interpolation):
+    q = queue(combine=combine, interpolation=interpolation, max_age_s=0.5)
+    q.add(ramp(100, 3.0, 0.0, steps=1), 130 * MS)
+    for ms in (130, 200, 599):
+        assert q.sample(ms * MS)[0] == pytest.approx(3.0)
+    assert q.sample(601 * MS) is None
+    q = queue(combine=combine, interpolation=interpolation, max_age_s=0.5)
+    sent = []
+    for i in range(12):
+        q.add(ramp(50 * i, float(i), 0.0, steps=1), (50 * i + 30) * MS)
+        sent += [q.sample((50 * i + 30 + ms) * MS)[0] for ms in range(50)]
+    steps = np.diff(sent)
+    assert (steps > -1e-9).all() and sent[-1] == pytest.approx(11.0, abs=0.1)
+    # Each takes the older one's place: there is no mean over what was held before.
+    assert max(i - value for i, value in enumerate(sent[49::50])) < 0.1
+    if combine != "replace":
+        assert steps.max() < 0.05, "no jump"
 
 
 def test_ensembling_weighs_time_aligned_steps_oldest_first():

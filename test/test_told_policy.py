@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from rewact_ros.msg import EpisodeEvent
 from rewact_ros.nodes.policy import PolicyNode
 from rewact_ros.policy.checkpoint import load_policy, save_policy
 from rewact_ros.policy.checkpoint_files import CheckpointError
-from rewact_ros.policy.compatibility import check_contract
+from rewact_ros.policy.compatibility import check_contract, check_pace
 from rewact_ros.policy.engines import load_engine
 from rewact_ros.ros.chunk_reader import read_chunk
 
@@ -237,3 +238,33 @@ def test_tokens_are_made_of_the_text_where_transformers_are_installed(told, tmp_
 def test_what_a_policy_without_text_was_saved_with_stays_as_it_was(vx300s, tmp_path):
     folder = write_policy(vx300s, tmp_path / "p")
     assert not load_policy(folder, "cpu").needs_text
+
+
+# How fast it is ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chunk", "words"),
+    [
+        (0.1, 20, ""),
+        (0.24, 20, ""),
+        (0.26, 20, "max_chunk_age_s: expected at least 0.52 s, got 0.5"),
+        (0.2, 6, "chunk_size: its 6 steps last 0.25 s, and 0.40 s pass"),
+        (0.24, 1, ""),  # a single action is held as long as a chunk may be old
+    ],
+)
+def test_a_policy_that_is_too_slow_for_the_contract_is_refused(vx300s, seconds, chunk, words):
+    assert vx300s.max_chunk_age_s == 0.5 and vx300s.rate_hz == 20
+    loaded = SimpleNamespace(path="p", config=SimpleNamespace(chunk_size=chunk))
+    if not words:
+        check_pace(loaded, vx300s, seconds)
+        return
+    with pytest.raises(CheckpointError, match=words):
+        check_pace(loaded, vx300s, seconds)
+
+
+def test_rare_chunks_get_older(vx300s):
+    loaded = SimpleNamespace(path="p", config=SimpleNamespace(chunk_size=20))
+    check_pace(loaded, replace(vx300s, replan_hz=3.0), 0.1)
+    with pytest.raises(CheckpointError, match=r"expected at least 0\.60 s"):
+        check_pace(loaded, replace(vx300s, replan_hz=2.0), 0.1)

@@ -51,16 +51,17 @@ class Chunk:
 class _Entry:
     """A chunk ready for sampling: `rows` are its steps (n, A), under them their slopes if cubic.
 
-    `rotations` are those of each pose at the steps. It covers the times from `stamp_ns` to
-    `end_ns`. Its weight rises over `fade_in_ns` from `fade_ns` on, and from `opaque_ns` on nothing
-    older counts. `begin` is its first row among those of all entries, `order` its place among all
-    chunks ever taken.
+    `rotations` are those of each pose at the steps. It covers the times from `first_ns` to
+    `end_ns`. Its weight rises over `fade_in_ns` from `fade_ns` on and falls over `fade_out_ns`
+    before its end; from `opaque_ns` on nothing older counts. `begin` is its first row among those
+    of all entries, `order` its place among all chunks ever taken.
     """
 
-    stamp_ns: int
+    first_ns: int
     end_ns: int
     fade_ns: int
     fade_in_ns: float
+    fade_out_ns: float
     opaque_ns: float
     dt_ns: float
     steps: int
@@ -77,7 +78,8 @@ class ChunkQueue:
     not matter when it was sampled before, so a stall is followed by no burst. It lies within the
     hull of the live chunks, joint by joint. Between its first and last command it is continuous in
     time, except that with `replace` a new chunk takes over at once: every other chunk comes in
-    under a rising weight and leaves over its last step under a falling one.
+    under a rising weight and leaves over its last step under a falling one. A chunk of one step is
+    held until the next chunk, which takes its place after one step, and no longer than `max_age_s`.
 
     Args:
         joints: width A of a chunk.
@@ -145,15 +147,22 @@ class ChunkQueue:
         """Observation stamp of the newest chunk of this epoch, None before the first."""
         return self._newest_ns
 
-    def add(self, chunk: Chunk, now_ns: int) -> None:
+    def add(self, chunk: Chunk, now_ns: int, at_rest: bool = False) -> None:
         """Take a chunk, which counts from `now_ns` or from its own stamp on, whichever is later.
+
+        Args:
+            chunk: to take.
+            now_ns: when it arrives.
+            at_rest: the robot stands still. Where no other chunk covers this time and more than a
+                step of this one has elapsed, its steps begin now: a slow policy's motion begins
+                where the robot is, and not where it would have been by now.
 
         Raises:
             ChunkError: it is of another epoch, too old, from the future, out of order, of another
                 width, empty or not finite.
         """
         self._check(chunk, now_ns)
-        entry = self._prepare(chunk, now_ns)
+        entry = self._prepare(chunk, now_ns, at_rest)
         self._order += 1
         entry.order = self._order
         oldest = self._order - CAPACITY
@@ -170,7 +179,7 @@ class ChunkQueue:
 
         The time must not lie before that of the last `add`.
         """
-        live = [e for e in self._not_covered(time_ns) if e.stamp_ns <= time_ns <= e.end_ns]
+        live = [e for e in self._not_covered(time_ns) if e.first_ns <= time_ns <= e.end_ns]
         if not live:
             return None
         weights = self._weights(live, time_ns) if len(live) > 1 else (1.0,)
@@ -178,7 +187,7 @@ class ChunkQueue:
         rows: list[int] = []
         coefficients: list[float] = []
         for weight, entry in zip(weights, live, strict=True):
-            index = (time_ns - entry.stamp_ns) / entry.dt_ns
+            index = (time_ns - entry.first_ns) / entry.dt_ns
             step = min(int(index), entry.steps - 2)
             row = entry.begin + step
             rows += (row, row + 1)
@@ -196,7 +205,7 @@ class ChunkQueue:
         """Rotation vector of one pose: between the steps of each chunk, then their mean."""
         rotations = []
         for entry in live:
-            index = (time_ns - entry.stamp_ns) / entry.dt_ns
+            index = (time_ns - entry.first_ns) / entry.dt_ns
             step = min(int(index), entry.steps - 2)
             before, after = entry.rotations[number][step : step + 2]
             rotations.append(slerp(before, after, index - step))
@@ -213,10 +222,10 @@ class ChunkQueue:
     def _weights(self, live: list[_Entry], time_ns: int) -> list[float]:
         """Normalised weights of the live chunks, oldest first; continuous in time."""
         fades = [
-            smooth(min((time_ns - e.fade_ns) / e.fade_in_ns, (e.end_ns - time_ns) / e.dt_ns))
+            smooth(min((time_ns - e.fade_ns) / e.fade_in_ns, (e.end_ns - time_ns) / e.fade_out_ns))
             for e in live
         ]
-        if self._combine == "ensemble":
+        if self._combine == "ensemble" and live[-1].opaque_ns == np.inf:  # no single action
             # Only ratios count, so i may be 0 for the oldest that is still live.
             full = [math.exp(-self._coefficient * (e.order - live[0].order)) for e in live]
             weights = [fade * weight for fade, weight in zip(fades, full, strict=True)]
@@ -256,32 +265,39 @@ class ChunkQueue:
         if self._newest_ns is not None and chunk.stamp_ns <= self._newest_ns:
             raise ChunkError("chunk is not newer than the last one")
 
-    def _prepare(self, chunk: Chunk, now_ns: int) -> _Entry:
+    def _prepare(self, chunk: Chunk, now_ns: int, at_rest: bool) -> _Entry:
         """Times and rows of a checked chunk; steps that are due after `max_age_s` are cut off."""
-        dt_ns = chunk.dt_s * NANO
-        length_ns = min((len(chunk.positions) - 1) * dt_ns, self._max_age_ns)
-        end_ns = chunk.stamp_ns + round(length_ns)
+        # An action without a future is held until the next one, as LeRobot's loop does it.
+        single = len(chunk.positions) == 1
+        dt_ns = self._max_age_ns if single else chunk.dt_s * NANO
+        late = at_rest and now_ns - chunk.stamp_ns > chunk.dt_s * NANO and not self._covers(now_ns)
+        first_ns = now_ns if late else chunk.stamp_ns
+        length_ns = max(len(chunk.positions) - 1, 1) * dt_ns
+        end_ns = min(first_ns + round(length_ns), chunk.stamp_ns + self._max_age_ns)
         # Some more than are sampled, because a slope depends on its neighbours.
         rows = np.array(chunk.positions[: int(self._max_age_ns / dt_ns) + 4], dtype=np.float64)
-        if len(rows) == 1:  # two steps lie at either end of what is interpolated
+        if single:  # two steps lie at either end of what is interpolated
             rows = np.repeat(rows, 2, axis=0)
         steps = len(rows)
         rotations = [[quaternion(vector(row[turn])) for row in rows] for turn in self._turns]
         if self._cubic:
             rows = np.concatenate((rows, monotone_slopes(rows)))
-        begin_ns = max(now_ns, chunk.stamp_ns)
-        fade_in_ns = {"replace": 1, "crossfade": self._crossfade_ns}.get(self._combine, dt_ns)
+        begin_ns = max(now_ns, first_ns)
+        fades = {"replace": 1} if single else {"replace": 1, "crossfade": self._crossfade_ns}
+        fade_in_ns = fades.get(self._combine, chunk.dt_s * NANO)
         if self._combine == "replace" or not self._covers(begin_ns):  # nothing to fade against
             begin_ns -= math.ceil(fade_in_ns)
         full_ns = begin_ns + fade_in_ns
         # A chunk too short to take over fully leaves the older ones in place.
         takes_over = self._combine == "replace" or full_ns <= end_ns - dt_ns
-        opaque_ns = full_ns if takes_over and self._combine != "ensemble" else np.inf
+        takes_over = single or (takes_over and self._combine != "ensemble")
+        opaque_ns = full_ns if takes_over else np.inf
         return _Entry(
-            chunk.stamp_ns,
+            first_ns,
             end_ns,
             begin_ns,
             fade_in_ns,
+            chunk.dt_s * NANO,
             opaque_ns,
             dt_ns,
             steps,
@@ -290,4 +306,4 @@ class ChunkQueue:
         )
 
     def _covers(self, time_ns: int) -> bool:
-        return any(e.stamp_ns <= time_ns < e.end_ns for e in self._entries)
+        return any(e.first_ns <= time_ns < e.end_ns for e in self._entries)

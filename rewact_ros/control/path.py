@@ -128,7 +128,7 @@ class CommandPath:
         if self.mode is not Mode.POLICY:
             return "not in POLICY"
         try:
-            self.policy.queue.add(chunk, now.ros_ns)
+            self.policy.queue.add(chunk, now.ros_ns, at_rest=not self.gate.moving)
         except ChunkError as error:
             self.rejected += not isinstance(error, OldEpochError)
             return str(error)

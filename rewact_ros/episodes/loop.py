@@ -183,7 +183,8 @@ class Planned:
         """(A,) that is due; None: nothing has arrived yet."""
         now_ns = self._ns(tick)
         while self._waiting and self._waiting[0][0] <= now_ns:
-            self._queue.add(self._waiting.pop(0)[1], now_ns)
+            at_rest = self._queue.newest_stamp_ns is None
+            self._queue.add(self._waiting.pop(0)[1], now_ns, at_rest)
         return self._queue.sample(now_ns)
 
     def _ns(self, tick: int) -> int:

@@ -13,7 +13,7 @@ from rewact_ros.learning.rl.transitions import pack_observation
 from rewact_ros.msg import ActionChunk, ControlStatus, Decision, EpisodeEvent, PolicyStatus
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.policy.checkpoint_files import CheckpointFiles, open_folder
-from rewact_ros.policy.compatibility import fitted
+from rewact_ros.policy.compatibility import check_pace, fitted
 from rewact_ros.policy.engine import UNTOLD, Engine, Prediction
 from rewact_ros.policy.engines import load_engine
 from rewact_ros.policy.export import export_apart
@@ -158,6 +158,7 @@ class PolicyNode(Guarded, LifecycleNode):
             loaded = fitted(load_policy(files, device), self.contract, simulated)
             engine = self._engine_for(loaded)
         engine.warm_up()
+        check_pace(loaded, self.contract, engine.fastest_s)
         return loaded, engine
 
     def _load_beside(self, files: CheckpointFiles) -> tuple[LoadedPolicy, Engine]:

@@ -131,9 +131,11 @@ class CheckedEngine(Engine):
     def warm_up(self, runs: int = 3) -> None:
         """Warm both up, and compare them on noise around the training data."""
         self._reference.warm_up(runs)
+        self.fastest_s = self._reference.fastest_s
         try:
             if self._fast is not None:
                 self._fast.warm_up(runs)
+                self.fastest_s = self._fast.fastest_s
         except Exception as error:  # each runtime has its own families
             self._fall_back(error)
         rng = np.random.default_rng(0)

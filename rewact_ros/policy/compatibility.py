@@ -83,6 +83,38 @@ def fitted(loaded: LoadedPolicy, contract: Contract, simulated: Callable[[], str
     return replace(loaded, resolver=Resolver(representation, contract, arm))
 
 
+def check_pace(loaded: LoadedPolicy, contract: Contract, inference_s: float) -> None:
+    """Refuse a policy whose chunks would be too old before the next one comes.
+
+    A chunk is as old as its inference when it comes, and drives the arm until the next: that is
+    another inference, or the period of `replan_hz`.
+
+    Args:
+        loaded: the policy.
+        contract: of the robot.
+        inference_s: of one inference here, the quickest that was seen.
+
+    Raises:
+        CheckpointError: names the key, and what it would have to be.
+    """
+    oldest_s = inference_s + max(inference_s, 1.0 / contract.replan_hz)
+    steps = loaded.config.chunk_size
+    chunk_s = contract.max_chunk_age_s if steps == 1 else (steps - 1) / contract.rate_hz
+    what = f"checkpoint {loaded.path}: takes {inference_s:.2f} s for a chunk here"
+    if oldest_s > contract.max_chunk_age_s:
+        raise CheckpointError(
+            f"{what}: max_chunk_age_s: expected at least {oldest_s:.2f} s, got "
+            f"{contract.max_chunk_age_s:g}, so that the arm would hold before each next chunk; "
+            "raise it in the contract, or run a faster engine or device"
+        )
+    if oldest_s > chunk_s:
+        raise CheckpointError(
+            f"{what}: chunk_size: its {steps} steps last {chunk_s:.2f} s, and "
+            f"{oldest_s:.2f} s pass until the next chunk; run a faster engine or device, or train "
+            "with longer chunks"
+        )
+
+
 def require_rewact(loaded: LoadedPolicy, who: str) -> RewACTPolicy:
     """The policy of a checkpoint, for those who need more of it than `Policy` has.
 

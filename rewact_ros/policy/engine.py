@@ -4,6 +4,7 @@
 `load_engine` in `engines` chooses.
 """
 
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any
@@ -49,6 +50,7 @@ class Engine(ABC):
 
     Attributes:
         instruction: what to do, in words, for a policy that is told so; others do not read it.
+        fastest_s: the quickest inference of the last `warm_up`.
     """
 
     def __init__(self, loaded: LoadedPolicy, rate_hz: float | None = None):
@@ -67,7 +69,7 @@ class Engine(ABC):
                 f"{loaded.path}: n_obs_steps is {steps}: expected the rate of its observations, "
                 "rate_hz, got none"
             )
-        self.instruction = ""
+        self.instruction, self.fastest_s = "", 0.0
         self._loaded = loaded
         self._history = ObservationHistory[Observation](steps, 1 / (rate_hz or 1.0))
 
@@ -110,9 +112,12 @@ class Engine(ABC):
             seen = np.zeros(self._loaded.resolver.state_width, np.float32)
             observation.setdefault(OBS_STATE, seen)
         instruction, self.instruction = self.instruction, self.instruction or "warm up"
+        times = []
         for _ in range(runs):
+            started = time.perf_counter()
             self.infer(observation, 0.0)
-        self.instruction = instruction
+            times.append(time.perf_counter() - started)
+        self.instruction, self.fastest_s = instruction, min(times)
         self.reset()
 
     @torch.inference_mode()
