@@ -43,7 +43,7 @@ class Recorded:
     Attributes:
         seed: of the scene.
         mean, q10, entropy: (N,) float32, of the predicted progress.
-        features: (N, D) float32, pooled policy features.
+        features: (N, D) float32, pooled policy features; D 0: whoever scored tells none.
         disagreement: (N,) float32, of overlapping chunks; NaN at the first.
         success: (N,) bool, the truth.
         stage, failure: (N,) int8, indices of `STAGES` and `FAILURES`.
@@ -111,7 +111,7 @@ def _record(
             while True:
                 seed = left.get_nowait()
                 _, trace = record_rollout(engine, sim, seed, SETTINGS)
-                _write(_file(folder, seed), _arrays(trace, signals))
+                write_one(_file(folder, seed), _arrays(trace, signals))
                 bar.update()
         except queue.Empty:
             pass
@@ -157,13 +157,13 @@ def _arrays(trace: Trace, signals: SignalSettings) -> dict[str, np.ndarray]:
     disagreement = []
     for frame, p in enumerate(said):
         sample = PolicySample(
-            frame / RATE_HZ, p.reward, _q10(p.quantiles), actions=p.actions, step_s=1 / RATE_HZ
+            frame / RATE_HZ, p.reward, q10_of(p.quantiles), actions=p.actions, step_s=1 / RATE_HZ
         )
         disagreement.append(tracker.add(sample).disagreement)
     unknown = float("nan")
     return {
         "mean": np.array([unknown if p.reward is None else p.reward for p in said], np.float32),
-        "q10": np.array([_q10(p.quantiles) for p in said], np.float32),
+        "q10": np.array([q10_of(p.quantiles) for p in said], np.float32),
         "entropy": np.array([unknown if p.entropy is None else p.entropy for p in said], "f4"),
         "features": np.array([p.features for p in said], np.float32),
         "disagreement": np.array(disagreement, np.float32),
@@ -174,17 +174,24 @@ def _arrays(trace: Trace, signals: SignalSettings) -> dict[str, np.ndarray]:
     }
 
 
-def _q10(quantiles: tuple[float, float, float] | None) -> float:
+def q10_of(quantiles: tuple[float, float, float] | None) -> float:
+    """The lowest of a head's quantiles; NaN where it has none."""
     return float("nan") if quantiles is None else quantiles[0]
 
 
-def _write(file: Path, arrays: dict[str, np.ndarray]) -> None:
+def write_one(file: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write the arrays of a `Recorded`, whole or not at all."""
     with replacing_file(file) as whole:
         np.savez(whole, **arrays)
 
 
 def _read(folder: Path, seeds: list[int]) -> Iterator[Recorded]:
     for seed in seeds:
-        with np.load(_file(folder, seed), allow_pickle=False) as arrays:
-            fields = {name: arrays[name] for name in arrays.files}
-        yield Recorded(seed=seed, **{**fields, "closed_s": float(fields["closed_s"])})
+        yield read_one(_file(folder, seed), seed)
+
+
+def read_one(file: Path, seed: int) -> Recorded:
+    """The roll-out that `write_one` wrote."""
+    with np.load(file, allow_pickle=False) as arrays:
+        fields = {name: arrays[name] for name in arrays.files}
+    return Recorded(seed=seed, **{**fields, "closed_s": float(fields["closed_s"])})

@@ -25,7 +25,15 @@ def own_modules():
 
 @pytest.mark.parametrize(
     "topic",
-    ["cartesian", "robots", "robots-doctor", "robots-newcomer", "robots-representations", "tasks"],
+    [
+        "cartesian",
+        "robots",
+        "robots-doctor",
+        "robots-newcomer",
+        "robots-representations",
+        "policies",
+        "tasks",
+    ],
 )
 def test_a_topic_finds_what_it_imports(topic, tmp_path, own_modules):
     assert callable(load_topic(BENCHMARKS, Bench(topic, True, tmp_path)))

@@ -1,0 +1,235 @@
+"""Bench topic `judges`: what a judge beside another policy promises, and what it keeps.
+
+The other policy has no reward of its own: an ACT that learned from other demonstrations than the
+judges, and not for long, so that it also fails. Its roll-outs on unseen scenes, judging off, are
+scored by the shipped RewACT and by the shipped success classifier, each as `rewact up --judge` runs
+it. Then thresholds are chosen on some roll-outs and counted on the others, over many splits, as for
+a policy's own reward (`supervisor_splits.py`).
+
+Demonstrations, training and roll-outs lie in `runs/bench/judges`; a run that was killed goes on.
+"""
+
+import json
+import math
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from robots_representations import train_kind
+from supervisor_rollouts import SETTINGS, Collection, Recorded, q10_of, read_one, write_one
+from supervisor_splits import MONITOR, episodes_of, over_splits
+
+from rewact_ros.bench.figures import Bench
+from rewact_ros.contract import load_contract
+from rewact_ros.episodes.demos import DemoSettings, write_demos
+from rewact_ros.episodes.rollout import Trace, record_rollout
+from rewact_ros.files import replace_file
+from rewact_ros.learning.imitation.settings import TrainSettings
+from rewact_ros.policy.checkpoint import load_policy
+from rewact_ros.policy.engine import TorchEngine
+from rewact_ros.reward.judge_check import check_judge, horizon
+from rewact_ros.reward.judges import Judge, JudgeSettings, open_judge
+from rewact_ros.share import share_dir
+from rewact_ros.sim.pick_place.task import PickPlace
+from rewact_ros.sim.pick_place.truth import FAILURES, STAGES
+from rewact_ros.sim.timing import RATE_HZ
+from rewact_ros.stack.bringup import default_contract
+from rewact_ros.supervision.calibration import Basis, CalibrationSettings
+from rewact_ros.supervision.signals import SignalSettings
+from rewact_ros.workers import begin_worker
+
+JUDGES = {
+    "rewact": share_dir() / "models" / "vx300s_pick_place",
+    "classifier": share_dir() / "models" / "vx300s_pick_place_success",
+}
+# First scenes; demonstrations below 100 000, reported from 200 000: nobody else reports these.
+DEMOS, REPORTED = 36_000, 244_000
+SPREAD = (5, 95)  # percentiles over the splits
+_POLICY = {
+    "dropout": "0.0",
+    "random_shift_px": "4",
+    "brightness_jitter": "0.1",
+    "state_noise_std": "0.02",
+    "reward_head": "none",
+}
+_GOALS = {
+    "false_completions": "≤ 0.05 (β)",
+    "false_alarms": "≤ 0.05 (α)",
+    "successes_detected": "≥ 0.9",
+    "failures_detected": "≥ 0.9",
+}
+_SHOWN = (*_GOALS, "failures_called_complete", "success_delay_p50", "threshold")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is done."""
+
+    demonstrations: int = 60
+    steps: int = 1000
+    scenes: int = 250
+    splits: int = 200
+
+
+_QUICK = Plan(2, 10, 2, 2)
+
+
+def run(bench: Bench) -> None:
+    """Train the policy, let it drive, judge, split; `--quick` shows that it runs."""
+    plan = _QUICK if bench.quick else Plan()
+    folder = bench.folder / f"judges{'-quick' if bench.quick else ''}"
+    folder.mkdir(parents=True, exist_ok=True)
+    policy = trained(folder, plan)
+    record(policy, folder, plan, max(bench.workers, 1))
+    version = load_policy(policy, "cpu").version
+    bench.settings |= asdict(plan) | {"policy": version, "first scene": REPORTED}
+    for name in JUDGES:
+        add_figures(bench, name, collection(folder, name, version, plan), plan)
+
+
+def trained(folder: Path, plan: Plan) -> Path:
+    """The policy that is judged."""
+    contract, demos = Path(default_contract()), folder / "demos"
+    if not demos.exists():
+        settings = DemoSettings(
+            demos,
+            contract,
+            episodes=plan.demonstrations,
+            failures=0,
+            retries=0,
+            seed=DEMOS,
+            workers=1,
+        )
+        write_demos(settings, progress=False)
+    settings = TrainSettings(
+        dataset=str(demos),
+        out=str(folder / "policy"),
+        val_fraction=0.0,
+        steps=plan.steps,
+        batch_size=32 if plan.steps > 10 else 4,
+        lr=5e-4,
+        lr_backbone=5e-4,
+        val_every=10_000,
+        save_every=min(100, plan.steps),
+        policy=_POLICY,
+        contract=str(contract),
+    )
+    train_kind(settings, folder / "frames")
+    return folder / "policy" / "checkpoints" / "last" / "pretrained_model"
+
+
+def record(policy: Path, folder: Path, plan: Plan, workers: int) -> None:
+    """Drive and judge the scenes that were not driven yet; every episode is a file."""
+    missing = [s for s in _seeds(plan) if not _file(folder, "rewact", s).exists()]
+    print(f"  {len(missing)} of {plan.scenes} scenes to drive")
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=begin_worker) as pool:
+        parts = [missing[i::workers] for i in range(workers)]
+        for done in [pool.submit(_drive, policy, folder, part) for part in parts if part]:
+            done.result()
+
+
+def _drive(policy: Path, folder: Path, seeds: list[int]) -> None:
+    """In a process of its own: roll-outs, and what each judge says of their frames."""
+    torch.set_num_threads(1)
+    contract = load_contract(default_contract())
+    engine = TorchEngine(load_policy(policy, "cpu"))
+    judges = {
+        name: open_judge(model, contract, JudgeSettings("cpu"), print)[0]
+        for name, model in JUDGES.items()
+    }
+    for judge in judges.values():
+        judge.warm_up()
+    height, width = contract.cameras[0].shape[:2]
+    with PickPlace(width, height) as sim:
+        for seed in seeds:
+            _, trace = record_rollout(engine, sim, seed, SETTINGS)
+            for name, judge in reversed(judges.items()):  # whose file says that all is done: last
+                write_one(_file(folder, name, seed), judged(trace, judge))
+    about = {name: judge.reward_hash for name, judge in judges.items()}
+    replace_file(folder / "judges.json", json.dumps(about) + "\n")
+
+
+def judged(trace: Trace, judge: Judge) -> dict[str, np.ndarray]:
+    """Arrays of `Recorded`: the judge looks at the frames in their order, as on the robot."""
+    judge.reset()
+    said = []
+    for k, state in enumerate(trace.state):
+        images = {f"observation.images.{name}": seen[k] for name, seen in trace.images.items()}
+        said.append(judge.infer({"observation.state": state, **images}, k / RATE_HZ))
+    unknown = math.nan
+    features = [np.zeros(0, np.float32) if p.features is None else p.features for p in said]
+    assert trace.expert is not None
+    return {
+        "mean": np.array([p.reward for p in said], np.float32),
+        "q10": np.array([q10_of(p.quantiles) for p in said], np.float32),
+        "entropy": np.array([unknown if p.entropy is None else p.entropy for p in said], "f4"),
+        "features": np.array(features, np.float32),
+        "disagreement": np.full(len(said), unknown, np.float32),
+        "success": np.array([truth.success for truth in trace.truths]),
+        "stage": np.array([STAGES.index(truth.stage) for truth in trace.truths], np.int8),
+        "failure": np.array([FAILURES.index(truth.failure) for truth in trace.truths], np.int8),
+        "closed_s": np.array(trace.expert.current.closed_s),
+    }
+
+
+def collection(folder: Path, name: str, version: str, plan: Plan) -> Collection:
+    """What a judge said of all roll-outs."""
+    contract = load_contract(default_contract())
+    episodes: list[Recorded] = [read_one(_file(folder, name, s), s) for s in _seeds(plan)]
+    basis = Basis(
+        reward_hash=json.loads((folder / "judges.json").read_text())[name],
+        policy_version=version,
+        contract_hash=contract.hash,
+        cameras=tuple(camera.key for camera in contract.cameras),
+        rate_hz=contract.rate_hz,
+        timeout_s=SETTINGS.limit_s,
+    )
+    level = "mean" if np.isnan(episodes[0].q10).all() else "q10"
+    return Collection(basis, SignalSettings(level=level), episodes)
+
+
+def add_figures(bench: Bench, name: str, collected: Collection, plan: Plan) -> None:
+    """AUC over the same horizon, and what the thresholds keep on roll-outs they never saw."""
+    episodes = episodes_of(collected)
+    succeeds = np.isfinite(episodes.success)
+    bench.settings["succeed"] = f"{int(succeeds.sum())} of {len(succeeds)}"
+    limit = horizon([len(e.held) for e in episodes.sources], succeeds)
+    scores = np.array([np.nan_to_num(e.held[:limit]).max() for e in episodes.sources])
+    check = check_judge(scores, succeeds)
+    if min(check.successes, check.failures):
+        n = len(succeeds)
+        bench.add(f"{name} auc", check.auc, "", goal="≥ 0.97", n=n, low=check.low, high=check.high)
+    if bench.quick:
+        return  # two roll-outs support no rate
+    rates = CalibrationSettings()
+    found = over_splits(collected, episodes, rates, plan.splits)
+    for rule, prefix in ((MONITOR, name), ("one_sample_0.9", f"{name}, one sample above 0.9")):
+        for figure in _SHOWN:
+            values = np.array([split.get(figure, math.nan) for split in found[rule]])
+            known = values[np.isfinite(values)]
+            if not len(known) or (rule != MONITOR and figure == "threshold"):
+                continue
+            low, high = np.percentile(known, SPREAD)
+            goal = _GOALS.get(figure, "") if rule == MONITOR else ""
+            unit = "s" if "delay" in figure else "score" if figure == "threshold" else "share"
+            bench.add(
+                f"{prefix} {figure}",
+                float(known.mean()),
+                unit,
+                goal=goal,
+                n=len(succeeds),
+                low=float(low),
+                high=float(high),
+            )
+
+
+def _seeds(plan: Plan) -> range:
+    return range(REPORTED, REPORTED + plan.scenes)
+
+
+def _file(folder: Path, judge: str, seed: int) -> Path:
+    return folder / "rollouts" / judge / f"{seed}.npz"

@@ -1,0 +1,173 @@
+"""Bench topic `policies`: foreign policies through the whole stack, quick ones and slow ones.
+
+A plug-in (`policy_plugins/lerobot_policy_late`) decides as the shipped policy does, and takes as
+long as is wanted; LeRobot's register finds it as it finds every plug-in. A judge beside it, the
+shipped policy, gives the verdicts. The robot is the simulated one in real time, on the same unseen
+scenes for each; what reaches its driver is measured on the wire.
+"""
+
+import json
+import math
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from rewact_ros import strict_yaml
+from rewact_ros.bench.figures import Bench
+from rewact_ros.contract import Contract, load_contract
+from rewact_ros.reward.metrics import wilson_interval
+from rewact_ros.ros.commands import command_decoder, command_type
+from rewact_ros.stack.arguments import BringUp
+from rewact_ros.stack.bringup import default_contract, default_policy
+from rewact_ros.stack.commander import Commander
+from rewact_ros.stack.demo import unattended
+from rewact_ros.stack.episode_watch import EpisodeWatch
+
+PLUGINS = Path(__file__).with_name("policy_plugins")
+SEED = 250_500  # no policy, threshold or setting was chosen on these scenes
+# Inference in s, steps of a chunk. 0.3 s is what a small VLA takes on a robot's computer.
+KINDS = {
+    "quick, chunks": (0.0, 20),
+    "300 ms, chunks": (0.3, 20),
+    "quick, single actions": (0.0, 1),
+    "300 ms, single actions": (0.3, 1),
+}
+# The chunk of a policy that takes 0.3 s gets 0.6 s old; the shipped contract allows 0.5.
+MAX_CHUNK_AGE_S = 0.8
+PAUSE_S = 0.1  # so long without a change is a pause of the command, while the policy leads
+_STILL = 1e-5  # rad
+
+
+def run(bench: Bench) -> None:
+    """Every kind on the same scenes; `--quick` two kinds on one."""
+    episodes = 1 if bench.quick else 20
+    kinds = list(KINDS)[:2] if bench.quick else list(KINDS)
+    bench.settings.update(first_scene=SEED, episodes=episodes, max_chunk_age_s=MAX_CHUNK_AGE_S)
+    with tempfile.TemporaryDirectory() as folder:
+        contract = Path(folder) / "contract.yaml"
+        data = strict_yaml.load(default_contract()) | {"max_chunk_age_s": MAX_CHUNK_AGE_S}
+        contract.write_text(yaml.safe_dump(data, sort_keys=False))
+        for name in kinds:
+            policy = late(Path(folder) / name.replace(" ", "-"), contract, *KINDS[name])
+            drive(bench, name, Path(folder), contract, policy, episodes)
+
+
+def late(folder: Path, contract: Path, inference_s: float, chunk: int) -> Path:
+    """Write a checkpoint of the plug-in for the contract's robot."""
+    sys.path.append(str(PLUGINS))
+    os.environ["PYTHONPATH"] = str(PLUGINS)  # of the processes too
+    from lerobot.configs import FeatureType, PolicyFeature
+    from lerobot.policies.factory import get_policy_class, make_policy_config
+    from lerobot.utils.import_utils import register_third_party_plugins
+
+    from rewact_ros.policy.checkpoint import save_policy
+    from rewact_ros.policy.processor_rewact import make_rewact_pre_post_processors
+
+    register_third_party_plugins()
+    robot = load_contract(contract)
+    inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (len(robot.state_names),))}
+    for camera in robot.cameras:
+        height, width, channels = camera.shape
+        inputs[camera.key] = PolicyFeature(FeatureType.VISUAL, (channels, height, width))
+    config = make_policy_config(
+        "late",
+        device="cpu",
+        base=str(Path(default_policy()).resolve()),
+        inference_s=inference_s,
+        chunk_size=chunk,
+        input_features=inputs,
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (len(robot.action_names),))},
+    )
+    policy = get_policy_class("late")(config)
+    save_policy(folder, policy, *make_rewact_pre_post_processors(config, {}))
+    return folder
+
+
+class Wire:
+    """Commands (A,) of an episode with their times, while the policy leads."""
+
+    def __init__(self, robot: Commander, contract: Contract) -> None:
+        self.sent: list[tuple[float, Any]] = []
+        (part,) = contract.action
+        read = command_decoder(part)
+
+        def keep(msg: Any) -> None:
+            control = robot.control
+            if control is not None and control.active_source == "policy":
+                now = robot.node.get_clock().now().nanoseconds / 1e9
+                self.sent.append((now, np.array(read(msg))))
+
+        robot.node.create_subscription(command_type(part), part.topic, keep, 100)
+
+    def figures(self, contract: Contract) -> tuple[float, float]:
+        """(share of the time in pauses, largest step between two commands as a share of what the
+        velocity limit allows in their nominal period); the sent ones are forgotten.
+        """
+        sent, self.sent = self.sent, []
+        if len(sent) < 2:
+            return math.nan, math.nan
+        times = np.array([t for t, _ in sent])
+        steps = np.abs(np.diff(np.array([c for _, c in sent]), axis=0))
+        allowed = contract.limits.velocity / contract.action[0].command_rate_hz
+        moved = np.flatnonzero(steps.max(axis=1) > _STILL)
+        edges = times[np.concatenate([[0], moved + 1, [len(times) - 1]])]
+        gaps = np.diff(edges)
+        return float(gaps[gaps > PAUSE_S].sum() / (times[-1] - times[0])), float(
+            (steps / allowed).max()
+        )
+
+
+def drive(
+    bench: Bench, name: str, folder: Path, contract: Path, policy: Path, episodes: int
+) -> None:
+    """Bring the stack up with a policy, run the scenes, and add the figures."""
+    args = BringUp(
+        contract=str(contract),
+        policy=str(policy),
+        judge=default_policy(),
+        params_file=str(unattended(folder)),
+        sim=True,
+        seed=SEED,
+    )
+    loaded = load_contract(contract)
+    rows: list[dict[str, Any]] = []
+    show: Callable[[str], None] = print
+    with Commander(args) as robot:
+        watch, wire = EpisodeWatch(robot, loaded), Wire(robot, loaded)
+        for _ in range(episodes):
+            robot.arm()
+            wire.sent.clear()
+            result, log = watch.execute("put the cube in the tray")
+            paused, step = wire.figures(loaded)
+            done = log.truth is not None and log.truth.success
+            rows.append(
+                {
+                    "success": done,
+                    "right": done == result.success,
+                    "seconds": log.true_success_s - log.running_s,
+                    "paused": paused,
+                    "step": step,
+                }
+            )
+            show(f"    {name}: {json.dumps(rows[-1])}, {result.reason}")
+        robot.disarm()
+        delay = robot.timings()["observation_to_command"]
+    for key, title in (("success", "success"), ("right", "verdict right")):
+        count = sum(row[key] for row in rows)
+        low, high = wilson_interval(count, len(rows))
+        bench.add(f"{name}: {title}", count / len(rows), "share", n=len(rows), low=low, high=high)
+    seconds = [row["seconds"] for row in rows if row["success"]]
+    if seconds:
+        bench.add(f"{name}: time of a success", statistics.median(seconds), "s", n=len(seconds))
+    worst = max(row["step"] for row in rows)
+    bench.add(f"{name}: largest step", worst, "of the velocity limit", goal="<= 1.001", n=len(rows))
+    paused = [row["paused"] for row in rows]
+    bench.add(f"{name}: time in pauses", statistics.median(paused), "share", n=len(rows))
+    bench.add(f"{name}: observation to command p50", delay.p50_ms, "ms", n=delay.n)
