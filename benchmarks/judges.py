@@ -12,39 +12,28 @@ Demonstrations, training and roll-outs lie in `runs/bench/judges`; a run that wa
 import json
 import math
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
+from judges_rollouts import JUDGES, drive, file_of
 from robots_representations import train_kind
-from supervisor_rollouts import SETTINGS, Collection, Recorded, q10_of, read_one, write_one
+from supervisor_rollouts import SETTINGS, Collection, Recorded, read_one
 from supervisor_splits import MONITOR, episodes_of, over_splits
 
 from rewact_ros.bench.figures import Bench
 from rewact_ros.contract import load_contract
 from rewact_ros.episodes.demos import DemoSettings, write_demos
-from rewact_ros.episodes.rollout import Trace, record_rollout
-from rewact_ros.files import replace_file
 from rewact_ros.learning.imitation.settings import TrainSettings
 from rewact_ros.policy.checkpoint import load_policy
-from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.reward.judge_check import check_judge, horizon
-from rewact_ros.reward.judges import Judge, JudgeSettings, open_judge
-from rewact_ros.share import share_dir
-from rewact_ros.sim.pick_place.task import PickPlace
-from rewact_ros.sim.pick_place.truth import FAILURES, STAGES
-from rewact_ros.sim.timing import RATE_HZ
 from rewact_ros.stack.bringup import default_contract
 from rewact_ros.supervision.calibration import Basis, CalibrationSettings
 from rewact_ros.supervision.signals import SignalSettings
 from rewact_ros.workers import begin_worker
 
-JUDGES = {
-    "rewact": share_dir() / "models" / "vx300s_pick_place",
-    "classifier": share_dir() / "models" / "vx300s_pick_place_success",
-}
 # First scenes; demonstrations below 100 000, reported from 200 000: nobody else reports these.
 DEMOS, REPORTED = 36_000, 244_000
 SPREAD = (5, 95)  # percentiles over the splits
@@ -83,7 +72,7 @@ def run(bench: Bench) -> None:
     folder = bench.folder / f"judges{'-quick' if bench.quick else ''}"
     folder.mkdir(parents=True, exist_ok=True)
     policy = trained(folder, plan)
-    record(policy, folder, plan, max(bench.workers, 1))
+    record(policy, folder, plan, os.cpu_count() or 1)
     version = load_policy(policy, "cpu").version
     bench.settings |= asdict(plan) | {"policy": version, "first scene": REPORTED}
     for name in JUDGES:
@@ -123,63 +112,19 @@ def trained(folder: Path, plan: Plan) -> Path:
 
 def record(policy: Path, folder: Path, plan: Plan, workers: int) -> None:
     """Drive and judge the scenes that were not driven yet; every episode is a file."""
-    missing = [s for s in _seeds(plan) if not _file(folder, "rewact", s).exists()]
+    missing = [s for s in _seeds(plan) if not file_of(folder, "rewact", s).exists()]
     print(f"  {len(missing)} of {plan.scenes} scenes to drive")
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=begin_worker) as pool:
         parts = [missing[i::workers] for i in range(workers)]
-        for done in [pool.submit(_drive, policy, folder, part) for part in parts if part]:
+        for done in [pool.submit(drive, policy, folder, part) for part in parts if part]:
             done.result()
-
-
-def _drive(policy: Path, folder: Path, seeds: list[int]) -> None:
-    """In a process of its own: roll-outs, and what each judge says of their frames."""
-    torch.set_num_threads(1)
-    contract = load_contract(default_contract())
-    engine = TorchEngine(load_policy(policy, "cpu"))
-    judges = {
-        name: open_judge(model, contract, JudgeSettings("cpu"), print)[0]
-        for name, model in JUDGES.items()
-    }
-    for judge in judges.values():
-        judge.warm_up()
-    height, width = contract.cameras[0].shape[:2]
-    with PickPlace(width, height) as sim:
-        for seed in seeds:
-            _, trace = record_rollout(engine, sim, seed, SETTINGS)
-            for name, judge in reversed(judges.items()):  # whose file says that all is done: last
-                write_one(_file(folder, name, seed), judged(trace, judge))
-    about = {name: judge.reward_hash for name, judge in judges.items()}
-    replace_file(folder / "judges.json", json.dumps(about) + "\n")
-
-
-def judged(trace: Trace, judge: Judge) -> dict[str, np.ndarray]:
-    """Arrays of `Recorded`: the judge looks at the frames in their order, as on the robot."""
-    judge.reset()
-    said = []
-    for k, state in enumerate(trace.state):
-        images = {f"observation.images.{name}": seen[k] for name, seen in trace.images.items()}
-        said.append(judge.infer({"observation.state": state, **images}, k / RATE_HZ))
-    unknown = math.nan
-    features = [np.zeros(0, np.float32) if p.features is None else p.features for p in said]
-    assert trace.expert is not None
-    return {
-        "mean": np.array([p.reward for p in said], np.float32),
-        "q10": np.array([q10_of(p.quantiles) for p in said], np.float32),
-        "entropy": np.array([unknown if p.entropy is None else p.entropy for p in said], "f4"),
-        "features": np.array(features, np.float32),
-        "disagreement": np.full(len(said), unknown, np.float32),
-        "success": np.array([truth.success for truth in trace.truths]),
-        "stage": np.array([STAGES.index(truth.stage) for truth in trace.truths], np.int8),
-        "failure": np.array([FAILURES.index(truth.failure) for truth in trace.truths], np.int8),
-        "closed_s": np.array(trace.expert.current.closed_s),
-    }
 
 
 def collection(folder: Path, name: str, version: str, plan: Plan) -> Collection:
     """What a judge said of all roll-outs."""
     contract = load_contract(default_contract())
-    episodes: list[Recorded] = [read_one(_file(folder, name, s), s) for s in _seeds(plan)]
+    episodes: list[Recorded] = [read_one(file_of(folder, name, s), s) for s in _seeds(plan)]
     basis = Basis(
         reward_hash=json.loads((folder / "judges.json").read_text())[name],
         policy_version=version,
@@ -229,7 +174,3 @@ def add_figures(bench: Bench, name: str, collected: Collection, plan: Plan) -> N
 
 def _seeds(plan: Plan) -> range:
     return range(REPORTED, REPORTED + plan.scenes)
-
-
-def _file(folder: Path, judge: str, seed: int) -> Path:
-    return folder / "rollouts" / judge / f"{seed}.npz"

@@ -252,6 +252,23 @@ def test_a_clock_jump_brakes_to_a_hold(robot, vx300s, jump_ms):
     check_limits(vx300s, np.array([c for c in robot.sent if c is not None]))
 
 
+@pytest.mark.parametrize("jump_ms", [1_000, 10_000])
+def test_a_jump_ahead_stops_the_arm_though_a_chunk_of_the_new_time_comes_at_once(robot, jump_ms):
+    robot.moving_under_policy().run(40)
+    robot.jump_ms = jump_ms
+    robot.run(10)
+    assert robot.path.policy.queue.newest_stamp_ns == robot.now.ros_ns - 20 * MS
+    assert robot.path.mode is Mode.HOLD and "jumped ahead by" in robot.path.modes.reason
+
+
+def test_a_simulation_may_be_twenty_times_as_fast_as_the_clock(robot):
+    robot.moving_under_policy()
+    for _ in range(20):
+        robot.jump_ms += 190
+        robot.run(10)
+    assert "jumped" not in robot.path.modes.reason
+
+
 def test_a_stall_of_hil_itself_is_excused_for_one_tick_only(robot):
     robot.moving_under_policy()
     robot.ms += 400  # the process did not run; everybody's messages wait in its queues

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rewact_ros.contract.frames import NANO
 from rewact_ros.contract.schema import Contract
 from rewact_ros.control.chunks import Chunk, ChunkError, ChunkQueue, OldEpochError
 from rewact_ros.control.gates import Gate, PartGates, gate_of
@@ -28,6 +29,7 @@ FloatArray = NDArray[np.float64]
 OVERRUN_PERIODS = 3.0
 # For so long an arm may stand on an old command and go on by itself; a stopped ROS clock likewise.
 OVERRUN_STOP_S = 0.5
+FASTEST_CLOCK = 20.0  # of a simulation, in s of ROS time per s
 LEASE_EXPIRED = "the supervisor's lease expired"
 RESUME = "check the robot, then call ~/resume"
 CONFIRM = "look at the workspace, then call ~/confirm_reset"
@@ -302,9 +304,7 @@ class CommandPath:
 
     def step(self, now: Now) -> FloatArray | None:
         """Decide one control tick; returns the command (A,) to send, or None for silence."""
-        if now.ros_ns < self._last_ros_ns:
-            self.stop("the ROS clock ran backwards")
-        self._last_ros_ns = now.ros_ns
+        self._watch_clock(now)
         if isinstance(self.gate, PartGates):
             self.gate.see(self.joints.measured)
         if not self._excuse_overrun(now):
@@ -349,6 +349,21 @@ class CommandPath:
             self.stop(self.violation)
         elif verdict == "fault":
             self._fault("violation", self.violation, "mend the source, then call ~/clear_fault")
+
+    def _watch_clock(self, now: Now) -> None:
+        """Stop at a jump of ROS time, back or ahead.
+
+        Ages show a jump ahead too, but not where a chunk of the new time comes before this tick: it
+        would be followed from wherever it is by then.
+        """
+        ahead_s = (now.ros_ns - self._last_ros_ns) / NANO
+        if ahead_s < 0:
+            self.stop("the ROS clock ran backwards")
+        elif self._last_tick_s is not None and self._last_ros_ns:
+            ahead_s -= FASTEST_CLOCK * (now.steady_s - self._last_tick_s)
+            if ahead_s > self.contract.max_chunk_age_s:
+                self.stop(f"the ROS clock jumped ahead by {ahead_s:.1f} s")
+        self._last_ros_ns = now.ros_ns
 
     def _excuse_overrun(self, now: Now) -> bool:
         """Whether this tick came so late that ages say nothing about the others.
