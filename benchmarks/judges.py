@@ -57,8 +57,8 @@ _SHOWN = (*_GOALS, "failures_called_complete", "success_delay_p50", "threshold")
 class Plan:
     """How much is done."""
 
-    demonstrations: int = 60
-    steps: int = 1000
+    demonstrations: int = 100
+    steps: int = 1500
     scenes: int = 250
     splits: int = 200
 
