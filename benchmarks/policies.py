@@ -109,6 +109,8 @@ class Wire:
     def figures(self, contract: Contract) -> tuple[float, float]:
         """(share of the time in pauses, largest step between two commands as a share of what the
         velocity limit allows in their nominal period); the sent ones are forgotten.
+
+        A pause lies between two motions: the wait for the first chunk is none.
         """
         sent, self.sent = self.sent, []
         if len(sent) < 2:
@@ -117,8 +119,7 @@ class Wire:
         steps = np.abs(np.diff(np.array([c for _, c in sent]), axis=0))
         allowed = contract.limits.velocity / contract.action[0].command_rate_hz
         moved = np.flatnonzero(steps.max(axis=1) > _STILL)
-        edges = times[np.concatenate([[0], moved + 1, [len(times) - 1]])]
-        gaps = np.diff(edges)
+        gaps = np.diff(times[moved + 1])  # neither before the first motion nor after the last
         return float(gaps[gaps > PAUSE_S].sum() / (times[-1] - times[0])), float(
             (steps / allowed).max()
         )
