@@ -13,20 +13,20 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from judges_rollouts import JUDGES, drive, file_of
-from robots_representations import train_kind
+from robots_representations import acting_alone, require_fresh, train_kind
 from supervisor_rollouts import SETTINGS, Collection, Recorded, read_one
 from supervisor_splits import MONITOR, episodes_of, over_splits
 
 from rewact_ros.bench.figures import Bench
 from rewact_ros.contract import load_contract
 from rewact_ros.episodes.demos import DemoSettings, write_demos
-from rewact_ros.learning.imitation.settings import TrainSettings
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.reward.judge_check import check_judge, horizon
 from rewact_ros.stack.bringup import default_contract
@@ -37,13 +37,6 @@ from rewact_ros.workers import begin_worker
 # First scenes; demonstrations below 100 000, reported from 200 000: nobody else reports these.
 DEMOS, REPORTED = 36_000, 244_000
 SPREAD = (5, 95)  # percentiles over the splits
-_POLICY = {
-    "dropout": "0.0",
-    "random_shift_px": "4",
-    "brightness_jitter": "0.1",
-    "state_noise_std": "0.02",
-    "reward_head": "none",
-}
 _GOALS = {
     "false_completions": "≤ 0.05 (β)",
     "false_alarms": "≤ 0.05 (α)",
@@ -70,7 +63,10 @@ def run(bench: Bench) -> None:
     """Train the policy, let it drive, judge, split; `--quick` shows that it runs."""
     plan = _QUICK if bench.quick else Plan()
     folder = bench.folder / f"judges{'-quick' if bench.quick else ''}"
+    if bench.quick:
+        shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
+    require_fresh(folder, plan)
     policy = trained(folder, plan)
     record(policy, folder, plan, os.cpu_count() or 1)
     version = load_policy(policy, "cpu").version
@@ -93,20 +89,9 @@ def trained(folder: Path, plan: Plan) -> Path:
             workers=1,
         )
         write_demos(settings, progress=False)
-    settings = TrainSettings(
-        dataset=str(demos),
-        out=str(folder / "policy"),
-        val_fraction=0.0,
-        steps=plan.steps,
-        batch_size=32 if plan.steps > 10 else 4,
-        lr=5e-4,
-        lr_backbone=5e-4,
-        val_every=10_000,
-        save_every=min(100, plan.steps),
-        policy=_POLICY,
-        contract=str(contract),
-    )
-    train_kind(settings, folder / "frames")
+    batch_size = 32 if plan.steps > 10 else 4
+    settings = acting_alone(demos, contract, plan.steps, batch_size, 0.0)
+    train_kind(replace(settings, out=str(folder / "policy")), folder / "frames")
     return folder / "policy" / "checkpoints" / "last" / "pretrained_model"
 
 

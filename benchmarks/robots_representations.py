@@ -83,7 +83,7 @@ def run(bench: Bench) -> None:
     if bench.quick:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    _require_fresh(folder, plan)
+    require_fresh(folder, plan)
     bench.settings |= asdict(plan) | {"first scene": REPORTED, "threads": 1}
     contract_file, demos = find_task(DEFAULT_TASK).contract_file(), folder / "demos"
     if not demos.exists():
@@ -98,23 +98,31 @@ def run(bench: Bench) -> None:
             workers=1,
         )
         write_demos(settings, progress=False)
-    base = TrainSettings(
-        dataset=str(demos),
-        out="",
-        val_fraction=0.05 if plan.demonstrations > 2 else 0.0,
-        steps=plan.steps,
-        batch_size=plan.batch_size,
-        lr=5e-4,
-        lr_backbone=5e-4,
-        val_every=10_000,
-        save_every=min(100, plan.steps),
-        policy=_POLICY,
-        contract=str(contract_file),
-    )
+    val_fraction = 0.05 if plan.demonstrations > 2 else 0.0
+    base = acting_alone(demos, contract_file, plan.steps, plan.batch_size, val_fraction)
     for kind in KINDS:
         train_kind(replace(base, out=str(folder / kind), representation=kind), folder / "frames")
     found = {name: drive(name, folder, plan) for name in DRIVEN}
     _report(bench, found)
+
+
+def acting_alone(
+    demos: Path, contract: Path, steps: int, batch_size: int, val_fraction: float
+) -> TrainSettings:
+    """How a policy without a reward is trained on scripted demonstrations."""
+    return TrainSettings(
+        dataset=str(demos),
+        out="",
+        val_fraction=val_fraction,
+        steps=steps,
+        batch_size=batch_size,
+        lr=5e-4,
+        lr_backbone=5e-4,
+        val_every=10_000,
+        save_every=min(100, steps),
+        policy=_POLICY,
+        contract=str(contract),
+    )
 
 
 def train_kind(settings: TrainSettings, frames: Path) -> None:
@@ -204,7 +212,12 @@ def _report(bench: Bench, found: dict[str, list[dict[str, Any]]]) -> None:
         bench.add(f"scenes that {kind} alone solves", pairs.count((False, True)), "")
 
 
-def _require_fresh(folder: Path, plan: Plan) -> None:
+def require_fresh(folder: Path, plan: Any) -> None:
+    """Note the plan of a folder, or refuse one that holds results of another.
+
+    Raises:
+        StaleError: names both.
+    """
     file, now = folder / "plan.json", asdict(plan) | {"policy": _POLICY}
     if not file.exists():
         replace_file(file, json.dumps(now) + "\n")
