@@ -11,7 +11,7 @@ from conftest import ROOT
 sys.path.append(str(ROOT / "benchmarks"))
 
 from shared_engine import SharedEngine
-from supervisor_rollouts import SETTINGS, Collection, Recorded, _read, _write
+from supervisor_rollouts import SETTINGS, Collection, Recorded, read_one, write_one
 from supervisor_splits import (
     MONITOR,
     NEVER,
@@ -104,8 +104,8 @@ def test_the_monitor_keeps_its_rates_on_roll_outs_it_was_not_calibrated_on() -> 
 def test_a_written_roll_out_reads_back_whole(tmp_path: Path) -> None:
     one = recorded(7, 100)
     arrays = {name: np.asarray(value) for name, value in vars(one).items() if name != "seed"}
-    _write(tmp_path / "7.npz", arrays)
-    (read,) = _read(tmp_path, [7])
+    write_one(tmp_path / "7.npz", arrays)
+    read = read_one(tmp_path / "7.npz", 7)
     assert read.seed == 7 and read.closed_s == one.closed_s
     assert np.array_equal(read.features, one.features)
     assert [file.name for file in tmp_path.iterdir()] == ["7.npz"]  # nothing half-written

@@ -70,8 +70,8 @@ HOSTILE_STEPS = {
     ),
     "a class that is a function": (step(**{"class": "os.system", "config": {}}), "class"),
     "a step that reads the Hub": (
-        step(registry_name="tokenizer_processor", config={"tokenizer_name": "evil/repo"}),
-        "registry_name: expected one of.*tokenizer_processor",
+        step(registry_name="action_tokenizer_processor", config={"tokenizer_name": "evil/repo"}),
+        "registry_name: expected one of.*action_tokenizer_processor",
     ),
     "a step that loads a model": (
         step(registry_name="reward_classifier_processor", config={"pretrained_path": "evil/repo"}),

@@ -1,5 +1,6 @@
 """The supervisor node on a real ROS graph: action, services, events, and the messages of others."""
 
+import itertools
 import math
 import time
 
@@ -36,6 +37,7 @@ from rewact_ros.supervision.judging import RewardSource
 from rewact_ros.supervision.verdict import Change, Outcome
 
 Result = ExecuteTask.Result
+NUMBERS = itertools.count()
 RESET_STATUSES = 4  # so many say RESET, however busy the machine is
 
 
@@ -43,7 +45,8 @@ class World(Node):
     """Stands in for hil, policy, classifier and recorder, and is the client."""
 
     def __init__(self, contract):
-        super().__init__("world")
+        # A node that is collected late takes a namesake of its process along in the graph.
+        super().__init__(f"world_{next(NUMBERS)}")
         self.contract = contract
         self.joints = list(contract.reset.pose)
         self.mode, self.reward, self.success = ControlStatus.HOLD, 0.3, None
@@ -259,8 +262,9 @@ def is_disarmed(bench, handle):
     bench.world.mode = ControlStatus.DISARMED
 
 
-def finds_another_reward(bench, handle):
-    bench.node.supervisor.misfit = "reward_hash: expected a, got b"
+def finds_a_second_judge(bench, handle):
+    bench.second = Node("another_judge")
+    bench.second.create_publisher(Reward, names.REWARD, names.EVENTS)
 
 
 def succeeds(bench, handle):
@@ -281,7 +285,7 @@ ENDINGS = {
     "preempted": ({}, preempts, GoalStatus.STATUS_ABORTED),
     "hold": ({"hold_timeout_s": 0.1}, is_held, GoalStatus.STATUS_ABORTED),
     "hold: robot": ({}, is_disarmed, GoalStatus.STATUS_ABORTED),
-    "error": ({}, finds_another_reward, GoalStatus.STATUS_ABORTED),
+    "error": ({}, finds_a_second_judge, GoalStatus.STATUS_ABORTED),
 }
 
 
@@ -297,6 +301,9 @@ def test_a_result_comes_once_the_policy_drives_no_more_and_the_next_goal_is_take
     done = bench.result(handle)
     assert world.mode in (ControlStatus.HOLD, ControlStatus.DISARMED)
     assert done.result.reason.startswith(reason) and done.status == state, done.result.reason
+    if reason == "error":
+        bench.second.destroy_node()
+        bench.wait(lambda: not bench.node.supervisor.misfit, "one judge")
     world.latched = False
     if world.mode == ControlStatus.DISARMED:
         world.mode = ControlStatus.HOLD  # armed again

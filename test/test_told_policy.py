@@ -205,6 +205,17 @@ def test_a_tokenizer_that_leads_elsewhere_is_refused(told, tmp_path, changes, wo
         load_policy(copy, "cpu")
 
 
+def test_a_tokenizer_has_nothing_to_do_with_actions(told, tmp_path):
+    copy = shutil.copytree(told, tmp_path / "copy")
+    file = copy / "policy_postprocessor.json"
+    pipeline = json.loads(file.read_text())
+    pipeline["steps"].insert(0, {"registry_name": "tokenizer_processor", "config": {}})
+    file.write_text(json.dumps(pipeline))
+    words = "postprocessor.json.*registry_name: expected one of.*got 'tokenizer_processor'"
+    with pytest.raises(CheckpointError, match=words):
+        load_policy(copy, "cpu")
+
+
 def test_a_tokenizer_that_is_not_here_is_named_and_nothing_is_downloaded(told, tmp_path):
     copy = with_tokenizer(shutil.copytree(told, tmp_path / "copy"))
     words = r"hf download some/tokenizer|pip install 'lerobot\[transformers-dep\]'"

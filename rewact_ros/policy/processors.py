@@ -48,7 +48,10 @@ STEPS: dict[str, frozenset[str]] = {
     # Read by `relative_actions`, and not run: what they do is the policy's representation.
     RELATIVE: frozenset({"enabled", "exclude_joints", "action_names"}),
     ABSOLUTE: frozenset({"enabled"}),
-    # What a policy is told by text goes through these; the tokenizer's files are looked up here.
+}
+# What a policy is told by text goes through these, of a preprocessor alone; the tokenizer's files
+# are looked up here.
+_TEXT_STEPS: dict[str, frozenset[str]] = {
     TOKENIZER: frozenset(
         {"tokenizer_name", "max_length", "task_key", "padding_side", "padding", "truncation"}
     ),
@@ -284,9 +287,9 @@ def _read(files: CheckpointFiles, name: str) -> tuple[dict[str, Any], dict[str, 
         )
     if not isinstance(raw.get("name", ""), str):
         raise CheckpointError(f"{where}: name: expected a text")
-    state = {}
+    state, known = {}, STEPS | (_TEXT_STEPS if name == PREPROCESSOR else {})
     for index, step in enumerate(steps):
-        _check_step(f"{where}: steps[{index}]", step)
+        _check_step(f"{where}: steps[{index}]", step, known)
         if "state_file" in step:
             file = step["state_file"]
             key = _state_key(f"{where}: steps[{index}]", file, files)
@@ -294,7 +297,7 @@ def _read(files: CheckpointFiles, name: str) -> tuple[dict[str, Any], dict[str, 
     return raw, state
 
 
-def _check_step(where: str, step: Any) -> None:
+def _check_step(where: str, step: Any, known: Mapping[str, frozenset[str]]) -> None:
     if not isinstance(step, dict):
         raise CheckpointError(f"{where}: expected a step with registry_name, got {str(step)[:80]}")
     if "class" in step:
@@ -308,19 +311,19 @@ def _check_step(where: str, step: Any) -> None:
             f"{where}: {strange[0][:80]}: expected registry_name, config and state_file alone"
         )
     name, config = step.get("registry_name"), step.get("config", {})
-    if not isinstance(name, str) or name not in STEPS:
+    if not isinstance(name, str) or name not in known:
         raise CheckpointError(
-            f"{where}: registry_name: expected one of {', '.join(STEPS)}, got {str(name)[:80]!r}; "
+            f"{where}: registry_name: expected one of {', '.join(known)}, got {str(name)[:80]!r}; "
             "other steps are not run here: train with `rewact train`, or save the policy without it"
         )
     if not isinstance(config, dict):
         raise CheckpointError(f"{where} ({name}): config: expected an object")
     for key, value in config.items():
-        if key not in STEPS[name] or not _is_sane(key, value):
-            known = ", ".join(sorted(STEPS[name])) or "none"
+        if key not in known[name] or not _is_sane(key, value):
+            names = ", ".join(sorted(known[name])) or "none"
             raise CheckpointError(
                 f"{where} ({name}): config: {key[:80]} = {str(value)[:80]}: expected settings as "
-                f"LeRobot writes them ({known}); take the file that save_pretrained wrote"
+                f"LeRobot writes them ({names}); take the file that save_pretrained wrote"
             )
     if "state_file" in step and name not in (NORMALIZER, UNNORMALIZER):
         raise CheckpointError(f"{where} ({name}): state_file: this step has no state")
