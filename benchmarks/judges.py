@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from judges_rollouts import JUDGES, drive, file_of
+from numpy.typing import NDArray
 from robots_representations import acting_alone, require_fresh, train_kind
 from supervisor_rollouts import SETTINGS, Collection, Recorded, read_one
 from supervisor_splits import MONITOR, episodes_of, over_splits
@@ -151,10 +152,17 @@ def add_figures(bench: Bench, name: str, collected: Collection, plan: Plan) -> N
                 float(known.mean()),
                 unit,
                 goal=goal,
-                n=len(succeeds),
+                n=_count(figure, succeeds),
                 low=float(low),
                 high=float(high),
             )
+
+
+def _count(figure: str, succeeds: NDArray[np.bool_]) -> int:
+    """Roll-outs that a figure speaks of: the failures, the successes, or all."""
+    if figure.startswith("failures"):
+        return int((~succeeds).sum())
+    return int(succeeds.sum()) if "success" in figure or "alarm" in figure else len(succeeds)
 
 
 def _seeds(plan: Plan) -> range:
