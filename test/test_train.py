@@ -20,6 +20,7 @@ from rewact_ros.contract import load_contract
 from rewact_ros.control.modes import Mode
 from rewact_ros.data.dataset.info import parse_episodes
 from rewact_ros.data.labels.write import EpisodeLabels, open_labelled, write_labels
+from rewact_ros.learning.acceleration import make_accelerator
 from rewact_ros.learning.classifier.settings import ClassifierSettings
 from rewact_ros.learning.faults import machine_faults_told
 from rewact_ros.learning.imitation import train as train_module
@@ -689,3 +690,10 @@ def test_half_precision_is_not_computed_in_software(monkeypatch, capability, pre
     with warns:
         assert precision_on("cpu", precision) == used
     assert precision_on("cuda", precision) == precision
+
+
+def test_one_process_may_train_in_one_precision_and_then_in_another(monkeypatch):
+    """As a notebook does with a classifier and a policy; accelerate itself refuses that."""
+    monkeypatch.setattr("rewact_ros.learning.acceleration.precision_on", lambda device, kind: kind)
+    for precision in ("no", "bf16", "no"):
+        assert make_accelerator("cpu", precision, 1).mixed_precision == precision

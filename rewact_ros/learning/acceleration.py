@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 
 from rewact_ros.learning.imitation.settings import TrainError
@@ -28,6 +29,10 @@ def make_accelerator(device: str, mixed_precision: str, threads: int) -> Acceler
     if cpu:
         torch.set_num_threads(threads)
         mixed_precision = precision_on("cpu", mixed_precision)
+    # A process may train twice, a classifier and then a policy, each in its own precision. What
+    # accelerate keeps of the first training forbids that; the group of processes stays.
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
+        AcceleratorState._reset_state()
     # The other processes wait while the first one decodes, validates and tests.
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=6))
     return Accelerator(cpu=cpu, mixed_precision=mixed_precision, kwargs_handlers=[patience])
