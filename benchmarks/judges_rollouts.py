@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from supervisor_rollouts import SETTINGS, q10_of, write_one
+from supervisor_rollouts import SETTINGS, arrays_of, write_one
 
 from rewact_ros.contract import load_contract
 from rewact_ros.episodes.rollout import Trace, record_rollout
@@ -17,7 +17,6 @@ from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.reward.judges import Judge, JudgeSettings, open_judge
 from rewact_ros.share import share_dir
 from rewact_ros.sim.pick_place.task import PickPlace
-from rewact_ros.sim.pick_place.truth import FAILURES, STAGES
 from rewact_ros.sim.timing import RATE_HZ
 from rewact_ros.stack.bringup import default_contract
 
@@ -61,17 +60,4 @@ def judged(trace: Trace, judge: Judge) -> dict[str, np.ndarray]:
     for k, state in enumerate(trace.state):
         images = {f"observation.images.{name}": seen[k] for name, seen in trace.images.items()}
         said.append(judge.infer({"observation.state": state, **images}, k / RATE_HZ))
-    unknown = math.nan
-    features = [np.zeros(0, np.float32) if p.features is None else p.features for p in said]
-    assert trace.expert is not None
-    return {
-        "mean": np.array([p.reward for p in said], np.float32),
-        "q10": np.array([q10_of(p.quantiles) for p in said], np.float32),
-        "entropy": np.array([unknown if p.entropy is None else p.entropy for p in said], "f4"),
-        "features": np.array(features, np.float32),
-        "disagreement": np.full(len(said), unknown, np.float32),
-        "success": np.array([truth.success for truth in trace.truths]),
-        "stage": np.array([STAGES.index(truth.stage) for truth in trace.truths], np.int8),
-        "failure": np.array([FAILURES.index(truth.failure) for truth in trace.truths], np.int8),
-        "closed_s": np.array(trace.expert.current.closed_s),
-    }
+    return arrays_of(trace, said, [math.nan] * len(said))

@@ -24,6 +24,7 @@ from rewact_ros.files import replacing_file
 from rewact_ros.learning.evaluation.calibrate import signal_settings
 from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
 from rewact_ros.policy.compatibility import check_contract
+from rewact_ros.policy.engine import Prediction
 from rewact_ros.sim.pick_place.task import PickPlace
 from rewact_ros.sim.pick_place.truth import FAILURES, STAGES
 from rewact_ros.sim.timing import RATE_HZ
@@ -160,12 +161,21 @@ def _arrays(trace: Trace, signals: SignalSettings) -> dict[str, np.ndarray]:
             frame / RATE_HZ, p.reward, q10_of(p.quantiles), actions=p.actions, step_s=1 / RATE_HZ
         )
         disagreement.append(tracker.add(sample).disagreement)
+    return arrays_of(trace, said, disagreement)
+
+
+def arrays_of(
+    trace: Trace, said: list[Prediction], disagreement: list[float]
+) -> dict[str, np.ndarray]:
+    """Arrays of `Recorded`: what was said at each frame (N,), and what was true."""
     unknown = float("nan")
+    features = [np.zeros(0, np.float32) if p.features is None else p.features for p in said]
+    assert trace.expert is not None
     return {
         "mean": np.array([unknown if p.reward is None else p.reward for p in said], np.float32),
         "q10": np.array([q10_of(p.quantiles) for p in said], np.float32),
         "entropy": np.array([unknown if p.entropy is None else p.entropy for p in said], "f4"),
-        "features": np.array([p.features for p in said], np.float32),
+        "features": np.array(features, np.float32),
         "disagreement": np.array(disagreement, np.float32),
         "success": np.array([truth.success for truth in trace.truths]),
         "stage": np.array([STAGES.index(truth.stage) for truth in trace.truths], np.int8),

@@ -18,20 +18,17 @@ from rewact_ros.supervision.conformal import CalibrationEpisode
 from rewact_ros.supervision.signals import SignalSettings, SignalTracker
 
 from .judging import joints_scores
-from .scorers import Scorer
+from .scorers import PolicyScorer, Scorer
 from .settings import RolloutSource
 
 
-def signal_settings(loaded: LoadedPolicy, **changes: Any) -> SignalSettings:
+def signal_settings(loaded: LoadedPolicy) -> SignalSettings:
     """The usual settings, judging by q10 where the policy's head gives quantiles.
 
     Raises:
         CalibrationError: the policy has no reward head.
     """
-    head = loaded.config.reward_head
-    if head == "none":
-        raise CalibrationError(f"{loaded.path}: reward_head is none: it predicts nothing to judge")
-    return SignalSettings(level="q10" if head == "distributional" else "mean", **changes)
+    return SignalSettings(level=PolicyScorer(loaded).level)
 
 
 def rollout_basis(scorer: Scorer, source: RolloutSource) -> Basis:
