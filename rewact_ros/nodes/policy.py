@@ -249,6 +249,9 @@ class PolicyNode(Guarded, LifecycleNode):
             chunk.inference_time, chunk.queue_time = elapsed_s, queue_s
             chunk.latency = latency_s
             self._chunks.publish(chunk)
+            if self._engine is not None:
+                self._engine.drives()
+                self._engine.delay_s = self._times.recent_latency_s
         published_s = time.monotonic()
         if self._rewards is not None and self._engine is not None:
             reward_hash = "" if prediction.reward is None else self._engine.reward_hash
@@ -322,6 +325,7 @@ class PolicyNode(Guarded, LifecycleNode):
             {
                 "policy_version": self.version,
                 "engine": self._engine.description if self._engine else "",
+                "guided_steps": self._engine.guided_steps if self._engine else 0,
                 "update": self._swap.text,
                 **self._times.values(),
                 **(self._observations.values() if self._observations is not None else {}),
