@@ -59,7 +59,7 @@ class Recorded:
             "launch.actions",
             DeclareLaunchArgument=declare,
             OpaqueFunction=lambda function: function,
-            EmitEvent=lambda event: event,
+            EmitEvent=types.SimpleNamespace,
         )
         module("launch.events", process=None, matches_action=lambda action: action)
         module(
@@ -166,7 +166,7 @@ def test_a_shadow_policy_runs_aside_and_its_end_is_not_the_launchs(recorded, tin
     assert nodes["shadow_policy"]["prefix"] == ["nice -n 10"]
     assert all(node["prefix"] is None for n, node in nodes.items() if n != "shadow_policy")
     event = types.SimpleNamespace(returncode=CONFIGURATION_FAULT, action="its own")
-    assert nodes["shadow_policy"]["on_exit"](event, context) == "its own"  # stays ended
+    assert nodes["shadow_policy"]["on_exit"](event, context).event == "its own"  # stays ended
     assert recorded.lines[-1].startswith("shadow_policy: refuses its configuration")
     assert recorded.lines[-1].endswith("all else goes on without it")
 
