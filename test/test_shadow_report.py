@@ -166,6 +166,23 @@ def test_without_any_shadow_the_report_says_so(tmp_path):
         read_shadows([tmp_path / "bags"])
 
 
+def test_a_dry_run_is_compared_and_tells_nothing_of_a_person(tmp_path):
+    record(tmp_path / "one", [m for m in shadowed() if m[0] != "/commands"])
+    (episode,) = read_shadows([tmp_path]).document()["episodes"]
+    assert episode["frames"] == FRAMES - 6 and episode["human"]["now"]["frames"] == 0
+
+
+def test_chunks_that_hil_would_refuse_are_counted_and_not_compared(tmp_path):
+    messages = list(shadowed())
+    chunks = [m for topic, _, m in messages if topic == f"/{names.SHADOW_CHUNK}"]
+    chunks[0].trajectory.points[3].positions[0] = math.nan
+    chunks[1].trajectory.joint_names = ["b", "a"]
+    record(tmp_path / "one", messages)
+    (episode,) = read_shadows([tmp_path]).document()["episodes"]
+    assert episode["refused_messages"] == 2 and episode["frames"] == FRAMES - 8
+    assert json.dumps(episode, allow_nan=False)
+
+
 # On arrays ----------------------------------------------------------------------------------------
 
 

@@ -101,7 +101,7 @@ def _lines(overall: dict[str, Any]) -> list[str]:
         f"({100 * seen['missed_share']:.1f} %), for {seen['longest_silence_s']:.2f} s at the "
         f"longest; {seen['other_epoch']} pairs of two control epochs are left out.",
         f"Its head would have called the task done: {counts} (threshold "
-        f"{done['thresholds']:.2f}, {by}).",
+        f"{done['threshold']:.2f}, {by}).",
         *(_person(overall["human"], name) for name in ("now", "ahead")),
     ]
 

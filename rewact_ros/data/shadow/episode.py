@@ -158,6 +158,9 @@ class _Reader:
         except ChunkError:
             self.refused += 1
             return
+        if not np.isfinite(chunk.positions).all():
+            self.refused += 1  # hil refuses it as well
+            return
         self.versions[whose].setdefault(str(body.policy_version))
         found = self.matcher.put(
             Predicted(chunk.stamp_ns, chunk.epoch, chunk.positions), of_shadow=bool(whose)

@@ -26,15 +26,20 @@ class Executed:
         bag: open recording.
         contract: of the robot.
 
+    A dry run commands nothing: then nothing is known, and that is no fault.
+
     Raises:
-        BagError: a command topic was not recorded, or has another type.
+        BagError: a command topic has another type than in the contract.
     """
 
     def __init__(self, bag: Bag, contract: Contract) -> None:
         self.refused = 0
-        self._parts = [
-            (bag.require(part.topic, part.type), command_decoder(part)) for part in contract.action
-        ]
+        self._parts = []
+        for part in contract.action:
+            name = bag.resolve(part.topic)
+            if bag.topics.get(name, part.type) != part.type:
+                bag.require(part.topic, part.type)
+            self._parts.append((name, command_decoder(part)))
         self._sent: list[tuple[list[int], list[FloatArray]]] = [([], []) for _ in self._parts]
         self._longest_ns = round(MAX_STEPS * contract.dt_s * NANO)
         # hil reports a mode right after the first command in it: that report counts for it.

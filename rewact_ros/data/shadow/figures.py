@@ -130,7 +130,7 @@ def completion(episodes: Sequence[ShadowedEpisode]) -> dict[str, Any]:
     words = ("earlier", "later", "same time", "shadow only", "run only", "neither")
     differences = [row["difference_at_end"] for row in rows if row["difference_at_end"] is not None]
     return {
-        "thresholds": episodes[0].judged.threshold,
+        "threshold": episodes[0].judged.threshold,
         "calibrated": all(episode.judged.calibrated for episode in episodes),
         "counts": {word: sum(row["shadow_is"] == word for row in rows) for word in words},
         "difference_at_end": _number(np.mean(differences) if differences else math.nan),

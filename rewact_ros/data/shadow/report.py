@@ -88,7 +88,7 @@ def write_report(report: ShadowReport, out: Path) -> Iterator[Path]:
 
     out.mkdir(parents=True, exist_ok=True)
     file = out / "shadow.json"
-    replace_file(file, json.dumps(report.document(), indent=1) + "\n")
+    replace_file(file, json.dumps(report.document(), indent=1, allow_nan=False) + "\n")
     yield file
     for k, episode in enumerate(report.episodes):
         # A foreign bag names its episodes itself, and two may have one name.
