@@ -49,9 +49,9 @@ def _show_episodes(console: "Console", episodes: list[dict[str, Any]]) -> None:
 
     from rewact_ros.text import printable
 
-    table = Table()
-    for name in ("episode", "outcome", "frames", "missed", "disagree %", "p95 %", "most at",
-                 "run end", "shadow end", "shadow is done", "person", "nearer"):  # fmt: skip
+    table = Table(box=None, pad_edge=False)
+    for name in ("episode", "outcome", "frames", "missed", "apart %", "p95 %", "most at",
+                 "run end", "shadow", "done", "person", "nearer %"):  # fmt: skip
         table.add_column(name, justify="left" if name in ("episode", "outcome") else "right")
     for each in episodes:
         share, done = each["disagreement"]["share_of_range"]["chunk"], each["completion"]
@@ -64,20 +64,20 @@ def _show_episodes(console: "Console", episodes: list[dict[str, Any]]) -> None:
             _percent(share["mean"]),
             _percent(share["p95"]),
             f"{greatest['from']:.1f}–{greatest['to']:.1f}" if greatest else "–",
-            _figure(done["run_end"]),
-            _figure(done["shadow_end"]),
+            _figure(done["run_end"], 2),
+            _figure(done["shadow_end"], 2),
             _done(done),
             str(person["frames"]),
             _percent(person["share_of_frames"]),
         )
         table.add_row(*(Text(printable(cell)) for cell in cells))
-    console.print(table)
+    console.print(table, "", sep="\n")
 
 
 def _show_overall(console: "Console", overall: dict[str, Any]) -> None:
     from rich.table import Table
 
-    table = Table()
+    table = Table(box=None, pad_edge=False)
     for name in ("joint", "unit", "chunk", "p95", "first action", "p95", "last action", "p95",
                  "% of range"):  # fmt: skip
         table.add_column(name, justify="left" if name in ("joint", "unit") else "right")
@@ -85,7 +85,7 @@ def _show_overall(console: "Console", overall: dict[str, Any]) -> None:
         spreads = [row[part][of] for part in ("chunk", "start", "end") for of in ("mean", "p95")]
         cells = (joint, row["unit"], *map(_figure, spreads), _percent(row["share_of_range"]))
         table.add_row(*cells)
-    console.print(table)
+    console.print(table, "", sep="\n")
     for line in _lines(overall):
         console.print(line, markup=False, highlight=False)
 
@@ -136,5 +136,5 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
 
 
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _figure(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

@@ -85,11 +85,12 @@ def draw_overall(episodes: Sequence[ShadowedEpisode], path: Path) -> Path:
     joints, progress, person = figure.subplots(1, 3, width_ratios=(1.4, 1.2, 0.8))
     figure.suptitle(
         f"shadow {_version(episodes[0].shadow)} beside {_version(episodes[0].running)}: "
-        f"{len(episodes)} episodes, {len(frames.progress)} observations",
+        f"episodes: {len(episodes)}, observations: {len(frames.progress)}",
         fontsize=10,
     )
     found = disagreement(axes, frames)["joints"]
     places = np.arange(len(axes.names))
+    # The tail is a tick above its bar.
     for shift, part, colour in ((-0.2, "start", "black"), (0.2, "chunk", "tab:red")):
         rows = [found[name] for name in axes.names]
         means = [100 * row[part]["mean"] / row["range"] for row in rows]
@@ -116,7 +117,7 @@ def _bins(plot: Plot, bins: list[dict[str, Any]]) -> None:
 
 
 def _nearer(plot: Plot, found: dict[str, Any]) -> None:
-    plot.set_title(f"a person's {found['turns']} turns", fontsize=9)
+    plot.set_title(f"turns of a person: {found['turns']}", fontsize=9)
     names = ("now", "ahead")
     shares = [found[name]["share_of_frames"] for name in names]
     labels = ["now", f"{found['ahead_s']:g} s ahead"]
