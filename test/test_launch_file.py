@@ -160,8 +160,10 @@ def test_a_configuration_fault_ends_the_launch_and_a_death_does_not(recorded):
     on_exit["supervisor"](event(CONFIGURATION_FAULT), context)
 
 
-def test_a_shadow_policy_runs_aside_and_its_end_is_not_the_launchs(recorded, tiny_policy, tmp_path):
-    context = recorded.launch(shadow=str(tiny_policy), bags_dir=str(tmp_path))
+def test_a_shadow_policy_runs_aside_and_its_end_is_not_the_launchs(recorded, monkeypatch, tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    monkeypatch.setattr("rewact_ros.stack.bringup.check_shadow", lambda *given: None)
+    context = recorded.launch(shadow=str(tmp_path), bags_dir=str(tmp_path))
     nodes = {node["name"]: node for node in recorded.nodes}
     assert nodes["shadow_policy"]["prefix"] == ["nice -n 10"]
     assert all(node["prefix"] is None for n, node in nodes.items() if n != "shadow_policy")
