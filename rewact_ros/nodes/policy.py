@@ -45,9 +45,11 @@ class ConfigurationError(ValueError):
 class PolicyNode(Guarded, LifecycleNode):
     """Loads and checks in configure, infers in a worker thread, newest observation wins."""
 
+    NAME, PARAMS = "policy", PolicyParams
+
     def __init__(self, **node_arguments: Any) -> None:
-        super().__init__("policy", **node_arguments)
-        self.params = declare(self, PolicyParams)
+        super().__init__(self.NAME, **node_arguments)
+        self.params = declare(self, self.PARAMS)
         self.clock = NodeClock(self)
         self.version = ""
         self._active = False
@@ -158,8 +160,11 @@ class PolicyNode(Guarded, LifecycleNode):
             loaded = fitted(load_policy(files, device), self.contract, simulated)
             engine = self._engine_for(loaded)
         engine.warm_up()
-        check_pace(loaded, self.contract, engine.fastest_s)
+        self._check_pace(loaded, engine)
         return loaded, engine
+
+    def _check_pace(self, loaded: LoadedPolicy, engine: Engine) -> None:
+        check_pace(loaded, self.contract, engine.fastest_s)
 
     def _load_beside(self, files: CheckpointFiles) -> tuple[LoadedPolicy, Engine]:
         """As `_load`, while another policy moves the robot: nothing may hold the interpreter."""
