@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from rewact_ros.priority import give_way
 from rewact_ros.restarts import RESPAWN_DELAY_S, Restarts, describe
 from rewact_ros.stack.bringup import Process
 from rewact_ros.stack.robot_lock import BringUpError
@@ -93,7 +94,7 @@ class Runner:
             if os.getppid() != parent:
                 os._exit(1)
             if spec.niceness:
-                _give_way(spec.niceness)
+                give_way(spec.niceness)
 
         process = subprocess.Popen(
             spec.command(),
@@ -137,17 +138,6 @@ class Runner:
                 deadline_s = time.monotonic() + STOP_TIMEOUT_S
                 while time.monotonic() < deadline_s and any(p.poll() is None for p in alive):
                     time.sleep(0.02)
-
-
-def _give_way(niceness: int) -> None:
-    """Let this process, which leads a session of its own, have what others leave of the cores.
-
-    Where the kernel groups processes by session, niceness counts within a session alone, and that
-    of the group counts between them (sched(7), autogroup).
-    """
-    os.nice(niceness)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 @contextlib.contextmanager
