@@ -42,6 +42,7 @@ from rewact_ros.data.bags.sequence_gaps import SequenceGaps
 from rewact_ros.data.bags.writer import BagWriter, WriterSettings
 from rewact_ros.data.bags.writer_thread import BagThread, OpenBag, RawMessage
 from rewact_ros.msg import EpisodeEvent, Reward
+from rewact_ros.policy.task_table import ByTask
 from rewact_ros.tokens import TokenSender
 
 START_NS = 1_700_000_000_000_000_000
@@ -434,7 +435,9 @@ FILL = """
     recording = BagRecorder(RecordingSettings(Path({folder!r}), min_free_bytes=0))
     for name in TOPICS:
         recording.declare(bag_topic(name))
-    session = RecordingSession(recording, EpisodeRecord(""), "", SessionSettings(), lambda: "")
+    session = RecordingSession(
+        recording, EpisodeRecord(""), ByTask.one(None), "", SessionSettings(), lambda: ""
+    )
     session.start(START_NS)
     given = list(messages(300))
     recording.take(given)
@@ -497,8 +500,9 @@ def test_a_publisher_that_starts_again_loses_nothing():
 @pytest.fixture
 def session(make):
     recording = make(preroll_s=0.0)
+    settings = SessionSettings(operator="ada")
     return RecordingSession(
-        recording, EpisodeRecord(""), "", SessionSettings(operator="ada"), lambda: "v1"
+        recording, EpisodeRecord(""), ByTask.one(None), "", settings, lambda: "v1"
     )
 
 
