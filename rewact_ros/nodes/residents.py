@@ -56,6 +56,8 @@ class PolicyOpener:
             loaded = fitted(load_policy(files, p.device), contract, simulated)
             engine = self._engine_for(loaded)
         engine.warm_up()
+        if loaded.config.reward_head != "none":
+            _ = engine.reward_hash  # which reads all weights, the first time
         check_pace(loaded, contract, engine.fastest_s)
         return loaded, engine
 
@@ -101,14 +103,14 @@ class Residents:
     def __init__(self, params: PolicyParams, contract: Contract, logger: RcutilsLogger) -> None:
         self._opener = PolicyOpener(params, contract, logger.warning)
         self._contract, self._logger = contract, logger
-        self._shared: dict[str, ReadyPolicy] = {}  # by the SHA-256 of all files
         self._asked: str | None = None
         table = table_of(params, ("policy", "policy_dir"))
         self.unknown, self.acts = "", table is None
+        shared: dict[str, ReadyPolicy] = {}  # by the SHA-256 of all files
         self._by_task = (
-            ByTask.one(self._open(Path(params.policy)))
+            ByTask.one(self._open(Path(params.policy), shared))
             if table is None
-            else table.by_task(self._of_row)
+            else table.by_task(lambda row: self._of_row(row, shared))
         )
         self.running = self._by_task.usual
         off = OFF if table is None else NO_SWAP
@@ -118,7 +120,7 @@ class Residents:
     @property
     def versions(self) -> list[str]:
         """Of all that are ready, in the order of the table."""
-        return [ready.candidate.version for ready in self._shared.values()]
+        return list(dict.fromkeys(ready.candidate.version for _, ready in self._by_task.rows))
 
     def ask_for(self, task: str) -> None:
         """Take what the episode that begins is about; `settle` lets its policy run."""
@@ -151,22 +153,22 @@ class Residents:
         """Let a checkpoint take the place of the only one."""
         self._by_task, self.running = ByTask.one(ready), ready
 
-    def _of_row(self, row: TaskRow) -> ReadyPolicy:
-        before, began_mb = len(self._shared), _memory_mb()
-        ready = self._open(row.policy)
-        if len(self._shared) > before:
+    def _of_row(self, row: TaskRow, shared: dict[str, ReadyPolicy]) -> ReadyPolicy:
+        before, began_mb = len(shared), _memory_mb()
+        ready = self._open(row.policy, shared)
+        if len(shared) > before:
             self._logger.info(
                 f"task {row.pattern!r}: policy {ready.candidate.version} is ready, "
                 f"{_memory_mb() - began_mb:.0f} MB more"
             )
         return ready
 
-    def _open(self, folder: Path) -> ReadyPolicy:
+    def _open(self, folder: Path, shared: dict[str, ReadyPolicy]) -> ReadyPolicy:
         folder = folder.expanduser().resolve()  # of a link that may move on
         files = open_folder(folder)
-        if files.sha256 in self._shared:
-            return self._shared[files.sha256]
-        others = list(self._shared.values())
+        if files.sha256 in shared:
+            return shared[files.sha256]
+        others = list(shared.values())
         for other in others:
             if other.candidate.version == files.version:
                 raise CheckpointError(
@@ -175,11 +177,9 @@ class Residents:
                     "policies apart by their weights; give one of the two folders for both"
                 )
         loaded, engine = self._opener.open(files)
-        if loaded.config.reward_head != "none":
-            _ = engine.reward_hash  # which reads all weights once
         self._compare(loaded, others)
         ready = ReadyPolicy(Candidate(folder, loaded.version, files.sha256), loaded, engine)
-        return self._shared.setdefault(files.sha256, ready)
+        return shared.setdefault(files.sha256, ready)
 
     def _compare(self, loaded: LoadedPolicy, others: list[ReadyPolicy]) -> None:
         """Warn of numbers far from the first policy's; another task's data may mean them."""

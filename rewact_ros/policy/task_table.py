@@ -222,7 +222,7 @@ def _row(where: str, data: Any, folder: Path, problems: Problems) -> TaskRow | N
             return None
         path = folder / os.path.expanduser(given)
         if not os.path.isfile(path / file):  # Path's own would raise for a name that is too long
-            within = f" with a {file}" if path.is_dir() and file else ""
+            within = f" with a {file}" if os.path.isdir(path) and file else ""
             problems.add(f"{where}.{key}", fault=f"{pattern!r}: no such {what}{within}: {path}")
         return path
 
