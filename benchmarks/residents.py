@@ -31,7 +31,7 @@ PAUSE_S = (0.2, 0.4)  # between a chunk and the next event
 
 
 def run(bench: Bench) -> None:
-    """Switches between four policies; memory and CPU of one and of several."""
+    """Switches between four policies, beside episodes that need none; memory and CPU."""
     switches = 10 if bench.quick else 100
     bench.settings.update(
         switches=switches, seed=SEED, contract=Path(default_contract()).name, threads=1
@@ -58,8 +58,8 @@ def measure(bench: Bench, name: str, policies: list[Path], switches: int) -> Non
     bench.add(f"{name}: memory of one", alone[0], "MB")
     bench.add(f"{name}: memory of all", several[0], "MB", n=n)
     bench.add(f"{name}: memory of each more", (several[0] - alone[0]) / more, "MB", n=more)
-    bench.add(f"{name}: CPU of one", alone[1], "cores")
-    bench.add(f"{name}: CPU of all, one of which infers", several[1], "cores", n=n)
+    bench.add(f"{name}: CPU per chunk of one", alone[1], "ms")
+    bench.add(f"{name}: CPU per chunk of all, one of which infers", several[1], "ms", n=n)
 
 
 def running(policies: list[Path]) -> Any:
@@ -78,13 +78,14 @@ def used(policies: list[Path]) -> tuple[float, float]:
 
 
 def usage(stack: Robot) -> tuple[float, float]:
-    """(resident memory in MB, cores in use) while one policy infers."""
-    Ears(stack).task(0)
+    """(resident memory in MB, CPU time of the process per chunk in ms) while one policy infers."""
+    ears, pid = Ears(stack), stack.runner.pid("policy")
+    ears.task(0)
     stack.rig.pause(SETTLED_S)
-    pid = stack.runner.pid("policy")
-    before_s = cpu_seconds(pid)
+    began_s, count = cpu_seconds(pid), len(ears.chunks)
     stack.rig.pause(CPU_S)
-    return memory_mb(pid), (cpu_seconds(pid) - before_s) / CPU_S
+    used_s = cpu_seconds(pid) - began_s
+    return memory_mb(pid), 1e3 * used_s / (len(ears.chunks) - count)
 
 
 class Ears:
@@ -106,49 +107,52 @@ class Ears:
         self._rig.wait(lambda: self._events.get_subscription_count() > 1, "who hears events")
         self._number = 0
 
-    def task(self, index: int) -> tuple[float, float, float]:
-        """Begin an episode; (event to heartbeat, event to chunk, stamp to chunk) in ms."""
+    def task(self, index: int) -> tuple[float, float, bool]:
+        """Begin an episode; (event to heartbeat, event to chunk, whether the policy is another).
+
+        In ms. The chunk is the first whose inference began after the event, so that an episode of
+        the same policy is what a switch has to be compared with.
+        """
         self._number += 1
         msg = EpisodeEvent(episode_id=f"e{self._number}", task=f"task {index}")
         before = self._rig.heartbeats[-1][1].policy_version
         began_s, beats, heard = time.monotonic(), len(self._rig.heartbeats), len(self.chunks)
         self._events.publish(msg)
-        # Chunks of the one before may still come, none after the first of the new one.
         self._rig.wait(lambda: len(self.chunks) > heard + FIRST_CHUNKS, "chunks")
-        versions = [chunk.policy_version for _, chunk in self.chunks[heard:]]
-        new = versions[-1]
-        at = versions.index(new)
-        assert set(versions[at:]) == {new}, "chunks of two policies are mixed"
+        new = self.chunks[-1][1].policy_version
+        later = self.chunks[heard:]
+        if new != before:
+            at = [chunk.policy_version for _, chunk in later].index(new)
+            later = later[at:]
+            assert {chunk.policy_version for _, chunk in later} == {new}, "two policies are mixed"
+        chunk_s = next(s for s, m in later if s - m.inference_time >= began_s)
         beat_s = next(s for s, m in self._rig.heartbeats[beats:] if m.policy_version == new)
-        first_s, chunk = self.chunks[heard + at]
-        self.changed = before != new
-        return 1e3 * (beat_s - began_s), 1e3 * (first_s - began_s), 1e3 * chunk.latency
+        return 1e3 * (beat_s - began_s), 1e3 * (chunk_s - began_s), new != before
 
 
 def switch(bench: Bench, stack: Robot, name: str, count: int, switches: int) -> None:
-    """Each policy's first words, then so many switches, and chunks between them as the rule."""
+    """Each policy's first words, then as many episodes of the same task as of another, mixed."""
     ears, rng = Ears(stack), np.random.default_rng(SEED)
-    first = [ears.task(i)[1] for i in range(1, count)]
+    first = [ears.task(i)[1] for i in range(count)][1:]
     bench.add(f"{name}: event to chunk, first use", max(first), "ms", n=len(first))
-    times, usual, running_now = [], [], count - 1
-    for _ in range(switches):
-        running_now = int(rng.choice([i for i in range(count) if i != running_now]))
-        times.append(ears.task(running_now))
-        assert ears.changed
-        usual += [1e3 * chunk.latency for _, chunk in ears.chunks[-FIRST_CHUNKS + 2 :]]
+    others = rng.permutation([True, False] * switches)
+    beats, chunks, now = [], {True: [], False: []}, count - 1
+    for other in others:
         stack.rig.pause(float(rng.uniform(*PAUSE_S)))
-    beat, chunk, stamp = (np.array(column) for column in zip(*times, strict=True))
-    goal = "<= 100"
-    for what, values, aim in (
-        ("event to heartbeat", beat, goal),
-        ("event to chunk", chunk, goal),
-        ("stamp to first chunk", stamp, ""),
-        ("stamp to other chunks", np.array(usual), ""),
-    ):
-        for share in (50, 99):
-            value = float(np.percentile(values, share))
-            more = {"goal": aim} if aim and share == 99 else {}
-            bench.add(f"{name}: {what} p{share}", value, "ms", n=len(values), **more)
+        now = int(rng.choice([i for i in range(count) if i != now])) if other else now
+        beat_ms, chunk_ms, changed = ears.task(now)
+        assert changed == other
+        chunks[changed].append(chunk_ms)
+        if changed:
+            beats.append(beat_ms)
+    n = len(beats)
+    for share in (50, 99):
+        beat, new, same = (float(np.percentile(v, share)) for v in (beats, *chunks.values()))
+        goal = {"goal": "<= 100"} if share == 99 else {}
+        bench.add(f"{name}: event to heartbeat of another policy p{share}", beat, "ms", n=n)
+        bench.add(f"{name}: event to chunk of another policy p{share}", new, "ms", n=n)
+        bench.add(f"{name}: event to chunk of the same policy p{share}", same, "ms", n=n)
+        bench.add(f"{name}: added by the switch p{share}", new - same, "ms", n=n, **goal)
 
 
 # Checkpoints ----------------------------------------------------------------------------------
