@@ -198,6 +198,7 @@ def test_a_policy_that_was_started_within_an_episode_learns_its_task_by_the_next
     it.turn(lambda: it.feeder.status is not None and it.feeder.status.ready)
     it.more(it.feeder.rewards)
     assert it.feeder.status.policy_version == version["put"] and not it.feeder.chunks
+    it.control(POLICY, 5)  # which nothing moves, as nothing acts
     it.task("sort", EpisodeEvent.RESUMED)
     it.turn(lambda: it.feeder.status.policy_version == version["sort"])
     it.more(it.feeder.chunks)

@@ -76,6 +76,9 @@ def test_a_task_without_a_row_is_refused_by_name_with_the_patterns_that_there_ar
     assert by_task.usual == 1
     with pytest.raises(UnknownTaskError, match=r"t\.yaml matches \('put\*', 'sort\*'\), got 'dan"):
         by_task.of("dance")
+    with pytest.raises(UnknownTaskError) as error:
+        by_task.of("\x1b[2J" * 1000)
+    assert str(error.value).isprintable() and len(str(error.value)) < 300
     assert ByTask.one(3).of("anything") == ByTask.one(3).usual == 3
 
 

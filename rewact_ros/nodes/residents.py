@@ -135,7 +135,7 @@ class Residents:
         Returns:
             whether another one runs now.
         """
-        if leads or self._asked is None:
+        if self._asked is None or (leads and self.acts):
             return False
         before, task, self._asked = self.running, self._asked, None
         try:

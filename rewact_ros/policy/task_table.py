@@ -17,12 +17,13 @@ from typing import Any
 from rewact_ros import strict_yaml
 from rewact_ros.contract.problems import ContractError, Problem, Problems, shown, with_lines
 from rewact_ros.contract.sections import TEXT, Key, Section, above_zero, nested, short
-from rewact_ros.text import reason
+from rewact_ros.text import printable, reason
 
 from .checkpoint_files import CALIBRATION, WEIGHTS
 
 EVERY_TASK = "*"
 LONGEST_S = 86_400.0
+SHOWN = 80  # characters of a task in a message
 _TABLE = (Key("tasks", nested({"type": "array"}), "one mapping for each pattern"),)
 _ROW = (
     Key("task", TEXT, "pattern of the task's text, as of a shell: * ? [abc]; case does not count"),
@@ -70,8 +71,8 @@ class ByTask[T]:
                 return thing
         known = ", ".join(repr(pattern) for pattern, _ in self.rows)
         raise UnknownTaskError(
-            f"task: expected one that a pattern of {self._source} matches ({known}), got {task!r}; "
-            f"add a row for it, or a last one for every task, {EVERY_TASK!r}"
+            f"task: expected one that a pattern of {self._source} matches ({known}), got "
+            f"'{printable(task, SHOWN)}'; add a row for it, or a last one, {EVERY_TASK!r}"
         )
 
 
