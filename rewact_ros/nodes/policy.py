@@ -238,6 +238,8 @@ class PolicyNode(Guarded, LifecycleNode):
             chunk.inference_time, chunk.queue_time = elapsed_s, queue_s
             chunk.latency = latency_s
             self._chunks.publish(chunk)
+            ready.engine.drives()
+            ready.engine.delay_s = self._times.recent_latency_s
         published_s = time.monotonic()
         if self._rewards is not None:
             reward_hash = "" if prediction.reward is None else ready.engine.reward_hash
@@ -314,6 +316,7 @@ class PolicyNode(Guarded, LifecycleNode):
             {
                 "policy_version": self.version,
                 "engine": engine.description if engine else "",
+                "guided_steps": engine.guided_steps if engine else 0,
                 "update": self._swap.text,
                 **self._times.values(),
                 **(self._observations.values() if self._observations is not None else {}),

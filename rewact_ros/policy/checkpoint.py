@@ -29,6 +29,7 @@ from .modeling_rewact import RewACTPolicy
 from .open_lerobot import known_types, open_lerobot
 from .open_rewact import open_rewact
 from .policy import Estimate, Policy, PolicyConfig
+from .real_time import RealTimeChunks
 from .representations import Representation
 from .resolved import Resolver
 from .reward_hash import reward_hash
@@ -97,6 +98,14 @@ class LoadedPolicy:
     def needs_text(self) -> bool:
         """Whether it is told by a text what to do."""
         return getattr(self.config, "needs_text", False)
+
+    @property
+    def real_time(self) -> RealTimeChunks | None:
+        """What lets its next chunk go on from the last one; None: it cannot.
+
+        Not of relative actions: what is left of a chunk would have to be told from another pose.
+        """
+        return None if self.representation else getattr(self.policy, "real_time", None)
 
     @cached_property
     def reward_hash(self) -> str:

@@ -1,4 +1,4 @@
-"""LeRobot's own ACT, trained by `lerobot-train` on the same demonstrations for the same time."""
+"""LeRobot's own policies, trained by `lerobot-train` on our demonstrations, on one thread."""
 
 import os
 import re
@@ -14,7 +14,7 @@ _PROBED, _WARM_UP = 24, 8  # steps that tell its speed, and how many of them are
 
 
 @dataclass(frozen=True)
-class ActRun:
+class LeRobotRun:
     """A training.
 
     Attributes:
@@ -28,7 +28,9 @@ class ActRun:
     seconds: float
 
 
-def train_act(dataset: Path, out: Path, seconds: float, arguments: dict[str, str]) -> ActRun:
+def train_seconds(
+    dataset: Path, out: Path, seconds: float, arguments: dict[str, str]
+) -> LeRobotRun:
     """Train for so many seconds: as many steps as its own speed on this machine allows.
 
     Raises:
@@ -36,10 +38,18 @@ def train_act(dataset: Path, out: Path, seconds: float, arguments: dict[str, str
     """
     probe = _run(dataset, out / "probe", _PROBED, arguments, keeps=False)
     a_step = statistics.median(probe[_WARM_UP:])
-    steps = max(round(seconds / a_step), 1)
+    return train_steps(dataset, out, max(round(seconds / a_step), 1), arguments)
+
+
+def train_steps(dataset: Path, out: Path, steps: int, arguments: dict[str, str]) -> LeRobotRun:
+    """Train so many steps.
+
+    Raises:
+        RuntimeError: it ended with an error, whose text is told.
+    """
     took = _run(dataset, out / "run", steps, arguments, keeps=True)
     checkpoint = out / "run" / "checkpoints" / "last" / "pretrained_model"
-    return ActRun(str(checkpoint), steps, sum(took))
+    return LeRobotRun(str(checkpoint), steps, sum(took))
 
 
 def _run(
@@ -48,7 +58,6 @@ def _run(
     """Seconds of each step, as it logs them itself; one thread, and no loader beside it."""
     shutil.rmtree(out, ignore_errors=True)  # of a killed run, which it would not go on with
     given = {
-        "policy.type": "act",
         "policy.device": "cpu",
         "policy.push_to_hub": "false",
         "dataset.repo_id": f"local/{dataset.name}",
