@@ -36,9 +36,12 @@ class ConfigurationError(ValueError):
 class PolicyNode(Guarded, LifecycleNode):
     """Loads and checks in configure, infers in a worker thread, newest observation wins."""
 
+    NAME, PARAMS = "policy", PolicyParams
+    PACED = True  # the robot waits for its chunks
+
     def __init__(self, **node_arguments: Any) -> None:
-        super().__init__("policy", **node_arguments)
-        self.params = declare(self, PolicyParams)
+        super().__init__(self.NAME, **node_arguments)
+        self.params = declare(self, self.PARAMS)
         self.clock = NodeClock(self)
         self._active = self._leads = False
         self._observations: Observations | None = None
@@ -75,7 +78,7 @@ class PolicyNode(Guarded, LifecycleNode):
         started_s = time.monotonic()
         try:
             self.contract = load_contract(self.params.contract, self.get_namespace())
-            residents = Residents(self.params, self.contract, self.get_logger())
+            residents = Residents(self.params, self.contract, self.get_logger(), self.PACED)
         except (ValueError, RuntimeError, OSError) as error:
             self.configuration_fault = str(error)
             self.get_logger().error(str(error))

@@ -36,10 +36,14 @@ class PolicyOpener:
         params: how they run.
         contract: of the robot.
         report: told of an engine that could not serve.
+        paced: refuse a policy whose chunks would come too late for the contract.
     """
 
-    def __init__(self, params: PolicyParams, contract: Contract, report: Report) -> None:
-        self._params, self._contract, self._report = params, contract, report
+    def __init__(
+        self, params: PolicyParams, contract: Contract, report: Report, paced: bool
+    ) -> None:
+        self._params, self._contract = params, contract
+        self._report, self._paced = report, paced
 
     def open(self, files: CheckpointFiles) -> tuple[LoadedPolicy, Engine]:
         """Open a checkpoint, check it against the contract, warm it up; in any thread.
@@ -58,7 +62,8 @@ class PolicyOpener:
         engine.warm_up()
         if loaded.config.reward_head != "none":
             _ = engine.reward_hash  # which reads all weights, the first time
-        check_pace(loaded, contract, engine.fastest_s)
+        if self._paced:
+            check_pace(loaded, contract, engine.fastest_s)
         return loaded, engine
 
     def open_beside(
@@ -95,13 +100,16 @@ class Residents:
         params: with `policy`, or the table `tasks`.
         contract: of the robot.
         logger: of the node.
+        paced: as of ``PolicyOpener``.
 
     Raises:
         ValueError, RuntimeError, OSError: a policy cannot be used; names it, and its row.
     """
 
-    def __init__(self, params: PolicyParams, contract: Contract, logger: RcutilsLogger) -> None:
-        self._opener = PolicyOpener(params, contract, logger.warning)
+    def __init__(
+        self, params: PolicyParams, contract: Contract, logger: RcutilsLogger, paced: bool = True
+    ) -> None:
+        self._opener = PolicyOpener(params, contract, logger.warning, paced)
         self._contract, self._logger = contract, logger
         self._asked: str | None = None
         table = table_of(params, ("policy", "policy_dir"))

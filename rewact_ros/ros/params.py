@@ -4,7 +4,7 @@ ROS descriptors, command-line flags and `config/params.yaml` all come from these
 """
 
 from dataclasses import MISSING, dataclass, fields, make_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rewact_ros.ros.parameter_values import check_value, describe
 from rewact_ros.runs import LearnOptions
@@ -50,6 +50,16 @@ class PolicyParams:
     )
     heartbeat_hz: float = _param(30.0, "rate of policy_status", "Hz", 20.0, 200.0)
     autostart: bool = _param(True, "configure and activate at start")
+
+
+@dataclass(frozen=True)
+class ShadowPolicyParams(PolicyParams):
+    """Node `shadow_policy`: those of `policy`, but for what only one that acts can do."""
+
+    tasks: ClassVar[str] = ""  # type: ignore[misc]
+    policy_dir: ClassVar[str] = ""  # type: ignore[misc]
+    explore: ClassVar[bool] = False  # type: ignore[misc]
+    actions_only: ClassVar[bool] = False  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
@@ -291,6 +301,7 @@ class RecorderParams:
     calibration: str = _param("", "calibration file whose content goes into every recording")
     tasks: str = _param("", "table of tasks, instead: each one's calibration goes into its own")
     follow_supervisor: bool = _param(True, "record the supervisor's episodes")
+    shadow: bool = _param(False, "a shadow policy predicts beside: tell when it is silent")
     preroll_s: float = _param(1.0, "time before the start that is recorded too", "s", 0.0, 60.0)
     postroll_s: float = _param(
         0.5, "time after the supervisor's verdict that is recorded too", "s", 0.0, 60.0
@@ -353,6 +364,7 @@ class TransitionsParams:
 
 NODE_PARAMS: dict[str, type] = {
     "policy": PolicyParams,
+    "shadow_policy": ShadowPolicyParams,
     "judge": JudgeParams,
     "hil": HilParams,
     "supervisor": SupervisorParams,

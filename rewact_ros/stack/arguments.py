@@ -23,6 +23,7 @@ LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 # A ROS name with an optional node before it; names of ROS itself, such as __node, are not remapped.
 _NAME = r"(?:~?/)?[A-Za-z_]\w*(?:/[A-Za-z_]\w*)*"
 _REMAP = re.compile(rf"((?:[A-Za-z]\w*:)?(?!__){_NAME}):=({_NAME})", re.ASCII)
+SHADOW_TOPICS = re.compile(r"\brewact/shadow\b")
 # What launch_ros keeps among the arguments.
 _LAUNCH_ROS = ("ros_namespace", "ros_remaps")
 
@@ -64,6 +65,11 @@ class BringUp:
     )
     calibration: str = setting(
         "", "file of thresholds; empty: calibration.json of the judge or policy", path=True
+    )
+    shadow: str = setting(
+        "",
+        "checkpoint folder that predicts beside the policy, recorded and never acted on",
+        path=True,
     )
     success_model: str = setting(
         "",
@@ -151,7 +157,7 @@ class BringUp:
             table_of(self, ("policy", "judge", "calibration", "learn"))
         except TaskTableError as error:
             raise ArgumentError(str(error)) from None
-        for name in ("policy", "judge", "success_model"):
+        for name in ("policy", "judge", "shadow", "success_model"):
             folder = getattr(self, name)
             if not folder or (name == "policy" and folder == "none"):
                 continue
@@ -196,6 +202,11 @@ class BringUp:
                     f"services, several with commas between, got '{rule}'"
                 )
             pairs.append((match[1], match[2]))
+            if SHADOW_TOPICS.search(rule):
+                raise ArgumentError(
+                    f"remap: expected no topic of the shadow policy, got '{rule}': what it "
+                    "predicts might move the robot"
+                )
         if len({name for name, _ in pairs}) < len(pairs):
             raise ArgumentError(f"remap: expected one rule for each name, got '{self.remap}'")
         return tuple(pairs)

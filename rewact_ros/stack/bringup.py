@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rewact_ros.contract import load_contract
@@ -14,6 +14,7 @@ from rewact_ros.runs import NEWEST, ROBOT_JOURNAL, VERSIONS, is_version
 from rewact_ros.share import share_dir
 from rewact_ros.sim.task import DEFAULT_TASK, find_task
 from rewact_ros.stack.arguments import BringUp
+from rewact_ros.stack.shadow import check_shadow
 
 # What a sourced ROS, or the wheels of another environment, put in the way of an interpreter.
 SHIELDED = (
@@ -27,6 +28,7 @@ SHIELDED = (
 EVERY_NODE = ("rclpy", "numpy", "yaml", "rewact_ros", "rewact_ros.msg")
 HEAVY = {
     "policy": ("torch", "lerobot", "safetensors"),
+    "shadow_policy": ("torch", "lerobot", "safetensors"),
     "judge": ("torch", "lerobot", "safetensors"),
     "reward_model": ("torch", "lerobot", "safetensors"),
     "transitions": ("safetensors",),
@@ -37,9 +39,19 @@ LIGHT = {"recorder": ("mcap", "zstandard")}
 ParameterValue = str | int | float | bool
 
 
+# Added to the niceness of a process that must not disturb the others.
+ASIDE_NICENESS = 10
+
+
 @dataclass(frozen=True)
 class Process:
-    """One node process: `python -m module --ros-args …`."""
+    """One node process: `python -m module --ros-args …`.
+
+    Attributes:
+        respawn: start it again when it dies.
+        essential: the robot does not go on without it; another's end is told, and that is all.
+        niceness: added to its own, before it begins.
+    """
 
     name: str
     module: str
@@ -51,6 +63,8 @@ class Process:
     environment: dict[str, str] = field(default_factory=dict)
     log_level: str = "info"
     remappings: tuple[tuple[str, str], ...] = ()
+    essential: bool = True
+    niceness: int = 0
 
     @property
     def own_python(self) -> bool:
@@ -128,6 +142,7 @@ def processes(args: BringUp) -> list[Process]:
 
     Raises:
         ContractError: its contract is wrong; told once here, not by each node.
+        ArgumentError: the shadow policy does not fit the contract, or has nobody to run beside.
     """
     if args.contract:
         load_contract(args.contract, args.namespace or "/")
@@ -223,6 +238,15 @@ def processes(args: BringUp) -> list[Process]:
         if run:
             acting |= {"policy_dir": str(run / VERSIONS), "explore": True}
         nodes.append(process("policy", acting, ml_python, shield))
+    if args.shadow:
+        check_shadow(args, contract, acts)
+        beside = {"contract": contract, "policy": args.shadow, "task": args.task}
+        if args.device != "auto":  # else params_file may put it where it disturbs least
+            beside["device"] = args.device
+        if is_version(Path(args.shadow)):
+            beside["engine"] = "torch"
+        shadow = process("shadow_policy", beside, ml_python, shield)
+        nodes.append(replace(shadow, essential=False, niceness=ASIDE_NICENESS))
     if run:
         keeping = {"contract": contract, "journal": str(run / ROBOT_JOURNAL)}
         nodes.append(process("transitions", keeping, ml_python, shield))
@@ -239,10 +263,12 @@ def processes(args: BringUp) -> list[Process]:
         nodes.append(process(name, source, ml_python, shield))
     if args.bags_dir:
         recording: dict[str, ParameterValue] = {"contract": contract, "bags_dir": args.bags_dir}
-        beside = Path(args.judge or policy) / CALIBRATION
+        thresholds = Path(args.judge or policy) / CALIBRATION
         if table:
             recording |= tasks
-        elif args.calibration or ((args.judge or acts) and beside.is_file()):
-            recording["calibration"] = args.calibration or str(beside)
+        elif args.calibration or ((args.judge or acts) and thresholds.is_file()):
+            recording["calibration"] = args.calibration or str(thresholds)
+        if args.shadow:
+            recording["shadow"] = True
         nodes.append(process("recorder", recording))
     return nodes

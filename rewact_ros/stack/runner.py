@@ -75,8 +75,12 @@ class Runner:
     def _plan_restart(self, name: str, code: int, now_s: float) -> None:
         respawn, last = self._specs[name].respawn, self._last_error.get(name, "")
         end = self._restarts.end(name, code, now_s, respawn, last)
-        if end:
+        if end and self._specs[name].essential:
             raise BringUpError(end)
+        if end:
+            del self._running[name]
+            self._write(f"{name} | {end}; all else goes on without it")
+            return
         self._due[name] = now_s + RESPAWN_DELAY_S
         self._write(f"{name} | ended ({describe(code)}); starting it again")
 
@@ -88,6 +92,8 @@ class Runner:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:
                 os._exit(1)
+            if spec.niceness:
+                _give_way(spec.niceness)
 
         process = subprocess.Popen(
             spec.command(),
@@ -131,6 +137,17 @@ class Runner:
                 deadline_s = time.monotonic() + STOP_TIMEOUT_S
                 while time.monotonic() < deadline_s and any(p.poll() is None for p in alive):
                     time.sleep(0.02)
+
+
+def _give_way(niceness: int) -> None:
+    """Let this process, which leads a session of its own, have what others leave of the cores.
+
+    Where the kernel groups processes by session, niceness counts within a session alone, and that
+    of the group counts between them (sched(7), autogroup).
+    """
+    os.nice(niceness)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 @contextlib.contextmanager
