@@ -187,8 +187,9 @@ def test_a_slow_shadow_is_no_misfit_and_says_what_it_skips(graph, vx300s, candid
         node_of(PolicyNode, policy=str(candidate), engine="torch")
     shadow = node_of(ShadowPolicyNode, policy=str(candidate), engine="torch")
     stage = Graph(vx300s, shadow)
-    infer = shadow._engine.infer
-    shadow._engine.infer = lambda *given: (time.sleep(0.3), infer(*given))[1]
+    engine = shadow._residents.running.engine
+    infer = engine.infer
+    engine.infer = lambda *given: (time.sleep(0.3), infer(*given))[1]
     try:
         stage.turn(lambda: shadow._observations.skipped > 3)
         level, text, _ = shadow._diagnose()

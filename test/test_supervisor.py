@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from conftest import ROOT
 
+from rewact_ros.policy.task_table import ByTask
 from rewact_ros.stack.bringup import BringUp, processes
 from rewact_ros.supervision.batch import Plan, Tally
 from rewact_ros.supervision.calibration import (
@@ -33,6 +34,7 @@ from rewact_ros.supervision.supervisor import (
     RefusedError,
     Supervisor,
 )
+from rewact_ros.supervision.task_rule import TaskRule
 from rewact_ros.supervision.verdict import ENDINGS, Change, GoalState, Outcome, Termination
 
 TICK_S = 0.05
@@ -53,6 +55,11 @@ CALIBRATION = Calibration(
 CALIBRATED = replace(JUDGING, calibration=CALIBRATION)
 
 
+def rules(judging):
+    """The same thresholds for every task, or a table of rules."""
+    return judging if isinstance(judging, ByTask) else ByTask.one(TaskRule(judging))
+
+
 class Bench:
     """A supervisor with a fake clock, an obedient hil and a constant reward."""
 
@@ -65,7 +72,7 @@ class Bench:
             lambda: f"e{next(numbers)}",
         )
         memory = EpisodeMemory(state_file(str(folder), "/", "arm"))
-        self.it = Supervisor(judging, parts, memory, "anna")
+        self.it = Supervisor(rules(judging), parts, memory, "anna")
         if source is not None:
             self.it.hear(source)
         self.t, self.reward, self.control, self.heard = 100.0, 0.3, None, 0

@@ -225,7 +225,7 @@ def test_a_bound_is_of_whose_chunks_move_the_robot_not_of_who_judges(vx300s):
     chunk = ChunkWriter(vx300s).write(np.zeros((3, len(vx300s.action_names))), reward.header.stamp)
     chunk.policy_version = "actor"
     reader.on_chunk(chunk)
-    assert reader.source(reward) == RewardSource("it", "actor", True)
+    assert reader.source(reward) == RewardSource("it", "actor", True, "judge")
 
 
 def test_a_second_judge_on_the_topic_is_named_and_no_task_begins(bench):

@@ -35,7 +35,7 @@ def calibrate(
     """Choose thresholds that keep the rates of false completions and false alarms."""
     from rewact_ros.learning.evaluation.calibrate import Rollouts, rollout_basis
     from rewact_ros.learning.evaluation.scorers import open_scorer
-    from rewact_ros.policy.checkpoint import CALIBRATION
+    from rewact_ros.policy.checkpoint_files import CALIBRATION
     from rewact_ros.runs import require_writable
     from rewact_ros.supervision.conformal import calibrate as choose
     from rewact_ros.supervision.conformal import check_counts, recognised

@@ -16,6 +16,7 @@ from rewact_ros.data.bags.recorder import BagRecorder, RecordingError
 from rewact_ros.data.bags.recorder_session import RecordingSession, RefusedError, SessionSettings
 from rewact_ros.data.bags.recorder_setup import (
     ACTIONS,
+    calibrations,
     episode_template,
     parse_buttons,
     recording_settings,
@@ -53,11 +54,13 @@ class RecorderNode(Guarded, Node):
         self._shadow = ShadowWatch()
         wanted = topic_filter(contract, p, self.get_namespace(), self.clock.uses_sim_time)
         self.topics = RawTopics(self, wanted, self.get_logger().error)
-        template = episode_template(contract, text, p, self.get_namespace())
+        template = episode_template(contract, text, self.get_namespace())
+        thresholds = calibrations(p)
         self.recording = BagRecorder(recording_settings(p))  # last: it locks the folder
         self.session = RecordingSession(
             self.recording,
             template,
+            thresholds,
             text,
             SessionSettings(p.operator, p.task, p.follow_supervisor, p.postroll_s),
             self._policy_version,

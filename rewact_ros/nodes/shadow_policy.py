@@ -9,8 +9,6 @@ behind it: there is no parameter, remapping or wrong start by which a shadow cou
 from typing import Any
 
 from rewact_ros.nodes.policy import PolicyNode
-from rewact_ros.policy.checkpoint import LoadedPolicy
-from rewact_ros.policy.engine import Engine
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.diagnostics import OK, WARN
 from rewact_ros.ros.observations import Observation
@@ -44,6 +42,7 @@ class ShadowPolicyNode(PolicyNode):
     """
 
     NAME, PARAMS = "shadow_policy", ShadowPolicyParams
+    PACED = False  # nobody waits for its chunks, and what it skips is counted
 
     def __init__(self, **node_arguments: Any) -> None:
         self._skipped = 0
@@ -72,9 +71,6 @@ class ShadowPolicyNode(PolicyNode):
                 f"{self.NAME}: expected its topic as {mine}, got {whole}: under another name what "
                 "it predicts might move the robot; take the remapping out"
             )
-
-    def _check_pace(self, loaded: LoadedPolicy, engine: Engine) -> None:
-        """Nothing: nobody waits for its chunks, and what it skips is counted."""
 
     def _replans(self, seen: Observation) -> bool:
         """Always: which observations the running policy replans at, only its own chunks tell."""

@@ -18,6 +18,7 @@ from rewact_ros.text import reason
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CONTRACT = "contract.json"
+CALIBRATION = "calibration.json"  # the monitor's thresholds, see `rewact calibrate`
 
 MAX_FILES = 1000
 MAX_DEPTH = 6
@@ -157,6 +158,12 @@ def open_folder(path: str | Path) -> CheckpointFiles:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {reason(error)}") from error
     return CheckpointFiles(path, digests, content)
+
+
+def weights_version(folder: Path) -> str:
+    """As ``CheckpointFiles.version``, without keeping what it reads. Raises OSError."""
+    with open(folder / WEIGHTS, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:12]
 
 
 def _require_checkpoint(path: Path) -> None:

@@ -26,6 +26,7 @@ class PolicyParams:
 
     contract: str = _param("", "contract file of the robot")
     policy: str = _param("", "checkpoint folder")
+    tasks: str = _param("", "table of tasks, instead: several policies (docs/tasks.md)")
     policy_dir: str = _param(
         "", "the only directory from which rewact/policy_update is taken; empty: updates refused"
     )
@@ -55,6 +56,7 @@ class PolicyParams:
 class ShadowPolicyParams(PolicyParams):
     """Node `shadow_policy`: those of `policy`, but for what only one that acts can do."""
 
+    tasks: ClassVar[str] = ""  # type: ignore[misc]
     policy_dir: ClassVar[str] = ""  # type: ignore[misc]
     explore: ClassVar[bool] = False  # type: ignore[misc]
     actions_only: ClassVar[bool] = False  # type: ignore[misc]
@@ -66,6 +68,7 @@ class JudgeParams:
 
     contract: str = _param("", "contract file of the robot")
     model: str = _param("", "checkpoint folder of a policy with a reward, or of a classifier")
+    tasks: str = _param("", "table of tasks, instead: several judges, one for each")
     device: str = same(PolicyParams, "device")
     engine: str = same(PolicyParams, "engine")
     precision: str = same(PolicyParams, "precision")
@@ -124,6 +127,7 @@ class _CompletionParams:
     contract: str = _param("", "contract file of the robot")
     policy: str = _param("", "checkpoint folder; its calibration.json is used where it has one")
     calibration: str = _param("", "calibration file; empty: the one beside the policy, or none")
+    tasks: str = _param("", "table of tasks, instead: thresholds and time-out of each")
     level: str = _param(
         "auto",
         "completion is judged by the reward's q10 or mean; auto: q10 where it has one",
@@ -295,6 +299,7 @@ class RecorderParams:
     task: str = _param("", "task of episodes that people start")
     operator: str = _param("", "who operates the robot and judges")
     calibration: str = _param("", "calibration file whose content goes into every recording")
+    tasks: str = _param("", "table of tasks, instead: each one's calibration goes into its own")
     follow_supervisor: bool = _param(True, "record the supervisor's episodes")
     shadow: bool = _param(False, "a shadow policy predicts beside: tell when it is silent")
     preroll_s: float = _param(1.0, "time before the start that is recorded too", "s", 0.0, 60.0)

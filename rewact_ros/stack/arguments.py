@@ -10,6 +10,7 @@ from typing import Any
 
 from rewact_ros.contract.names import check_namespace
 from rewact_ros.contract.schema import ContractError
+from rewact_ros.policy.task_table import TaskTableError, table_of
 from rewact_ros.ros.parameter_values import ParameterError
 from rewact_ros.ros.params_file import check_params_file
 from rewact_ros.runs import NEWEST, VERSIONS
@@ -44,6 +45,11 @@ class BringUp:
     )
     policy: str = setting(
         "", "checkpoint folder; none (or empty with a contract): no policy", path=True
+    )
+    tasks: str = setting(
+        "",
+        "table of tasks, instead of policy, judge and calibration; empty: one policy for all",
+        path=True,
     )
     params_file: str = setting(
         "", "ROS parameter file for all nodes, like config/params.yaml", path=True
@@ -147,6 +153,10 @@ class BringUp:
                 check_params_file(self.params_file)
             except ParameterError as error:
                 raise ArgumentError(str(error)) from None
+        try:
+            table_of(self, ("policy", "judge", "calibration", "learn"))
+        except TaskTableError as error:
+            raise ArgumentError(str(error)) from None
         for name in ("policy", "judge", "shadow", "success_model"):
             folder = getattr(self, name)
             if not folder or (name == "policy" and folder == "none"):

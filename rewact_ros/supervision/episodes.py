@@ -96,6 +96,7 @@ class Episode:
         judgement: of the last step that judged.
         helped: a person led, so that no calibrated bound holds.
         peak: largest filtered progress; NaN: no reward came.
+        unready: why the policy must not lead now, whatever hil says; "" while it may.
 
     Args:
         settings: time limits.
@@ -124,6 +125,7 @@ class Episode:
         self.monitor: EpisodeMonitor | None = None
         self.helped = False
         self.peak = math.nan
+        self.unready = ""
         self.duration_s = 0.0
         self._make_monitor = make_monitor
         self.check = check or ResetCheck()
@@ -138,7 +140,8 @@ class Episode:
     @property
     def want(self) -> Want:
         """Lease to ask for now."""
-        wants = {Phase.RESETTING: Want.RESET, Phase.RUNNING: Want.POLICY}
+        leads = Want.HOLD if self.unready else Want.POLICY
+        wants = {Phase.RESETTING: Want.RESET, Phase.RUNNING: leads}
         return wants.get(self.phase, Want.HOLD)
 
     @property
@@ -279,7 +282,9 @@ class Episode:
                 self._gate.reset()
             self.changes.append((Change.RUNNING, ""))
         elif now_s - self._phase_since_s > self.settings.start_timeout_s:
-            self.end(Termination.HOLD, f"policy did not start: {control.reason}")
+            waited = f"{self.unready} for {self.settings.start_timeout_s:g} s"
+            why = waited if self.unready else control.reason
+            self.end(Termination.HOLD, f"policy did not start: {why}")
 
     def _given_up(self, now_s: float, stamp_s: float, gone_s: float, control: Control) -> bool:
         """Step the monitor as who leads demands; whether nobody leads for too long."""
@@ -304,7 +309,7 @@ class Episode:
             settings = self.settings
             limit_s = settings.human_timeout_s if self._after_human else settings.hold_timeout_s
             if now_s - self._held_since_s > limit_s:
-                self.end(Termination.HOLD, control.reason)
+                self.end(Termination.HOLD, self.unready or control.reason)
                 return True
         return False
 
