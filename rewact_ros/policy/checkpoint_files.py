@@ -8,6 +8,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,8 @@ class CheckpointFiles:
 
     @property
     def version(self) -> str:
-        """First 12 hexadecimal digits of the SHA-256 of the weights."""
-        return self._digests[WEIGHTS][:12]
+        """First 12 hexadecimal digits of the SHA-256 of the weights, else of the configuration."""
+        return self._digests[WEIGHTS if WEIGHTS in self else CONFIG][:12]
 
     def read(self, name: str) -> bytes:
         """The bytes of a file.
@@ -142,8 +143,26 @@ def json_object(content: bytes, what: str, max_bytes: int) -> dict[str, Any]:
     return value
 
 
-def open_folder(path: str | Path) -> CheckpointFiles:
-    """Read a checkpoint folder.
+@dataclass(frozen=True)
+class Size:
+    """What a checkpoint may weigh.
+
+    Attributes:
+        weights_bytes: of one file that is kept in memory.
+        folder_bytes: of all files together.
+        weightless: it may have no weights of its own.
+    """
+
+    weights_bytes: int = MAX_WEIGHTS_BYTES
+    folder_bytes: int = MAX_FOLDER_BYTES
+    weightless: bool = False
+
+
+_POLICY = Size()
+
+
+def open_folder(path: str | Path, size: Size = _POLICY) -> CheckpointFiles:
+    """Read a checkpoint folder of at most that size.
 
     Raises:
         CheckpointError: no folder, or one without weights (a folder near it that has some is
@@ -152,21 +171,44 @@ def open_folder(path: str | Path) -> CheckpointFiles:
     """
     path = Path(path).expanduser()
     try:
-        _require_checkpoint(path)
-        digests, content = _read_all(path)
+        _require_checkpoint(path, size.weightless)
+        digests, content = _read_all(path, size)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {reason(error)}") from error
     return CheckpointFiles(path, digests, content)
 
 
-def _require_checkpoint(path: Path) -> None:
+def type_of(path: str | Path) -> str:
+    """The type that a folder's configuration names, before the folder is read; "": none.
+
+    It tells how large a folder may be, and nothing else: what is opened is asked again.
+
+    Raises:
+        CheckpointError: a configuration that is no JSON that can be trusted.
+    """
+    file = Path(path).expanduser() / CONFIG
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # `open_folder` says what is wrong with it
+        return ""
+    with open(descriptor, "rb") as handle:
+        if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+            return ""
+        content = handle.read(MAX_JSON_BYTES + 1)
+    if content.startswith(_LFS):
+        return ""
+    kind = json_object(content, str(file), MAX_JSON_BYTES).get("type")
+    return kind if isinstance(kind, str) else ""
+
+
+def _require_checkpoint(path: Path, weightless: bool) -> None:
     if not path.exists():
         raise CheckpointError(
             f"{path}: no such checkpoint folder; give the folder that holds {WEIGHTS}"
         )
     if not path.is_dir():
         raise CheckpointError(f"{path}: a file; give the folder that holds {WEIGHTS}")
-    if not os.path.lexists(path / WEIGHTS):
+    if not os.path.lexists(path / WEIGHTS) and not weightless:
         near = _checkpoint_near(path)
         raise CheckpointError(
             f"{path}: missing {WEIGHTS}; "
@@ -179,7 +221,7 @@ def _require_checkpoint(path: Path) -> None:
         )
 
 
-def _read_all(path: Path) -> tuple[dict[str, str], dict[str, bytes]]:
+def _read_all(path: Path, most: Size) -> tuple[dict[str, str], dict[str, bytes]]:
     """SHA-256 of every file, and the bytes of those that loaders read."""
     digests: dict[str, str] = {}
     content: dict[str, bytes] = {}
@@ -189,7 +231,7 @@ def _read_all(path: Path) -> tuple[dict[str, str], dict[str, bytes]]:
         with open(descriptor, "rb") as handle:
             size = os.fstat(descriptor).st_size
             total += size
-            _check_size(path / name, size, total, len(digests))
+            _check_size(path / name, size, total, len(digests), most)
             digests[name], kept = _read(handle, size, name.endswith(_KEPT))
             if kept is not None:
                 content[name] = kept
@@ -235,15 +277,15 @@ def _files(folder: int, path: Path, prefix: str) -> Iterator[tuple[str, int]]:
         os.close(folder)
 
 
-def _check_size(file: Path, size: int, total: int, files: int) -> None:
-    if size > MAX_WEIGHTS_BYTES and file.name.endswith(_KEPT):
+def _check_size(file: Path, size: int, total: int, files: int, most: Size) -> None:
+    if size > most.weights_bytes and file.name.endswith(_KEPT):
         raise CheckpointError(
-            f"{file}: expected at most {MAX_WEIGHTS_BYTES / 1e9:.1f} GB, got {size / 1e9:.1f} GB; "
-            "give a policy of at most 500 million parameters"
+            f"{file}: expected at most {most.weights_bytes / 1e9:.1f} GB, got {size / 1e9:.1f} GB; "
+            f"give a model of at most {most.weights_bytes / 4e6:.0f} million parameters in float32"
         )
-    if total > MAX_FOLDER_BYTES or files >= MAX_FILES:
+    if total > most.folder_bytes or files >= MAX_FILES:
         raise CheckpointError(
-            f"{file.parent}: expected at most {MAX_FILES} files of {MAX_FOLDER_BYTES / 1e9:.1f} GB "
+            f"{file.parent}: expected at most {MAX_FILES} files of {most.folder_bytes / 1e9:.1f} GB "
             "together; give the folder of one checkpoint alone"
         )
 
