@@ -1,4 +1,4 @@
-"""Reward models of LeRobot and of its plug-ins as judges: opened by its factories, checked by us."""
+"""Reward models of LeRobot and its plug-ins as judges: made by its factories, checked by us."""
 
 import json
 import shutil
@@ -20,9 +20,11 @@ from lerobot.rewards import (
 from lerobot.utils.import_utils import register_third_party_plugins
 from safetensors.torch import load_file, save_file
 from test_foreign_checkpoints import edit
+from test_reward_model_node import write_classifier
 
 from rewact_ros.contract import ContractError
 from rewact_ros.policy.checkpoint_files import CheckpointError
+from rewact_ros.policy.images import unit_images
 from rewact_ros.reward.judges import JudgeSettings, load_judge, open_judge
 from rewact_ros.reward.lerobot_judge import Spread, Window
 from rewact_ros.reward.lerobot_model import LoadedRewardModel
@@ -41,14 +43,13 @@ def save(folder, config, stats):
     return folder
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory, vx300s):
-    """Checkpoint of the plug-in in `lerobot_site`, for the simulated arm."""
+def write_glow(folder, contract):
+    """Checkpoint of the plug-in in `lerobot_site`, for a robot with a front camera."""
     if str(SITE) not in sys.path:
         sys.path.append(str(SITE))
     register_third_party_plugins()
-    (camera,) = [c for c in vx300s.cameras if c.key == FRONT]
-    joints = len(vx300s.state_names)
+    (camera,) = [c for c in contract.cameras if c.key == FRONT]
+    joints = len(contract.state_names)
     inputs = {
         STATE: PolicyFeature(FeatureType.STATE, (joints,)),
         FRONT: PolicyFeature(FeatureType.VISUAL, (3, *camera.shape[:2])),
@@ -56,7 +57,12 @@ def saved(tmp_path_factory, vx300s):
     }
     stats = {STATE: {"mean": torch.full((joints,), 2.0), "std": torch.full((joints,), 0.5)}}
     config = make_reward_model_config("glow", device="cpu", input_features=inputs)
-    return save(tmp_path_factory.mktemp("glow") / "it", config, stats)
+    return save(folder, config, stats)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, vx300s):
+    return write_glow(tmp_path_factory.mktemp("glow") / "it", vx300s)
 
 
 @pytest.fixture
@@ -76,15 +82,13 @@ def opened(folder, vx300s, text="brighten"):
     return judge
 
 
-# What it says ------------------------------------------------------------------------------------
+# What it says -------------------------------------------------------------------------------------
 
 
 def test_it_sees_the_frames_that_its_configuration_asks_for_and_the_text(glow, vx300s):
     judge, period_s = opened(glow, vx300s), 1 / vx300s.rate_hz
     greys = [0, 51, 102, 153, 204]
-    said = [
-        judge.infer(seen(vx300s, grey), k * period_s).reward for k, grey in enumerate(greys)
-    ]
+    said = [judge.infer(seen(vx300s, grey), k * period_s).reward for k, grey in enumerate(greys)]
     # The episode's first frame stands in for those that never were.
     assert said == pytest.approx([0.0, 0.1, 0.2, 0.4, 0.6], abs=1e-6)
     judge.instruction = "darken it"
@@ -126,7 +130,7 @@ def test_a_window_takes_steps_of_the_datas_rate_and_the_present_for_the_future()
     assert [int(o["n"]) for o in seen[30]] == [10, 20, 30, 30]
 
 
-# What a calibration is bound to --------------------------------------------------------------------
+# What a calibration is bound to -------------------------------------------------------------------
 
 
 def test_its_hash_is_of_all_that_the_score_depends_on_and_of_nothing_else(glow):
@@ -148,7 +152,7 @@ def test_its_hash_is_of_all_that_the_score_depends_on_and_of_nothing_else(glow):
     assert len(hashes) == 4
 
 
-# What is refused ------------------------------------------------------------------------------------
+# What is refused ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -160,9 +164,7 @@ def test_its_hash_is_of_all_that_the_score_depends_on_and_of_nothing_else(glow):
         (1.0, np.inf, FloatingPointError, "answers inf"),
     ],
 )
-def test_a_score_that_is_no_progress_is_refused_by_name(
-    glow, vx300s, weight, joint, error, words
-):
+def test_a_score_that_is_no_progress_is_refused_by_name(glow, vx300s, weight, joint, error, words):
     save_file({"weight": torch.tensor([weight])}, glow / "model.safetensors")
     judge = opened(glow, vx300s)
     judge.warm_up()  # what it says of zeros is nobody's progress
@@ -235,7 +237,7 @@ def test_weights_and_statistics_must_be_there_and_fit(glow, tmp_path):
         load_judge(glow, "cpu")
 
 
-# Models of the Hub ----------------------------------------------------------------------------------
+# Models of the Hub --------------------------------------------------------------------------------
 
 
 def cached(hub, name, files):
@@ -339,6 +341,42 @@ def test_lerobots_own_classifier_gives_its_probability(hub, tmp_path, vx300s):
     expected = float(own.predict([(unit - 0.5) / 0.25]).probabilities)
     assert judge.infer({FRONT: picture}).reward == pytest.approx(expected, abs=1e-6)
     assert 0 < expected < 1 and not judge.needs_text and version
+
+
+# Ours in LeRobot's register -----------------------------------------------------------------------
+
+
+def test_lerobot_opens_our_checkpoints_as_reward_models(tiny_policy, vx300s, tmp_path):
+    from lerobot.configs.parser import load_plugin
+    from lerobot.configs.rewards import RewardModelConfig
+    from lerobot.rewards import make_reward_model
+
+    load_plugin("rewact_ros.reward.plug_in")
+    classifier = write_classifier(tmp_path / "c")
+    batch = {
+        key: torch.from_numpy(value)[None]
+        if key == STATE
+        else unit_images(torch.tensor(value))[None]
+        for key, value in seen(vx300s, 99).items()
+    }
+    for folder in (tiny_policy, classifier):
+        said = opened(folder, vx300s).infer(seen(vx300s, 99), 0.0).reward
+        config = RewardModelConfig.from_pretrained(folder, cli_overrides=["--device=cpu"])
+        config.pretrained_path = str(folder)
+        model, (preprocessor, _) = (
+            make_reward_model(config),
+            make_reward_pre_post_processors(config),
+        )
+        assert not model.is_trainable
+        with torch.no_grad():
+            (value,) = model.compute_reward(preprocessor(batch)).tolist()
+        assert value == pytest.approx(said, abs=1e-5)
+        model.save_pretrained(tmp_path / config.type)  # it is a checkpoint again
+        assert (
+            load_judge(tmp_path / config.type, "cpu").version == load_judge(folder, "cpu").version
+        )
+    with pytest.raises(ValueError, match="rewact: expected a checkpoint"):
+        make_reward_model(make_reward_model_config("rewact", device="cpu"))
 
 
 # In the graph, and calibrated ---------------------------------------------------------------------

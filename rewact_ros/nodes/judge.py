@@ -60,7 +60,7 @@ class JudgeNode(ScoringNode):
             self._episodes += 1
 
     def idle(self) -> bool:
-        """Nobody has told it the task yet; within an episode that is a fault, which `infer` names."""
+        """Nobody has told it the task yet; within an episode that is a fault that `infer` names."""
         return self._judge.needs_text and not self._instruction and not self._in_episode
 
     def infer(self, seen: Observation) -> Prediction:

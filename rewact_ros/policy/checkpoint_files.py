@@ -285,8 +285,8 @@ def _check_size(file: Path, size: int, total: int, files: int, most: Size) -> No
         )
     if total > most.folder_bytes or files >= MAX_FILES:
         raise CheckpointError(
-            f"{file.parent}: expected at most {MAX_FILES} files of {most.folder_bytes / 1e9:.1f} GB "
-            "together; give the folder of one checkpoint alone"
+            f"{file.parent}: expected at most {MAX_FILES} files of "
+            f"{most.folder_bytes / 1e9:.1f} GB together; give the folder of one checkpoint alone"
         )
 
 

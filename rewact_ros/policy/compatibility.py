@@ -56,9 +56,7 @@ def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool =
 def require_reward(loaded: LoadedPolicy) -> None:
     """Refuse a checkpoint as a judge that predicts no reward."""
     if loaded.config.reward_head == "none":
-        raise CheckpointError(
-            f"checkpoint {loaded.path}: has no reward head; a judge needs one"
-        )
+        raise CheckpointError(f"checkpoint {loaded.path}: has no reward head; a judge needs one")
 
 
 def _check_representation(representation: Representation, contract: Contract, what: str) -> None:

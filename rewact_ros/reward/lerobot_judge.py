@@ -167,7 +167,8 @@ class RewardModelJudge:
         for key in keys:
             if key not in observation:
                 raise KeyError(f"observation lacks {key}; it has {sorted(observation)}")
-            value, expected = observation[key], (width,)
+            value = observation[key]
+            expected: tuple[int, ...] = (width,)
             if key != OBS_STATE:
                 nominal = self._loaded.kind.nominal
                 expected = (*value.shape[:2], 3) if nominal else _picture(self._loaded, key)

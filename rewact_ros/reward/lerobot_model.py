@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,7 +78,7 @@ class LoadedRewardModel:
 
     @cached_property
     def reward_hash(self) -> str:
-        """First 12 hexadecimal digits of a SHA-256 of all that its score depends on but the text."""
+        """First 12 hexadecimal digits of a SHA-256 of what its score depends on but the text."""
         return hashlib.sha256(f"{self.version} {self.basis}".encode()).hexdigest()[:12]
 
     @torch.inference_mode()
@@ -142,14 +142,16 @@ def load_reward_model(files: CheckpointFiles, device: str = "auto") -> LoadedRew
     # With a path LeRobot fills an empty network from the checkpoint, instead of from the Hub.
     fixed = {"device": device, "pretrained_path": str(files.path)}
     with offline():
-        config = _tried(where, row, lambda: read_reward_config(config_class, raw, where, fixed))
+        config: Any = _tried(
+            where, row, lambda: read_reward_config(config_class, raw, where, fixed)
+        )
         if fault := row.fault(config):
             raise CheckpointError(f"{where}: {fault}")
-        model = _tried(where, row, lambda: get_reward_model_class(config.type)(config))
+        model: Any = _tried(where, row, lambda: get_reward_model_class(config.type)(config))
         if not row.weightless:
             _fill(model, files)
         stats = _statistics(files, config, row)
-        preprocessor = _tried(
+        preprocessor: Any = _tried(
             where, row, lambda: make_reward_pre_post_processors(config, dataset_stats=stats)[0]
         )
     for step in preprocessor.steps:
@@ -178,7 +180,7 @@ def _backbones(where: str, row: RewardType, kind: type, raw: Mapping[str, Any]) 
     return require_cached(where, [name], frozenset({str(own)}))
 
 
-def _tried[T](where: str, row: RewardType, make: Any) -> T:
+def _tried(where: str, row: RewardType, make: Callable[[], Any]) -> Any:
     """What LeRobot makes; what it raises, of any family, as an error of the checkpoint."""
     try:
         return make()
@@ -188,17 +190,11 @@ def _tried[T](where: str, row: RewardType, make: Any) -> T:
         extra = f"; pip install 'lerobot[{row.extra}]'" if row.extra else ""
         raise CheckpointError(f"{where}: {_brief(error)}{extra}") from error
     except Exception as error:  # constructors of LeRobot, torch and plug-ins raise any family
-        if isinstance(error.__cause__, ImportError):
-            return _tried(where, row, lambda: _raise(error.__cause__))
+        cause = f" ({_brief(error.__cause__)})" if error.__cause__ is not None else ""
         raise CheckpointError(
-            f"{where}: no reward model can be built from it: {_brief(error)}; use the folder of "
-            "the run that trained it"
+            f"{where}: no reward model can be built from it: {_brief(error)}{cause}; use the "
+            "folder of the run that trained it"
         ) from error
-
-
-def _raise(error: BaseException | None) -> Any:
-    assert error is not None
-    raise error
 
 
 def _brief(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Who scores recorded roll-outs for a calibration: whatever may judge a robot (``judges.KINDS``)."""
+"""Who scores recorded roll-outs for a calibration: whatever may judge (``judges.KINDS``)."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
