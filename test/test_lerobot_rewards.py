@@ -1,6 +1,7 @@
 """Reward models of LeRobot and its plug-ins as judges: made by its factories, checked by us."""
 
 import json
+import math
 import shutil
 import sys
 import time
@@ -284,7 +285,12 @@ def foreign(folder, kind, weights=True, **settings):
         ("reward_classifier", {"model_name": "some/backbone"}, "some/backbone"),
         ("sarm", {}, "openai/clip-vit-base-patch32"),
         ("robometer", {}, "Qwen/Qwen3-VL-4B-Instruct"),
-        ("topreward", {"weights": False}, "Qwen/Qwen3-VL-8B-Instruct"),
+        # LeRobot writes its default threshold as JSON has no number: -Infinity.
+        (
+            "topreward",
+            {"weights": False, "success_threshold": -math.inf},
+            "Qwen/Qwen3-VL-8B-Instruct",
+        ),
     ],
 )
 def test_a_model_of_the_hub_that_is_not_here_is_named_and_not_fetched(

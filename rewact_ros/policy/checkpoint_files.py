@@ -92,13 +92,13 @@ class CheckpointFiles:
             )
         return content
 
-    def json(self, name: str) -> dict[str, Any]:
-        """The JSON object in a file.
+    def json(self, name: str, infinity: bool = False) -> dict[str, Any]:
+        """The JSON object in a file; ``infinity``: see ``parse_json``.
 
         Raises:
             CheckpointError: as ``read``; or no JSON that can be trusted (see ``parse_json``).
         """
-        return json_object(self.read(name), str(self.path / name), MAX_JSON_BYTES)
+        return json_object(self.read(name), str(self.path / name), MAX_JSON_BYTES, infinity)
 
     def metadata(self, name: str) -> dict[str, Any]:
         """What a safetensors file says of itself beside its tensors.
@@ -126,7 +126,9 @@ class CheckpointFiles:
         )
 
 
-def json_object(content: bytes, what: str, max_bytes: int) -> dict[str, Any]:
+def json_object(
+    content: bytes, what: str, max_bytes: int, infinity: bool = False
+) -> dict[str, Any]:
     """The JSON object that some bytes of a checkpoint are.
 
     Raises:
@@ -135,7 +137,7 @@ def json_object(content: bytes, what: str, max_bytes: int) -> dict[str, Any]:
     if len(content) > max_bytes:
         raise CheckpointError(f"{what}: expected at most {max_bytes} bytes, got {len(content)}")
     try:
-        value = parse_json(content.decode("utf-8"))
+        value = parse_json(content.decode("utf-8"), infinity)
     except (YamlError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{what}: {error}; copy the file again") from error
     if not isinstance(value, dict):
@@ -197,7 +199,7 @@ def type_of(path: str | Path) -> str:
         content = handle.read(MAX_JSON_BYTES + 1)
     if content.startswith(_LFS):
         return ""
-    kind = json_object(content, str(file), MAX_JSON_BYTES).get("type")
+    kind = json_object(content, str(file), MAX_JSON_BYTES, infinity=True).get("type")
     return kind if isinstance(kind, str) else ""
 
 

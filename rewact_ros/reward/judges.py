@@ -161,7 +161,7 @@ def load_judge(folder: str | Path, device: str) -> Loaded:
     asked = type_of(path)
     kind = _kind(asked)
     files = open_folder(path, kind.size(asked))
-    found = files.json(CONFIG).get("type") if CONFIG in files else None
+    found = files.json(CONFIG, infinity=True).get("type") if CONFIG in files else None
     if isinstance(found, str) and found != asked:
         raise CheckpointError(f"{path / CONFIG}: changed while it was read; try again")
     loaded: Loaded = kind.load(files, device)

@@ -130,7 +130,7 @@ def load_reward_model(files: CheckpointFiles, device: str = "auto") -> LoadedRew
             or a model of the Hub that is not on this machine (says how to get it).
     """
     where, device = str(files.path / CONFIG), resolve_device(device)
-    raw = files.json(CONFIG)
+    raw = files.json(CONFIG, infinity=True)  # TOPReward's threshold is one
     kind, known = raw.get("type"), reward_types()
     if kind not in known:
         raise CheckpointError(

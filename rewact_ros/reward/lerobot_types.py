@@ -1,10 +1,10 @@
 """What is peculiar to LeRobot's own reward models: their table. Those of plug-ins need no row."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 CLIP = "openai/clip-vit-base-patch32"  # in lerobot.rewards.sarm.processor_sarm
@@ -53,8 +53,7 @@ def _probability(model: Any, batch: dict[str, Any]) -> Tensor:
 def _truth(model: Any, batch: dict[str, Any]) -> Tensor:
     """Probability of the answer True, whose logarithm the model gives; a vote stays one."""
     reward = model.compute_reward(batch)
-    votes = torch.isfinite(torch.tensor(float(model.config.success_threshold)))
-    return reward if votes else reward.exp()
+    return reward if math.isfinite(model.config.success_threshold) else reward.exp()
 
 
 TYPES: dict[str, RewardType] = {
