@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from yaml.reader import Reader
@@ -360,9 +360,9 @@ def _is_deeper(value: Any, depth: int) -> bool:
     return True
 
 
-def _infinite(name: str) -> float | None:
+def _infinite(name: str) -> float:
     return float(name) if name.endswith("Infinity") else _no_constant(name)
 
 
-def _no_constant(name: str) -> None:
+def _no_constant(name: str) -> NoReturn:
     raise YamlError(f"{name} is no number in JSON")

@@ -10,6 +10,7 @@
 It is the supervisor's own monitor, on the same scores and the same ``calibration.json``.
 """
 
+import logging
 import math
 import threading
 import time
@@ -31,6 +32,7 @@ from rewact_ros.supervision.monitor import EpisodeMonitor
 from rewact_ros.supervision.signals import PolicySample
 from rewact_ros.supervision.verdict import Outcome, Termination, Verdict
 
+logger = logging.getLogger(__name__)
 UNKNOWN_ROBOT = "bound: not claimed (no contract says that this is the calibrated robot)"
 
 
@@ -147,7 +149,7 @@ class EpisodeJudge:
                 f"{folder}: rate_hz: expected the rate of the observations, and neither a contract "
                 "nor a calibration says it; give rate_hz"
             )
-        judge = judge_of(loaded, contract, robot.rate_hz, settings, lambda line: None)
+        judge = judge_of(loaded, contract, robot.rate_hz, settings, logger.warning)
         if judge.needs_text and not instruction:
             raise ValueError(
                 f"{folder}: instruction: expected the task in words, which this judge is told, "
