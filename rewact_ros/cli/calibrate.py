@@ -16,7 +16,8 @@ from rewact_ros.supervision.signals import SignalSettings
 @with_options
 def calibrate(
     policy: Annotated[
-        Path, typer.Option(help="Checkpoint folder to judge with: of a policy or a classifier.")
+        Path,
+        typer.Option(help="Checkpoint folder to judge with: policy, classifier, reward model."),
     ],
     dataset: Annotated[
         Path, typer.Option(help="Roll-outs to judge, judging off (`rewact eval --record`).")

@@ -18,6 +18,7 @@ from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import to_stamp
 from rewact_ros.ros.observations import Observation
 from rewact_ros.ros.params import JudgeParams
+from rewact_ros.ros.policy_swap import RUNNING
 from rewact_ros.ros.prediction_messages import RewardPublishers
 from rewact_ros.ros.process import run_node
 from rewact_ros.stamps import NANO
@@ -41,8 +42,17 @@ class _Scored:
     prediction: Prediction
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """What may not share a history: somebody else moved the robot, or another episode began."""
+
+    resident: _Resident
+    epoch: int
+    episode: int
+
+
 class JudgeNode(ScoringNode):
-    """A judge's score of the newest observation."""
+    """Opens its models when it starts, then judges every complete observation."""
 
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("judge", JudgeParams, "reward", **node_arguments)
@@ -53,16 +63,15 @@ class JudgeNode(ScoringNode):
             if table is None
             else table.by_task(lambda row: opened(row.judged_by.resolve()))
         )
-        self._resident, self._last, self._epoch = self._by_task.usual, self._by_task.usual, 0
+        self._resident = self._by_task.usual
+        self._instruction, self._in_episode = self.params.instruction, False
+        self._episodes, self._turn = 0, _Turn(self._resident, 0, 0)
         self._rewards = RewardPublishers(self)
         self.begin()
         self.create_subscription(
             ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED
         )
-        if table is not None:
-            self.create_subscription(
-                EpisodeEvent, names.EPISODE_EVENT, self._on_event, names.EVENTS
-            )
+        self.create_subscription(EpisodeEvent, names.EPISODE_EVENT, self._on_event, names.EVENTS)
 
     def _open(self, folder: Path) -> _Resident:
         p = self.params
@@ -75,30 +84,44 @@ class JudgeNode(ScoringNode):
 
     @property
     def version(self) -> str:
-        """Of the judge's weights."""
+        """Of the weights that judge."""
         return self._resident.version
 
     def _on_control(self, msg: ControlStatus) -> None:
         self._observations.epoch = msg.epoch
 
     def _on_event(self, msg: EpisodeEvent) -> None:
-        """Let the judge of the episode's task look; the supervisor tells them by their versions."""
-        if msg.event in (EpisodeEvent.VERDICT, EpisodeEvent.RELABELLED):
+        """Let the judge of the episode's task look; some are told in words what it is about."""
+        if msg.event not in RUNNING:
+            return
+        self._in_episode = msg.event != EpisodeEvent.VERDICT
+        task = printable(msg.task, TASK_LIMIT)
+        self._instruction = task or self.params.instruction
+        if msg.event == EpisodeEvent.RUNNING:
+            self._episodes += 1
+        if not self._in_episode:
             return
         try:
-            self._resident = self._by_task.of(printable(msg.task, TASK_LIMIT))
+            # The supervisor tells the judges of a table apart by their versions.
+            self._resident = self._by_task.of(task)
         except UnknownTaskError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=5.0)
 
+    def idle(self) -> bool:
+        """Nobody has told it the task yet; within an episode that is a fault that `infer` names."""
+        silent = self._resident.judge.needs_text and not self._instruction
+        return silent and not self._in_episode
+
     def infer(self, seen: Observation) -> _Scored:
         """Score an observation."""
-        resident = self._resident
-        if seen.epoch != self._epoch or resident is not self._last:
-            # Somebody else moved the robot in between: what was seen then is no history.
-            resident.judge.reset()
-            self._epoch, self._last = seen.epoch, resident
-        judge, stamp_s = resident.judge, seen.frame.stamp_ns / NANO
-        return _Scored(resident, judge.infer(seen.frame.values, stamp_s))
+        turn = _Turn(self._resident, seen.epoch, self._episodes)
+        judge = turn.resident.judge
+        if turn != self._turn:
+            judge.reset()
+            self._turn = turn
+        judge.instruction = self._instruction
+        found = judge.infer(seen.frame.values, seen.frame.stamp_ns / NANO)
+        return _Scored(turn.resident, found)
 
     def publish(self, seen: Observation, found: _Scored) -> float:
         """Publish the reward as node `policy` does its own."""

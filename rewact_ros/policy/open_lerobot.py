@@ -4,7 +4,9 @@ A type is a name in LeRobot's own register. What registers there is LeRobot and 
 the user installed under LeRobot's plug-in names; no file of a checkpoint can add to it.
 """
 
+import sys
 from collections import deque
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -163,9 +165,19 @@ class ForeignPolicy(nn.Module):
         return self.model.save_pretrained(save_directory)
 
 
+@cache
+def _registered(path: tuple[str, ...]) -> None:
+    register_third_party_plugins()
+
+
+def register_plugins() -> None:
+    """Let LeRobot import the plug-ins on this process's path: once, for it reads all packages."""
+    _registered(tuple(sys.path))
+
+
 def known_types() -> list[str]:
     """Names of LeRobot's policies and of those of installed plug-ins."""
-    register_third_party_plugins()
+    register_plugins()
     return sorted(PreTrainedConfig.get_known_choices())
 
 

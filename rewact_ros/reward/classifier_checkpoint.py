@@ -61,12 +61,14 @@ def save_classifier(
 
 
 def load_classifier(
-    path: str | Path, device: str = "auto", expected: Mapping[str, Any] | None = None
+    path: str | Path | CheckpointFiles,
+    device: str = "auto",
+    expected: Mapping[str, Any] | None = None,
 ) -> LoadedClassifier:
     """Open a checkpoint folder, checking everything before anything runs on it.
 
     Args:
-        path: folder written by `save_classifier`.
+        path: folder written by `save_classifier`, or its files, already read.
         device: `auto` (a GPU if there is one), or a torch device.
         expected: settings that the user states, such as `{"hidden_dim": 256}`; a checkpoint of
             another value is refused.

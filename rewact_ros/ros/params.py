@@ -67,12 +67,17 @@ class JudgeParams:
     """Node `judge`, whose reward is of what another policy, or a person, does."""
 
     contract: str = _param("", "contract file of the robot")
-    model: str = _param("", "checkpoint folder of a policy with a reward, or of a classifier")
+    model: str = _param(
+        "", "checkpoint folder of a policy with a reward, a classifier, or a LeRobot reward model"
+    )
     tasks: str = _param("", "table of tasks, instead: several judges, one for each")
     device: str = same(PolicyParams, "device")
     engine: str = same(PolicyParams, "engine")
     precision: str = same(PolicyParams, "precision")
     threads: int = same(PolicyParams, "threads")
+    instruction: str = _param(
+        "", "what to do, for a judge that is told so by text, where the task gives no text"
+    )
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,8 @@ class BringUp:
     dry_run: bool = setting(False, "compute commands, publish none")
     judge: str = setting(
         "",
-        "checkpoint folder whose reward judges, a policy's or a classifier's; empty: the policy's",
+        "checkpoint folder whose reward judges: of a policy, a classifier or a LeRobot reward "
+        "model; empty: the policy's",
         path=True,
     )
     calibration: str = setting(
