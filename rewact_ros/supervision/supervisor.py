@@ -110,12 +110,14 @@ class Supervisor:
 
     def _compare(self) -> None:
         """Whether the calibration fits what runs, and what it then promises."""
-        timeout_s = self._timeout_s(self.batch.plan) if self.batch else self._timeout_s(Plan(""))
+        plan = self.batch.plan if self.batch else Plan("")
+        task = plan.task if self.batch else None
         if len(self._judges) > 1:
             self.bound, self.misfit = NEVER_CLAIMED, self._too_many
             return
         try:
-            self.bound, self.misfit = self._judging.bound(self._source, timeout_s), ""
+            self.bound = self._judging.bound(self._source, self._timeout_s(plan), task)
+            self.misfit = ""
         except CalibrationError as error:
             self.bound, self.misfit = NEVER_CLAIMED, str(error)
 
@@ -179,7 +181,7 @@ class Supervisor:
     def _new_episode(self, plan: Plan) -> Episode:
         return Episode(
             self._parts.settings,
-            lambda: self._judging.monitor(self._source),
+            lambda: self._judging.monitor(self._source, plan.task),
             self._parts.check(),
             self._parts.gate(),
             plan.timeout_s,
@@ -293,7 +295,10 @@ class Supervisor:
             if happening.change is Change.STARTED:
                 self.memory.begin(happening.episode_id, happening.task)
             if happening.verdict is not None:
-                self.memory.judge(happening.verdict)
+                last, source = batch.last, self._source
+                of = f"{source.reward_hash} {source.policy_version}" if source else ""
+                helped, asked = (last.helped, last.asked) if last else (False, False)
+                self.memory.judge(happening.verdict, helped, asked, of)
         if happenings or batch.over:
             # A restart leaves the rest of a batch; a client that ends it leaves nothing.
             stopped = batch.ended is None or batch.ended.termination is Termination.INTERRUPTED
@@ -329,6 +334,13 @@ class Supervisor:
     def promise(self) -> str:
         """What the thresholds promise in this episode."""
         return claimed(self.bound, self.episode.helped if self.episode else False)
+
+    @property
+    def standing(self) -> str:
+        """Which rates the episodes that people judged so far support."""
+        calibration = self._judging.calibration
+        settings = calibration.settings if calibration is not None else None
+        return self.memory.now.judged.standing(settings)
 
     def text(self, stamp_s: float, control: Control | None) -> str:
         """State and reason in one line."""
