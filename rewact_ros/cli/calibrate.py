@@ -129,7 +129,7 @@ def _of_bags(
         typer.echo(f"  {measuring.again} of them were scored anew: another judge spoke in them")
     calibration = choose(measured, signals, basis, settings)
     for name in suspects(measured, calibration):
-        typer.echo(f"  look again at {printable(name)}: judged a failure, scored above τ")
+        typer.echo(f"  look again at {printable(name)}: judged a failure, scores like a success")
     return measured, calibration
 
 

@@ -161,7 +161,7 @@ def compare(
 
 
 def suspects(episodes: Sequence[CalibrationEpisode], calibration: Calibration) -> list[str]:
-    """Names of episodes without a success that score above the threshold: look at them again."""
+    """Names of episodes without a success that reach the threshold: people may have erred there."""
     limit, _ = _frames(calibration.basis, calibration.settings)
     rule = calibration.signals.completion
     return [
@@ -169,7 +169,7 @@ def suspects(episodes: Sequence[CalibrationEpisode], calibration: Calibration) -
         for e in episodes
         if not e.censored
         and e.success_before(limit) is None
-        and completion_score(e, limit, rule) > calibration.bound_of(e.group).threshold
+        and completion_score(e, limit, rule) >= calibration.bound_of(e.group).threshold
     ]
 
 
