@@ -12,11 +12,12 @@ from test_export import PERIOD, contract_file
 from rewact_ros import strict_yaml
 from rewact_ros.contract.frames import NANO
 from rewact_ros.control.modes import Mode
+from rewact_ros.data.bags.day import only_day, read_days
+from rewact_ros.data.bags.day_settings import DaySource
+from rewact_ros.data.bags.day_signals import DaySignals, Score, day_basis
 from rewact_ros.data.bags.episode_file import EpisodeRecord, label_episode, write_episode
 from rewact_ros.data.bags.worked import read_worked
-from rewact_ros.learning.evaluation.bag_rollouts import Measured, bag_basis, only_day, read_days
 from rewact_ros.learning.evaluation.scorers import open_scorer
-from rewact_ros.learning.evaluation.settings import BagSource
 from rewact_ros.msg import ControlStatus, EpisodeEvent, Reward
 from rewact_ros.ros.convert import joint_state_message, to_stamp
 from rewact_ros.ros.images import image_message
@@ -100,7 +101,7 @@ def keep(bags, name, messages, end, **fields):
 
 
 def kind_in(bags, timeout_s=TIMEOUT_S, **asked):
-    day = only_day(BagSource(bags, timeout_s=timeout_s, **asked))
+    day = only_day(DaySource(bags, timeout_s=timeout_s, **asked))
     return [day.kind(episode) for episode in day.episodes]
 
 
@@ -180,7 +181,7 @@ def test_a_demonstration_and_one_without_an_end_tell_nothing(tmp_path):
     open_ended = keep(tmp_path, "cut", [mode(Mode.POLICY, 0), *rewards([0.1])], 2, ended_ns=None)
     assert "no end" in read_worked(open_ended)
     with pytest.raises(CalibrationError, match=r"a policy led, found none \(1: "):
-        read_days(BagSource(tmp_path))
+        read_days(DaySource(tmp_path))
 
 
 def test_somebody_elses_verdict_ends_no_episode(tmp_path):
@@ -204,11 +205,10 @@ def test_somebody_elses_verdict_ends_no_episode(tmp_path):
 
 
 def measured(bags, classifier, settings=None, **asked):
-    day = only_day(BagSource(bags, timeout_s=TIMEOUT_S, **asked))
-    scorer = open_scorer(classifier, "cpu")
-    settings = settings or CalibrationSettings()
-    contract, basis = bag_basis(scorer, day)
-    found = Measured(day, scorer, contract, settings, "cpu")
+    day = only_day(DaySource(bags, timeout_s=TIMEOUT_S, **asked))
+    score = Score(classifier, open_scorer(classifier, "cpu").reward_hash)
+    contract, basis = day_basis(score, day)
+    found = DaySignals(day, score, contract, settings or CalibrationSettings(), "cpu")
     return found, found.episodes(SignalSettings(level="mean", filter_s=1e-6)), basis
 
 
@@ -253,6 +253,26 @@ def test_a_key_press_counts_less_the_reaction_and_a_confirmation_up_to_the_call(
     assert [e.success for e in episodes] == [30, 29, None, None, None]
 
 
+def test_a_success_at_a_moment_that_was_told_afterwards_counts_up_to_it(
+    tmp_path, classifier, own, monkeypatch
+):
+    rising = np.linspace(0, 1, 60)
+    folder = work(tmp_path, "one", "timeout", values=rising, judge=own)
+    label = ("bag", "label", folder, "--by", "bob")
+    since = 10 / 20  # the first message came ten frames before the policy led
+    moment = ("--outcome", "success", "--at", since + 24.5 / 20)
+    assert run_command(monkeypatch, *label, *moment) == 0
+    assert kind_in(tmp_path) == [Kind.SUCCESS]
+    _, (episode,), _ = measured(tmp_path, classifier)
+    assert episode.success == 25
+    assert completion_score(episode, FRAMES) == pytest.approx(rising[24 - 7], abs=1e-6)
+    assert run_command(monkeypatch, *label, "--outcome", "success") == 0
+    assert kind_in(tmp_path) == [Kind.CONFIRMED]  # at a moment that nobody tells
+    label_episode(folder, "success", "bob", succeeded_s=60.0)
+    assert kind_in(tmp_path) == [Kind.CONFIRMED]  # after its end
+    assert run_command(monkeypatch, *label, "--outcome", "failure", "--at", 1.0) == 2
+
+
 def test_a_hold_begins_the_signals_anew_as_it_does_live(tmp_path, classifier, own):
     high = [0.9] * 15 + [0.5] * 45
     held = [mode(Mode.HOLD, 14.9), mode(Mode.POLICY, 15)]
@@ -291,8 +311,8 @@ def test_episodes_of_two_policies_are_never_mixed(tmp_path):
     work(tmp_path, "a", "timeout")
     work(tmp_path, "b", "timeout", policy_version="v2")
     with pytest.raises(CalibrationError, match=r"of v1 \(1\), v2 \(1\); choose one with --driver"):
-        only_day(BagSource(tmp_path))
-    day = only_day(BagSource(tmp_path, driver="v2"))
+        only_day(DaySource(tmp_path))
+    day = only_day(DaySource(tmp_path, driver="v2"))
     assert day.driver == "v2" and day.table(False)[-1] == ("another policy led", 1, "left out")
     assert day.timeout_s == 2.0  # as those lasted that ended by it
 

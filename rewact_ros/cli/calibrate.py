@@ -10,7 +10,8 @@ import typer
 
 from rewact_ros.cli.calibrate_report import report
 from rewact_ros.cli.options import OptionsOf, with_options
-from rewact_ros.learning.evaluation.settings import BagSource, RolloutSource
+from rewact_ros.data.bags.day_settings import DaySource
+from rewact_ros.learning.evaluation.settings import RolloutSource
 from rewact_ros.supervision.calibration import Calibration, CalibrationSettings
 from rewact_ros.supervision.conformal import calibrate as choose
 from rewact_ros.supervision.conformal import check_counts, recognised, suspects
@@ -18,7 +19,7 @@ from rewact_ros.supervision.signals import SignalSettings
 from rewact_ros.text import printable
 
 if TYPE_CHECKING:
-    from rewact_ros.learning.evaluation.bag_rollouts import Day
+    from rewact_ros.data.bags.day import Day
     from rewact_ros.learning.evaluation.scorers import Scorer
     from rewact_ros.reward.judge_check import JudgeCheck
     from rewact_ros.supervision.episode_signals import CalibrationEpisode
@@ -42,7 +43,7 @@ def calibrate(
         bool, typer.Option("--standing", help="Say which rates --bags supports so far, no more.")
     ] = False,
     of_source: Annotated[dict[str, Any], OptionsOf(RolloutSource)],
-    of_bags: Annotated[dict[str, Any], OptionsOf(BagSource, only=("reaction_s", "leave_unjudged"))],
+    of_bags: Annotated[dict[str, Any], OptionsOf(DaySource, only=("reaction_s", "leave_unjudged"))],
     asked: Annotated[dict[str, Any], OptionsOf(CalibrationSettings)],
     of_signals: Annotated[
         dict[str, Any], OptionsOf(SignalSettings, only=("filter_s", "dwell", "window"))
@@ -72,7 +73,7 @@ def calibrate(
     signals = SignalSettings(level=scorer.level, **of_signals)
     if bags is not None:
         measured, calibration = _of_bags(
-            BagSource(bags, **of_bags), scorer, signals, settings, device
+            DaySource(bags, **of_bags), scorer, signals, settings, device
         )
         check = None
     else:
@@ -112,18 +113,21 @@ def _of_rollouts(
 
 
 def _of_bags(
-    source: BagSource,
+    source: DaySource,
     scorer: Scorer,
     signals: SignalSettings,
     settings: CalibrationSettings,
     device: str,
 ) -> tuple[list[CalibrationEpisode], Calibration]:
-    from rewact_ros.learning.evaluation.bag_rollouts import Measured, bag_basis, only_day
+    from rewact_ros.data.bags.day import only_day
+    from rewact_ros.data.bags.day_signals import DaySignals, Score, day_basis
 
     day = only_day(source)
-    contract, basis = bag_basis(scorer, day)
+    trained_under = scorer.contract["hash"] if scorer.contract else ""
+    score = Score(scorer.path, scorer.reward_hash, trained_under)
+    contract, basis = day_basis(score, day)
     _show(day, settings)
-    measuring = Measured(day, scorer, contract, settings, device)
+    measuring = DaySignals(day, score, contract, settings, device)
     measured = measuring.episodes(signals)
     if measuring.again:
         typer.echo(f"  {measuring.again} of them were scored anew: another judge spoke in them")
@@ -134,11 +138,11 @@ def _of_bags(
 
 
 def _stand(bags: Path | None, of_bags: dict[str, Any], settings: CalibrationSettings) -> None:
-    from rewact_ros.learning.evaluation.bag_rollouts import read_days
+    from rewact_ros.data.bags.day import read_days
 
     if bags is None:
         raise ValueError("calibrate --standing: expected --bags, got none")
-    for day in read_days(BagSource(bags, **of_bags)):
+    for day in read_days(DaySource(bags, **of_bags)):
         _show(day, settings)
 
 

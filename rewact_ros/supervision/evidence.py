@@ -31,7 +31,7 @@ class Kind(StrEnum):
     NOBODY = "nobody judged it"
     ALARM = "an alarm called a person or ended it"
     TAKEN_OVER = "a person took over"
-    SUCCESS = "success, and the key ended it"
+    SUCCESS = "success, at a known moment"
     CONFIRMED = "success, as a person said afterwards"
     FALSELY = "called complete, failure"
     UNSEEN = "called complete, nobody judged it"
@@ -52,6 +52,7 @@ class Ended:
         taken_over: a person led before its end.
         asked: an alarm called for a person.
         whole: the policy led up to the time-out.
+        told: a person told when it succeeded, which was before its end.
     """
 
     termination: str
@@ -60,6 +61,7 @@ class Ended:
     taken_over: bool = False
     asked: bool = False
     whole: bool = False
+    told: bool = False
 
 
 def kind_of(ended: Ended, leave_unjudged: bool = False) -> Kind:
@@ -72,6 +74,8 @@ def kind_of(ended: Ended, leave_unjudged: bool = False) -> Kind:
     judged = ended.outcome is not Outcome.UNLABELLED
     if not judged and leave_unjudged:
         return Kind.NOBODY
+    if ended.told:  # whatever came later
+        return Kind.SUCCESS
     if ended.asked or ended.termination == Termination.ALARM:
         return Kind.ALARM
     if ended.taken_over:

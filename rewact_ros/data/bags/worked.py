@@ -34,21 +34,23 @@ class WorkedEpisode:
         ended: how, as people say; ``whole`` is left to who knows the time-out.
         samples: what was said from the beginning of the policy's lead to the end, or to the moment
             in which somebody else came into it.
-        resumed: numbers of the samples from which on signals begin anew, after a hold.
+        resumed_s: when the policy led again after a hold, from which on signals begin anew.
         judges: reward hash -> samples; "" where the recording does not say.
         start_s, end_s: on the clock of the stamps; the latter of the verdict or the key.
         led_s: how long the policy led.
+        succeeded_s: when it succeeded, as a person told afterwards; None: nobody has.
     """
 
     path: Path
     record: EpisodeRecord
     ended: Ended
     samples: list[PolicySample]
-    resumed: frozenset[int]
+    resumed_s: tuple[float, ...]
     judges: Counter[str]
     start_s: float
     end_s: float
     led_s: float
+    succeeded_s: float | None
 
 
 def read_worked(path: Path) -> WorkedEpisode | str:
@@ -62,6 +64,8 @@ def read_worked(path: Path) -> WorkedEpisode | str:
         return "the recording has no end (rewact bag recover)"
     reader = _Reader(record)
     with Bag(path, record.namespace) as bag:
+        if record.succeeded_s is not None:
+            reader.told_s = bag.span_ns[0] / NANO + record.succeeded_s
         topics = {bag.resolve(topic): topic for topic in (EVENTS, CONTROL, REWARD_TOPIC, FEATURES)}
         for message in bag.messages(topics, end_ns=record.ended_ns + 1):
             reader.take(topics[message.topic], message.logged_ns, message.body)
@@ -76,6 +80,7 @@ class _Reader:
 
     record: EpisodeRecord
     over: bool = False
+    told_s: float | None = None
     _begun_ns: int | None = None  # log time
     _start_ns: int = 0  # on the clock of the stamps
     _end: tuple[int, int] | None = None  # log time, and on the clock of the stamps
@@ -89,7 +94,7 @@ class _Reader:
     _pressed: bool = False
     _samples: list[PolicySample] = field(default_factory=list)
     _features: dict[tuple[int, str], NDArray[np.float32]] = field(default_factory=dict)
-    _resumed: set[int] = field(default_factory=set)
+    _resumed_s: list[float] = field(default_factory=list)
     _judges: Counter[str] = field(default_factory=Counter)
     _owners: EpisodeOwners = field(default_factory=EpisodeOwners)
 
@@ -102,8 +107,9 @@ class _Reader:
         elif topic == CONTROL:
             self._control(logged_ns, int(body.mode))
         elif topic == FEATURES:
-            key = to_ns(body.header.stamp), str(body.reward_hash)
-            self._features = {key: np.asarray(body.features, np.float32)}
+            features = np.asarray(body.features, np.float32)
+            if np.isfinite(features).all():
+                self._features = {(to_ns(body.header.stamp), str(body.reward_hash)): features}
         else:
             self._reward(body)
 
@@ -136,7 +142,7 @@ class _Reader:
             self._led_ns += logged_ns - self._since_ns
         self._since_ns = logged_ns
         if mode == Mode.POLICY and self._held:
-            self._resumed.add(len(self._samples))
+            self._resumed_s.append(logged_ns / NANO)
         self._held = mode == Mode.HOLD
         if mode == Mode.HUMAN and (self._led_ns or before == Mode.POLICY):
             self._taken_over = True
@@ -144,6 +150,8 @@ class _Reader:
 
     def _reward(self, body: Any) -> None:
         stamp_ns = to_ns(body.header.stamp)
+        if not (0.0 <= body.value <= 1.0 or np.isnan(body.value)):
+            return  # refused live, too
         leads = self._mode is None or self._mode == Mode.POLICY
         if self._begun_ns is None or stamp_ns < self._start_ns or not (leads or self._samples):
             return
@@ -180,19 +188,28 @@ class _Reader:
         assert self._end is not None
         if self._begun_ns is None or not self._samples:
             return "no policy led, or nobody judged aloud (no rewact/reward)"
+        told_s = self.told_s if outcome is Outcome.SUCCESS else None
+        if told_s is not None and told_s > self._end[1] / NANO:
+            told_s = None  # after what is judged here
         ended = Ended(
-            self._termination, outcome, self._pressed and judged, self._taken_over, self._asked
+            self._termination,
+            outcome,
+            self._pressed and judged,
+            self._taken_over,
+            self._asked,
+            told=told_s is not None,
         )
         return WorkedEpisode(
             path,
             record,
             ended,
             self._samples,
-            frozenset(self._resumed),
+            tuple(self._resumed_s),
             self._judges,
             self._samples[0].stamp_s,
             self._end[1] / NANO,
             self._led_ns / NANO,
+            told_s,
         )
 
 

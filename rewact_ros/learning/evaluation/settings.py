@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rewact_ros.settings import check, same, setting
+from rewact_ros.settings import check, setting
 
 
 @dataclass(frozen=True)
@@ -50,38 +50,6 @@ class RolloutSource:
     )
     driver: str = setting("", "version that drove; empty: as the dataset says")
     cache: Path | None = None
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-@dataclass(frozen=True)
-class BagSource:
-    """Recordings of ordinary work, judged by people.
-
-    Attributes:
-        bags: folder of recorded episodes.
-
-    Raises:
-        ValueError: a time out of range.
-    """
-
-    bags: Path
-    timeout_s: float = same(RolloutSource, "timeout_s")
-    driver: str = same(RolloutSource, "driver")
-    reaction_s: float = setting(
-        0.5,
-        "from the true success to the key press: of people who judge --bags",
-        "s",
-        0,
-        10,
-        option="reaction_s",
-    )
-    leave_unjudged: bool = setting(
-        False,
-        "leave episodes of --bags out that nobody judged: which were judged had nothing to do "
-        "with how they went",
-    )
 
     def __post_init__(self) -> None:
         check(self)
