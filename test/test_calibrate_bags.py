@@ -315,6 +315,10 @@ def test_episodes_of_two_policies_are_never_mixed(tmp_path):
     day = only_day(DaySource(tmp_path, driver="v2"))
     assert day.driver == "v2" and day.table(False)[-1] == ("another policy led", 1, "left out")
     assert day.timeout_s == 2.0  # as those lasted that ended by it
+    work(tmp_path / "other", "c", "human", 30, "success")
+    assert read_days(DaySource(tmp_path / "other"))[0].standing.standing().startswith("n = 1: ")
+    with pytest.raises(CalibrationError, match="time-out is not known"):
+        only_day(DaySource(tmp_path / "other"))
 
 
 # The command -------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rewact_ros.cli.calibrate_report import report
+from rewact_ros.cli.calibrate_report import report, report_driver
 from rewact_ros.cli.options import OptionsOf, with_options
 from rewact_ros.data.bags.day_settings import DaySource
 from rewact_ros.learning.evaluation.settings import RolloutSource
@@ -87,14 +87,7 @@ def calibrate(
     report(calibration, measured, found, of)
     for line in check.report(str(policy)) if check is not None else ():
         typer.echo(f"  {line}")
-    driver = calibration.basis.policy_version
-    if not driver:
-        typer.echo("who drove these roll-outs is not known, so that no bound is claimed (--driver)")
-    elif driver != scorer.version:
-        typer.echo(
-            f"the roll-outs were driven by {driver}: the bound is claimed where that "
-            f"policy drives beside this judge, {scorer.version}"
-        )
+    report_driver(calibration.basis.policy_version, scorer.version)
     typer.echo(f"written: {file}")
 
 

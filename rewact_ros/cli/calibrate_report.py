@@ -55,3 +55,14 @@ def _choice(c: Calibration, measured: list[CalibrationEpisode]) -> None:
             typer.echo(
                 f"    {cost.rule:<8} above {cost.threshold:.3f} finds {cost.found}/{cost.of}{mark}"
             )
+
+
+def report_driver(driver: str, judge: str) -> None:
+    """For whom the bound is claimed, where that is not the judge alone; by their versions."""
+    if not driver:
+        typer.echo("who drove these roll-outs is not known, so that no bound is claimed (--driver)")
+    elif driver != judge:
+        typer.echo(
+            f"the roll-outs were driven by {printable(driver)}: the bound is claimed where that "
+            f"policy drives beside this judge, {judge}"
+        )

@@ -24,7 +24,7 @@ class Day:
         source: what was asked for.
         episodes: those that tell something.
         left_out: why others do not -> how many.
-        timeout_s: of an episode.
+        timeout_s: of an episode; infinite: not known.
     """
 
     source: DaySource
@@ -52,14 +52,15 @@ class Day:
         """Rows: what happened, how often, and what it is taken for."""
         counts = Counter(self.kind(episode) for episode in self.episodes)
         rows = [(str(k), counts[k], str(use_of(k, attended))) for k in Kind if counts[k]]
-        return rows + [(why, n, str(Use.LEFT_OUT)) for why, n in sorted(self.left_out.items())]
+        left_out = sorted((+self.left_out).items())
+        return rows + [(why, n, str(Use.LEFT_OUT)) for why, n in left_out]
 
 
 def read_days(source: DaySource) -> list[Day]:
     """Read the recordings in a folder, of each policy apart; the newest policy's come last.
 
     Raises:
-        CalibrationError: there are none, or the time-out is not known.
+        CalibrationError: there are none.
     """
     episodes: dict[str, list[WorkedEpisode]] = {}
     left_out: Counter[str] = Counter()
@@ -73,11 +74,11 @@ def read_days(source: DaySource) -> list[Day]:
         else:
             episodes.setdefault(found.record.policy_version, []).append(found)
     if source.driver:
-        others = sum(len(v) for driver, v in episodes.items() if driver != source.driver)
-        left_out["another policy led"] += others
+        others = {driver: found for driver, found in episodes.items() if driver != source.driver}
+        left_out.update({"another policy led": sum(map(len, others.values()))})
         episodes = {source.driver: episodes.get(source.driver, [])}
     if not any(episodes.values()):
-        why = "; ".join(f"{count}: {reason}" for reason, count in (+left_out).items())
+        why = "; ".join(f"{count}: {reason}" for reason, count in left_out.items() if count)
         raise CalibrationError(
             f"{source.bags}: expected recorded episodes in which a policy led, found none"
             + (f" ({why})" if why else "; record them (rewact up --bags-dir, docs/recording.md)")
@@ -90,23 +91,23 @@ def read_days(source: DaySource) -> list[Day]:
 
 
 def _timeout_s(source: DaySource, episodes: list[WorkedEpisode]) -> float:
-    """As asked for, or the shortest of the episodes that ended by it."""
+    """As asked for, or the shortest of the episodes that ended by it; infinite: not known."""
     led = [e.led_s for e in episodes if e.ended.termination == Termination.TIMEOUT]
-    if source.timeout_s or led:
-        return source.timeout_s or math.floor(min(led) * 10) / 10
-    raise CalibrationError(
-        f"{source.bags}: the episodes' time-out is not known, since none ended by it; give "
-        "--timeout"
-    )
+    return source.timeout_s or (math.floor(min(led) * 10) / 10 if led else math.inf)
 
 
 def only_day(source: DaySource) -> Day:
     """The recordings of the one policy that led.
 
     Raises:
-        CalibrationError: several led.
+        CalibrationError: several led, or the time-out is not known.
     """
     days = read_days(source)
+    if len(days) == 1 and math.isinf(days[0].timeout_s):
+        raise CalibrationError(
+            f"{source.bags}: the episodes' time-out is not known, since none ended by it; give "
+            "--timeout"
+        )
     if len(days) > 1:
         led = ", ".join(f"{day.driver or 'unknown'} ({len(day.episodes)})" for day in days)
         raise CalibrationError(
