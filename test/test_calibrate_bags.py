@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from conftest import run_command
+from conftest import ROOT, run_command
 from test_bags import START_NS, contract_of, write_bag
 from test_export import PERIOD, contract_file
 
@@ -161,6 +161,11 @@ def test_an_end_that_looks_at_the_score_is_never_left_out_by_itself():
         Use.UNKNOWN,
         Use.EXACT,
     ]
+
+
+def test_the_documentation_has_a_row_for_every_way_to_end():
+    text = (ROOT / "docs" / "calibration.md").read_text()
+    assert [kind for kind in Kind if f"\n| {kind}" not in text] == []
 
 
 def test_a_persons_own_recording_counts_by_its_key_until_it_is_judged_anew(tmp_path):
