@@ -310,8 +310,14 @@ def test_the_command_writes_a_calibration_beside_the_checkpoint(
         command(policy, rollouts)
     with pytest.raises(CalibrationError, match=r"beta 0\.05.* which support 0\.077"):
         command(policy, rollouts, timeout=1.0)
-    command(policy, rollouts, beta=0.1, alpha=0.5, timeout=1.0, driver=loaded.version)
+    with pytest.raises(CalibrationError, match=r"expected task or a column.*'scene'; they have "):
+        command(policy, rollouts, beta=0.1, alpha=0.5, timeout=1.0, groups="scene")
+    asked = {"beta": 0.1, "alpha": 0.5, "timeout": 1.0, "driver": loaded.version}
+    command(policy, rollouts, **asked, groups="task")
     found = load_calibration(loaded.calibration)
+    assert found.groups.counts == {"task": 9} and found.groups.bounds["task"] == found.completion
+    command(policy, rollouts, **asked, groups="next.done")
+    assert load_calibration(loaded.calibration).groups.counts == {"False": 9}
     assert (found.episodes, found.successes) == (12, 8)
     assert found.alarms["novelty"].n == 6 and found.alarms["stall"].n == 8
     assert found.distance.mean.shape == (loaded.config.dim_model,)

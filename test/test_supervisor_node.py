@@ -120,6 +120,7 @@ class World(Node):
         for status in msg.status:
             if status.name == "/supervisor":
                 self.said = status.message
+                self.shown = {pair.key: pair.value for pair in status.values}
 
     def changes(self):
         return [Change(event.event) for event in self.events]
@@ -451,6 +452,7 @@ def test_a_batch_pauses_between_episodes_and_a_late_verdict_counts(bench):
     assert bench.call("success").success
     bench.wait(lambda: Change.RELABELLED in world.changes(), "relabelled")
     assert world.events[-1].by == "operator"
+    bench.wait(lambda: world.shown["standing"].startswith("n = 1: β ≤ 0.5 now"), "standing")
     assert bench.call("unpause").success
     result = bench.result(handle).result
     assert (result.successes, result.failures) == (1, 1)

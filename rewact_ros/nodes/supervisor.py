@@ -41,7 +41,7 @@ from rewact_ros.supervision.episodes import Control, Episode, Phase
 from rewact_ros.supervision.memory import EpisodeMemory, state_file
 from rewact_ros.supervision.status import phase_name
 from rewact_ros.supervision.supervisor import TASK_LIMIT, RefusedError, Supervisor
-from rewact_ros.supervision.verdict import GoalState, Outcome, Termination
+from rewact_ros.supervision.verdict import SUPERVISOR, GoalState, Outcome, Termination
 from rewact_ros.text import printable
 
 STEP_HZ = 20.0
@@ -256,8 +256,10 @@ class SupervisorNode(Guarded, Node):
             self.out.event(happening)
             if happening.verdict is not None:
                 verdict = happening.verdict
+                judged = "" if verdict.by == SUPERVISOR else f"; {self.supervisor.standing}"
                 self.get_logger().info(
                     f"episode {happening.episode_id}: {verdict.outcome.name}, {verdict.reason}"
+                    f"{judged}"
                 )
 
     def _feed_back(self, job: Job) -> None:
@@ -314,6 +316,7 @@ class SupervisorNode(Guarded, Node):
             "last_verdict": f"{verdict.outcome.name}: {verdict.reason}" if verdict else "",
             "episode": supervisor.episode_id,
             "bound": supervisor.promise,
+            "standing": supervisor.standing,
             "successes": tally.successes,
             "failures": tally.failures,
             "unlabelled": tally.unlabelled,

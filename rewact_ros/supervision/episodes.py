@@ -10,7 +10,7 @@ from rewact_ros.supervision.classifier_gate import ClassifierGate
 from rewact_ros.supervision.escalation import Response, Step
 from rewact_ros.supervision.monitor import EpisodeMonitor, Judgement
 from rewact_ros.supervision.reset import ResetCheck
-from rewact_ros.supervision.signals import PolicySample, Signals
+from rewact_ros.supervision.signals import ENGAGED, PolicySample, Signals
 from rewact_ros.supervision.verdict import Change, Outcome, Termination, Verdict
 
 
@@ -95,6 +95,7 @@ class Episode:
         verdict: None until it is over.
         judgement: of the last step that judged.
         helped: a person led, so that no calibrated bound holds.
+        asked: an alarm called a person.
         peak: largest filtered progress; NaN: no reward came.
         unready: why the policy must not lead now, whatever hil says; "" while it may.
 
@@ -123,7 +124,7 @@ class Episode:
         self.verdict: Verdict | None = None
         self.judgement: Judgement | None = None
         self.monitor: EpisodeMonitor | None = None
-        self.helped = False
+        self.helped = self.asked = False
         self.peak = math.nan
         self.unready = ""
         self.duration_s = 0.0
@@ -319,8 +320,10 @@ class Episode:
         blind = signals.staleness_s(stamp_s) > self.monitor.thresholds.limits[STALENESS.key]
         failure = Outcome.UNLABELLED if blind else Outcome.FAILURE
         if self.monitor.complete and not self.waiting_for(stamp_s):
-            level = f"{self.monitor.tracker.settings.level} {signals.level:.2f}"
-            detail = f"reward {signals.progress:.2f}, {level}"
+            settings = self.monitor.tracker.settings
+            detail = f"reward {signals.progress:.2f}, {settings.level} {signals.level:.2f}"
+            if settings.completion == ENGAGED:
+                detail += f", risen by {signals.engaged:.2f}"
             self._end(Verdict(Outcome.SUCCESS, Termination.PROGRESS, detail))
         elif decision.step is Step.ABORT:
             self._end(Verdict(failure, Termination.ALARM, decision.reason))
@@ -329,6 +332,7 @@ class Episode:
             self._end(Verdict(failure, Termination.TIMEOUT, f"{self.timeout_s:g} s, {seen}"))
         elif decision.step is Step.HOLD and self.phase is Phase.RUNNING:
             self._enter(Phase.HELP)
+            self.asked = True
             self.changes.append((Change.HELP, decision.reason))
         elif decision.step is Step.WARN and decision.signal not in self._warned:
             self._warned.add(decision.signal)  # once, however often it comes and goes

@@ -66,8 +66,8 @@ class Judging:
     escalation: EscalationSettings = field(default_factory=EscalationSettings)
     calibration: Calibration | None = None
 
-    def bound(self, source: RewardSource | None, timeout_s: float) -> str:
-        """What the thresholds promise in an episode of this time-out.
+    def bound(self, source: RewardSource | None, timeout_s: float, task: str | None = None) -> str:
+        """What the thresholds promise in an episode of this time-out and task.
 
         Raises:
             CalibrationError: the calibration is for something else than what runs.
@@ -85,13 +85,14 @@ class Judging:
                 self._basis(timeout_s),
                 reward_hash=source.reward_hash,
                 policy_version=source.policy_version,
-            )
+            ),
+            task,
         )
 
-    def monitor(self, source: RewardSource | None) -> EpisodeMonitor:
+    def monitor(self, source: RewardSource | None, task: str | None = None) -> EpisodeMonitor:
         """Monitor of one episode; check ``bound`` before."""
         if self.calibration is not None:
-            thresholds = Thresholds.calibrated(self.calibration, self.thresholds)
+            thresholds = Thresholds.calibrated(self.calibration, self.thresholds, task)
             return EpisodeMonitor(
                 thresholds, self.calibration.signals, self.escalation, self.calibration.distance
             )

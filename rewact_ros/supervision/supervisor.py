@@ -122,17 +122,19 @@ class Supervisor:
 
     def _compare(self) -> None:
         """Whether the calibration fits what runs, and what it then promises."""
-        timeout_s = self._timeout_s(self.batch.plan if self.batch else Plan(""), self._rule)
+        plan = self.batch.plan if self.batch else Plan("")
+        task = plan.task if self.batch else None
         if len(self._judges) > 1:
             self.bound, self.misfit = NEVER_CLAIMED, self._too_many
             return
         try:
-            self.bound, self.misfit = self._bound(self._rule, timeout_s), ""
+            timeout_s = self._timeout_s(plan, self._rule)
+            self.bound, self.misfit = self._bound(self._rule, timeout_s, task), ""
         except CalibrationError as error:
             self.bound, self.misfit = NEVER_CLAIMED, str(error)
 
-    def _bound(self, rule: TaskRule, timeout_s: float) -> str:
-        return rule.judging.bound(rule.heard(self._source), timeout_s)
+    def _bound(self, rule: TaskRule, timeout_s: float, task: str | None) -> str:
+        return rule.judging.bound(rule.heard(self._source), timeout_s, task)
 
     @property
     def _too_many(self) -> str:
@@ -167,7 +169,7 @@ class Supervisor:
             return self._too_many
         try:
             rule = self._rules.of(plan.task)
-            self._bound(rule, self._timeout_s(plan, rule))
+            self._bound(rule, self._timeout_s(plan, rule), plan.task)
         except (UnknownTaskError, CalibrationError) as error:
             return str(error)
         if self.batch is not None:
@@ -196,7 +198,7 @@ class Supervisor:
     def _new_episode(self, plan: Plan, rule: TaskRule) -> Episode:
         episode = Episode(
             self._parts.settings,
-            lambda: rule.judging.monitor(rule.heard(self._source)),
+            lambda: rule.judging.monitor(rule.heard(self._source), plan.task),
             self._parts.check(),
             self._parts.gate(),
             self._timeout_s(plan, rule),
@@ -316,7 +318,10 @@ class Supervisor:
             if happening.change is Change.STARTED:
                 self.memory.begin(happening.episode_id, happening.task)
             if happening.verdict is not None:
-                self.memory.judge(happening.verdict)
+                last, source = batch.last, self._source
+                of = f"{source.reward_hash} {source.policy_version}" if source else ""
+                helped, asked = (last.helped, last.asked) if last else (False, False)
+                self.memory.judge(happening.verdict, helped, asked, of)
         if happenings or batch.over:
             # A restart leaves the rest of a batch; a client that ends it leaves nothing.
             stopped = batch.ended is None or batch.ended.termination is Termination.INTERRUPTED
@@ -352,6 +357,13 @@ class Supervisor:
     def promise(self) -> str:
         """What the thresholds promise in this episode."""
         return claimed(self.bound, self.episode.helped if self.episode else False)
+
+    @property
+    def standing(self) -> str:
+        """Which rates the episodes that people judged so far support."""
+        calibration = self._rule.judging.calibration
+        settings = calibration.settings if calibration is not None else None
+        return self.memory.now.judged.standing(settings)
 
     def text(self, stamp_s: float, control: Control | None) -> str:
         """State and reason in one line."""
