@@ -738,7 +738,9 @@ def test_a_memory_of_an_earlier_version_is_read_and_counts_from_now_on(tmp_path,
     file.write_text(json.dumps(content))
     memory = EpisodeMemory(file)
     assert not memory.damaged and memory.now.tally.successes == 1
-    assert Supervisor(JUDGING, bench.it._parts, memory, "anna").standing.startswith("n = 0: ")
+    assert Supervisor(rules(JUDGING), bench.it._parts, memory, "anna").standing.startswith(
+        "n = 0: "
+    )
 
 
 def test_an_episode_is_judged_by_its_own_tasks_threshold(tmp_path):
