@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from judges_rollouts import JUDGES, drive, file_of
-from lerobot_training import train_steps
+from lerobot_training import KINDS, train_steps
 from numpy.typing import NDArray
 from robots_representations import acting_alone, require_fresh, train_kind
 from supervisor_rollouts import SETTINGS, Collection, Recorded, read_one
@@ -51,25 +51,6 @@ _GOALS = {
     "failures_detected": "≥ 0.9",
 }
 _SHOWN = (*_GOALS, "failures_called_complete", "success_delay_p50", "threshold")
-
-
-# LeRobot's diffusion policy, small enough for one thread: pictures of 64 x 64, ten steps of DDIM.
-_DIFFUSION = {
-    "policy.type": "diffusion",
-    "policy.pretrained_backbone_weights": "null",
-    "policy.use_group_norm": "true",
-    "policy.down_dims": "[64,128,256]",
-    "policy.horizon": "16",
-    "policy.n_action_steps": "8",
-    "policy.resize_shape": "[64,64]",
-    "policy.crop_ratio": "0.9",
-    "policy.noise_scheduler_type": "DDIM",
-    "policy.num_inference_steps": "10",
-    "policy.optimizer_lr": "5e-4",
-    "policy.scheduler_warmup_steps": "100",
-    "policy.use_amp": "true",
-    "batch_size": "16",
-}
 
 
 @dataclass(frozen=True)
@@ -129,7 +110,7 @@ def trained(name: str, folder: Path, demos: Path, plan: Plan) -> Path:
         return folder / "policy" / "checkpoints" / "last" / "pretrained_model"
     done = folder / "trained.json"
     if not done.exists():
-        arguments = _DIFFUSION | ({"batch_size": "2"} if few else {})
+        arguments = KINDS[DIFFUSION] | ({"batch_size": "2"} if few else {})
         found = train_steps(demos, folder / "policy", plan.steps, arguments)
         replace_file(done, json.dumps(asdict(found)) + "\n")
     return Path(json.loads(done.read_text())["policy"])

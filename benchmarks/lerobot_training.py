@@ -9,6 +9,60 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+# Types, small enough for one thread and two pictures of 96 x 96; what is not said is LeRobot's.
+# ResNets from scratch, with rates for a thousand steps and not for a hundred thousand.
+_SMALL = {
+    "policy.vision_backbone": "resnet18",
+    "policy.pretrained_backbone_weights": "null",
+    "policy.use_amp": "true",
+    "batch_size": "16",
+}
+KINDS = {
+    "ACT": _SMALL
+    | {
+        "policy.type": "act",
+        "policy.dim_model": "128",
+        "policy.n_heads": "4",
+        "policy.dim_feedforward": "512",
+        "policy.n_encoder_layers": "2",
+        "policy.n_decoder_layers": "2",
+        "policy.use_vae": "false",
+        "policy.chunk_size": "20",
+        "policy.n_action_steps": "20",
+        "policy.optimizer_lr": "3e-4",
+        "policy.optimizer_lr_backbone": "3e-4",
+    },
+    # Pictures of 64 x 64, ten steps of DDIM.
+    "diffusion": _SMALL
+    | {
+        "policy.type": "diffusion",
+        "policy.use_group_norm": "true",
+        "policy.down_dims": "[64,128,256]",
+        "policy.horizon": "16",
+        "policy.n_action_steps": "8",
+        "policy.resize_shape": "[64,64]",
+        "policy.crop_ratio": "0.9",
+        "policy.noise_scheduler_type": "DDIM",
+        "policy.num_inference_steps": "10",
+        "policy.optimizer_lr": "5e-4",
+        "policy.scheduler_warmup_steps": "100",
+    },
+    # It sees one camera; its codes of actions are learned in the first steps.
+    "VQ-BeT": _SMALL
+    | {
+        "policy.type": "vqbet",
+        "policy.use_group_norm": "true",
+        "policy.n_obs_steps": "3",
+        "policy.gpt_n_layer": "4",
+        "policy.gpt_n_head": "4",
+        "policy.gpt_hidden_dim": "256",
+        "policy.gpt_output_dim": "256",
+        "policy.gpt_input_dim": "256",
+        "policy.n_vqvae_training_steps": "400",
+        "policy.optimizer_lr": "3e-4",
+        "policy.scheduler_warmup_steps": "100",
+    },
+}
 _STEP = re.compile(r" step:\S+ .*updt_s:([\d.]+) data_s:([\d.]+)")
 _PROBED, _WARM_UP = 24, 8  # steps that tell its speed, and how many of them are left out
 
