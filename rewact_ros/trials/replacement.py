@@ -34,12 +34,15 @@ class ReplacementSettings:
     margin: float = setting(
         0.1, "a new version that is worse by so much must not be kept", above=0, below=1
     )
-    alpha: float = setting(0.05, "chance that it is kept all the same, at most", above=0, below=1)
+    alpha: float = setting(
+        0.05, "chance that such a one is kept, at most", above=0, below=1, option="worse_kept"
+    )
     power: float = setting(
         0.8,
         "chance that an equally good version is kept, as far as the scenes suffice",
         above=0,
         below=1,
+        option="equal_kept",
     )
 
     def __post_init__(self) -> None:
@@ -156,7 +159,7 @@ class ReplacementTest:
         )
 
 
-def tested(
+def try_replacement(
     scores: Iterable[tuple[float, float]], settings: ReplacementSettings, most_scenes: int
 ) -> Replacement:
     """Try old and new, scene by scene, until there is a verdict.
