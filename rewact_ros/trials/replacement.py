@@ -178,7 +178,7 @@ def try_replacement(
     return test.state
 
 
-def kept_of(
+def replacements(
     differences: FloatArray, settings: ReplacementSettings
 ) -> tuple[FloatArray, FloatArray]:
     """Many tests at once, on (K, N) differences new - old; returns (K,) kept, and scenes driven."""
@@ -216,8 +216,8 @@ def replacement_rates(
         better = (differ + gap) / 2
         return np.where(x < better, 1.0, np.where(x < differ, -1.0, 0.0))
 
-    worse, _ = kept_of(drawn(-settings.margin), settings)
-    equal, scenes = kept_of(drawn(0.0), settings)
+    worse, _ = replacements(drawn(-settings.margin), settings)
+    equal, scenes = replacements(drawn(0.0), settings)
     return ReplacementRates(float(worse.mean()), 1 - float(equal.mean()), float(scenes.mean()))
 
 
