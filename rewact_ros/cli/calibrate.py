@@ -11,6 +11,7 @@ from rewact_ros.learning.evaluation.settings import RolloutSource
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.supervision.calibration import Calibration, CalibrationSettings
 from rewact_ros.supervision.signals import SignalSettings
+from rewact_ros.supervision.world import World
 
 
 @with_options
@@ -55,8 +56,10 @@ def calibrate(
     check = rollouts.check(measured)
     found, of = recognised(measured, calibration)
     calibration = replace(calibration, recognised=found, judge=check if check.told else None)
+    calibration = replace(calibration, world=rollouts.world(measured, calibration))
     calibration.save(file)
     _echo(calibration, found, of)
+    _echo_world(calibration.world)
     for line in check.report(str(policy)):
         typer.echo(f"  {line}")
     if not basis.policy_version:
@@ -86,3 +89,17 @@ def _echo(calibration: Calibration, found: int, of: int) -> None:
             f"  of these successes {found}/{of} are recognised within "
             f"{c.settings.verdict_s:g} s after the fact ({low:.2f} to {high:.2f}, Wilson 95 %)"
         )
+
+
+def _echo_world(world: World | None) -> None:
+    """What the supervisor will watch, and what it cannot."""
+    if world is None:
+        return
+    if world.drift is None:
+        typer.echo("  drift of scores: not watched, too few roll-outs last long enough")
+    for name, camera in world.cameras.items():
+        typer.echo(
+            f"  {name}: moves beyond {camera.shift_px:.1f} px or {camera.turn_deg:.1f}° are told"
+        )
+    for name, why in world.loose.items():
+        typer.echo(f"  {name}: moves are not told: {why}")

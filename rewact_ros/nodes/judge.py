@@ -16,6 +16,7 @@ from rewact_ros.ros.observations import Observation
 from rewact_ros.ros.params import JudgeParams
 from rewact_ros.ros.prediction_messages import RewardPublishers
 from rewact_ros.ros.process import run_node
+from rewact_ros.ros.views import ViewPublisher
 from rewact_ros.stamps import NANO
 
 
@@ -31,7 +32,7 @@ class JudgeNode(ScoringNode):
         )
         self._judge.warm_up()
         self._epoch = 0
-        self._rewards = RewardPublishers(self)
+        self._rewards, self._views = RewardPublishers(self), ViewPublisher(self, self.contract)
         self.begin()
         self.create_subscription(
             ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED
@@ -65,6 +66,10 @@ class JudgeNode(ScoringNode):
             self._judge.reward_hash,
         )
         return found.reward
+
+    def keep(self, seen: Observation, found: Prediction) -> None:
+        """Show what it saw, once the reward is out."""
+        self._views.publish(seen.frame.values, to_stamp(seen.frame.stamp_ns))
 
 
 def main() -> None:

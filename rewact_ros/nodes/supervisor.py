@@ -14,6 +14,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.task import Future
+from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
 from rewact_ros.action import ExecuteTask
@@ -28,6 +29,7 @@ from rewact_ros.ros.episode_settings import judging_of, parts_of
 from rewact_ros.ros.graph_watch import NAMELESS, publisher_names
 from rewact_ros.ros.params import SupervisorParams, declare
 from rewact_ros.ros.process import run_node
+from rewact_ros.ros.views import read_view
 from rewact_ros.stamps import NANO
 from rewact_ros.supervision.batch import Batch, Plan
 from rewact_ros.supervision.episodes import Control, Episode, Phase
@@ -95,6 +97,7 @@ class SupervisorNode(Guarded, Node):
             (Reward, names.REWARD, self._on_reward, names.EVENTS),
             (ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED),
             (RecorderStatus, names.RECORDER_STATUS, self._on_recorder, names.LATCHED),
+            (Image, names.VIEWS, self._on_view, names.EVENTS),
         ):
             self.create_subscription(kind, topic, call, qos)
         if self.params.success_model_required:
@@ -109,6 +112,7 @@ class SupervisorNode(Guarded, Node):
             "pause": supervisor.pause,
             "unpause": supervisor.unpause,
             "continue_batch": lambda: supervisor.continue_batch(self._fresh_control()),
+            "renew_bound": supervisor.renew_bound,
         }.items():
             self.create_service(Trigger, f"~/{name}", partial(_answer, act))
         self._server = ActionServer(
@@ -131,6 +135,9 @@ class SupervisorNode(Guarded, Node):
         self.supervisor.hear(self.samples.source(msg))
         if self.supervisor.episode is not None:
             self.supervisor.add(self.samples.sample(msg, stamp_ns))
+
+    def _on_view(self, msg: Image) -> None:
+        self.supervisor.look(*read_view(msg))
 
     def _on_success(self, msg: Reward) -> None:
         stamp_ns = self.samples.stamp_ns(msg, names.SUCCESS, self.clock.now().ros_ns)
@@ -290,7 +297,8 @@ class SupervisorNode(Guarded, Node):
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
         supervisor, tally = self.supervisor, self.supervisor.memory.now.tally
         helpless = supervisor.episode is not None and supervisor.episode.phase is Phase.HELP
-        level = WARN if helpless or supervisor.misfit or supervisor.memory.fault else OK
+        troubles = (supervisor.misfit, supervisor.withdrawn, supervisor.memory.fault)
+        level = WARN if helpless or any(troubles) else OK
         last = supervisor.memory.now.last
         verdict = last.verdict if last else None
         values: dict[str, object] = {

@@ -14,6 +14,7 @@ from rewact_ros.supervision.monitor import Thresholds
 from rewact_ros.supervision.reset import ResetCheck
 from rewact_ros.supervision.signals import SignalSettings
 from rewact_ros.supervision.supervisor import EpisodeParts
+from rewact_ros.supervision.withdrawal import OnWithdrawal
 
 
 def parts_of(p: SupervisorParams, contract: Contract) -> EpisodeParts:
@@ -51,6 +52,7 @@ def judging_of(p: SupervisorParams, contract: Contract) -> Judging:
         level=p.level,
         escalation=_escalation(p),
         calibration=find_calibration(p.calibration, p.policy),
+        on_withdrawal=OnWithdrawal(p.on_withdrawal),
     )
 
 

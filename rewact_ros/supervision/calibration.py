@@ -4,6 +4,7 @@ How they are made: ``conformal``.
 """
 
 import base64
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from rewact_ros.reward.judge_check import JudgeCheck
 from rewact_ros.settings import check, setting
 from rewact_ros.supervision.alarms import calibrated
 from rewact_ros.supervision.signals import FeatureDistance, SignalSettings
+from rewact_ros.supervision.world import World, read_world
 from rewact_ros.text import reason
 
 FORMAT = 1
@@ -110,6 +112,7 @@ class Calibration:
         recognised: of the successes, how many the completion threshold finds in time; None: not
             counted.
         judge: whether the reward tells success from failure at all; None: not known.
+        world: what is compared with what runs; None: nothing is.
     """
 
     completion: Bound
@@ -122,6 +125,7 @@ class Calibration:
     successes: int
     recognised: int | None = None
     judge: JudgeCheck | None = None
+    world: World | None = None
 
     def claim(self, running: Basis) -> str:
         """Compare with what runs now; return the line for the status.
@@ -166,6 +170,14 @@ class Calibration:
         )
 
     @property
+    def key(self) -> str:
+        """Names these thresholds among other calibrations."""
+        chosen = [self.completion.threshold, *(b.threshold for b in self.alarms.values())]
+        world = None if self.world is None else self.world.document()
+        text = json.dumps([chosen, asdict(self.basis), world], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
     def fault(self) -> str:
         """Why the calibrated reward is no judge; empty where it is one or nobody knows."""
         return "" if self.judge is None else self.judge.fault
@@ -189,6 +201,7 @@ class Calibration:
                 "mean": _encode(self.distance.mean),
                 "whitening": _encode(self.distance.whitening),
             }
+        document["world"] = None if self.world is None else self.world.document()
         replace_file(file, json.dumps(document, indent=1) + "\n")
 
 
@@ -218,6 +231,7 @@ def load_calibration(file: Path) -> Calibration:
             successes=int(raw["successes"]),
             recognised=None if raw.get("recognised") is None else int(raw["recognised"]),
             judge=_judge(raw.get("judge")),
+            world=read_world(raw.get("world")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"no key {error}" if isinstance(error, KeyError) else reason(error, file)

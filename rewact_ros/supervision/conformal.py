@@ -97,9 +97,7 @@ def calibrate(
     check_counts(len(episodes), len(successful), settings, features)
     beta, alpha = Fraction(str(settings.beta)), Fraction(str(settings.alpha))
     completion = conformal_bound([completion_score(e, limit) for e in episodes], beta)
-    order = np.random.default_rng(settings.seed).permutation(len(successful))
-    fitted = _fitted(len(successful), settings)
-    fit, rest = order[:fitted], order[fitted:]
+    fit, rest = _split(len(successful), settings)
     ends = [min((_success(e, limit) or 0) + after + 1, limit) for e in successful]
     scores = {
         a.name: [_maximum(e.scores[a.name][:n]) for e, n in zip(successful, ends, strict=True)]
@@ -198,6 +196,28 @@ def _check_lengths(
 def _fitted(successes: int, settings: CalibrationSettings) -> int:
     """How many successes the novelty is fitted on."""
     return math.ceil(settings.fit_fraction * successes)
+
+
+def _split(
+    successes: int, settings: CalibrationSettings
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Which successes fit the novelty, and the others."""
+    order = np.random.default_rng(settings.seed).permutation(successes)
+    fitted = _fitted(successes, settings)
+    return order[:fitted], order[fitted:]
+
+
+def fits_novelty(
+    episodes: Sequence[CalibrationEpisode], calibration: Calibration
+) -> NDArray[np.bool_]:
+    """Which episodes (N,) the novelty was fitted on: their own distances are too small."""
+    found = np.zeros(len(episodes), bool)
+    if calibration.distance is not None:
+        limit = round(calibration.basis.timeout_s * calibration.basis.rate_hz)
+        successes = [i for i, e in enumerate(episodes) if _success(e, limit) is not None]
+        fit, _ = _split(len(successes), calibration.settings)
+        found[np.array(successes)[fit]] = True
+    return found
 
 
 def _supported(parts: Fraction | int, n: int) -> str:

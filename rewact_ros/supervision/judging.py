@@ -9,8 +9,10 @@ from rewact_ros.supervision.calibration import (
     load_calibration,
 )
 from rewact_ros.supervision.escalation import EscalationSettings
+from rewact_ros.supervision.memory import EpisodeMemory
 from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds
 from rewact_ros.supervision.signals import SignalSettings
+from rewact_ros.supervision.withdrawal import BoundWatch, OnWithdrawal
 
 FILE = "calibration.json"
 UNCALIBRATED = "uncalibrated"
@@ -53,6 +55,7 @@ class Judging:
         level: q10, mean, or auto: q10 where the reward comes with quantiles.
         escalation: the ladders.
         calibration: goes before ``thresholds`` and ``signals``.
+        on_withdrawal: what becomes of its thresholds once its bound is withdrawn.
     """
 
     contract_hash: str
@@ -63,6 +66,14 @@ class Judging:
     level: str = "auto"
     escalation: EscalationSettings = field(default_factory=EscalationSettings)
     calibration: Calibration | None = None
+    on_withdrawal: OnWithdrawal = OnWithdrawal.KEEP
+
+    def watch(self, memory: EpisodeMemory) -> BoundWatch | None:
+        """Who watches the calibration's bound; None: there is none, or nothing to compare."""
+        calibration = self.calibration
+        if calibration is None or calibration.world is None:
+            return None
+        return BoundWatch(calibration.world, calibration.key, memory.now.bound, memory.stand)
 
     def bound(self, source: RewardSource | None, timeout_s: float) -> str:
         """What the thresholds promise in an episode of this time-out.
@@ -86,9 +97,10 @@ class Judging:
             )
         )
 
-    def monitor(self, source: RewardSource | None) -> EpisodeMonitor:
-        """Monitor of one episode; check ``bound`` before."""
-        if self.calibration is not None:
+    def monitor(self, source: RewardSource | None, withdrawn: bool = False) -> EpisodeMonitor:
+        """Monitor of one episode; check ``bound`` before, which may have been withdrawn."""
+        falls_back = withdrawn and self.on_withdrawal is OnWithdrawal.FALLBACK
+        if self.calibration is not None and not falls_back:
             thresholds = Thresholds.calibrated(self.calibration, self.thresholds)
             return EpisodeMonitor(
                 thresholds, self.calibration.signals, self.escalation, self.calibration.distance

@@ -10,6 +10,7 @@ from typing import Any
 from rewact_ros.files import replace_file
 from rewact_ros.supervision.batch import Plan, Tally
 from rewact_ros.supervision.verdict import Outcome, Termination, Verdict
+from rewact_ros.supervision.withdrawal import Standing, read_standing
 
 FORMAT = 1
 
@@ -30,11 +31,15 @@ class EpisodeRecord:
 
 @dataclass(frozen=True)
 class Remembered:
-    """Content of the file: the newest episode, what is left of a batch, all episodes so far."""
+    """Content of the file: the newest episode, what is left of a batch, all episodes so far.
+
+    ``bound``: whether the calibration's bound still stands.
+    """
 
     last: EpisodeRecord | None = None
     batch: Plan | None = None
     tally: Tally = field(default_factory=Tally)
+    bound: Standing = field(default_factory=Standing)
 
 
 class EpisodeMemory:
@@ -90,6 +95,10 @@ class EpisodeMemory:
         if batch != self.now.batch:
             self._store(replace(self.now, batch=batch))
 
+    def stand(self, bound: Standing) -> None:
+        """Remember what is known of the bound."""
+        self._store(replace(self.now, bound=bound))
+
     def _store(self, now: Remembered) -> None:
         self.now = now
         try:
@@ -129,7 +138,9 @@ def _remembered(raw: dict[str, Any]) -> Remembered:
         last = EpisodeRecord(**{**last, "verdict": verdict})
     if batch is not None:
         batch = Plan(**{**batch, "tally": Tally(**batch["tally"])})
-    return Remembered(last, batch, Tally(**raw["tally"]))
+    # An earlier version did not watch the bound.
+    bound = read_standing(raw.get("bound"))
+    return Remembered(last, batch, Tally(**raw["tally"]), bound=bound)
 
 
 def state_file(folder: str, namespace: str, robot: str) -> Path:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from rewact_ros.supervision.batch import Batch, Happening, Plan
 from rewact_ros.supervision.calibration import CalibrationError
+from rewact_ros.supervision.camera_check import View
 from rewact_ros.supervision.classifier_gate import ClassifierGate
 from rewact_ros.supervision.episodes import Control, Episode, EpisodeSettings, Want
 from rewact_ros.supervision.judging import Judging, RewardSource
@@ -13,6 +14,7 @@ from rewact_ros.supervision.reset import ResetCheck
 from rewact_ros.supervision.signals import PolicySample
 from rewact_ros.supervision.status import NEVER_CLAIMED, claimed, idle_text, running_text
 from rewact_ros.supervision.verdict import Change, Outcome, Termination, Verdict
+from rewact_ros.supervision.withdrawal import WITHDRAWN, OnWithdrawal
 
 LONGEST_S, MOST_EPISODES = 86_400.0, 100_000
 TASK_LIMIT = 1000  # characters: a sentence, which goes into every event, status and label
@@ -59,6 +61,7 @@ class Supervisor:
         self.bound = self.misfit = self.refused = ""
         self.happenings: list[Happening] = []
         self._judging, self._parts, self._operator = judging, parts, operator
+        self._watch = judging.watch(memory)
         self._next: Batch | None = None
         self._source: RewardSource | None = None
         self._judges: list[str] = []
@@ -108,8 +111,38 @@ class Supervisor:
         if self.episode is not None:
             self.episode.add_success(probability, stamp_s)
 
+    def look(self, camera: str, view: View) -> None:
+        """Take the small picture (h, w) of what a camera shows."""
+        if self._watch is not None:
+            self._watch.look(camera, view)
+
+    @property
+    def withdrawn(self) -> str:
+        """Why the calibration's bound is withdrawn, or an empty string."""
+        return self._watch.reason if self._watch else ""
+
     def _compare(self) -> None:
         """Whether the calibration fits what runs, and what it then promises."""
+        self._fit()
+        if self._watch is None or self.misfit:
+            return
+        # What something else than the calibrated policy does says nothing of the calibration.
+        self._watch.claimed = not self.bound.startswith(NEVER_CLAIMED)
+        if self.withdrawn:
+            self.bound = f"{WITHDRAWN}: {self.withdrawn}"
+            self.misfit = self._refusing
+
+    @property
+    def _refusing(self) -> str:
+        """Why no episode may begin after a withdrawal, or an empty string."""
+        if not self.withdrawn or self._judging.on_withdrawal is not OnWithdrawal.REFUSE:
+            return ""
+        return (
+            f"{WITHDRAWN}: {self.withdrawn}; calibrate anew (rewact calibrate), or mend the cause "
+            "and call ~/renew_bound"
+        )
+
+    def _fit(self) -> None:
         timeout_s = self._timeout_s(self.batch.plan) if self.batch else self._timeout_s(Plan(""))
         if len(self._judges) > 1:
             self.bound, self.misfit = NEVER_CLAIMED, self._too_many
@@ -154,6 +187,8 @@ class Supervisor:
             self._judging.bound(self._source, self._timeout_s(plan))
         except CalibrationError as error:
             return str(error)
+        if self._refusing:
+            return self._refusing
         if self.batch is not None:
             if not preempt:
                 return f"a task is running ({self.episode_id}); cancel it, or preempt it"
@@ -179,10 +214,11 @@ class Supervisor:
     def _new_episode(self, plan: Plan) -> Episode:
         return Episode(
             self._parts.settings,
-            lambda: self._judging.monitor(self._source),
+            lambda: self._judging.monitor(self._source, bool(self.withdrawn)),
             self._parts.check(),
             self._parts.gate(),
             plan.timeout_s,
+            self._watch,
         )
 
     def _begin(self, batch: Batch | None) -> None:
@@ -237,6 +273,15 @@ class Supervisor:
         self._running().unpause()
         return "the batch goes on"
 
+    def renew_bound(self) -> str:
+        """A person has mended why the bound was withdrawn. Raises RefusedError where it was not."""
+        if self._watch is None or not self.withdrawn:
+            raise RefusedError("no bound is withdrawn")
+        reason = self.withdrawn
+        self._watch.renew()
+        self._compare()
+        return f"claimed again by {self._operator}, was withdrawn: {reason}"
+
     def _running(self) -> Batch:
         if self.batch is None:
             raise RefusedError("no batch runs")
@@ -261,6 +306,8 @@ class Supervisor:
         if batch is None:
             return
         batch.step(now_s, stamp_s, control)
+        if self.withdrawn and not self.bound.startswith(WITHDRAWN):
+            self._compare()
         if self.misfit and batch.episode is not None:
             batch.episode.end(Termination.ERROR, self.misfit)
             batch.collect()
