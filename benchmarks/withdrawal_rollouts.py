@@ -30,7 +30,7 @@ SETTINGS = RolloutSettings(limit_s=8.0, hold_s=0.55)
 
 
 @dataclass(frozen=True)
-class World:
+class Change:
     """What differs from the world of the calibration.
 
     Attributes:
@@ -51,13 +51,13 @@ class World:
         return f"{self.camera}-shift{self.shift_px:g}-turn{self.turn_deg:g}-light{self.light:g}"
 
 
-SAME = World()
+SAME = Change()
 
 
 class ChangedPickPlace(PickPlace):
     """The scene of a seed in a changed world."""
 
-    def __init__(self, world: World, width: int = 96, height: int = 96) -> None:
+    def __init__(self, world: Change, width: int = 96, height: int = 96) -> None:
         super().__init__(width, height)
         camera = self.model.camera(world.camera)
         focal_px = ROWS / 2 / math.tan(math.radians(self.model.cam_fovy[camera.id]) / 2)
@@ -105,7 +105,7 @@ class Begun:
     wrist: NDArray[np.uint8]
 
 
-def begin(loaded: LoadedPolicy, world: World, seeds: range, folder: Path) -> list[Begun]:
+def begin(loaded: LoadedPolicy, world: Change, seeds: range, folder: Path) -> list[Begun]:
     """Drive the scenes that the folder does not hold yet, several at a time, and read them all."""
     folder = folder / loaded.version / world.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def begin(loaded: LoadedPolicy, world: World, seeds: range, folder: Path) -> lis
     return [_read(folder / f"{seed}.npz", seed) for seed in seeds]
 
 
-def _drive(loaded: LoadedPolicy, world: World, seeds: list[int], folder: Path) -> None:
+def _drive(loaded: LoadedPolicy, world: Change, seeds: list[int], folder: Path) -> None:
     engine, left = SharedEngine(loaded), queue.SimpleQueue[int]()
     for seed in seeds:
         left.put(seed)
