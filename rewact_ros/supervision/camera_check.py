@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rewact_ros.contract.schema import IMAGE_PREFIX
+
 FloatArray = NDArray[np.float64]
 View = NDArray[np.uint8]
 
@@ -160,23 +162,25 @@ def camera_faults(
 def _fault(
     name: str, view: View, reference: CameraReference, references: Mapping[str, CameraReference]
 ) -> str:
+    called = f"camera {name.removeprefix(IMAGE_PREFIX)}"
     if view.shape != reference.picture.shape:
         expected, got = ("×".join(map(str, p.shape[::-1])) for p in (reference.picture, view))
-        return f"camera {name} shows {got} px, not {expected}"
+        return f"{called} shows {got} px, not {expected}"
     found = displacement(view, reference)
     if found.alike < ALIKE:
         others = {n: r for n, r in references.items() if r.picture.shape == view.shape}
         alike = {n: displacement(view, r).alike for n, r in others.items() if n != name}
         nearest = max(alike, key=lambda n: alike[n], default="")
         if nearest and alike[nearest] > max(ALIKE, found.alike + 0.1):
-            return f"camera {name} shows what {nearest} showed"
-        return f"camera {name} does not show what it showed"
+            return f"{called} shows what {nearest.removeprefix(IMAGE_PREFIX)} showed"
+        return f"{called} does not show what it showed"
     if found.shift_px > reference.shift_px or found.turn_deg > reference.turn_deg:
-        return f"camera {name} moved by {found.shift_px:.0f} px, {found.turn_deg:.1f}°"
+        shift_px = f"{found.shift_px:.{int(found.shift_px < 10)}f}"
+        return f"{called} moved by {shift_px} px, {found.turn_deg:.1f}°"
     low, high = reference.light
     if not low / LIGHT <= found.light <= high * LIGHT:
         return (
-            f"light: camera {name} has {found.light:.2f} of the calibration's, which saw "
+            f"light: {called} has {found.light:.2f} of the calibration's, which saw "
             f"{low:.2f} to {high:.2f}"
         )
     return ""

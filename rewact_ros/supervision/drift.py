@@ -127,7 +127,7 @@ class Betting:
         pool = sorted((*reference, *self.seen))
         below, upto = bisect_left(pool, score), bisect_right(pool, score)
         rank = (below + chance * (upto - below + 1)) / (len(pool) + 1)
-        rank = min(max(rank, 1e-6), 1 - 1e-6)
+        rank = min(max(rank, 1e-12), 1 - 1e-12)
         held = np.array(self.capitals)
         held = (1 - _SWITCH) * held + _SWITCH * held.sum() / _BETS
         capitals = held * _payments(rank)
