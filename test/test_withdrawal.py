@@ -180,6 +180,15 @@ def test_a_camera_whose_first_pictures_differ_is_not_compared_and_says_why():
     views = [view_of(scene(rng, seed=seed)) for seed in range(8)]
     assert "in common" in reference_of(views, 640)
     assert "got 2" in reference_of(views[:2], 640)
+    assert "in common" in reference_of([np.full((120, 160), 3, np.uint8)] * 8, 640)  # a lens cap
+
+
+def test_a_view_is_the_mean_over_squares_of_pixels_and_no_wider_than_160():
+    picture = np.random.default_rng(13).integers(0, 256, (101, 333, 3), dtype=np.uint8)
+    view = view_of(picture)
+    assert view.shape == (33, 111)
+    assert view[5, 7] == round(picture[15:18, 21:24].mean())
+    assert view_of(picture[:96, :96]).shape == (96, 96)
 
 
 # The file ---------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ _DARK = 12.0  # grey levels below which the logarithm says little
 _SPREAD = 0.08  # of a pixel's logarithm, from which on it is not steady
 _REACH = 0.125  # largest shift that is looked for, of the picture's height
 _TURNS_DEG = (-4.0, -2.0, 0.0, 2.0, 4.0)  # from which a fit begins
+_NOTHING = 1e-3  # of a logarithm: a picture that varies less shows nothing
 _FEWEST_PIXELS = 0.1  # of a picture, that must be steady
 # Of the fit: pixels with this share of the steepest slope take part; Tukey's width narrows from
 # the first to the second number (of a logarithm) by a factor a step.
@@ -87,8 +88,9 @@ def view_of(image: NDArray[np.uint8]) -> View:
     """Small grey copy (h, w) of a picture (H, W, 3), by means over squares of pixels."""
     every = math.ceil(image.shape[1] / WIDEST_PX)
     height, width = (size // every for size in image.shape[:2])
-    squares = image[: height * every, : width * every].reshape(height, every, width, every, -1)
-    return np.asarray(squares.mean(axis=(1, 3, 4)).round(), np.uint8)
+    rows = image[: height * every, : width * every].reshape(height, every, -1)
+    squares = rows.sum(axis=1, dtype=np.uint16).reshape(height, width, -1)
+    return (squares.sum(axis=2) / (every * squares.shape[2])).round().astype(np.uint8)
 
 
 def reference_of(views: Sequence[View], width_px: int) -> CameraReference | str:
@@ -108,7 +110,7 @@ def reference_of(views: Sequence[View], width_px: int) -> CameraReference | str:
     lights = np.median(logs, axis=(1, 2))
     spread = np.percentile(np.abs(logs - lights[:, None, None]), 80, axis=0)
     steady = spread < _SPREAD
-    if steady.mean() < _FEWEST_PIXELS:
+    if (steady * _inner(median.shape)).mean() < _FEWEST_PIXELS:
         return "its first pictures have too little in common (does the arm start in one pose?)"
     light = float(np.exp(lights.min())), float(np.exp(lights.max()))
     bare = CameraReference(median, steady, width_px, 0.0, 0.0, light, len(views))
@@ -248,8 +250,10 @@ def _sampled(picture: FloatArray, column: FloatArray, row: FloatArray) -> FloatA
 
 def _correlation(a: FloatArray, b: FloatArray, weights: FloatArray) -> float:
     """Of two pictures where they have weight; 0 where one of them shows nothing."""
-    norm = math.sqrt(float((weights * a * a).sum() * (weights * b * b).sum()))
-    return float((weights * a * b).sum()) / norm if norm > 0 else 0.0
+    energies = [float((weights * each * each).sum()) for each in (a, b)]
+    if min(energies) <= _NOTHING**2 * weights.sum():
+        return 0.0
+    return float((weights * a * b).sum()) / math.sqrt(energies[0] * energies[1])
 
 
 def _coarse(
@@ -277,7 +281,9 @@ def _fit(seen: FloatArray, shown: FloatArray, weights: FloatArray, start: FloatA
     rows, columns = np.gradient(seen)
     slope = np.hypot(*np.gradient(shown)) * weights
     # Only where something is to be seen a residual tells anything.
-    chosen = slope > _SLOPE * slope.max()
+    chosen = slope > max(_SLOPE * float(slope.max()), _NOTHING)
+    if not chosen.any():
+        return start  # such as a covered lens
     x, y = (axis[chosen] for axis in _grid(seen.shape))
     expected, at, scale = shown[chosen], start.copy(), 1.0
     for turn in range(_MOST_STEPS):

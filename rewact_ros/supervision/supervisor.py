@@ -124,11 +124,11 @@ class Supervisor:
     def _compare(self) -> None:
         """Whether the calibration fits what runs, and what it then promises."""
         self._fit()
-        if self._watch is None or self.misfit:
+        if self._watch is None:
             return
         # What something else than the calibrated policy does says nothing of the calibration.
         self._watch.claimed = not self.bound.startswith(NEVER_CLAIMED)
-        if self.withdrawn:
+        if self.withdrawn and not self.misfit:
             self.bound = f"{WITHDRAWN}: {self.withdrawn}"
             self.misfit = self._refusing
 
