@@ -19,6 +19,9 @@ from rewact_ros.msg import ActionChunk, EpisodeEvent, Reward, RewardFeatures
 from rewact_ros.ros.convert import to_stamp
 from rewact_ros.ros.door import _class
 from rewact_ros.ros.images import image_message
+from rewact_ros.ros.interfaces import VIEWS
+from rewact_ros.ros.views import view_message
+from rewact_ros.supervision.camera_check import view_of
 
 HUGE_TEXT = "x" * 1_000_000
 HOSTILE_TEXT = "\x1b[2J\x1b]0;owned\x07\r\n[red]\u202eerror: 100%s {0}"
@@ -42,6 +45,9 @@ def right(kind: type, topic: str, contract: Contract, now_ns: int) -> Any:
         source = next((s for s in contract.teleop if s.topic == topic.lstrip("/")), None)
         names = list(source.joints) if source is not None else list(joints)
         msg = JointState(name=names, position=pose)
+    elif kind is Image and topic.lstrip("/") == VIEWS:
+        key, shown = contract.cameras[0].key, np.full(contract.cameras[0].shape, 90, np.uint8)
+        msg = view_message(key, view_of(shown), stamp)
     elif kind is Image:
         camera = next(c for c in contract.cameras if c.topic == topic.lstrip("/"))
         noise = np.random.default_rng(now_ns).integers(0, 256, camera.shape, dtype=np.uint8)

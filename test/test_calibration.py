@@ -323,7 +323,62 @@ def test_the_command_writes_a_calibration_beside_the_checkpoint(
     assert found.distance.mean.shape == (loaded.config.dim_model,)
     running = replace(found.basis, reward_hash=loaded.reward_hash, policy_version=loaded.version)
     assert found.claim(running).startswith("bound: false completions <= 0.1")
-    assert "8 succeeded" in capsys.readouterr().out
+    # A second is too short for scores of drift, and noise has nothing in common.
+    assert found.world.drift is None and not found.world.cameras
+    assert set(found.world.loose) == set(found.basis.cameras)
+    said = capsys.readouterr().out
+    assert "8 succeeded" in said and "moves are not told: its first pictures" in said
+
+
+def test_roll_outs_of_a_fixed_camera_give_scores_and_references(
+    vx300s, tiny_policy, tmp_path, monkeypatch
+):
+    import shutil
+
+    from rewact_ros.cli.calibrate import calibrate as command
+    from rewact_ros.episodes.dataset import add_episode, new_dataset
+    from rewact_ros.policy.checkpoint import load_policy
+    from rewact_ros.supervision.camera_check import camera_faults, view_of
+
+    rng, folder, frames = np.random.default_rng(0), tmp_path / "rollouts", 45
+    shown = {
+        c.name: np.kron(rng.integers(40, 200, (8, 8, 1)), np.ones((12, 12, 3)))
+        for c in vx300s.cameras
+    }
+    with new_dataset(vx300s, folder) as dataset:
+        for _ in range(28):
+            pictures = {
+                name: np.clip(picture + rng.normal(0, 3, (frames, 96, 96, 3)), 0, 255)
+                for name, picture in shown.items()
+            }
+            add_episode(
+                dataset,
+                vx300s,
+                "task",
+                rng.normal(size=(frames, 7)).astype(np.float32),
+                np.zeros((frames, 7), np.float32),
+                {name: seen.astype(np.uint8) for name, seen in pictures.items()},
+                {
+                    "next.reward": np.full(frames, np.nan, np.float32),
+                    "next.done": np.arange(frames) == frames - 1,
+                    "next.success": np.arange(frames) >= 30,
+                    "demo_is_pad": np.ones(frames, bool),
+                },
+            )
+    monkeypatch.setattr("rewact_ros.learning.imitation.frames.DEFAULT_CACHE", tmp_path / "cache")
+    policy = shutil.copytree(tiny_policy, tmp_path / "policy")
+    command(policy, folder, beta=0.1, alpha=0.5, timeout=2.25, driver="it")
+    world = load_calibration(load_policy(policy, "cpu").calibration).world
+    # What fitted the novelty, a quarter, is not scored.
+    assert {name: len(scores) for name, scores in world.drift.scores.items()} == {
+        name: 21 for name in world.drift.scores
+    }
+    assert {"novelty", "progress"} <= set(world.drift.scores)
+    views = {f"observation.images.{n}": view_of(p.astype(np.uint8)) for n, p in shown.items()}
+    assert camera_faults(views, world.cameras) == {} and set(world.cameras) == set(views)
+    moved = {name: np.roll(view, 3, axis=1) for name, view in views.items()}
+    faults = camera_faults(moved, world.cameras)
+    assert set(faults) == set(views) and all("moved by 3.0 px" in f for f in faults.values())
 
 
 def test_a_success_classifier_is_calibrated_by_the_same_command(

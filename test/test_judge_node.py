@@ -7,6 +7,7 @@ import pytest
 from conftest import VX300S, write_policy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
 from test_policy_node import Feeder
 from test_reward_model_node import PICTURES, write_classifier
 
@@ -15,8 +16,11 @@ from rewact_ros.nodes.judge import JudgeNode
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.checkpoint_files import CheckpointError
 from rewact_ros.reward.classifier_checkpoint import load_classifier
+from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import to_ns
 from rewact_ros.ros.images import image_message
+from rewact_ros.ros.views import read_view
+from rewact_ros.supervision.camera_check import view_of
 
 
 @pytest.fixture
@@ -30,6 +34,10 @@ def judged(graph, vx300s):
             parameter_overrides=[Parameter(key, value=value) for key, value in given.items()]
         )
         feeder = Feeder(vx300s)
+        feeder.views = {}
+        feeder.create_subscription(
+            Image, names.VIEWS, lambda m: feeder.views.update([read_view(m)]), names.EVENTS
+        )
         for name, picture in PICTURES.items():
             feeder.images[name] = image_message(picture, feeder.stamp(), f"{name}_optical_frame")
         executor = SingleThreadedExecutor()
@@ -67,6 +75,10 @@ def test_a_policys_reward_judges_and_its_actions_may_be_another_robots(judged, v
     assert not feeder.chunks and feeder.status is None
     assert feeder.count_publishers("rewact/action_chunk") == 0
     assert feeder.count_publishers("rewact/policy_status") == 0
+    # What it sees is shown to the supervisor, small and grey.
+    assert set(feeder.views) == {f"observation.images.{name}" for name in PICTURES}
+    for name, picture in PICTURES.items():
+        assert (feeder.views[f"observation.images.{name}"] == view_of(picture)).all()
     values = judge._diagnose()[2]
     assert values["version"] == loaded.version and 0 <= float(values["score"]) <= 1
 

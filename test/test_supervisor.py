@@ -75,7 +75,7 @@ class Bench:
         memory = EpisodeMemory(state_file(str(folder), "/", "arm"))
         self.it = Supervisor(rules(judging), parts, memory, "anna")
         if source is not None:
-            self.it.hear(source)
+            self.it.promise.hear(source)
         self.t, self.reward, self.control, self.heard = 100.0, 0.3, None, 0
         self.happenings = []
 
@@ -112,17 +112,17 @@ def bench(tmp_path):
 
 
 def test_two_judges_are_refused_by_name_and_end_an_episode(bench):
-    bench.it.hear_judges(["/judge"])
+    bench.it.promise.hear_judges(["/judge"])
     bench.goal()
     bench.run(1.0)
     assert bench.it.episode is not None
-    bench.it.hear_judges(["/policy", "/judge"])
+    bench.it.promise.hear_judges(["/policy", "/judge"])
     bench.run(1.0)
     assert bench.it.episode is None
     assert "one judge, got /judge, /policy" in bench.it.memory.now.last.verdict.reason
     with pytest.raises(RefusedError, match="/judge, /policy"):
         bench.goal()
-    bench.it.hear_judges(["/judge"])
+    bench.it.promise.hear_judges(["/judge"])
     bench.goal()
 
 
@@ -409,8 +409,8 @@ def test_the_classifiers_word_reaches_the_episode(tmp_path):
 
 def test_a_calibration_that_does_not_fit_is_said_from_the_start(tmp_path):
     bench = Bench(tmp_path, replace(CALIBRATED, cameras=("front",)), source=None)
-    assert "cameras" in bench.it.misfit and bench.it.promise == "bound: not claimed"
-    assert Bench(tmp_path / "b", CALIBRATED, source=None).it.promise.startswith("bound: ")
+    assert "cameras" in bench.it.promise.misfit and bench.it.claim == "bound: not claimed"
+    assert Bench(tmp_path / "b", CALIBRATED, source=None).it.claim.startswith("bound: ")
 
 
 def test_a_verdict_on_an_earlier_episode_leaves_a_new_batch_alone(bench):
@@ -474,7 +474,7 @@ def test_another_reward_in_mid_episode_ends_it_and_nothing_moves_any_more(tmp_pa
     bench = Bench(tmp_path, CALIBRATED)
     batch = bench.goal(episodes=2)
     bench.run(0.5)
-    bench.it.hear(replace(SOURCE, reward_hash="another"))
+    bench.it.promise.hear(replace(SOURCE, reward_hash="another"))
     bench.run(1.0)
     assert batch.last.verdict.termination is Termination.ERROR
     assert "reward_hash" in batch.paused and bench.it.want is Want.HOLD
@@ -486,7 +486,7 @@ def test_no_bound_is_claimed_once_a_person_has_led(tmp_path):
     bench.run(0.5)
     bench.control = HUMAN
     bench.run(0.5)
-    assert bench.it.promise == "bound: not claimed (a person helped)"
+    assert bench.it.claim == "bound: not claimed (a person helped)"
 
 
 def test_a_calibration_is_found_beside_the_policy_and_a_named_one_must_exist(tmp_path):
@@ -717,7 +717,7 @@ def test_the_standing_counts_what_people_judged_and_takes_back_what_they_judge_a
     assert bench.it.standing.startswith("n = 2: β ≤ 0.334 now, 0.05 after 17 more; ")
     again = Bench(tmp_path)
     assert again.it.standing == bench.it.standing
-    again.it.hear(replace(SOURCE, policy_version="tuned"))
+    again.it.promise.hear(replace(SOURCE, policy_version="tuned"))
     again.goal()
     again.run(1.0)
     again.it.judge(Outcome.SUCCESS)
@@ -747,7 +747,7 @@ def test_an_episode_is_judged_by_its_own_tasks_threshold(tmp_path):
     groups = Groups("task", {"tidy up": 40, "rare": 3}, {"tidy up": Bound(0.05, 40, 39, 0.7)})
     judging = replace(JUDGING, calibration=replace(CALIBRATION, groups=groups))
     bench = Bench(tmp_path, judging)
-    assert "(n 100)" in bench.it.bound
+    assert "(n 100)" in bench.it.promise.bound
     bench.goal()
     bench.run(1.0)
     assert bench.it.episode.monitor.thresholds.completion == 0.7
@@ -761,7 +761,7 @@ def test_an_episode_is_judged_by_its_own_tasks_threshold(tmp_path):
 def test_a_goal_judges_by_its_own_timeout_and_the_next_by_the_usual_one(tmp_path):
     bench = Bench(tmp_path, CALIBRATED)
     bench.goal(timeout_s=20.0)
-    assert not bench.it.misfit
+    assert not bench.it.promise.misfit
     with pytest.raises(RefusedError, match="timeout_s"):
         bench.goal(timeout_s=30.0)
 

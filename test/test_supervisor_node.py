@@ -237,7 +237,7 @@ def test_a_second_judge_on_the_topic_is_named_and_no_task_begins(bench):
         bench.wait(lambda: "second_judge" in bench.world.status.text, "its name")
         assert not bench.goal().accepted
         second.destroy_publisher(publisher)
-        bench.wait(lambda: not bench.node.supervisor.misfit, "it is gone")
+        bench.wait(lambda: not bench.node.supervisor.promise.misfit, "it is gone")
         assert bench.goal().accepted
     finally:
         second.destroy_node()
@@ -304,7 +304,7 @@ def test_a_result_comes_once_the_policy_drives_no_more_and_the_next_goal_is_take
     assert done.result.reason.startswith(reason) and done.status == state, done.result.reason
     if reason == "error":
         bench.second.destroy_node()
-        bench.wait(lambda: not bench.node.supervisor.misfit, "one judge")
+        bench.wait(lambda: not bench.node.supervisor.promise.misfit, "one judge")
     world.latched = False
     if world.mode == ControlStatus.DISARMED:
         world.mode = ControlStatus.HOLD  # armed again

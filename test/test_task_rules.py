@@ -32,8 +32,8 @@ PUT, SORT = (RewardSource(f"of {name}", name, True, name) for name in ("put", "s
 def bench(tmp_path):
     rules = ByTask([("put*", rule("put", 0.5, 3.0)), ("sort*", rule("sort", 0.9, 1.0))], "t.yaml")
     bench = Bench(tmp_path, rules, source=None)
-    bench.it.hear_policy("put")
-    bench.it.hear(PUT)
+    bench.it.promise.policy = "put"
+    bench.it.promise.hear(PUT)
     return bench
 
 
@@ -48,10 +48,10 @@ def test_each_task_is_judged_by_its_own_thresholds_for_its_own_time(bench):
     assert verdict(bench).outcome is Outcome.SUCCESS
     batch = bench.goal(task="SORT them")
     bench.run(0.3)
-    bench.it.hear_policy("sort")
-    bench.it.hear(SORT)
+    bench.it.promise.policy = "sort"
+    bench.it.promise.hear(SORT)
     bench.run(0.2)
-    assert "false completions" in bench.it.promise and not bench.it.misfit
+    assert "false completions" in bench.it.claim and not bench.it.promise.misfit
     bench.run(1.2)
     assert batch.over and verdict(bench).termination is Termination.TIMEOUT
     assert "1 s" in verdict(bench).detail
@@ -67,7 +67,7 @@ def test_the_policy_does_not_lead_before_its_heartbeat_has_the_tasks_version(ben
         assert bench.it.want is Want.HOLD, "another task's policy would move the arm"
     assert bench.it.episode.phase is Phase.RUNNING
     assert "waits for policy: expected sort of /sort, got put" in bench.text
-    bench.it.hear_policy("sort")
+    bench.it.promise.policy = "sort"
     bench.run(TICK_S)
     assert bench.it.want is Want.POLICY
 
@@ -83,19 +83,19 @@ def test_a_policy_that_does_not_come_ends_the_episode_with_both_versions_and_the
     bench.run(5.5)
     words = "policy did not start: policy: expected sort of /sort, got put for 5 s"
     assert verdict(bench).detail == words and verdict(bench).termination is Termination.HOLD
-    bench.it.hear_policy("")  # such as before it has loaded
+    bench.it.promise.policy = ""  # such as before it has loaded
     bench.goal(task="sort")
     bench.run(5.5)
     assert "got none" in verdict(bench).detail
 
 
 def test_a_policy_that_changes_within_an_episode_stops_leading_at_the_next_tick(bench):
-    bench.it.hear_policy("sort")
-    bench.it.hear(SORT)
+    bench.it.promise.policy = "sort"
+    bench.it.promise.hear(SORT)
     batch = bench.goal(task="sort", timeout_s=20.0)
     bench.run(1.0)
     assert bench.it.want is Want.POLICY
-    bench.it.hear_policy("put")  # it was restarted, and knows of no task
+    bench.it.promise.policy = "put"  # it was restarted, and knows of no task
     bench.run(TICK_S)
     assert bench.it.want is Want.HOLD
     bench.run(5.5)
@@ -103,9 +103,9 @@ def test_a_policy_that_changes_within_an_episode_stops_leading_at_the_next_tick(
 
 
 def test_rewards_of_another_tasks_judge_neither_count_nor_end_the_episode(bench):
-    bench.it.hear_policy("sort")
+    bench.it.promise.policy = "sort"
     bench.goal(task="sort")  # while put's judge still speaks
-    assert "no reward received yet" in bench.it.bound
+    assert "no reward received yet" in bench.it.promise.bound
     bench.reward = 0.99
     bench.run(0.9)
     assert bench.it.episode is not None and bench.it.episode.peak != bench.it.episode.peak
@@ -115,9 +115,9 @@ def test_rewards_of_another_tasks_judge_neither_count_nor_end_the_episode(bench)
 
 
 def test_the_right_judge_with_another_reward_is_a_misfit_as_ever(bench):
-    bench.it.hear_policy("sort")
+    bench.it.promise.policy = "sort"
     bench.goal(task="sort")
-    bench.it.hear(replace(SORT, reward_hash="another"))
+    bench.it.promise.hear(replace(SORT, reward_hash="another"))
     bench.run(TICK_S)
     assert "reward_hash: expected of sort, got another" in verdict(bench).detail
 
@@ -141,7 +141,7 @@ def test_a_preempting_task_brings_its_own_rule(bench):
     bench.goal(task="sort", preempt=True)
     bench.run(0.5)
     assert bench.it.memory.now.last.task == "sort" and bench.it.want is Want.HOLD
-    bench.it.hear_policy("sort")
+    bench.it.promise.policy = "sort"
     bench.run(TICK_S)
     assert bench.it.want is Want.POLICY
 

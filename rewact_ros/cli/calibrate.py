@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rewact_ros.cli.calibrate_report import report, report_driver
+from rewact_ros.cli.calibrate_report import report, report_driver, report_world
 from rewact_ros.cli.options import OptionsOf, with_options
 from rewact_ros.data.bags.day_settings import DaySource
 from rewact_ros.learning.evaluation.settings import RolloutSource
@@ -85,6 +85,7 @@ def calibrate(
     calibration = replace(calibration, recognised=found, judge=told)
     calibration.save(file)
     report(calibration, measured, found, of)
+    report_world(calibration.world)
     for line in check.report(str(policy)) if check is not None else ():
         typer.echo(f"  {line}")
     report_driver(calibration.basis.policy_version, scorer.version)
@@ -102,6 +103,7 @@ def _of_rollouts(
     rollouts.require_untaught(scorer.path)
     measured = rollouts.measure(scorer, signals, settings.groups)
     calibration = choose(measured, signals, basis, settings)
+    calibration = replace(calibration, world=rollouts.world(measured, calibration))
     return measured, calibration, rollouts.check(measured, calibration.signals.completion)
 
 

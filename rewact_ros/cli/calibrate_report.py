@@ -7,6 +7,7 @@ from rewact_ros.supervision.calibration import Calibration, Groups
 from rewact_ros.supervision.conformal import compare
 from rewact_ros.supervision.episode_signals import CalibrationEpisode
 from rewact_ros.supervision.signals import PLAIN
+from rewact_ros.supervision.world import World
 from rewact_ros.text import printable
 
 
@@ -55,6 +56,21 @@ def _choice(c: Calibration, measured: list[CalibrationEpisode]) -> None:
             typer.echo(
                 f"    {cost.rule:<8} above {cost.threshold:.3f} finds {cost.found}/{cost.of}{mark}"
             )
+
+
+def report_world(world: World | None) -> None:
+    """What the supervisor will watch, and what it cannot."""
+    if world is None:
+        typer.echo("  a camera that moves and a drift of scores are told after --dataset alone")
+        return
+    if world.drift is None:
+        typer.echo("  drift of scores: not watched, too few roll-outs last long enough")
+    for name, camera in world.cameras.items():
+        typer.echo(
+            f"  {name}: moves beyond {camera.shift_px:.1f} px or {camera.turn_deg:.1f}° are told"
+        )
+    for name, why in world.loose.items():
+        typer.echo(f"  {name}: moves are not told: {why}")
 
 
 def report_driver(driver: str, judge: str) -> None:

@@ -21,6 +21,7 @@ from rewact_ros.ros.params import JudgeParams
 from rewact_ros.ros.policy_swap import RUNNING
 from rewact_ros.ros.prediction_messages import RewardPublishers
 from rewact_ros.ros.process import run_node
+from rewact_ros.ros.views import ViewPublisher
 from rewact_ros.stamps import NANO
 from rewact_ros.supervision.supervisor import TASK_LIMIT
 from rewact_ros.text import printable
@@ -66,7 +67,7 @@ class JudgeNode(ScoringNode):
         self._resident = self._by_task.usual
         self._instruction, self._in_episode = self.params.instruction, False
         self._episodes, self._turn = 0, _Turn(self._resident, 0, 0)
-        self._rewards = RewardPublishers(self)
+        self._rewards, self._views = RewardPublishers(self), ViewPublisher(self, self.contract)
         self.begin()
         self.create_subscription(
             ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED
@@ -135,6 +136,10 @@ class JudgeNode(ScoringNode):
             by.judge.reward_hash,
         )
         return reward
+
+    def keep(self, seen: Observation, found: _Scored) -> None:
+        """Show what it saw, once the reward is out."""
+        self._views.publish(seen.frame.values, to_stamp(seen.frame.stamp_ns))
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from rewact_ros.ros.path_times import PathTimes
 from rewact_ros.ros.policy_swap import RUNNING, PolicySwap
 from rewact_ros.ros.prediction_messages import ChunkMessages, RewardPublishers
 from rewact_ros.ros.process import run_node
+from rewact_ros.ros.views import ViewPublisher
 from rewact_ros.stamps import NANO
 from rewact_ros.supervision.supervisor import TASK_LIMIT
 from rewact_ros.text import printable
@@ -55,6 +56,7 @@ class PolicyNode(Guarded, LifecycleNode):
         self._chunks = self.create_publisher(ActionChunk, names.ACTION_CHUNK, names.COMMAND)
         self._decisions = self.create_publisher(Decision, names.DECISION, names.EVENTS)
         self._rewards = None if self.params.actions_only else RewardPublishers(self)
+        self._views: ViewPublisher | None = None
         period_s = 1.0 / self.params.heartbeat_hz
         self.create_timer(period_s, self._beat, clock=steady_clock())
         self._swap = PolicySwap(self, self._take)
@@ -86,6 +88,8 @@ class PolicyNode(Guarded, LifecycleNode):
         self.configuration_fault, self._residents = "", residents
         self._swap.begin(residents.updates, residents.open_beside)
         self._chunk_messages = ChunkMessages(self.contract)
+        if self._views is None and self._rewards is not None:
+            self._views = ViewPublisher(self, self.contract)
         self._observations = Observations(self, self.contract, self.clock)
         self._observations.shut()
         self._control_input = self.create_subscription(
@@ -251,6 +255,8 @@ class PolicyNode(Guarded, LifecycleNode):
                 published_s = time.monotonic()
         if isinstance(prediction, DecidedPrediction) and acts:
             self._publish_decision(seen, prediction, version)
+        if self._views is not None and prediction.reward is not None:
+            self._views.publish(seen.frame.values, stamp)
         return published_s
 
     def _replans(self, seen: Observation) -> bool:

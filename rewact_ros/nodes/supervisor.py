@@ -14,6 +14,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.task import Future
+from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
 from rewact_ros.action import ExecuteTask
@@ -35,6 +36,7 @@ from rewact_ros.ros.episode_settings import parts_of, rules_of
 from rewact_ros.ros.graph_watch import NAMELESS, publisher_names
 from rewact_ros.ros.params import SupervisorParams, declare
 from rewact_ros.ros.process import run_node
+from rewact_ros.ros.views import read_view
 from rewact_ros.stamps import NANO
 from rewact_ros.supervision.batch import Batch, Plan
 from rewact_ros.supervision.episodes import Control, Episode, Phase
@@ -103,6 +105,7 @@ class SupervisorNode(Guarded, Node):
             (Reward, names.REWARD, self._on_reward, names.EVENTS),
             (ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED),
             (RecorderStatus, names.RECORDER_STATUS, self._on_recorder, names.LATCHED),
+            (Image, names.VIEWS, self._on_view, names.EVENTS),
         ):
             self.create_subscription(kind, topic, call, qos)
         if self.params.success_model_required:
@@ -121,6 +124,7 @@ class SupervisorNode(Guarded, Node):
             "pause": supervisor.pause,
             "unpause": supervisor.unpause,
             "continue_batch": lambda: supervisor.continue_batch(self._fresh_control()),
+            "renew_bound": supervisor.renew_bound,
         }.items():
             self.create_service(Trigger, f"~/{name}", partial(_answer, act))
         self._server = ActionServer(
@@ -140,16 +144,19 @@ class SupervisorNode(Guarded, Node):
 
     def _on_reward(self, msg: Reward) -> None:
         stamp_ns = self.samples.stamp_ns(msg, names.REWARD, self.clock.now().ros_ns)
-        self.supervisor.hear(self.samples.source(msg))
+        self.supervisor.promise.hear(self.samples.source(msg))
         if self.supervisor.episode is not None:
             self.supervisor.add(self.samples.sample(msg, stamp_ns))
+
+    def _on_view(self, msg: Image) -> None:
+        self.supervisor.promise.look(*read_view(msg))
 
     def _on_success(self, msg: Reward) -> None:
         stamp_ns = self.samples.stamp_ns(msg, names.SUCCESS, self.clock.now().ros_ns)
         self.supervisor.add_success(msg.value, stamp_ns / NANO)
 
     def _on_policy_status(self, msg: PolicyStatus) -> None:
-        self.supervisor.hear_policy(printable(msg.policy_version, VERSION_LIMIT))
+        self.supervisor.promise.policy = printable(msg.policy_version, VERSION_LIMIT)
 
     def _on_control(self, msg: ControlStatus) -> None:
         heard = self._control.heard + 1 if self._control else 1
@@ -215,7 +222,7 @@ class SupervisorNode(Guarded, Node):
         self._ticks += 1
         if self._ticks % JUDGES_STEPS == 0:
             known = {n for n in publisher_names(self, names.REWARD) if n != NAMELESS}
-            self.supervisor.hear_judges(known)
+            self.supervisor.promise.hear_judges(known)
         if time.monotonic() - self._started_s > DISCOVERY_S and self.out.heard:
             self.supervisor.close_interrupted()
         for job in self._jobs:
@@ -307,7 +314,12 @@ class SupervisorNode(Guarded, Node):
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
         supervisor, tally = self.supervisor, self.supervisor.memory.now.tally
         helpless = supervisor.episode is not None and supervisor.episode.phase is Phase.HELP
-        level = WARN if helpless or supervisor.misfit or supervisor.memory.fault else OK
+        troubles = (
+            supervisor.promise.misfit,
+            supervisor.promise.withdrawn,
+            supervisor.memory.fault,
+        )
+        level = WARN if helpless or any(troubles) else OK
         last = supervisor.memory.now.last
         verdict = last.verdict if last else None
         values: dict[str, object] = {
@@ -315,7 +327,7 @@ class SupervisorNode(Guarded, Node):
             "last_task": last.task if last else "",
             "last_verdict": f"{verdict.outcome.name}: {verdict.reason}" if verdict else "",
             "episode": supervisor.episode_id,
-            "bound": supervisor.promise,
+            "bound": supervisor.claim,
             "standing": supervisor.standing,
             "successes": tally.successes,
             "failures": tally.failures,

@@ -120,7 +120,7 @@ class EpisodeInterface:
             slope_cusum=signals.slope_cusum,
             disagreement=signals.disagreement,
             alarms=sorted(judgement.alarms) if judgement else [],
-            bound=supervisor.promise,
+            bound=supervisor.claim,
             episode=batch.plan.begun if batch else 0,
             episodes=batch.plan.episodes if batch else 0,
         )

@@ -17,6 +17,7 @@ from rewact_ros.supervision.reset import ResetCheck
 from rewact_ros.supervision.signals import SignalSettings
 from rewact_ros.supervision.supervisor import EpisodeParts
 from rewact_ros.supervision.task_rule import TaskRule
+from rewact_ros.supervision.withdrawal import OnWithdrawal
 
 
 def parts_of(p: SupervisorParams, contract: Contract) -> EpisodeParts:
@@ -72,6 +73,7 @@ def _judging(p: SupervisorParams, contract: Contract, calibration: str, policy: 
         level=p.level,
         escalation=_escalation(p),
         calibration=find_calibration(calibration, policy),
+        on_withdrawal=OnWithdrawal(p.on_withdrawal),
     )
 
 

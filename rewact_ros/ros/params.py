@@ -14,6 +14,7 @@ from rewact_ros.sim.task import DEFAULT_TASK
 from rewact_ros.supervision.alarms import ALARMS, Alarm, limit_setting
 from rewact_ros.supervision.monitor import Thresholds
 from rewact_ros.supervision.signals import SignalSettings
+from rewact_ros.supervision.withdrawal import OnWithdrawal
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -194,6 +195,12 @@ class SupervisorParams(_AlarmParams):
     )
     reset_reward_below: float = _param(
         0.0, "level that the reward must lie below after a reset; 0: not checked", low=0.0, high=1.0
+    )
+    on_withdrawal: str = _param(
+        "keep",
+        "once a calibrated bound is withdrawn: its thresholds stay, those of the parameters judge, "
+        "or no episode begins",
+        choices=tuple(mode.value for mode in OnWithdrawal),
     )
     hold_timeout_s: float = _param(
         5.0, "longest hold within an episode before it is given up", "s", 0.0, 3600.0

@@ -4,6 +4,7 @@ How they are made: ``conformal``.
 """
 
 import base64
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ from rewact_ros.supervision.signals import (
     FeatureDistance,
     SignalSettings,
 )
+from rewact_ros.supervision.world import World, read_world
 from rewact_ros.text import printable, reason
 
 FORMAT = 1
@@ -162,6 +164,7 @@ class Calibration:
             counted.
         judge: whether the reward tells success from failure at all; None: not known.
         groups: bounds of groups; None: there are none.
+        world: what is compared with what runs; None: nothing is.
     """
 
     completion: Bound
@@ -175,6 +178,7 @@ class Calibration:
     recognised: int | None = None
     judge: JudgeCheck | None = None
     groups: Groups | None = None
+    world: World | None = None
 
     def bound_of(self, group: str | None) -> Bound:
         """On completion, of a group's episodes; None: of all."""
@@ -241,6 +245,14 @@ class Calibration:
         )
 
     @property
+    def key(self) -> str:
+        """Names these thresholds among other calibrations."""
+        chosen = [self.completion.threshold, *(b.threshold for b in self.alarms.values())]
+        world = None if self.world is None else self.world.document()
+        text = json.dumps([chosen, asdict(self.basis), world], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
     def fault(self) -> str:
         """Why the calibrated reward is no judge; empty where it is one or nobody knows."""
         return "" if self.judge is None else self.judge.fault
@@ -265,6 +277,7 @@ class Calibration:
                 "mean": _encode(self.distance.mean),
                 "whitening": _encode(self.distance.whitening),
             }
+        document["world"] = None if self.world is None else self.world.document()
         replace_file(file, json.dumps(document, indent=1) + "\n")
 
 
@@ -295,6 +308,7 @@ def load_calibration(file: Path) -> Calibration:
             recognised=None if raw.get("recognised") is None else int(raw["recognised"]),
             judge=_judge(raw.get("judge")),
             groups=_groups(raw.get("groups")),
+            world=read_world(raw.get("world")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"no key {error}" if isinstance(error, KeyError) else reason(error, file)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rewact_ros.supervision.alarms import calibrated, rate, smallest_rate
 from rewact_ros.supervision.calibration import (
@@ -77,8 +78,7 @@ def calibrate(
     """
     limit, after = _frames(basis, settings)
     _check_lengths(episodes, limit, after, basis.rate_hz)
-    # What an alarm ended might have succeeded, and with any score.
-    successful = [e for e in episodes if e.censored or e.success_before(limit) is not None]
+    successful = [e for e in episodes if e.may_succeed(limit)]
     features = all(e.features is not None for e in successful)
     check_counts(len(episodes), len(successful), settings, features)
     choice = choose(episodes, settings, limit, after)
@@ -110,9 +110,7 @@ def _alarm_scores(
     features: bool,
 ) -> tuple[FeatureDistance | None, dict[str, list[float]]]:
     """Each alarm's largest scores of the successes, and the distance of the novelty."""
-    order = np.random.default_rng(settings.seed).permutation(len(successful))
-    fitted = _fitted(len(successful), settings)
-    fit, rest = order[:fitted], order[fitted:]
+    fit, rest = _split(len(successful), settings)
     ends = [min((e.success_before(limit) or 0) + after + 1, limit) for e in successful]
     scores = {
         a.name: [
@@ -255,6 +253,28 @@ def _check_lengths(
 def _fitted(successes: int, settings: CalibrationSettings) -> int:
     """How many successes the novelty is fitted on."""
     return math.ceil(settings.fit_fraction * successes)
+
+
+def _split(
+    successes: int, settings: CalibrationSettings
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Which successes fit the novelty, and the others."""
+    order = np.random.default_rng(settings.seed).permutation(successes)
+    fitted = _fitted(successes, settings)
+    return order[:fitted], order[fitted:]
+
+
+def fits_novelty(
+    episodes: Sequence[CalibrationEpisode], calibration: Calibration
+) -> NDArray[np.bool_]:
+    """Which episodes (N,) the novelty was fitted on: their own distances are too small."""
+    found = np.zeros(len(episodes), bool)
+    if calibration.distance is not None:
+        limit = round(calibration.basis.timeout_s * calibration.basis.rate_hz)
+        successes = [i for i, e in enumerate(episodes) if e.may_succeed(limit)]
+        fit, _ = _split(len(successes), calibration.settings)
+        found[np.array(successes)[fit]] = True
+    return found
 
 
 def supported(parts: Fraction | int, n: int) -> str:

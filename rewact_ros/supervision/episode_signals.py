@@ -90,6 +90,13 @@ class CalibrationEpisode:
             )
         return found
 
+    def may_succeed(self, limit: int) -> bool:
+        """Whether it counts for what successes keep.
+
+        What an alarm ended might have succeeded, and with any score.
+        """
+        return self.censored or self.success_before(limit) is not None
+
     def success_before(self, limit: int) -> int | None:
         """Frame of the true success, if it came before the time-out."""
         return self.success if self.success is not None and self.success < limit else None

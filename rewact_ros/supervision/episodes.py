@@ -12,6 +12,10 @@ from rewact_ros.supervision.monitor import EpisodeMonitor, Judgement
 from rewact_ros.supervision.reset import ResetCheck
 from rewact_ros.supervision.signals import ENGAGED, PolicySample, Signals
 from rewact_ros.supervision.verdict import Change, Outcome, Termination, Verdict
+from rewact_ros.supervision.withdrawal import WITHDRAWN, BoundWatch
+
+# An episode waits so long for what each camera shows with the arm at rest.
+VIEWS_S = 1.0
 
 
 class Phase(Enum):
@@ -105,6 +109,7 @@ class Episode:
         check: of the reset.
         gate: of the classifier; None: it is not asked.
         timeout_s: instead of the settings'; 0: theirs.
+        watch: of the calibration's bound; None: nobody watches it.
     """
 
     def __init__(
@@ -114,6 +119,7 @@ class Episode:
         check: ResetCheck | None = None,
         gate: ClassifierGate | None = None,
         timeout_s: float = 0.0,
+        watch: BoundWatch | None = None,
     ) -> None:
         self.settings = settings
         self.timeout_s = timeout_s or settings.timeout_s
@@ -130,13 +136,14 @@ class Episode:
         self.duration_s = 0.0
         self._make_monitor = make_monitor
         self.check = check or ResetCheck()
-        self._gate = gate
+        self._gate, self._watch = gate, watch
         self._stepped_s = math.nan
         self._phase_since_s = math.nan
         self._held_since_s = math.nan
         self._leads_since_s = -math.inf  # on the clock of the stamps
         self._after_human = self._seen_reset = self._scene_ready = False
         self._warned: set[str] = set()
+        self._begin_watch()
 
     @property
     def want(self) -> Want:
@@ -179,6 +186,9 @@ class Episode:
                 return  # what was seen before the policy led says nothing about what it does
             self.monitor.add(sample)
             self.peak = _larger(self.peak, self.signals.progress)
+            if self._watch is not None:
+                held = not math.isnan(self._held_since_s) or self.phase is not Phase.RUNNING
+                self._withdraw(self._watch.add(self.signals, not (held or self.helped)))
         elif self.phase is Phase.SCENE and sample.mean is not None:
             self.check.reward(sample.mean)
 
@@ -194,6 +204,7 @@ class Episode:
         if ok:
             self._scene_ready, self._phase_since_s = True, self._stepped_s
             self.check.restart()
+            self._begin_watch()
         else:
             self.end(Termination.ERROR, f"reset service failed: {message}")
 
@@ -248,6 +259,7 @@ class Episode:
         elif self._seen_reset and not control.resume_required:
             self._enter(Phase.SCENE)
             self.check.restart()
+            self._begin_watch()
         elif now_s - self._phase_since_s > self.settings.reset_timeout_s:
             self.end(Termination.HOLD, f"reset motion did not run: {control.reason}")
 
@@ -264,6 +276,10 @@ class Episode:
             return
         fault = self.check.fault()
         if not fault:
+            if self._watch is not None:
+                if self._watch.awaits and waited_s <= VIEWS_S:
+                    return
+                self._withdraw(self._watch.compare())
             self._enter(Phase.RUNNING)
         elif waited_s > self.settings.settle_s:
             self.end(Termination.ERROR, f"reset: {fault}")
@@ -337,6 +353,14 @@ class Episode:
         elif decision.step is Step.WARN and decision.signal not in self._warned:
             self._warned.add(decision.signal)  # once, however often it comes and goes
             self.changes.append((Change.WARNING, f"{decision.signal} alarm"))
+
+    def _begin_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.begin()
+
+    def _withdraw(self, reason: str) -> None:
+        if reason:
+            self.changes.append((Change.WARNING, f"{WITHDRAWN}: {reason}"))
 
     def _resume(self, detail: str) -> None:
         self._enter(Phase.RUNNING)

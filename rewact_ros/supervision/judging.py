@@ -10,8 +10,10 @@ from rewact_ros.supervision.calibration import (
     load_calibration,
 )
 from rewact_ros.supervision.escalation import EscalationSettings
+from rewact_ros.supervision.memory import EpisodeMemory
 from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds
 from rewact_ros.supervision.signals import SignalSettings
+from rewact_ros.supervision.withdrawal import BoundWatch, OnWithdrawal
 
 UNCALIBRATED = "uncalibrated"
 
@@ -55,6 +57,7 @@ class Judging:
         level: q10, mean, or auto: q10 where the reward comes with quantiles.
         escalation: the ladders.
         calibration: goes before ``thresholds`` and ``signals``.
+        on_withdrawal: what becomes of its thresholds once its bound is withdrawn.
     """
 
     contract_hash: str
@@ -65,6 +68,21 @@ class Judging:
     level: str = "auto"
     escalation: EscalationSettings = field(default_factory=EscalationSettings)
     calibration: Calibration | None = None
+    on_withdrawal: OnWithdrawal = OnWithdrawal.KEEP
+
+    @property
+    def key(self) -> str:
+        """Of the calibration; "": there is none."""
+        return self.calibration.key if self.calibration is not None else ""
+
+    def watch(self, memory: EpisodeMemory) -> BoundWatch | None:
+        """Who watches the calibration's bound; None: there is none, or nothing to compare."""
+        calibration = self.calibration
+        if calibration is None or calibration.world is None:
+            return None
+        return BoundWatch(
+            calibration.world, calibration.key, memory.now.bound_of(calibration.key), memory.stand
+        )
 
     def bound(self, source: RewardSource | None, timeout_s: float, task: str | None = None) -> str:
         """What the thresholds promise in an episode of this time-out and task.
@@ -89,9 +107,12 @@ class Judging:
             task,
         )
 
-    def monitor(self, source: RewardSource | None, task: str | None = None) -> EpisodeMonitor:
-        """Monitor of one episode; check ``bound`` before."""
-        if self.calibration is not None:
+    def monitor(
+        self, source: RewardSource | None, task: str | None = None, withdrawn: bool = False
+    ) -> EpisodeMonitor:
+        """Monitor of one episode; check ``bound`` before, which may have been withdrawn."""
+        falls_back = withdrawn and self.on_withdrawal is OnWithdrawal.FALLBACK
+        if self.calibration is not None and not falls_back:
             thresholds = Thresholds.calibrated(self.calibration, self.thresholds, task)
             return EpisodeMonitor(
                 thresholds, self.calibration.signals, self.escalation, self.calibration.distance

@@ -12,8 +12,10 @@ from rewact_ros.supervision.batch import Plan, Tally
 from rewact_ros.supervision.evidence import Ended, Kind, kind_of
 from rewact_ros.supervision.standing import Judged
 from rewact_ros.supervision.verdict import SUPERVISOR, Outcome, Termination, Verdict
+from rewact_ros.supervision.withdrawal import BoundState, read_bound_state
 
 FORMAT = 1
+MOST_KEPT = 64  # pairs of judge and policy, and calibrations
 
 
 class EpisodeMemoryError(ValueError):
@@ -64,13 +66,24 @@ class Remembered:
         last: the newest episode.
         batch: what is left of one.
         tally: all episodes so far.
-        judged: those that people judged, of the judge and policy that run.
+        judged: those that people judged, of each pair of a judge and a policy, the newest last.
+        bounds: whether each calibration's bound still stands, likewise.
     """
 
     last: EpisodeRecord | None = None
     batch: Plan | None = None
     tally: Tally = field(default_factory=Tally)
-    judged: Judged = field(default_factory=Judged)
+    judged: tuple[Judged, ...] = ()
+    bounds: tuple[BoundState, ...] = ()
+
+    def judged_of(self, pair: str) -> Judged:
+        """Episodes that people judged of a judge and a policy."""
+        return next((judged for judged in self.judged if judged.of == pair), Judged(pair))
+
+    def bound_of(self, calibration: str) -> BoundState:
+        """What is known of a calibration's bound, by its key."""
+        found = (bound for bound in self.bounds if bound.of == calibration)
+        return next(found, BoundState(calibration))
 
 
 class EpisodeMemory:
@@ -122,13 +135,17 @@ class EpisodeMemory:
             tally = tally.add(last.verdict.outcome, -1)
         else:
             record = replace(record, ended=verdict, taken_over=taken_over, asked=asked, of=of)
-        judged = _judged(_judged(self.now.judged, last, -1), record)
-        self._store(replace(self.now, last=record, tally=tally.add(verdict.outcome), judged=judged))
+        now = _counted(_counted(self.now, last, -1), record)
+        self._store(replace(now, last=record, tally=tally.add(verdict.outcome)))
 
     def keep(self, batch: Plan | None) -> None:
         """Remember what is left of a batch; None: nothing."""
         if batch != self.now.batch:
             self._store(replace(self.now, batch=batch))
+
+    def stand(self, bound: BoundState) -> None:
+        """Remember what is known of a bound."""
+        self._store(replace(self.now, bounds=_with(self.now.bounds, bound)))
 
     def _store(self, now: Remembered) -> None:
         self.now = now
@@ -154,13 +171,17 @@ class EpisodeMemory:
             return Remembered()
 
 
-def _judged(judged: Judged, record: EpisodeRecord, count: int = 1) -> Judged:
+def _counted(now: Remembered, record: EpisodeRecord, count: int = 1) -> Remembered:
     """With an episode more, or less, if a person has judged it."""
     if record.kind is None:
-        return judged
-    if record.of != judged.of:
-        judged = Judged(record.of)
-    return judged.add(record.kind, count)
+        return now
+    judged = now.judged_of(record.of).add(record.kind, count)
+    return replace(now, judged=_with(now.judged, judged))
+
+
+def _with[T: Judged | BoundState](known: tuple[T, ...], newest: T) -> tuple[T, ...]:
+    """Of each pair or calibration one, of which only the newest are kept."""
+    return (*(each for each in known if each.of != newest.of), newest)[-MOST_KEPT:]
 
 
 def _verdict(raw: dict[str, Any] | None) -> Verdict | None:
@@ -179,8 +200,14 @@ def _remembered(raw: dict[str, Any]) -> Remembered:
         last = EpisodeRecord(**{**last, **verdicts})
     if batch is not None:
         batch = Plan(**{**batch, "tally": Tally(**batch["tally"])})
-    judged = Judged(**raw.get("judged", {}))  # an earlier version did not count them
-    return Remembered(last, batch, Tally(**raw["tally"]), judged)
+    return Remembered(
+        last,
+        batch,
+        Tally(**raw["tally"]),
+        # Earlier versions neither counted nor watched.
+        tuple(Judged(**each) for each in raw.get("judged", ())),
+        tuple(read_bound_state(each) for each in raw.get("bounds", ())),
+    )
 
 
 def state_file(folder: str, namespace: str, robot: str) -> Path:

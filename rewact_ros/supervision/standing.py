@@ -15,7 +15,7 @@ class Judged:
     """Episodes that people judged, of one judge beside one policy.
 
     Attributes:
-        of: whose they are; those of another pair begin anew.
+        of: whose they are.
         kinds: how many of each kind, by its words.
     """
 

@@ -3,6 +3,7 @@
 from rewact_ros.supervision.batch import Batch, Plan
 from rewact_ros.supervision.episodes import Control, Phase
 from rewact_ros.supervision.escalation import Step
+from rewact_ros.supervision.withdrawal import WITHDRAWN
 
 IDLE, PAUSED, ENDING = "idle", "paused", "ending"
 NEVER_CLAIMED = "bound: not claimed"
@@ -67,6 +68,6 @@ def idle_text(last: str, refused: str, rest: Plan | None, misfit: str) -> str:
 
 def claimed(bound: str, helped: bool) -> str:
     """What the thresholds promise in this episode: nothing more once a person has led."""
-    if helped and bound.startswith("bound:"):
+    if helped and bound.startswith("bound:") and not bound.startswith(WITHDRAWN):
         return f"{NEVER_CLAIMED} (a person helped)"
     return bound

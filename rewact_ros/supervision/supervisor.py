@@ -1,20 +1,20 @@
 """The whole supervisor without ROS: goals, episodes, people's verdicts, memory, one status line."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rewact_ros.policy.task_table import ByTask, UnknownTaskError
 from rewact_ros.supervision.batch import Batch, Happening, Plan
-from rewact_ros.supervision.calibration import CalibrationError
 from rewact_ros.supervision.classifier_gate import ClassifierGate
 from rewact_ros.supervision.episodes import Control, Episode, EpisodeSettings, Want
-from rewact_ros.supervision.judging import RewardSource
 from rewact_ros.supervision.memory import EpisodeMemory
+from rewact_ros.supervision.promise import Promise
 from rewact_ros.supervision.reset import ResetCheck
 from rewact_ros.supervision.signals import PolicySample
-from rewact_ros.supervision.status import NEVER_CLAIMED, claimed, idle_text, running_text
+from rewact_ros.supervision.status import claimed, idle_text, running_text
 from rewact_ros.supervision.task_rule import TaskRule
 from rewact_ros.supervision.verdict import Change, Outcome, Termination, Verdict
+from rewact_ros.supervision.withdrawal import WITHDRAWN
 
 LONGEST_S, MOST_EPISODES = 86_400.0, 100_000
 TASK_LIMIT = 1000  # characters: a sentence, which goes into every event, status and label
@@ -41,8 +41,7 @@ class Supervisor:
 
     Attributes:
         batch: that runs; None while idle.
-        bound: what the thresholds promise for what runs.
-        misfit: why no episode can be judged, or an empty string.
+        promise: what the thresholds promise for what runs; it is told who acts and judges.
         refused: why the last goal was refused, or an empty string.
         happenings: since they were last taken away.
 
@@ -62,18 +61,14 @@ class Supervisor:
     ) -> None:
         self.memory = memory
         self.batch: Batch | None = None
-        self.bound = self.misfit = self.refused = ""
+        self.refused = ""
         self.happenings: list[Happening] = []
-        self._rules, self._parts, self._operator = rules, parts, operator
-        self._rule = rules.usual  # of the batch that runs, or ran last
-        self._policy: str | None = None
+        self._parts, self._operator = parts, operator
+        self.promise = Promise(rules, memory, parts.settings.timeout_s)
         self._next: Batch | None = None
-        self._source: RewardSource | None = None
-        self._judges: list[str] = []
         self._interrupted = memory.open_episode
         self._asked = Want.HOLD  # in the last tick
         self._over: tuple[float, int] | None = None  # since when, and the statuses heard by then
-        self._compare()
 
     @property
     def episode(self) -> Episode | None:
@@ -93,58 +88,15 @@ class Supervisor:
 
     # Inputs -----------------------------------------------------------------------------------
 
-    def hear(self, source: RewardSource) -> None:
-        """Take note of whose rewards these are."""
-        if source != self._source:
-            self._source = source
-            self._compare()
-
-    def hear_judges(self, names: Iterable[str]) -> None:
-        """Take note of the nodes that publish rewards: of two, nobody knows whose curve it is."""
-        judges = sorted(set(names))
-        if judges != self._judges:
-            self._judges = judges
-            self._compare()
-
-    def hear_policy(self, version: str) -> None:
-        """Take note of which policy runs, by its heartbeat."""
-        self._policy = version
-
     def add(self, sample: PolicySample) -> None:
         """Take one inference of whoever was heard last."""
-        if self.episode is not None and self._rule.counts(self._source):
+        if self.episode is not None and self.promise.counts:
             self.episode.add(sample)
 
     def add_success(self, probability: float, stamp_s: float) -> None:
         """Take one judgement of the classifier."""
         if self.episode is not None:
             self.episode.add_success(probability, stamp_s)
-
-    def _compare(self) -> None:
-        """Whether the calibration fits what runs, and what it then promises."""
-        plan = self.batch.plan if self.batch else Plan("")
-        task = plan.task if self.batch else None
-        if len(self._judges) > 1:
-            self.bound, self.misfit = NEVER_CLAIMED, self._too_many
-            return
-        try:
-            timeout_s = self._timeout_s(plan, self._rule)
-            self.bound, self.misfit = self._bound(self._rule, timeout_s, task), ""
-        except CalibrationError as error:
-            self.bound, self.misfit = NEVER_CLAIMED, str(error)
-
-    def _bound(self, rule: TaskRule, timeout_s: float, task: str | None) -> str:
-        return rule.judging.bound(rule.heard(self._source), timeout_s, task)
-
-    @property
-    def _too_many(self) -> str:
-        return (
-            f"rewact/reward: expected one judge, got {', '.join(self._judges)}; stop all but one, "
-            "or start the policy beside a judge with actions_only"
-        )
-
-    def _timeout_s(self, plan: Plan, rule: TaskRule) -> float:
-        return plan.timeout_s or rule.timeout_s or self._parts.settings.timeout_s
 
     # Goals ------------------------------------------------------------------------------------
 
@@ -165,12 +117,10 @@ class Supervisor:
             return f"timeout: expected 0 to {LONGEST_S:g} s, got {plan.timeout_s:g}"
         if not 1 <= plan.episodes <= MOST_EPISODES:
             return f"episodes: expected 1 to {MOST_EPISODES}, got {plan.episodes}"
-        if len(self._judges) > 1:
-            return self._too_many
         try:
-            rule = self._rules.of(plan.task)
-            self._bound(rule, self._timeout_s(plan, rule), plan.task)
-        except (UnknownTaskError, CalibrationError) as error:
+            if fault := self.promise.refusal(plan):
+                return fault
+        except UnknownTaskError as error:
             return str(error)
         if self.batch is not None:
             if not preempt:
@@ -186,7 +136,7 @@ class Supervisor:
 
     def start(self, plan: Plan) -> Batch:
         """Begin a batch that `check` allows; one that runs is preempted."""
-        rule = self._rules.of(plan.task)
+        rule = self.promise.rule_of(plan)
         batch = Batch(plan, lambda: self._new_episode(plan, rule), self._parts.new_id)
         if self.batch is not None:
             self.batch.end(Termination.PREEMPTED, f"by the task '{plan.task}'")
@@ -198,20 +148,19 @@ class Supervisor:
     def _new_episode(self, plan: Plan, rule: TaskRule) -> Episode:
         episode = Episode(
             self._parts.settings,
-            lambda: rule.judging.monitor(rule.heard(self._source), plan.task),
+            lambda: self.promise.monitor(plan, rule),
             self._parts.check(),
             self._parts.gate(),
-            self._timeout_s(plan, rule),
+            self.promise.timeout_s(plan, rule),
+            self.promise.watch_of(rule),
         )
-        episode.unready = rule.unready(self._policy)
+        episode.unready = rule.unready(self.promise.policy)
         return episode
 
     def _begin(self, batch: Batch | None) -> None:
         self.close_interrupted()
         self.batch, self.refused = batch, ""
-        if batch is not None:
-            self._rule = self._rules.of(batch.plan.task)
-        self._compare()
+        self.promise.begin(batch.plan if batch is not None else None)
 
     # People -----------------------------------------------------------------------------------
 
@@ -260,6 +209,13 @@ class Supervisor:
         self._running().unpause()
         return "the batch goes on"
 
+    def renew_bound(self) -> str:
+        """A person has mended why the bound was withdrawn. Raises RefusedError where it was not."""
+        reason = self.promise.renew()
+        if not reason:
+            raise RefusedError("no bound is withdrawn")
+        return f"claimed again by {self._operator}, was withdrawn: {reason}"
+
     def _running(self) -> Batch:
         if self.batch is None:
             raise RefusedError("no batch runs")
@@ -284,10 +240,13 @@ class Supervisor:
         if batch is None:
             return
         if batch.episode is not None:
-            batch.episode.unready = self._rule.unready(self._policy)
+            batch.episode.unready = self.promise.unready
         batch.step(now_s, stamp_s, control)
-        if self.misfit and batch.episode is not None:
-            batch.episode.end(Termination.ERROR, self.misfit)
+        promise = self.promise
+        if promise.withdrawn and not promise.bound.startswith(WITHDRAWN):
+            promise.compare()
+        if promise.misfit and batch.episode is not None:
+            batch.episode.end(Termination.ERROR, promise.misfit)
             batch.collect()
         self._gather(batch)
         if batch.over and self._release(batch, now_s, control):
@@ -318,10 +277,9 @@ class Supervisor:
             if happening.change is Change.STARTED:
                 self.memory.begin(happening.episode_id, happening.task)
             if happening.verdict is not None:
-                last, source = batch.last, self._source
-                of = f"{source.reward_hash} {source.policy_version}" if source else ""
+                last = batch.last
                 helped, asked = (last.helped, last.asked) if last else (False, False)
-                self.memory.judge(happening.verdict, helped, asked, of)
+                self.memory.judge(happening.verdict, helped, asked, self.promise.pair)
         if happenings or batch.over:
             # A restart leaves the rest of a batch; a client that ends it leaves nothing.
             stopped = batch.ended is None or batch.ended.termination is Termination.INTERRUPTED
@@ -354,16 +312,17 @@ class Supervisor:
     # Status -----------------------------------------------------------------------------------
 
     @property
-    def promise(self) -> str:
+    def claim(self) -> str:
         """What the thresholds promise in this episode."""
-        return claimed(self.bound, self.episode.helped if self.episode else False)
+        return claimed(self.promise.bound, self.episode.helped if self.episode else False)
 
     @property
     def standing(self) -> str:
         """Which rates the episodes that people judged so far support."""
-        calibration = self._rule.judging.calibration
+        calibration = self.promise.rule.judging.calibration
         settings = calibration.settings if calibration is not None else None
-        return self.memory.now.judged.standing(settings)
+        last = self.memory.now.last
+        return self.memory.now.judged_of(last.of if last else "").standing(settings)
 
     def text(self, stamp_s: float, control: Control | None) -> str:
         """State and reason in one line."""
@@ -373,6 +332,6 @@ class Supervisor:
             last = self.memory.now.last
             verdict = last.verdict if last else None
             ended = f"{verdict.outcome.name.lower()}, {verdict.reason}" if verdict else ""
-            text = idle_text(ended, self.refused, self.memory.now.batch, self.misfit)
+            text = idle_text(ended, self.refused, self.memory.now.batch, self.promise.misfit)
         fault = f"; not remembered: {self.memory.fault}" if self.memory.fault else ""
-        return f"{text}; {self.promise}{fault}"
+        return f"{text}; {self.claim}{fault}"

@@ -13,12 +13,14 @@ from rewact_ros.learning.imitation.origin import acts_as, identities, taught_epi
 from rewact_ros.learning.imitation.teaching import SUCCESS
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.reward.judge_check import JudgeCheck, check_judge, horizon
-from rewact_ros.supervision.calibration import Basis, CalibrationError
+from rewact_ros.supervision.calibration import Basis, Calibration, CalibrationError
 from rewact_ros.supervision.episode_signals import CalibrationEpisode
-from rewact_ros.supervision.signals import PLAIN, SignalSettings, SignalTracker
+from rewact_ros.supervision.signals import PLAIN, Signals, SignalSettings, SignalTracker
+from rewact_ros.supervision.world import World
 
 from .judging import joints_scores
 from .scorers import PolicyScorer, Scorer
+from .seen_world import seen_world
 from .settings import RolloutSource
 
 
@@ -77,6 +79,7 @@ class Rollouts:
         self._data = data = load_demonstrations(source.dataset, labels_needed=False)
         self._cache = source.cache
         self._groups: dict[int, str] = {}
+        self._signals: list[list[Signals]] = []
         if SUCCESS not in data.source.meta.features:
             raise CalibrationError(
                 f"{source.dataset}: has no column {SUCCESS}, so nobody knows which roll-outs "
@@ -133,14 +136,21 @@ class Rollouts:
         """
         self._groups = self._groups_of(groups)
         self._data.decode(scorer.image_size, self._chosen, self._cache)
+        self._signals = []
         bar = tqdm(self._chosen, desc="signals", unit="episode", mininterval=1)
         return [self._measure(scorer, index, settings) for index in bar]
 
+    def world(self, measured: list[CalibrationEpisode], calibration: Calibration) -> World:
+        """What is compared with what runs, after ``measure``."""
+        return seen_world(self._data, self._chosen, self._signals, measured, calibration)
+
     def _measure(self, scorer: Scorer, index: int, settings: SignalSettings) -> CalibrationEpisode:
-        tracker, signals, features = SignalTracker(settings), [], []
+        tracker, features = SignalTracker(settings), []
+        signals: list[Signals] = []
         for sample in scorer.samples(self._data, self._data.rows([index])):
             signals.append(tracker.add(sample))
             features.append(sample.features)
+        self._signals.append(signals)
         name = f"{self._data.source.root.name}: episode {index}"
         seen = np.array(features, np.float32) if scorer.features else None
         group = self._groups.get(index, "")
