@@ -1,0 +1,30 @@
+"""How the trials of a comparison are scored, and who says so."""
+
+from dataclasses import dataclass
+
+from rewact_ros.settings import check, setting
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """Who judges, and what a failure is worth.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    judge: str = setting(
+        "person",
+        "who judges on the robot; in simulation its truth does",
+        choices=("person", "supervisor"),
+    )
+    partial: bool = setting(False, "a failure scores the progress that it reached, not 0")
+    scenes: int = setting(
+        0, "scenes that repeat on the robot, a block each; 0: another in each block", low=0
+    )
+    first_scene: int = setting(
+        100_000, "simulated scene of the first block; from 200000: reported figures", low=0
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
