@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,6 @@ from conftest import ROOT
 
 from rewact_ros.trials.journal import (
     BEGAN,
-    CAP,
-    DECIDED,
     JOURNAL,
     SCORED,
     STOPPED,
@@ -24,6 +23,7 @@ from rewact_ros.trials.journal import (
     read_course,
 )
 from rewact_ros.trials.run import run_trials
+from rewact_ros.trials.sequential import PairedComparison
 from rewact_ros.trials.study import (
     STUDY,
     Study,
@@ -44,21 +44,19 @@ def a_study(seed: int = 7, n: int = 2) -> Study:
     return Study(versions, seed, {"task": "reach", "partial": False})
 
 
-class Counting:
-    """Decides after so many blocks."""
+class Counting(PairedComparison):
+    """Is finished after so many blocks."""
 
-    def __init__(self, blocks: int = 10**6) -> None:
-        self.needed, self.seen = blocks, []
+    def __init__(self, blocks: int = 10**6, n: int = 2, why: str = "decided") -> None:
+        super().__init__(NAMES[:n])
+        self.needed, self.why, self.seen = blocks, why, []
 
     @property
     def state(self):
-        return self
+        over = self.why if len(self.seen) >= self.needed else ""
+        return replace(PairedComparison(self.versions).state, finished=over)
 
-    @property
-    def decided(self) -> bool:
-        return len(self.seen) >= self.needed
-
-    def add(self, block) -> None:
+    def add(self, block):
         self.seen.append(dict(block))
 
 
@@ -147,16 +145,14 @@ def test_changed_checkpoints_other_ones_and_other_settings_are_refused_by_name(t
         require_same(tmp_path, study, {"task": "lift"})
 
 
-def test_trials_go_on_until_the_comparison_decides_or_the_cap(tmp_path):
-    for folder, blocks, why in (("decided", 3, DECIDED), ("cap", 99, CAP)):
-        comparison, said = Counting(blocks), []
-        (tmp_path / folder).mkdir()
-        with Journal(tmp_path / folder, a_study()) as journal:
-            run_trials(a_study(), journal, comparison, 5, score, said.append)
-            assert journal.course.ended == why
-        assert len(comparison.seen) == (3 if why == DECIDED else 5)
-        assert len(said) == 2 * len(comparison.seen)
-        assert not any(name in line for line in said for name in ("lamp", "models"))
+@pytest.mark.parametrize("why", ["decided", "blocks", "futile"])
+def test_trials_go_on_until_the_comparison_is_finished(tmp_path, why):
+    comparison, said = Counting(3, why=why), []
+    with Journal(tmp_path, a_study()) as journal:
+        run_trials(a_study(), journal, comparison, score, said.append)
+        assert journal.course.ended == why
+    assert len(comparison.seen) == 3 and len(said) == 6
+    assert not any(name in line for line in said for name in ("lamp", "models"))
 
 
 def test_a_fault_in_mid_block_costs_the_running_trial_and_keeps_the_order(tmp_path):
@@ -169,11 +165,11 @@ def test_a_fault_in_mid_block_costs_the_running_trial_and_keeps_the_order(tmp_pa
         return score(trial)
 
     with Journal(tmp_path, study) as journal, pytest.raises(RuntimeError):
-        run_trials(study, journal, Counting(), 3, drive, silent)
+        run_trials(study, journal, Counting(3, 3), drive, silent)
     with Journal(tmp_path, study) as journal:
         assert journal.course.lost == 1 and len(journal.course.results) == 4
-        comparison = Counting()
-        run_trials(study, journal, comparison, 3, drive, silent)
+        comparison = Counting(3, 3)
+        run_trials(study, journal, comparison, drive, silent)
         assert journal.course.lost == 1
     planned = [trial for block in range(3) for trial in study.block(block)]
     assert driven == [*planned[:5], *planned[4:]]
@@ -186,15 +182,15 @@ def test_a_trial_that_nobody_can_score_is_driven_again_but_not_for_ever(tmp_path
     study, results = a_study(), [Result(None, None, {"reason": "hold"})] * 2
     with Journal(tmp_path, study) as journal:
         run_trials(
-            study, journal, Counting(1), 9, lambda t: results.pop() if results else score(t), silent
+            study, journal, Counting(1), lambda t: results.pop() if results else score(t), silent
         )
         assert journal.course.unscored == [(0, 0), (0, 0)] and journal.course.lost == 0
-        assert journal.course.ended == DECIDED
+        assert journal.course.ended == "decided"
     (tmp_path / "other").mkdir()
     with Journal(tmp_path / "other", study) as journal:
         hopeless = Result(None, None, {"reason": "hold: the arm stopped"})
         with pytest.raises(StudyError, match=r"3 times \(hold: the arm stopped\)"):
-            run_trials(study, journal, Counting(), 9, lambda trial: hopeless, silent)
+            run_trials(study, journal, Counting(), lambda trial: hopeless, silent)
 
 
 def written(folder: Path) -> list[dict]:
@@ -205,13 +201,13 @@ def written(folder: Path) -> list[dict]:
 def test_a_line_that_a_kill_cut_short_is_as_if_it_had_not_been_written(tmp_path, cut):
     study = a_study()
     with Journal(tmp_path, study) as journal:
-        run_trials(study, journal, Counting(2), 9, score, silent)
+        run_trials(study, journal, Counting(2), score, silent)
     whole = (tmp_path / JOURNAL).read_bytes()
     results = [line for line in whole.splitlines(keepends=True) if b"ended" not in line]
     (tmp_path / JOURNAL).write_bytes(b"".join(results)[:-cut])
     assert len(read_course(tmp_path, study).results) == 3
     with Journal(tmp_path, study) as journal:
-        run_trials(study, journal, Counting(2), 9, score, silent)
+        run_trials(study, journal, Counting(2), score, silent)
         assert journal.course.lost == 1
     assert [e for e in written(tmp_path) if e["event"] == SCORED] == [
         json.loads(line) for line in results if b'"scored"' in line
@@ -234,7 +230,7 @@ def test_a_line_that_a_kill_cut_short_is_as_if_it_had_not_been_written(tmp_path,
 def test_a_journal_that_was_edited_is_refused_by_its_line(tmp_path, change, words):
     study = a_study()
     with Journal(tmp_path, study) as journal:
-        run_trials(study, journal, Counting(1), 9, lambda t: Result(1.0, True), silent)
+        run_trials(study, journal, Counting(1), lambda t: Result(1.0, True), silent)
     lines = (tmp_path / JOURNAL).read_text().splitlines()
     (tmp_path / JOURNAL).write_text("\n".join(change(lines)) + "\n")
     with pytest.raises(StudyError, match=words):
@@ -245,7 +241,7 @@ def test_a_study_that_a_person_stopped_drives_no_more(tmp_path):
     study, driven = a_study(), []
     with Journal(tmp_path, study) as journal:
         journal.ended(STOPPED)
-        run_trials(study, journal, Counting(), 9, driven.append, silent)
+        run_trials(study, journal, Counting(), driven.append, silent)
     assert not driven and read_course(tmp_path, study).ended == STOPPED
 
 
@@ -264,7 +260,7 @@ def drive(trial):
 
 study = a_study()
 with Journal(Path(sys.argv[1]), study) as journal:
-    run_trials(study, journal, Counting(6), 99, drive, silent)
+    run_trials(study, journal, Counting(6), drive, silent)
 """
 
 
@@ -296,7 +292,7 @@ def test_a_process_that_is_killed_twice_loses_two_trials_and_the_order_stays(tmp
     planned = [(block, slot) for block in range(6) for slot in range(2)]
     assert started == [*planned[:4], *planned[3:6], *planned[5:]]
     course = read_course(tmp_path, a_study())
-    assert course.ended == DECIDED and course.lost == 2
+    assert course.ended == "decided" and course.lost == 2
     assert course.results == [
         (trial, score(trial)) for block in range(6) for trial in a_study().block(block)
     ]
@@ -305,7 +301,7 @@ def test_a_process_that_is_killed_twice_loses_two_trials_and_the_order_stays(tmp
 def test_nothing_that_is_written_on_the_way_names_a_version(tmp_path):
     study = a_study()
     with Journal(tmp_path, study) as journal:
-        run_trials(study, journal, Counting(4), 9, score, silent)
+        run_trials(study, journal, Counting(4), score, silent)
     text = (tmp_path / JOURNAL).read_text()
     assert not re.search("lamp|models|version", text)
     assert set(written(tmp_path)[0]) == {"event", "block", "slot", "code"}

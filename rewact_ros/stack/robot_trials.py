@@ -10,7 +10,6 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rcl_interfaces.srv import GetParameters
@@ -20,7 +19,7 @@ from rewact_ros.policy.blinded import stage_blinded
 from rewact_ros.policy.checkpoint_files import CheckpointFiles
 from rewact_ros.ros.swap_client import SwapClient, update_for
 from rewact_ros.stack.commander import ANSWER_S, Commander, StackError
-from rewact_ros.stack.node_thread import LOOK_S
+from rewact_ros.stack.node_thread import LOOK_S, poll
 from rewact_ros.stack.task import Task, TaskResult
 from rewact_ros.stack.trial_desk import KEYS_HELP, Desk
 from rewact_ros.supervision.verdict import Outcome, Termination
@@ -30,22 +29,8 @@ from rewact_ros.trials.settings import TrialSettings
 from rewact_ros.trials.study import Study, StudyError, Trial
 
 SWAP_S = 300.0  # a slow machine exports an engine for minutes
+FOUND_S = 3.0  # until a node that is there has been found
 _REASON = 200  # characters of a verdict's reason that are kept
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the robot is asked to do.
-
-    Attributes:
-        text: the task in words, the same in every trial.
-        timeout_s: of running; 0: the supervisor's default.
-        trials: who judges, and how scenes repeat.
-    """
-
-    text: str
-    timeout_s: float
-    trials: TrialSettings
 
 
 class RobotTrials:
@@ -56,7 +41,8 @@ class RobotTrials:
         swap: asks its policy for checkpoints.
         checkpoints: of the versions, in their order.
         place: folder for the copies, below the policy's `policy_dir`.
-        asked: of the robot.
+        text: the task in words, the same in every trial.
+        settings: who judges, and how scenes repeat.
         desk: where the operator stands; None: nobody is there.
     """
 
@@ -66,11 +52,12 @@ class RobotTrials:
         swap: SwapClient,
         checkpoints: Sequence[CheckpointFiles],
         place: Path,
-        asked: Asked,
+        text: str,
+        settings: TrialSettings,
         desk: Desk | None,
     ) -> None:
         self._robot, self._swap, self._checkpoints = robot, swap, checkpoints
-        self._place, self._asked, self._desk = place, asked, desk
+        self._place, self._text, self._settings, self._desk = place, text, settings, desk
 
     def try_all(self, study: Study) -> None:
         """Let the policy take every version once, so that none is refused in mid-study.
@@ -90,7 +77,7 @@ class RobotTrials:
         """
         self._take(trial.version, trial.code)
         self._await_scene(trial)
-        task = self._robot.start(self._asked.text, self._asked.timeout_s)
+        task = self._robot.start(self._text, self._settings.run_time_s)
         verdict = self._watch(task)
         return self._result(task.result(), verdict)
 
@@ -118,7 +105,7 @@ class RobotTrials:
         desk = self._desk
         if desk is None:
             return
-        scenes = self._asked.trials.scenes
+        scenes = self._settings.scenes
         same = f"scene {trial.block % scenes + 1} of {scenes}" if scenes else "a scene"
         again = "the scene of this block again" if trial.slot else f"{same}, for the whole block"
         desk.say(f"set {again}, then s")
@@ -162,7 +149,7 @@ class RobotTrials:
         if outcome is Outcome.UNLABELLED:
             return Result(None, None, about)
         success = outcome is Outcome.SUCCESS
-        if not self._asked.trials.partial or success:
+        if not self._settings.partial or success:
             return Result(float(success), success, about)
         if "progress" not in about:
             return Result(None, None, {**about, "reason": "no current progress at the end"})
@@ -182,7 +169,7 @@ class RobotTrials:
 
     @property
     def _by_person(self) -> bool:
-        return self._asked.trials.judge == "person"
+        return self._settings.judge == "person"
 
     def _pressed(self) -> str:
         return self._desk.pressed() if self._desk is not None else ""
@@ -194,7 +181,8 @@ def robot_trials(
     checkpoints: Sequence[CheckpointFiles],
     name: str,
     namespace: str,
-    asked: Asked,
+    text: str,
+    settings: TrialSettings,
     desk: Desk | None,
 ) -> Iterator[Callable[[Trial], Result]]:
     """Give what drives a trial on the robot that runs in this ROS domain; rclpy is initialised.
@@ -204,7 +192,8 @@ def robot_trials(
         checkpoints: of the versions, in their order.
         name: of the study, for the folder of copies.
         namespace: of the robot.
-        asked: of the robot.
+        text: the task in words, the same in every trial.
+        settings: who judges, and how scenes repeat.
         desk: where the operator stands; None: nobody is there.
 
     Raises:
@@ -215,7 +204,7 @@ def robot_trials(
     with Commander(namespace=namespace) as robot:
         robot.wait_until_ready(ANSWER_S)
         _require_reset(robot, desk)
-        if asked.trials.partial:
+        if settings.partial:
             _require_judge(robot)
         directory = _parameter(robot, "policy", "policy_dir")
         if not directory:
@@ -226,7 +215,7 @@ def robot_trials(
         place = Path(directory).resolve() / f"blinded-{name}"
         swap = SwapClient(namespace)
         try:
-            drive = RobotTrials(robot, swap, checkpoints, place, asked, desk)
+            drive = RobotTrials(robot, swap, checkpoints, place, text, settings, desk)
             drive.try_all(study)
             if desk is not None:
                 desk.say(KEYS_HELP)
@@ -249,7 +238,7 @@ def _require_judge(robot: Commander) -> None:
     """Refuse progress of each policy's own head: a proud one would win."""
     node = robot.node
     judge = f"{node.get_namespace().rstrip('/')}/judge"
-    if judge not in node.get_fully_qualified_node_names():
+    if not poll(lambda: judge in node.get_fully_qualified_node_names(), FOUND_S):
         raise StudyError(
             "--partial: expected one judge of all versions' progress, got each policy's own; bring "
             "the robot up with --judge CHECKPOINT, or leave --partial out"

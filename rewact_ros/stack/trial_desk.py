@@ -1,10 +1,11 @@
 """Where a person stands during a comparison on the robot: sets scenes, judges, pauses."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
-from rewact_ros.terminal import NoTerminalError, typed
+from rewact_ros.terminal import NoTerminalError, raw_keys, typed
 
 KEYS = {"s": "start", "y": "success", "n": "failure", "r": "repeat"}
 KEYS_HELP = "s start  y success  n failure  r this trial again  q pause the study"
@@ -26,21 +27,13 @@ class Desk(Protocol):
 
 
 class KeyDesk:
-    """A person at the terminal, whose keys come one by one (`rewact_ros.terminal.raw_keys`).
+    """A person at the terminal, whose keys come one by one.
 
     Args:
         write: shows a line.
-
-    Raises:
-        NoTerminalError: there is no terminal.
     """
 
     def __init__(self, write: Callable[[str], None]) -> None:
-        if not sys.stdin.isatty():
-            raise NoTerminalError(
-                "compare: expected a terminal for the operator's keys, got none; run it in one, or "
-                "give --unattended where the robot resets its scene by itself"
-            )
         self._write, self._waiting = write, ""
 
     def say(self, line: str) -> None:
@@ -60,3 +53,19 @@ class KeyDesk:
             if key in KEYS:
                 return KEYS[key]
         return ""
+
+
+@contextmanager
+def at_desk(write: Callable[[str], None]) -> Iterator[KeyDesk]:
+    """Give the desk at this terminal, whose keys are read raw meanwhile.
+
+    Raises:
+        NoTerminalError: there is no terminal.
+    """
+    if not sys.stdin.isatty():
+        raise NoTerminalError(
+            "compare: expected a terminal for the operator's keys, got none; run it in one, or "
+            "give --unattended --judge supervisor where the robot resets its scene by itself"
+        )
+    with raw_keys(sys.stdin.fileno()):
+        yield KeyDesk(write)

@@ -5,7 +5,6 @@ has ended. None names a version: which one a trial drove follows from the study'
 """
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,8 @@ from .study import Study, StudyError, Trial
 
 JOURNAL = "trials.jsonl"
 BEGAN, SCORED, UNSCORED, ENDED = "began", "scored", "unscored", "ended"
-DECIDED, CAP, STOPPED = "decided", "cap", "stopped"
+STOPPED = "stopped"  # by a person; the other ends are those of `Standing.finished`
+ENDS = ("decided", "blocks", "futile", STOPPED)
 
 
 @dataclass(frozen=True)
@@ -182,8 +182,8 @@ def _take(course: Course, study: Study, event: object) -> None:
         raise StudyError(f"expected nothing after the end ({course.ended}), got another event")
     kind = event.get("event")
     if kind == ENDED:
-        if event.get("why") not in (DECIDED, CAP, STOPPED):
-            raise StudyError(f"why: expected {DECIDED}, {CAP} or {STOPPED}")
+        if event.get("why") not in ENDS:
+            raise StudyError(f"why: expected one of {', '.join(ENDS)}")
         course.ended = event["why"]
         return
     trial = course.next(study)
@@ -202,17 +202,13 @@ def _take(course: Course, study: Study, event: object) -> None:
 
 def _result(event: dict[str, Any]) -> Result:
     score, success, about = (event.get(key) for key in ("score", "success", "about"))
-    if not _is_number(score) or not 0 <= score <= 1:
+    if not isinstance(score, int | float) or isinstance(score, bool) or not 0 <= score <= 1:
         raise StudyError(f"score: expected 0 to 1, got {score!r}")
     if not isinstance(success, bool):
         raise StudyError(f"success: expected true or false, got {success!r}")
     if not isinstance(about, dict):
         raise StudyError("about: expected an object")
     return Result(float(score), success, about)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _place(trial: Trial) -> dict[str, Any]:

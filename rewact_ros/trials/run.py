@@ -1,30 +1,18 @@
-"""The loop of a study: trial after trial until the comparison is decided or the cap is reached."""
+"""The loop of a study: trial after trial until the comparison is finished."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
 
-from .journal import CAP, DECIDED, Course, Journal, Result
+from .journal import Course, Journal, Result
+from .sequential import PairedComparison
 from .study import Study, StudyError, Trial
 
 _ATTEMPTS = 3  # at one trial, before a person should look
 
 
-class Comparison(Protocol):
-    """What decides; `rewact_ros.trials.sequential.PairedComparison` does."""
-
-    @property
-    def state(self) -> Any:
-        """Where it stands; `decided` tells whether more blocks are needed."""
-
-    def add(self, block: Mapping[str, float]) -> object:
-        """Take the scores of a block, by version's name."""
-
-
 def run_trials(
     study: Study,
     journal: Journal,
-    comparison: Comparison,
-    cap: int,
+    comparison: PairedComparison,
     drive: Callable[[Trial], Result],
     say: Callable[[str], None],
 ) -> None:
@@ -37,7 +25,6 @@ def run_trials(
         study: as it was begun.
         journal: of it, open.
         comparison: has seen nothing yet.
-        cap: largest number of blocks.
         drive: one trial.
         say: told how far it is; no line names a version.
 
@@ -45,21 +32,18 @@ def run_trials(
         StudyError: a trial could not be scored several times in a row.
     """
     course, size = journal.course, len(study.versions)
+    most = comparison.settings.most_blocks
     added = 0
     while not course.ended:
         blocks = course.blocks(study)
         for block in blocks[added:]:
             comparison.add(block)
         added = len(blocks)
-        if len(course.results) == added * size:
-            if added and comparison.state.decided:
-                journal.ended(DECIDED)
-                break
-            if added >= cap:
-                journal.ended(CAP)
-                break
+        if len(course.results) == added * size and (why := comparison.state.finished):
+            journal.ended(why)
+            return
         trial = course.next(study)
-        say(where(study, course, cap))
+        say(where(study, course, most))
         journal.began(trial)
         result = drive(trial)
         journal.result(trial, result)
@@ -67,12 +51,12 @@ def run_trials(
             _require_patience(course, trial, result)
 
 
-def where(study: Study, course: Course, cap: int) -> str:
+def where(study: Study, course: Course, most_blocks: int) -> str:
     """The trial that is due in one line: its number and code, and nothing of its version."""
     trial = course.next(study)
     size = len(study.versions)
     return (
-        f"trial {len(course.results) + 1} (at most {cap * size}), "
+        f"trial {len(course.results) + 1} (at most {most_blocks * size}), "
         f"block {trial.block + 1}, code {trial.code}"
     )
 

@@ -19,6 +19,14 @@ class TrialSettings:
         choices=("person", "supervisor"),
     )
     partial: bool = setting(False, "a failure scores the progress that it reached, not 0")
+    run_time_s: float = setting(
+        0.0,
+        "running time of a robot's trial; 0: the supervisor's own",
+        "s",
+        0,
+        86400,
+        option="run_time",
+    )
     scenes: int = setting(
         0, "scenes that repeat on the robot, a block each; 0: another in each block", low=0
     )

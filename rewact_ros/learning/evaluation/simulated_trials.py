@@ -14,6 +14,7 @@ from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.checkpoint_files import CheckpointFiles
 from rewact_ros.sim.task import Task, find_task
 from rewact_ros.trials.journal import Result
+from rewact_ros.trials.settings import TrialSettings
 from rewact_ros.trials.study import Trial
 
 
@@ -21,9 +22,8 @@ from rewact_ros.trials.study import Trial
 def simulated_trials(
     checkpoints: Sequence[CheckpointFiles],
     task: str,
-    first_scene: int,
+    trials: TrialSettings,
     settings: RolloutSettings,
-    partial: bool,
     device: str = "auto",
 ) -> Iterator[Callable[[Trial], Result]]:
     """Give what drives a trial: every version of a block meets the same scene.
@@ -31,9 +31,8 @@ def simulated_trials(
     Args:
         checkpoints: of the versions, in their order.
         task: simulated task.
-        first_scene: seed of the first block's scene.
+        trials: the first scene, and whether progress counts, as the task's labels have it.
         settings: timing, end and disturbances.
-        partial: a failure scores the progress that it reached, as the task's labels have it.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
@@ -45,8 +44,8 @@ def simulated_trials(
     with simulation(contract, task) as sim:
 
         def drive(trial: Trial) -> Result:
-            engine, seed = engines[trial.version], first_scene + trial.block
-            if not partial:
+            engine, seed = engines[trial.version], trials.first_scene + trial.block
+            if not trials.partial:
                 return _result(roll_out(engine, sim, seed, settings), None)
             rollout, trace = record_rollout(engine, sim, seed, settings)
             return _result(rollout, 1.0 if rollout.success else furthest(sim, trace))

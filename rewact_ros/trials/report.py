@@ -1,0 +1,186 @@
+"""What a comparison found: unblinded once it has ended, and counts alone before."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rewact_ros.files import replace_file
+
+from .journal import STOPPED, Course
+from .sequential import Interval, PairedComparison, SequentialSettings, Standing
+from .study import Study, StudyError
+
+REPORT = "report"
+_ENDS = {
+    "decided": "decided",
+    "blocks": "the most blocks were driven, without a decision",
+    "futile": "given up: a difference of the gap would hardly be found any more",
+    STOPPED: "stopped early by a person",
+}
+
+
+def counts(study: Study, course: Course, most_blocks: int) -> str:
+    """How far a study is that has not ended; no score and no version."""
+    size = len(study.versions)
+    blocks, further = divmod(len(course.results), size)
+    lines = [
+        f"{blocks} of at most {most_blocks} blocks of {size} trials"
+        + (f", and {further} of the next one" if further else ""),
+        f"{course.lost} trials cut short, {len(course.unscored)} not scored",
+        "blinded until it has ended (`--end` ends it now)",
+    ]
+    return "\n".join(lines)
+
+
+def standings(study: Study, course: Course, settings: SequentialSettings) -> list[Standing]:
+    """Where the comparison stood after each whole block; one of no blocks where there is none."""
+    comparison = PairedComparison([version.name for version in study.versions], settings)
+    return [comparison.add(block) for block in course.blocks(study)] or [comparison.state]
+
+
+def write_report(
+    folder: Path, study: Study, course: Course, settings: SequentialSettings
+) -> tuple[str, list[Path]]:
+    """Write ``report.json``, ``report.md`` and ``report.png`` of a study that has ended.
+
+    Args:
+        folder: of the study.
+        study: as it was begun.
+        course: all of it.
+        settings: of the comparison.
+
+    Returns:
+        the findings for a terminal, and the files.
+
+    Raises:
+        StudyError: it has not ended; an early look would unblind it.
+    """
+    if not course.ended:
+        raise StudyError(f"{folder}: has not ended: its report would unblind it; end it by --end")
+    from .picture import draw
+
+    stood = standings(study, course, settings)
+    files = [folder / f"{REPORT}.{kind}" for kind in ("json", "md", "png")]
+    document = _document(folder.name, study, course, stood[-1])
+    replace_file(files[0], json.dumps(document, indent=1) + "\n")
+    replace_file(files[1], _markdown(document, stood[-1], settings))
+    draw(files[2], stood, settings)
+    return "\n".join(findings(course, stood[-1])), files
+
+
+def findings(course: Course, standing: Standing) -> list[str]:
+    """Who is better, if anyone is, and how sure that is; a line each."""
+    return [
+        f"{standing.blocks} blocks: {_ENDS[course.ended]}",
+        f"{standing.decided} is better than every other" if standing.decided else "nothing decided",
+        *(f"{name}: mean score {_interval(mean)}" for name, mean in standing.means.items()),
+        *(pair.line for pair in standing.pairs),
+    ]
+
+
+def _document(name: str, study: Study, course: Course, standing: Standing) -> dict[str, Any]:
+    names = [version.name for version in study.versions]
+    missed = Counter(names[study.order(block)[slot]] for block, slot in course.unscored)
+    return {
+        "study": name,
+        "ended": course.ended,
+        "seed": study.seed,
+        "settings": dict(study.settings),
+        "versions": [
+            {
+                **asdict(version),
+                "successes": sum(
+                    bool(result.success)
+                    for trial, result in course.results
+                    if names[trial.version] == version.name
+                ),
+                "trials": sum(names[t.version] == version.name for t, _ in course.results),
+                "unscored": missed[version.name],
+            }
+            for version in study.versions
+        ],
+        "standing": _finite(asdict(standing)),
+        "outside_whole_blocks": len(course.results) - standing.blocks * len(names),
+        "lost": course.lost,
+        "trials": [
+            {
+                **{**asdict(trial), "version": names[trial.version]},
+                "score": result.score,
+                "success": result.success,
+                **dict(result.about),
+            }
+            for trial, result in course.results
+        ],
+    }
+
+
+def _finite(value: Any) -> Any:
+    """As JSON takes it: no number is null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if value != value else value
+
+
+def _markdown(document: dict[str, Any], standing: Standing, settings: SequentialSettings) -> str:
+    partial = document["settings"].get("partial")
+    rows = [
+        f"| {v['name']} | {v['successes']} of {v['trials']} | "
+        f"{_interval(standing.means[v['name']])} | {v['unscored']} | `{v['sha256'][:12]}` |"
+        for v in document["versions"]
+    ]
+    pairs = [
+        f"| {p.b} − {p.a} | {_interval(p.difference, '+')} | {p.p:.2g} | "
+        f"{p.better or 'not decided'} |"
+        for p in standing.pairs
+    ]
+    verdict = (
+        f"**{standing.decided}** is better than every other version"
+        if standing.decided
+        else "Nothing is decided"
+    )
+    loose = document["outside_whole_blocks"]
+    return "\n".join(
+        [
+            f"# {document['study']}",
+            "",
+            f"{verdict}. The study {_PROSE[document['ended']]} after {standing.blocks} blocks.",
+            "",
+            "![mean scores and differences over the blocks](report.png)",
+            "",
+            "| version | successes | mean score | not scored | files |",
+            "|---|---:|---:|---:|---|",
+            *rows,
+            "",
+            "| difference | score | p | better |",
+            "|---|---:|---:|---|",
+            *pairs,
+            "",
+            f"Brackets hold at all times, with a chance of {100 * (1 - settings.alpha):g} %: also "
+            "where a person looked, and stopped, at will.",
+            "A failure scores the progress that it reached."
+            if partial
+            else "A success scores 1, a failure 0.",
+            f"{document['lost']} trials were cut short and driven again."
+            + (f" {loose} trials of a block that was not finished do not count." if loose else ""),
+            "",
+        ]
+    )
+
+
+_PROSE = {
+    "decided": "was decided",
+    "blocks": "came to its largest number of blocks, without a decision,",
+    "futile": "was given up, for a difference of the gap would hardly be found any more,",
+    STOPPED: "was stopped early by a person",
+}
+
+
+def _interval(interval: Interval, sign: str = "") -> str:
+    known = interval.mean == interval.mean
+    mean = f"{interval.mean:{sign}.2f}" if known else "–"
+    return f"{mean} ({interval.low:{sign}.2f} to {interval.high:{sign}.2f})"
