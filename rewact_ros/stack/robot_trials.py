@@ -57,6 +57,7 @@ class RobotTrials:
         desk: Desk | None,
     ) -> None:
         self._robot, self._swap, self._checkpoints = robot, swap, checkpoints
+        self._staged = [files.sha256 for files in checkpoints]
         self._place, self._text, self._settings, self._desk = place, text, settings, desk
 
     def try_all(self, study: Study) -> None:
@@ -81,10 +82,17 @@ class RobotTrials:
         verdict = self._watch(task)
         return self._result(task.result(), verdict)
 
+    def close(self) -> None:
+        """Leave no copy behind; the policy that runs has its own in memory."""
+        shutil.rmtree(self._place, ignore_errors=True)
+        for version, files in enumerate(self._checkpoints):
+            self._carry_export(version, files.sha256)
+
     def _take(self, version: int, code: str) -> None:
         """Let the policy run a version under a code."""
         folder = stage_blinded(self._checkpoints[version], self._place, code)
         update = update_for(folder, time.time_ns())
+        self._carry_export(version, update.sha256)
         if self._swap.version(ANSWER_S) != update.version:  # it is, where the trial was lost
             self._swap.swap(update, SWAP_S, lambda line: None)
         for other in self._place.iterdir():
@@ -99,6 +107,17 @@ class RobotTrials:
             SWAP_S,
             "policy after the swap",
         )
+
+    def _carry_export(self, version: int, sha256: str) -> None:
+        """Spare the policy an export at each trial: it takes it from the user's cache."""
+        before, self._staged[version] = self._staged[version], sha256
+        with contextlib.suppress(ImportError):  # no torch here: the policy's host exports
+            from rewact_ros.policy.export import carry_export, discard_export
+
+            if before != sha256:
+                carry_export(before, sha256)
+            if before not in (sha256, self._checkpoints[version].sha256):
+                discard_export(before)
 
     def _await_scene(self, trial: Trial) -> None:
         """Wait until the operator has set the scene and the arm may move."""
@@ -214,15 +233,15 @@ def robot_trials(
             )
         place = Path(directory).resolve() / f"blinded-{name}"
         swap = SwapClient(namespace)
+        drive = RobotTrials(robot, swap, checkpoints, place, text, settings, desk)
         try:
-            drive = RobotTrials(robot, swap, checkpoints, place, text, settings, desk)
             drive.try_all(study)
             if desk is not None:
                 desk.say(KEYS_HELP)
             yield drive
         finally:
             swap.close()
-            shutil.rmtree(place, ignore_errors=True)
+            drive.close()
 
 
 def _require_reset(robot: Commander, desk: Desk | None) -> None:

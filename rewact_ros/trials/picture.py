@@ -38,9 +38,8 @@ def draw(file: Path, stood: Sequence[Standing], settings: SequentialSettings) ->
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize=8)
     last = stood[-1]
     verdict = f"{last.decided} is better" if last.decided else "nothing decided"
-    figure.suptitle(
-        f"{last.blocks} blocks: {verdict} (bands hold at all times, {100 * (1 - settings.alpha):g} %)"
-    )
+    sure = f"bands hold at all times, {100 * (1 - settings.alpha):g} %"
+    figure.suptitle(f"{last.blocks} blocks: {verdict} ({sure})")
     figure.savefig(file, dpi=110)
     plt.close(figure)
 
