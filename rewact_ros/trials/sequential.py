@@ -4,6 +4,10 @@ A block is one scene, or one set-up of a robot, that every version tries once. T
 versions' scores in a block is bet on: where the versions are equally good, no way of betting makes
 money, so wealth of ``1 / alpha`` has a chance of at most ``alpha``, however often one looks (Ville
 1939; Waudby-Smith and Ramdas 2024, arXiv:2010.09686).
+
+With k versions there are k (k - 1) / 2 pairs, and each is tested at that part of alpha (Bonferroni
+on the e-values). So all statements about pairs are true together with a chance of ``1 - alpha``.
+e-BH would decide sooner, but only bounds the share of wrong ones among those made.
 """
 
 import math
@@ -12,6 +16,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from rewact_ros.settings import check, setting
+
+from .betting import Aim
+from .interval import Interval, MeanLimits
+from .judged import JudgeErrors
 
 
 class TrialError(ValueError):
@@ -32,7 +40,13 @@ class SequentialSettings:
     gap: float = setting(
         0.15, "difference in success that the comparison should find", above=0, below=1
     )
-    most_blocks: int = setting(150, "scenes for each version, at most", low=2)
+    power: float = setting(
+        0.8,
+        "chance that it finds such a difference, as far as the blocks suffice",
+        above=0,
+        below=1,
+    )
+    most_blocks: int = setting(200, "scenes for each version, at most", low=1)
     futility: float = setting(
         0.1,
         "give up where a true difference of the gap would be found with a smaller chance; 0: never",
@@ -45,15 +59,6 @@ class SequentialSettings:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A mean and the limits that hold at all times together, at the settings' alpha."""
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class PairStanding:
     """Two versions after some blocks.
 
@@ -61,8 +66,10 @@ class PairStanding:
         a, b: versions.
         difference: mean score of ``b`` less that of ``a``, with its limits; the multiplicity of
             pairs is counted.
-        e_value: evidence against "equally good", now.
-        p: anytime-valid p-value, the multiplicity counted; at most alpha: decided.
+        e_value: evidence against "equally good", now: the mean of both directions' wealth. Bets end
+            where alpha is reached, so that it does not grow any more then.
+        p: anytime-valid p-value, the multiplicity counted; at most alpha: decided. Not below alpha,
+            for the same reason.
         better: which one is decided to be better; "": none yet.
     """
 
@@ -127,19 +134,37 @@ class PairedComparison:
     Args:
         versions: names, two or more, each once.
         settings: what it promises.
+        judge: within which rates the outcomes may be wrong; None: a person or the simulation's
+            truth judged.
 
     Raises:
-        TrialError: fewer than two names, or one twice.
+        TrialError: fewer than two names, or one twice; a judge whose own risk leaves no alpha.
     """
 
-    def __init__(self, versions: Sequence[str], settings: SequentialSettings | None = None) -> None:
+    def __init__(
+        self,
+        versions: Sequence[str],
+        settings: SequentialSettings | None = None,
+        judge: JudgeErrors | None = None,
+    ) -> None:
         self.versions = tuple(versions)
         self.settings = settings or SequentialSettings()
+        self._judge, s = judge, self.settings
         if len(self.versions) < 2 or len(set(self.versions)) < len(self.versions):
             raise TrialError(
                 f"versions: expected two or more names, each once, got {', '.join(self.versions)}"
             )
-        self._scores: list[dict[str, float]] = []
+        alpha = s.alpha - (judge.risk if judge else 0.0)
+        if alpha <= 0:
+            raise TrialError(f"judge: expected a risk below alpha {s.alpha:g}, got {judge.risk:g}")  # type: ignore[union-attr]
+        self._pair_level = alpha / math.comb(len(self.versions), 2)
+        self._blocks = 0
+        self._means = {
+            name: MeanLimits(Aim(alpha, s.gap, s.power, s.most_blocks), 0.0, 1.0)
+            for name in self.versions
+        }
+        aim = Aim(self._pair_level, s.gap, s.power, s.most_blocks)
+        self._pairs = {pair: MeanLimits(aim, -1.0, 1.0) for pair in combinations(self.versions, 2)}
 
     def add(self, block: Mapping[str, float]) -> Standing:
         """Take one block's score of every version, each in [0, 1]; returns ``state``.
@@ -150,54 +175,63 @@ class PairedComparison:
             TrialError: a version without a score or with one that is none, or an unknown version;
                 the block is not taken.
         """
-        self._scores.append(self._checked(block))
+        scores = self._checked(block)
+        for name, limits in self._means.items():
+            limits.take(scores[name])
+        for (a, b), limits in self._pairs.items():
+            limits.take(scores[b] - scores[a])
+        self._blocks += 1
         return self.state
 
     @property
     def state(self) -> Standing:
         """Where it stands now."""
-        n = len(self._scores)
-        means = {name: self._mean(name) for name in self.versions}
-        pairs = tuple(self._pair(a, b) for a, b in combinations(self.versions, 2))
+        means = {name: limits.interval for name, limits in self._means.items()}
+        if self._judge:
+            means = {name: self._judge.rate(m) for name, m in means.items()}
+        pairs = tuple(self._pair(a, b) for a, b in self._pairs)
         wins = {name: sum(p.better == name for p in pairs) for name in self.versions}
         decided = next((k for k, w in wins.items() if w == len(self.versions) - 1), "")
-        over = "decided" if decided else "blocks" if n >= self.settings.most_blocks else ""
-        return Standing(n, means, pairs, decided, over)
+        return Standing(self._blocks, means, pairs, decided, self._finished(decided, pairs))
+
+    @property
+    def _null(self) -> float:
+        """The judged difference that equally good versions can have, at most."""
+        return self._judge.most(0.0) if self._judge else 0.0
+
+    def _finished(self, decided: str, pairs: Sequence[PairStanding]) -> str:
+        if decided:
+            return "decided"
+        if self._blocks >= self.settings.most_blocks:
+            return "blocks"
+        chances = [self._pairs[p.a, p.b].chance(self._null) for p in pairs if not p.better]
+        return "futile" if max(chances, default=0.0) < self.settings.futility else ""
+
+    def _pair(self, a: str, b: str) -> PairStanding:
+        limits = self._pairs[a, b]
+        difference = limits.interval
+        if self._judge:
+            difference = self._judge.difference(difference)
+        now, most = limits.wealth(self._null)
+        p = min(1.0, self.settings.alpha / self._pair_level * 2 / float(most.max()))
+        reached = bool(most.max() >= (1 - 1e-9) * 2 / self._pair_level)
+        # Both, so that what is decided and the interval never differ.
+        up, down = reached and difference.low >= 0, reached and difference.high <= 0
+        better = b if up else a if down else ""
+        return PairStanding(a, b, difference, float(now.mean()), p, better)
 
     def _checked(self, block: Mapping[str, float]) -> dict[str, float]:
         missing = [v for v in self.versions if v not in block]
         extra = [v for v in block if v not in self.versions]
         if missing or extra:
             raise TrialError(
-                f"block {len(self._scores) + 1}: expected one score for each of "
+                f"block {self._blocks + 1}: expected one score for each of "
                 f"{', '.join(self.versions)}; "
                 + (f"none for {', '.join(missing)}" if missing else f"unknown: {', '.join(extra)}")
             )
         for name, score in block.items():
             if not (isinstance(score, int | float) and 0 <= score <= 1):
                 raise TrialError(
-                    f"block {len(self._scores) + 1}: {name}: expected a score from 0 to 1, "
-                    f"got {score!r}"
+                    f"block {self._blocks + 1}: {name}: expected a score from 0 to 1, got {score!r}"
                 )
         return {name: float(block[name]) for name in self.versions}
-
-    def _mean(self, name: str) -> Interval:
-        values = [block[name] for block in self._scores]
-        return _around(values, 0.0, 1.0, self.settings.alpha)
-
-    def _pair(self, a: str, b: str) -> PairStanding:
-        values = [block[b] - block[a] for block in self._scores]
-        pairs = math.comb(len(self.versions), 2)
-        limits = _around(values, -1.0, 1.0, self.settings.alpha / pairs)
-        better = b if limits.low > 0 else a if limits.high < 0 else ""
-        return PairStanding(a, b, limits, 1.0, self.settings.alpha if better else 1.0, better)
-
-
-def _around(values: Sequence[float], low: float, high: float, alpha: float) -> Interval:
-    """First version: Hoeffding's bound with a union over all n; the next one bets."""
-    n = len(values)
-    if not n:
-        return Interval(math.nan, low, high)
-    mean = sum(values) / n
-    half = (high - low) * math.sqrt(math.log(2 * n * (n + 1) / alpha) / (2 * n))
-    return Interval(mean, max(low, mean - half), min(high, mean + half))
