@@ -15,7 +15,9 @@ from std_msgs.msg import Float64MultiArray
 
 from rewact_ros import strict_yaml
 from rewact_ros.msg import ActionChunk, ControlStatus, Reward
+from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.checkpoint_files import open_folder
+from rewact_ros.policy.export import exported
 from rewact_ros.ros import interfaces as names
 from rewact_ros.stack.bringup import BringUp
 from rewact_ros.stack.commander import Commander, StackError
@@ -164,6 +166,7 @@ def test_cancelling_a_task_stops_motion(stack):
 
 def test_policies_are_compared_blinded_on_the_running_robot(stack, vx300s, tiny_policy, tmp_path):
     other = open_folder(write_policy(vx300s, tmp_path / "champion", dim_feedforward=32))
+    exported(load_policy(other, "cpu"))  # the copies of a trial are spared it
     checkpoints = [open_folder(tiny_policy), other]
     study = Study(named_versions([(f.path, f.sha256) for f in checkpoints]), 3, {})
     settings, said = TrialSettings(judge="supervisor", run_time_s=1.0), len(stack.log)

@@ -20,9 +20,12 @@ from rewact_ros.trials.settings import TrialSettings
 if TYPE_CHECKING:
     from rewact_ros.policy.checkpoint_files import CheckpointFiles
     from rewact_ros.trials.journal import Result
+    from rewact_ros.trials.sequential import PairedComparison
     from rewact_ros.trials.study import Study, Trial
 
 _SEED_BITS = 48
+_JUDGE = ("judge_false_completions", "judge_detection", "judge_risk")
+_BASE = 0.7  # success of the worse version that the plan assumes
 _TYPED = "COMMANDLINE"  # of click's ParameterSource, which typer may bring itself
 
 
@@ -94,6 +97,7 @@ def compare(
         if seed is not None and seed != study.seed:
             raise ValueError(f"--seed: {folder} has one of its own; leave it out, or take another")
     else:
+        asked |= _judge_errors(str(asked["calibration"]))
         study = Study((), secrets.randbits(_SEED_BITS) if seed is None else seed, asked)
     _run(folder, study, policies or [], _Place(namespace, unattended, device))
 
@@ -102,22 +106,19 @@ def _run(folder: Path, study: "Study", paths: Sequence[Path], place: _Place) -> 
     """Drive what is left, then report; a new study has no versions yet."""
     from rewact_ros.trials.journal import Journal
     from rewact_ros.trials.run import run_trials
-    from rewact_ros.trials.sequential import PairedComparison
     from rewact_ros.trials.study import begin_study
 
-    settings = _settings(SequentialSettings, study)
     new = not study.versions
     study, checkpoints = _checked(folder, study, paths)
     with _held(folder), ExitStack() as stack:
         if new or not _ended(folder, study):
-            _echo_plan(settings)
+            _echo_plan(_settings(SequentialSettings, study))
             drive = stack.enter_context(_drive(folder, study, checkpoints, place))
             if new:
                 begin_study(folder, study)
             journal = stack.enter_context(Journal(folder, study))
-            comparison = PairedComparison([v.name for v in study.versions], settings)
             try:
-                run_trials(study, journal, comparison, drive, typer.echo)
+                run_trials(study, journal, _comparison(study), drive, typer.echo)
             finally:
                 if not journal.course.ended:
                     typer.echo(
@@ -172,6 +173,7 @@ def _drive(
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         drive = robot_trials(study, checkpoints, folder.name, place.namespace, text, trials, desk)
+        stack.callback(typer.echo, "the robot runs a trial's copy: `rewact swap` gives it another")
         yield stack.enter_context(drive)
 
 
@@ -195,15 +197,42 @@ def _echo_report(folder: Path, study: "Study") -> None:
     from rewact_ros.trials.journal import read_course
     from rewact_ros.trials.report import write_report
 
-    settings = _settings(SequentialSettings, study)
-    said, files = write_report(folder, study, read_course(folder, study), settings)
+    said, files = write_report(folder, study, read_course(folder, study), _comparison(study))
     typer.echo(said)
     for file in files:
         typer.echo(f"written: {file}")
 
 
 def _echo_plan(settings: SequentialSettings) -> None:
-    """How many blocks it may take, before anything moves."""
+    """How many blocks two versions may take, before anything moves."""
+    from rewact_ros.trials.plan import plan
+
+    typer.echo(plan(settings.gap, settings, min(_BASE, 1.0 - settings.gap)).line)
+
+
+def _comparison(study: "Study") -> "PairedComparison":
+    """What decides, before it has seen a block."""
+    from rewact_ros.trials.judged import JudgeErrors
+    from rewact_ros.trials.sequential import PairedComparison
+
+    rates = [study.settings.get(name) for name in _JUDGE]
+    judge = None if None in rates else JudgeErrors(*rates)  # type: ignore[arg-type]
+    names = [version.name for version in study.versions]
+    return PairedComparison(names, _settings(SequentialSettings, study), judge)
+
+
+def _judge_errors(calibration: str) -> dict[str, float]:
+    """Within which rates the supervisor's judge errs; nothing where no calibration is given.
+
+    They stand in the study's file: a calibration that is made anew meanwhile changes nothing.
+    """
+    from rewact_ros.supervision.calibration import load_calibration
+    from rewact_ros.trials.judged import JudgeErrors
+
+    if not calibration:
+        return {}
+    errors = JudgeErrors.of(load_calibration(Path(calibration)))
+    return dict(zip(_JUDGE, (errors.false_completions, errors.detection, errors.risk), strict=True))
 
 
 def _ended(folder: Path, study: "Study") -> bool:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .sequential import Interval, SequentialSettings, Standing
+from .interval import Interval
+from .sequential import SequentialSettings, Standing
 
 _COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:brown", "tab:pink")
 _MOST_PAIRS = 6  # more bands over one another say nothing

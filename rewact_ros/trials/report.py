@@ -9,8 +9,9 @@ from typing import Any
 
 from rewact_ros.files import replace_file
 
+from .interval import Interval
 from .journal import STOPPED, Course
-from .sequential import Interval, PairedComparison, SequentialSettings, Standing
+from .sequential import PairedComparison, SequentialSettings, Standing
 from .study import Study, StudyError
 
 REPORT = "report"
@@ -35,14 +36,8 @@ def counts(study: Study, course: Course, most_blocks: int) -> str:
     return "\n".join(lines)
 
 
-def standings(study: Study, course: Course, settings: SequentialSettings) -> list[Standing]:
-    """Where the comparison stood after each whole block; one of no blocks where there is none."""
-    comparison = PairedComparison([version.name for version in study.versions], settings)
-    return [comparison.add(block) for block in course.blocks(study)] or [comparison.state]
-
-
 def write_report(
-    folder: Path, study: Study, course: Course, settings: SequentialSettings
+    folder: Path, study: Study, course: Course, comparison: PairedComparison
 ) -> tuple[str, list[Path]]:
     """Write ``report.json``, ``report.md`` and ``report.png`` of a study that has ended.
 
@@ -50,7 +45,7 @@ def write_report(
         folder: of the study.
         study: as it was begun.
         course: all of it.
-        settings: of the comparison.
+        comparison: has seen nothing yet.
 
     Returns:
         the findings for a terminal, and the files.
@@ -62,7 +57,8 @@ def write_report(
         raise StudyError(f"{folder}: has not ended: its report would unblind it; end it by --end")
     from .picture import draw
 
-    stood = standings(study, course, settings)
+    settings = comparison.settings
+    stood = [comparison.add(block) for block in course.blocks(study)] or [comparison.state]
     files = [folder / f"{REPORT}.{kind}" for kind in ("json", "md", "png")]
     document = _document(folder.name, study, course, stood[-1])
     replace_file(files[0], json.dumps(document, indent=1) + "\n")
@@ -165,6 +161,7 @@ def _markdown(document: dict[str, Any], standing: Standing, settings: Sequential
             "A failure scores the progress that it reached."
             if partial
             else "A success scores 1, a failure 0.",
+            _judged(document),
             f"{document['lost']} trials were cut short and driven again."
             + (f" {loose} trials of a block that was not finished do not count." if loose else ""),
             "",
@@ -178,6 +175,22 @@ _PROSE = {
     "futile": "was given up, for a difference of the gap would hardly be found any more,",
     STOPPED: "was stopped early by a person",
 }
+
+
+def _judged(document: dict[str, Any]) -> str:
+    """Who judged, and what that leaves open."""
+    by = sorted({trial.get("by", "unknown") for trial in document["trials"]})
+    text = f"Judged by: {' and '.join(by) or 'nobody yet'}."
+    if "supervisor" not in by:
+        return text
+    rates = document["settings"]
+    if "judge_detection" not in rates:
+        return f"{text} Its errors are not folded in: a difference may be the judge's own."
+    return (
+        f"{text} Its errors are folded in: complete without success in at most "
+        f"{rates['judge_false_completions']:.3f} of episodes, at least "
+        f"{rates['judge_detection']:.2f} of the successes found, as calibrated."
+    )
 
 
 def _interval(interval: Interval, sign: str = "") -> str:

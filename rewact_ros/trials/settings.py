@@ -10,13 +10,19 @@ class TrialSettings:
     """Who judges, and what a failure is worth.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number out of range, or settings that contradict each other.
     """
 
     judge: str = setting(
         "person",
         "who judges on the robot; in simulation its truth does",
         choices=("person", "supervisor"),
+    )
+    calibration: str = setting(
+        "",
+        "calibration.json of the supervisor's judge, whose errors are folded in; empty: they are "
+        "not",
+        path=True,
     )
     partial: bool = setting(False, "a failure scores the progress that it reached, not 0")
     run_time_s: float = setting(
@@ -36,3 +42,8 @@ class TrialSettings:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.calibration and (self.judge == "person" or self.partial):
+            raise ValueError(
+                "calibration: expected --judge supervisor and whole verdicts, whose error rates it "
+                "has; leave it out"
+            )
