@@ -34,7 +34,7 @@ class MeanLimits:
 
     def __init__(self, aim: Aim, low: float, high: float) -> None:
         steps = round((high - low) / STEP)
-        self.null: FloatArray = np.linspace(low, high, steps + 1)
+        self.null: FloatArray = np.linspace(low, high, steps + 1, dtype=np.float64)
         self._scale = np.maximum(self.null - low, high - self.null)
         half = Aim(aim.level / 2, aim.gap, aim.power, aim.most)
         self._bets = Bets(half, (2, len(self.null)), self._scale)
