@@ -33,16 +33,17 @@ def measure_killed(bench: Bench) -> None:
     place.mkdir(parents=True)
     good = share_dir() / "models" / "vx300s_pick_place"
     policies = [shutil.copytree(good, place / "shipped"), worse(good, place / "worse")]
-    most = 6 if bench.quick else 150
-    words = ["--seed", str(SEED), "--first-scene", str(FIRST_SCENE), "--most-blocks", str(most)]
+    words = ["--seed", str(SEED), "--first-scene", str(FIRST_SCENE)]
+    words += ["--most-blocks", "6", "--futility", "0"] if bench.quick else []
+    longest_s = LONGEST_S / (4 if bench.quick else 1)
     bench.settings |= {
         "killed_policies": "models/vx300s_pick_place, and the same with Gaussian noise of "
         f"{NOISE:g} standard deviations on the weights of its action head",
-        "killed_by": f"SIGKILL, 0 to {LONGEST_S:g} s after the first trial of a process",
+        "killed_by": f"SIGKILL, 0 to {longest_s:g} s after the first trial of a process",
         "killed_command": " ".join(["rewact compare shipped worse", *words, *DRIVEN]),
     }
     draw, printed, kills = random.Random(0), [], 0
-    for after_s in [draw.uniform(0.0, LONGEST_S / (4 if bench.quick else 1)) for _ in range(KILLS)]:
+    for after_s in [draw.uniform(0.0, longest_s) for _ in range(KILLS)]:
         text, killed = _drive(place, [*map(str, policies), *words, *DRIVEN], after_s)
         printed.append(text)
         kills += killed
@@ -105,9 +106,15 @@ def _figures(bench: Bench, place: Path, printed: list[str], kills: int) -> None:
     shipped = standing["means"]["shipped"]["mean"], standing["means"]["worse"]["mean"]
     n = standing["blocks"]
     goal = {} if bench.quick else {"goal": "1"}
-    bench.add("killed_processes", kills, "", goal=str(KILLS))
+    bench.add("killed_processes", kills, "kills", goal=str(KILLS))
     bench.add("killed_blocks", n, "blocks")
-    bench.add("killed_decided_for_shipped", int(standing["decided"] == "shipped"), "", n=n, **goal)
+    bench.add(
+        "killed_decided_for_shipped",
+        int(standing["decided"] == "shipped"),
+        "yes or no",
+        n=n,
+        **goal,
+    )
     bench.add("killed_trials_lost", course.lost, "trials", goal=f"<= {KILLS}", n=course.began)
     bench.add("killed_order_kept", sum(kept) / len(kept), "of the trials", goal="1", n=len(kept))
     bench.add("killed_names_shown", names, "before the end", goal="0")

@@ -19,6 +19,7 @@ from rewact_ros.trials.study import STUDY
 
 SCENE = 150_000
 QUICK = ("--task", "reach", "--limit-s", 1, "--hold-s", 0, "--first-scene", SCENE, "--seed", 5)
+FEW = ("--futility", 0, "--most-blocks")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def here(monkeypatch, tmp_path, installed, capsys):
 
 
 def test_a_study_runs_to_its_end_and_only_then_tells_names(here, small):
-    code, said, error = here(*small, *QUICK, "--most-blocks", 3, "--device", "cpu")
+    code, said, error = here(*small, *QUICK, *FEW, 3, "--device", "cpu")
     assert code == 0, error
     before, after = said.split("3 blocks: the most blocks were driven")
     assert len(re.findall(r"trial \d \(at most 6\), block \d, code [0-9a-f]{6}", before)) == 6
@@ -118,7 +119,7 @@ def test_a_study_that_ends_before_its_first_block_says_that_nothing_is_known(
 def test_partial_credit_is_the_progress_that_a_failure_reached(here, small, monkeypatch):
     told = iter((0.25, 0.5, 0.75, 0.5))
     monkeypatch.setattr(simulated_trials, "furthest", lambda task, trace: next(told))
-    asked = ("--partial", "--most-blocks", 2, "--first-scene", SCENE + 1)
+    asked = ("--partial", *FEW, 2, "--first-scene", SCENE + 1)
     code, _, error = here(*small, *QUICK, *asked)
     assert code == 0, error
     report = json.loads((here.folder / "study" / "report.json").read_text())
@@ -152,6 +153,9 @@ def test_what_cannot_be_compared_is_refused_by_name(here, small, tiny_policy, tm
         ((a, tiny_policy), "contract"),
         ((a, b, "--name", "../x"), "--name: expected letters"),
         ((a, b, "--alpha", 2), "alpha"),
+        ((a, b, "--most-blocks", 3), "--most-blocks 3: too few to find a difference of 0.15"),
+        ((a, b, "--calibration", a), "expected --judge supervisor and whole verdicts"),
+        ((a, b, "--judge", "supervisor", "--calibration", a), "calibration"),
         ((a, b, "--unattended"), "expected --robot and --judge supervisor"),
         (("--name", "unknown"), "no study; begin one"),
         (("--name", "unknown", "--end"), "no study; begin one"),
@@ -164,7 +168,7 @@ def test_what_cannot_be_compared_is_refused_by_name(here, small, tiny_policy, tm
 def test_a_study_goes_on_only_as_what_it_began(here, small, tmp_path):
     a, b = small
     c = shutil.copytree(b, tmp_path / "copy")
-    assert here(a, c, *QUICK, "--most-blocks", 2)[0] == 0
+    assert here(a, c, *QUICK, *FEW, 2)[0] == 0
     folder = here.folder / "study"
     (folder / "report.md").unlink()
     (folder / JOURNAL).write_text("")  # as if it had only begun

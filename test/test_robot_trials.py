@@ -1,16 +1,19 @@
 """A blinded comparison on a robot: what swaps, what is asked of the operator, what tells a name."""
 
 import os
+import pty
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import rclpy
 import torch
-from conftest import write_policy
+from conftest import run_command, write_policy
 from fake_robot import FakeRobot
 from rclpy.node import Node
 from std_srvs.srv import Trigger
+from test_supervisor import CALIBRATION
 
 from rewact_ros.msg import ControlStatus, PolicyStatus, PolicyUpdate
 from rewact_ros.policy.blinded import stage_blinded
@@ -24,7 +27,9 @@ from rewact_ros.stack.commander import StackError
 from rewact_ros.stack.domain import kept_environment, own_domain
 from rewact_ros.stack.node_thread import NodeThread
 from rewact_ros.stack.robot_trials import robot_trials
+from rewact_ros.stack.trial_desk import at_desk
 from rewact_ros.supervision.verdict import Outcome
+from rewact_ros.terminal import NoTerminalError
 from rewact_ros.trials.settings import TrialSettings
 from rewact_ros.trials.study import Study, StudyError, named_versions
 
@@ -308,6 +313,53 @@ def test_a_policy_without_updates_or_one_that_refuses_is_named_before_the_first_
     ):
         pass
     assert not robot.tasks
+
+
+def test_the_command_compares_on_a_robot_with_the_judges_errors_folded_in(
+    robot, policies, tmp_path, monkeypatch, capsys
+):
+    def verdict():
+        size = open_folder(robot.policy_node.updates.running.folder).json("config.json")
+        robot.verdict = Outcome(1 if size["dim_feedforward"] == 64 else 2)
+
+    robot.on_task = verdict
+    robot.start(lambda context: Supervisor(context, "sim/reset"))
+    replace(CALIBRATION, successes=400, recognised=398).save(tmp_path / "judge.json")
+    monkeypatch.chdir(tmp_path)
+    rclpy.shutdown()  # the command has its own
+    words = ["--robot", "put the cube away", "--unattended", "--judge", "supervisor"]
+    words += ["--calibration", tmp_path / "judge.json", "--futility", 0, "--most-blocks", 2]
+    assert run_command(monkeypatch, "compare", *policies, *words) == 0
+    said = capsys.readouterr().out
+    assert "champion: mean score 1.00" in said and "underdog: mean score 0.00" in said
+    assert "champion" not in said.split("2 blocks:")[0]
+    text = (tmp_path / "runs" / "compare" / "study" / "report.md").read_text()
+    assert "Judged by: supervisor. Its errors are folded in" in text
+    assert set(robot.tasks) == {"put the cube away"} and len(robot.tasks) == 4
+    rclpy.init()
+
+
+def test_keys_are_taken_one_by_one_and_a_closed_terminal_pauses(monkeypatch):
+    ours, theirs = pty.openpty()
+    said = []
+    with open(theirs) as terminal:
+        monkeypatch.setattr("sys.stdin", terminal)
+        with at_desk(said.append) as desk:
+            os.write(ours, b"xsy")
+            desk.say("set the scene")
+            found = [key for _ in range(200) if not time.sleep(0.005) and (key := desk.pressed())]
+            assert found == ["start", "success"] and said == ["set the scene"]
+            os.write(ours, b"\x03")
+            with pytest.raises(KeyboardInterrupt):
+                [desk.pressed() for _ in range(200) if not time.sleep(0.005)]
+    os.close(ours)
+
+
+def test_without_a_terminal_an_operator_is_asked_to_use_one(monkeypatch, tmp_path):
+    with open(tmp_path / "empty", "w+") as file:
+        monkeypatch.setattr("sys.stdin", file)
+        with pytest.raises(NoTerminalError, match="give --unattended"), at_desk(print):
+            pass
 
 
 def test_without_a_robot_it_says_so(policies, monkeypatch):

@@ -112,7 +112,9 @@ def _run(folder: Path, study: "Study", paths: Sequence[Path], place: _Place) -> 
     study, checkpoints = _checked(folder, study, paths)
     with _held(folder), ExitStack() as stack:
         if new or not _ended(folder, study):
-            _echo_plan(_settings(SequentialSettings, study))
+            if new:
+                _echo_plan(_settings(SequentialSettings, study))
+                _require_hope(study)
             drive = stack.enter_context(_drive(folder, study, checkpoints, place))
             if new:
                 begin_study(folder, study)
@@ -219,6 +221,18 @@ def _comparison(study: "Study") -> "PairedComparison":
     judge = None if None in rates else JudgeErrors(*rates)  # type: ignore[arg-type]
     names = [version.name for version in study.versions]
     return PairedComparison(names, _settings(SequentialSettings, study), judge)
+
+
+def _require_hope(study: "Study") -> None:
+    """Refuse a study that would be given up before its first block."""
+    comparison = _comparison(study)
+    if comparison.state.finished:
+        settings = comparison.settings
+        raise ValueError(
+            f"--most-blocks {settings.most_blocks}: too few to find a difference of "
+            f"{settings.gap:g}; allow more (`--plan` tells), look for a larger --gap, or give "
+            "--futility 0 to drive them all the same"
+        )
 
 
 def _judge_errors(calibration: str) -> dict[str, float]:
