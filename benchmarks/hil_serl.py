@@ -129,6 +129,7 @@ def learn_settings(arm: Arm, seed: int, base: Path, out: Path, quick: bool) -> L
         first_seed=COLLECT_SEED + 1000 * seed,
         eval_every=2 if quick else 40,
         eval_episodes=1 if quick else 40,
+        eval_most=1 if quick else 100,
         eval_seed=150_000,
         device="cpu",
     )

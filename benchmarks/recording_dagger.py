@@ -57,7 +57,7 @@ def _measure(bench: Bench, folder: Path) -> None:
         rounds=1 if quick else 3,
         episodes=2 if quick else 40,
         seed=COLLECT_SEED,
-        test_episodes=2 if quick else 20,
+        test_episodes=2 if quick else 200,
         test_seed=CHOOSE_SEED,
     )
     bench.settings.update(

@@ -26,6 +26,7 @@ from rewact_ros.learning.imitation.teaching import DatasetError
 from rewact_ros.learning.imitation.train import train
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.modeling_rewact import ACTION_IS_PAD
+from rewact_ros.trials.replacement import ReplacementSettings, try_replacement
 
 CAMERA = "observation.images.front"
 FRAMES = sum(LENGTHS)
@@ -196,10 +197,20 @@ def test_a_dataset_of_another_robot_is_refused_by_the_contract(demos, vx300s, tm
         check_dataset(vx300s, tmp_path)
 
 
-def test_a_worse_policy_is_not_promoted():
-    worse = PolicyComparison("a", "b", 20, 19, 30, 100_000)
-    assert not worse.kept and "worse: not promoted" in worse.line
-    assert replace(worse, new_successes=20).kept
+def driven(scores):
+    """A comparison after these scores of the old and the new policy, scene by scene."""
+    result = try_replacement(scores, ReplacementSettings(), len(scores))
+    return PolicyComparison("a", "b", 100_000, result)
+
+
+def test_a_policy_is_kept_only_where_scenes_show_that_it_is_hardly_worse():
+    better, worse = [(0.0, 1.0), (1.0, 1.0)] * 15, [(1.0, 0.0), (1.0, 1.0)] * 15
+    assert driven(better).kept and "kept" in driven(better).line
+    assert not driven(worse).kept and "refused" in driven(worse).line
+    # What chance gives is no reason: as many successes, once each where the other failed.
+    assert not driven([(0.0, 1.0), (1.0, 0.0)] * 15).kept
+    again = PolicyComparison.of_document(json.loads(json.dumps(driven(better).document)))
+    assert again == driven(better)
 
 
 def helped(modes: list[Mode], **changes) -> dict[str, np.ndarray]:

@@ -45,6 +45,7 @@ def fast(tiny_policy: Path, contract_file: str, out: Path, **changes: object) ->
         episode=SHORT,
         episodes=2,
         eval_every=0,
+        eval_most=1,
         device="cpu",
     )
     return replace(settings, **changes)

@@ -12,6 +12,7 @@ from rewact_ros.learning.imitation.settings import (
     TrainError,
     TrainSettings,
 )
+from rewact_ros.trials.replacement import ReplacementSettings
 
 _TRAINING = (
     "share",
@@ -47,7 +48,7 @@ def finetune(
         Path | None, typer.Option(help="Folder of the run (default: runs/<time>-finetune).")
     ] = None,
     export: Annotated[
-        Path | None, typer.Option(help="Also write the new policy here, unless it is worse.")
+        Path | None, typer.Option(help="Also write the new policy here, if the test keeps it.")
     ] = None,
     *,
     given: Annotated[
@@ -61,8 +62,10 @@ def finetune(
     ] = 0,
     collected: Annotated[dict[str, Any], OptionsOf(RoundsSettings, but=("test_episodes",))],
     test_episodes: Annotated[
-        int, typer.Option(min=0, help="Simulated scenes that compare old and new; 0: none.")
+        int,
+        typer.Option(min=0, help="Simulated scenes that compare old and new, at most; 0: none."),
     ] = RoundsSettings.test_episodes,
+    tested: Annotated[dict[str, Any], OptionsOf(ReplacementSettings)],
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder of decoded frames (default: ~/.cache/rewact_ros/frames)."),
@@ -89,12 +92,20 @@ def finetune(
         contract=str(contract or usual),
         **given,
     )
+    replacement = ReplacementSettings(**tested)
     if rounds:
-        several = RoundsSettings(settings, rounds=rounds, test_episodes=test_episodes, **collected)
+        several = RoundsSettings(
+            settings,
+            rounds=rounds,
+            test_episodes=test_episodes,
+            replacement=replacement,
+            **collected,
+        )
         chosen = _rounds(several, cache, resume)
     else:
         first = collected["test_seed"]
-        chosen = _once(settings, range(first, first + test_episodes), cache, resume)
+        seeds = range(first, first + test_episodes)
+        chosen = _once(settings, seeds, replacement, cache, resume)
     if chosen is not None and export is not None:
         from rewact_ros.policy.checkpoint import export_policy
 
@@ -103,8 +114,14 @@ def finetune(
     typer.echo(f"policy: {chosen or policy}")
 
 
-def _once(settings: TrainSettings, seeds: range, cache: Path | None, resume: bool) -> Path | None:
-    """Fine-tune and compare; returns the new checkpoint unless it is worse."""
+def _once(
+    settings: TrainSettings,
+    seeds: range,
+    replacement: ReplacementSettings,
+    cache: Path | None,
+    resume: bool,
+) -> Path | None:
+    """Fine-tune and compare; returns the new checkpoint if the test keeps it."""
     from rewact_ros.contract import load_contract
     from rewact_ros.learning.imitation.finetune import (
         can_be_simulated,
@@ -119,7 +136,7 @@ def _once(settings: TrainSettings, seeds: range, cache: Path | None, resume: boo
         why = f"not the robot of {settings.task}" if seeds else "no scenes"
         typer.echo(f"not compared: {why}; try it first")
         return new
-    comparison = compare(Path(settings.start), new, contract, seeds, settings.task)
+    comparison = compare(Path(settings.start), new, contract, seeds, settings.task, replacement)
     write_comparison(Path(settings.out) / "comparison.json", comparison)
     typer.echo(comparison.line)
     return new if comparison.kept else None

@@ -11,6 +11,7 @@ from rewact_ros.cli.options import OptionsOf, with_options
 from rewact_ros.learning.rl.run_settings import LearnSettings, RunSettings, SimEpisodeSettings
 from rewact_ros.ros.params import LearnerParams
 from rewact_ros.stack.arguments import BringUp
+from rewact_ros.trials.replacement import ReplacementSettings
 
 if TYPE_CHECKING:
     from rewact_ros.learning.rl.settings import RLSettings
@@ -47,11 +48,13 @@ def learn(
                 "first_seed",
                 "eval_every",
                 "eval_episodes",
+                "eval_most",
                 "wandb",
                 "task",
             ),
         ),
     ],
+    tested: Annotated[dict[str, Any], OptionsOf(ReplacementSettings)],
     interventions: Annotated[bool, typer.Option(help="Let the scripted human help.")] = True,
     ended: Annotated[
         dict[str, Any],
@@ -104,7 +107,13 @@ def learn(
         **ended,
     )
     if fast:
-        fast_settings = LearnSettings(**shared, rl=rl, episode=episode, **looped)
+        fast_settings = LearnSettings(
+            **shared,
+            rl=rl,
+            episode=episode,
+            replacement=ReplacementSettings(**tested),
+            **looped,
+        )
         _in_process(fast_settings, resume)
     else:
         from rewact_ros.stack.learner import SimulatedRobot, learn_over_topics

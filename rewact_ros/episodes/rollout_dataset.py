@@ -1,6 +1,6 @@
 """A policy over many simulated scenes, and these as a LeRobotDataset labelled from the truth."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -34,7 +34,7 @@ def roll_outs(
     seeds: Iterable[int],
     settings: RolloutSettings,
     task: str = DEFAULT_TASK,
-) -> Iterator[Rollout]:
+) -> Generator[Rollout, None, None]:
     """Drive an episode per seed and yield it.
 
     Raises:

@@ -34,12 +34,15 @@ class ReplacementSettings:
     margin: float = setting(
         0.1, "a new version that is worse by so much must not be kept", above=0, below=1
     )
-    alpha: float = setting(0.05, "chance that it is kept all the same, at most", above=0, below=1)
+    alpha: float = setting(
+        0.05, "chance that such a one is kept, at most", above=0, below=1, option="worse_kept"
+    )
     power: float = setting(
         0.8,
         "chance that an equally good version is kept, as far as the scenes suffice",
         above=0,
         below=1,
+        option="equal_kept",
     )
 
     def __post_init__(self) -> None:
@@ -156,7 +159,7 @@ class ReplacementTest:
         )
 
 
-def tested(
+def try_replacement(
     scores: Iterable[tuple[float, float]], settings: ReplacementSettings, most_scenes: int
 ) -> Replacement:
     """Try old and new, scene by scene, until there is a verdict.
@@ -175,7 +178,7 @@ def tested(
     return test.state
 
 
-def kept_of(
+def replacements(
     differences: FloatArray, settings: ReplacementSettings
 ) -> tuple[FloatArray, FloatArray]:
     """Many tests at once, on (K, N) differences new - old; returns (K,) kept, and scenes driven."""
@@ -213,8 +216,8 @@ def replacement_rates(
         better = (differ + gap) / 2
         return np.where(x < better, 1.0, np.where(x < differ, -1.0, 0.0))
 
-    worse, _ = kept_of(drawn(-settings.margin), settings)
-    equal, scenes = kept_of(drawn(0.0), settings)
+    worse, _ = replacements(drawn(-settings.margin), settings)
+    equal, scenes = replacements(drawn(0.0), settings)
     return ReplacementRates(float(worse.mean()), 1 - float(equal.mean()), float(scenes.mean()))
 
 

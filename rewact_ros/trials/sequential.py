@@ -48,7 +48,7 @@ class SequentialSettings:
     )
     most_blocks: int = setting(200, "scenes for each version, at most", low=1)
     futility: float = setting(
-        0.1,
+        0.15,
         "give up where a true difference of the gap would be found with a smaller chance; 0: never",
         low=0,
         below=1,

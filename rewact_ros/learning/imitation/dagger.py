@@ -1,4 +1,4 @@
-"""HG-DAgger in simulation: collect episodes with help, fine-tune, compare, go on with the better.
+"""HG-DAgger in simulation: collect episodes with help, fine-tune, go on with what passes a test.
 
 Kelly et al., HG-DAgger (arXiv:1810.02890). What exists of a run is not done again, so that a killed
 run goes on where it was.
@@ -28,7 +28,7 @@ from rewact_ros.sim.human import LOOK_S
 from rewact_ros.sim.task import DEFAULT_TASK
 
 from .demonstrations import Demonstrations, load_demonstrations
-from .finetune import PolicyComparison, compare, count_successes, fine_tune
+from .finetune import PolicyComparison, compare, fine_tune
 from .settings import RoundsSettings, TrainError
 
 REPORT = Path("meta") / "interventions.json"
@@ -67,7 +67,7 @@ def run_rounds(
     resume: bool = False,
     show_progress: bool = True,
 ) -> Iterator[Round]:
-    """Yield each round when it is done; the better policy of a round drives the next.
+    """Yield each round when it is done; its policy drives the next one if the test keeps it.
 
     Raises:
         TrainError: rounds exist already and are not to be resumed; and as ``fine_tune``.
@@ -81,7 +81,8 @@ def run_rounds(
     contract, best = load_contract(training.contract), Path(training.start)
     seeds = range(settings.test_seed, settings.test_seed + settings.test_episodes)
     nominal = undisturbed_frames(load_demonstrations(Path(training.dataset)))
-    datasets, successes = list(training.interventions), None
+    datasets = list(training.interventions)
+    known: tuple[float, ...] = ()  # scores of `best` on the first scenes
     for index in range(settings.rounds):
         folder, begun_s = out / f"round-{index + 1}", time.monotonic()
         dataset, done = folder / "interventions", folder / "round.json"
@@ -106,22 +107,29 @@ def run_rounds(
             out=str(folder / "train"),
         )
         new = fine_tune(run, cache, resume=True, show_progress=show_progress)
-        if done.exists():
-            saved = json.loads(done.read_text())
-            wall_s = saved.pop("wall_s")
-            comparison = PolicyComparison(**saved)
+        saved = json.loads(done.read_text()) if done.exists() else {}
+        if "result" in saved:
+            wall_s = saved["wall_s"]
+            comparison = PolicyComparison.of_document(saved)
         else:
-            if successes is None:
-                successes = count_successes(best, contract, seeds, training.task, show_progress)
             comparison = compare(
-                best, new, contract, seeds, training.task, successes, show_progress
+                best,
+                new,
+                contract,
+                seeds,
+                training.task,
+                settings.replacement,
+                known,
+                show_progress,
             )
             wall_s = time.monotonic() - begun_s
-            write_json(done, {**asdict(comparison), "wall_s": wall_s})
+            write_json(done, {**comparison.document, "wall_s": wall_s})
         yield Round(new, read_collected(dataset), comparison, wall_s)
-        successes = max(comparison.old_successes, comparison.new_successes)
+        driven = comparison.result
         if comparison.kept:
-            best = new
+            best, known = new, driven.new
+        else:
+            known = max(known, driven.old, key=len)
 
 
 def collect(

@@ -1,9 +1,12 @@
 """From a running checkpoint to one that learned from corrections, and whether it is better."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -20,6 +23,7 @@ from rewact_ros.episodes.settings import RolloutSettings
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.compatibility import check_contract as check_policy
 from rewact_ros.sim.task import find_task
+from rewact_ros.trials.replacement import Replacement, ReplacementSettings, ReplacementTest
 
 from .settings import TrainError, TrainSettings
 from .train import train
@@ -32,30 +36,38 @@ class PolicyComparison:
 
     Attributes:
         old, new: versions.
-        old_successes, new_successes: of ``episodes`` scenes, of seeds from ``seed`` on.
+        seed: of the first scene; the others follow.
+        result: of the test; its scores are 1 for success, else 0.
     """
 
     old: str
     new: str
-    old_successes: int
-    new_successes: int
-    episodes: int
     seed: int
+    result: Replacement
 
     @property
     def kept(self) -> bool:
-        """Whether the new policy is at least as good."""
-        return self.new_successes >= self.old_successes
+        """Whether the new policy takes the place of the old one."""
+        return self.result.kept
 
     @property
     def line(self) -> str:
         """The verdict for the terminal."""
-        n, seeds = self.episodes, f"seeds {self.seed} to {self.seed + self.episodes - 1}"
-        verdict = "kept" if self.kept else "worse: not promoted"
-        return (
-            f"success {self.old_successes}/{n} -> {self.new_successes}/{n} ({seeds}); "
-            f"{self.new}: {verdict}"
-        )
+        return f"{self.old} -> {self.new}: {self.result.line} (seeds from {self.seed})"
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """All of it as JSON takes it."""
+        return {**asdict(self), "kept": self.kept}
+
+    @classmethod
+    def of_document(cls, raw: Mapping[str, Any]) -> "PolicyComparison":
+        """Read what ``document`` gave."""
+        result = dict(raw["result"])
+        result["settings"] = ReplacementSettings(**result["settings"])
+        for name in ("old", "new"):
+            result[name] = tuple(result[name])
+        return cls(raw["old"], raw["new"], raw["seed"], Replacement(**result))
 
 
 def fine_tune(
@@ -141,23 +153,47 @@ def compare(
     contract: Contract,
     seeds: range,
     task: str,
-    old_successes: int | None = None,
+    settings: ReplacementSettings,
+    known: Sequence[float] = (),
     show_progress: bool = True,
 ) -> PolicyComparison:
-    """Try both policies on the same scenes of a task; ``old_successes``: known from before."""
-    if old_successes is None:
-        old_successes = count_successes(old, contract, seeds, task, show_progress)
-    new_successes = count_successes(new, contract, seeds, task, show_progress)
-    return PolicyComparison(
-        old=load_policy(old, "cpu").version,
-        new=load_policy(new, "cpu").version,
-        old_successes=old_successes,
-        new_successes=new_successes,
-        episodes=len(seeds),
-        seed=seeds.start,
-    )
+    """Try both policies on the same scenes of a task, until the test has a verdict.
+
+    Args:
+        old, new: checkpoints.
+        contract, seeds, task: as of ``count_successes``; all the scenes that there are.
+        settings: of the test.
+        known: scores of the old one on the first scenes, from before.
+        show_progress: on the terminal.
+
+    Raises:
+        DemosError, SimulationUnavailableError, ContractError, CheckpointError: as
+            ``count_successes``.
+    """
+    before, now = load_policy(old), load_policy(new)
+    test = ReplacementTest(settings, len(seeds))
+    with (
+        closing(roll_outs(before, contract, seeds[len(known) :], RolloutSettings(), task)) as olds,
+        closing(roll_outs(now, contract, seeds, RolloutSettings(), task)) as news,
+        tqdm(
+            total=len(seeds),
+            desc=f"test {now.version}",
+            unit="scene",
+            mininterval=1,
+            disable=not show_progress,
+        ) as bar,
+    ):
+        scores = chain(known, (float(rollout.success) for rollout in olds))
+        # The new one second: what is known of the old one costs no scene.
+        for was, rollout in zip(scores, news, strict=False):
+            result = test.add(was, float(rollout.success))
+            bar.update()
+            bar.set_postfix(old=sum(result.old), new=sum(result.new))
+            if result.verdict:
+                break
+    return PolicyComparison(before.version, now.version, seeds.start, test.state)
 
 
 def write_comparison(file: Path, comparison: PolicyComparison) -> None:
     """Keep a comparison beside the run."""
-    file.write_text(json.dumps({**asdict(comparison), "kept": comparison.kept}, indent=2) + "\n")
+    file.write_text(json.dumps(comparison.document, indent=2) + "\n")

@@ -6,6 +6,7 @@ from rewact_ros.episodes.settings import HelpSettings
 from rewact_ros.policy.representations import GRIPPERS, KINDS
 from rewact_ros.settings import check, same, setting
 from rewact_ros.sim.task import DEFAULT_TASK
+from rewact_ros.trials.replacement import ReplacementSettings
 
 BEST_FIGURES = ("loss", "action_l1", "reward_mae", "success")
 # What NumPy and torch both take.
@@ -193,6 +194,7 @@ class RoundsSettings:
             folder, ``interventions`` are used in every round beside the collected ones, episodes
             are of ``task``.
         help: when the human is called.
+        replacement: what the test of a round's policy promises.
 
     Raises:
         TrainError: a setting out of its range, or nothing to start from.
@@ -202,11 +204,14 @@ class RoundsSettings:
     rounds: int = setting(2, "rounds of HG-DAgger with the simulated human", low=1)
     episodes: int = setting(40, "collected in each", low=1, option="round_episodes")
     seed: int = setting(60_000, "first scene of the first", low=0, option="round_seed")
-    test_episodes: int = setting(30, "simulated scenes that compare old and new", low=1)
+    test_episodes: int = setting(
+        200, "simulated scenes that compare old and new, at most; fewer keep fewer", low=1
+    )
     test_seed: int = same(
         TrainSettings, "test_seed", doc="first of them; 100000 to 199999 are for choosing"
     )
     help: HelpSettings = field(default_factory=HelpSettings)
+    replacement: ReplacementSettings = field(default_factory=ReplacementSettings)
 
     def __post_init__(self) -> None:
         check(self, TrainError)

@@ -4,6 +4,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rewact_ros.episodes.rollout_dataset import simulation
 from rewact_ros.files import point
 from rewact_ros.runs import BEST, VERSIONS
 from rewact_ros.sim.task import Task, find_task
+from rewact_ros.trials.replacement import try_replacement
 
 from .driver import Driver
 from .environment import Acting, EpisodeResult, SimEpisode
@@ -24,7 +26,7 @@ from .run_settings import LearnSettings, SimEpisodeSettings
 from .transitions import Transition, TransitionBuilder
 from .updates import write_update
 
-_RESULTS = "episodes.jsonl"
+_RESULTS, _BEST = "episodes.jsonl", "best.json"
 
 
 class FastLoop:
@@ -56,7 +58,7 @@ class FastLoop:
             )
         self.run_state = LearningRun(settings, resume)
         check_contract(self.run_state.base.contract, find_task(settings.task))
-        self._best = -1.0
+        self._best: tuple[float, ...] = ()  # scores of the best version, scene by scene
         self._recent: deque[EpisodeResult] = deque(maxlen=RECENT)
 
     def run(self) -> dict[str, float]:
@@ -96,12 +98,10 @@ class FastLoop:
 
     def _restore(self) -> int:
         """Fill the buffers, catch up with the journal; returns the number of the next episode."""
-        run, episodes = self.run_state, Path(self._settings.out) / _RESULTS
-        if run.resumed and episodes.exists():
-            self._best = max(
-                (r["validation_success"] for r in _lines(episodes) if "validation_success" in r),
-                default=-1.0,
-            )
+        run = self.run_state
+        best = run.out / _BEST
+        if run.resumed and best.exists():
+            self._best = tuple(json.loads(best.read_text()).get("scores", ()))
         settings = self._settings.episode
         run.restore(settings.completion, settings.judge(self._classifier))
         for transition in run.behind():
@@ -157,30 +157,57 @@ class FastLoop:
         return bool(lines) and "validation_success" in lines[-1]
 
     def _evaluate(self, sim: Task, driver: Driver) -> dict[str, float]:
-        """Unseen scenes without help and exploration; the best agent so far is published."""
+        """Unseen scenes without help and exploration; what replaces the best agent is published."""
+        results: list[EpisodeResult] = []
+        scenes = self._scenes(sim, driver, results)
+        first = list(islice(scenes, self._settings.eval_episodes))
+        done = [r.duration_s for r in first if r.truth]
+        figures = {
+            "success": sum(r.truth for r in first) / len(first),
+            "verdicts_right": sum(r.truth == r.success for r in first) / len(first),
+            "cycle_s": sum(done) / len(done) if done else float("nan"),
+            "speed": sum(r.speed for r in first) / len(first),
+        }
+        kept, why = self._replaces(first, scenes)
+        if kept:
+            deque(scenes, maxlen=0)  # later versions are compared with this one in every scene
+            self._publish_best([float(r.truth) for r in results], figures)
+        named = {f"validation_{name}": value for name, value in figures.items()}
+        steps = self.run_state.learner.counts.robot_steps
+        self._record({"robot_steps": steps, **named, "validation_replaces": why})
+        return named
+
+    def _scenes(
+        self, sim: Task, driver: Driver, results: list[EpisodeResult]
+    ) -> Iterator[EpisodeResult]:
+        """Drive an unseen scene whenever one is asked for, and note its result."""
         settings, run = self._settings, self.run_state
         alone = SimEpisodeSettings(**{**vars(settings.episode), "human": None})
         acting = Acting(base_only=not run.learner.warmed_up)
-        results = []
-        for seed in range(settings.eval_seed, settings.eval_seed + settings.eval_episodes):
+        most = max(settings.eval_episodes, settings.eval_most)
+        for seed in range(settings.eval_seed, settings.eval_seed + most):
             episode = self._sim_episode(sim, driver, alone, lambda transition: None)
             results.append(episode.run("", seed, seed, acting))
-        done = [r.duration_s for r in results if r.truth]
-        figures = {
-            "success": sum(r.truth for r in results) / len(results),
-            "verdicts_right": sum(r.truth == r.success for r in results) / len(results),
-            "cycle_s": sum(done) / len(done) if done else float("nan"),
-            "speed": sum(r.speed for r in results) / len(results),
-        }
-        if figures["success"] >= self._best:  # of equals the later one, which has learned more
-            self._best = figures["success"]
-            updates = run.learner.counts.updates
-            update = write_update(run.out / VERSIONS, run.agent, run.base, updates)
-            point(run.out / VERSIONS / BEST, update.path)
-            (run.out / "best.json").write_text(json.dumps({**asdict(update), **figures}) + "\n")
-        named = {f"validation_{name}": value for name, value in figures.items()}
-        self._record({"robot_steps": run.learner.counts.robot_steps, **named})
-        return named
+            yield results[-1]
+
+    def _replaces(
+        self, first: list[EpisodeResult], further: Iterator[EpisodeResult]
+    ) -> tuple[bool, str]:
+        """Whether the newest agent takes the place of the best one so far, and why."""
+        if not self._best:
+            return True, "kept: the first that was evaluated"
+        truths = (float(r.truth) for r in chain(first, further))
+        # The best one's scores first: where they end, no scene is driven for nothing.
+        scores = zip(self._best, truths, strict=False)
+        result = try_replacement(scores, self._settings.replacement, len(self._best))
+        return result.kept, result.line
+
+    def _publish_best(self, scores: list[float], figures: dict[str, float]) -> None:
+        run, self._best = self.run_state, tuple(scores)
+        update = write_update(run.out / VERSIONS, run.agent, run.base, run.learner.counts.updates)
+        point(run.out / VERSIONS / BEST, update.path)
+        best = {**asdict(update), **figures, "scores": scores}
+        (run.out / _BEST).write_text(json.dumps(best) + "\n")
 
     def _figures(self, result: EpisodeResult) -> dict[str, float]:
         decisions = max(sum(result.choices.values()), 1)

@@ -15,6 +15,7 @@ from rewact_ros.supervision.classifier_gate import ClassifierGate
 from rewact_ros.supervision.escalation import EscalationSettings, Ladder
 from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds
 from rewact_ros.supervision.signals import FeatureDistance, SignalSettings
+from rewact_ros.trials.replacement import ReplacementSettings
 
 from .settings import LearnError, RLSettings
 
@@ -144,12 +145,14 @@ class LearnSettings(RunSettings):
     Attributes:
         episode: how episodes end, and who helps.
         environment_episodes: stage 1 of two.
+        replacement: what the test of a version promises that is to be the best one.
 
     Raises:
         LearnError: a number out of range.
     """
 
     episode: SimEpisodeSettings = field(default_factory=SimEpisodeSettings)
+    replacement: ReplacementSettings = field(default_factory=ReplacementSettings)
     episodes: int = setting(200, "episodes of the run", low=0, high=1_000_000)
     environment_episodes: int = setting(
         0, "first episodes that the simulation judges and rewards", low=0, high=1_000_000
@@ -157,8 +160,14 @@ class LearnSettings(RunSettings):
     # Scenes from 100 000 on are for choosing and for reported figures.
     first_seed: int = setting(50_000, "scene of the first episode", low=0, high=99_999)
     eval_every: int = setting(50, "episodes between evaluations; 0: none", low=0, high=1_000_000)
-    # One more success of 20 is 5 %: enough to choose by, not to report.
-    eval_episodes: int = setting(20, "scenes of an evaluation", low=1, high=100_000)
+    # Enough for a curve; whether a version replaces the best one takes more, mostly.
+    eval_episodes: int = setting(20, "scenes of an evaluation, at least", low=1, high=100_000)
+    eval_most: int = setting(
+        100,
+        "scenes of an evaluation while it is open whether the best version is replaced, at most",
+        low=1,
+        high=100_000,
+    )
     task: str = setting(DEFAULT_TASK, "simulated task")
     eval_seed: int = setting(
         150_000,
