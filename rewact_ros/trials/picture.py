@@ -23,6 +23,7 @@ def draw(file: Path, stood: Sequence[Standing], settings: SequentialSettings) ->
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     figure, (means, pairs) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for k, name in enumerate(stood[-1].means):
@@ -35,6 +36,7 @@ def draw(file: Path, stood: Sequence[Standing], settings: SequentialSettings) ->
     pairs.set(title="difference of scores", ylabel="difference", ylim=(-1.04, 1.04))
     for axes in (means, pairs):
         axes.set(xlabel="blocks", xlim=(1, max(len(stood), 2)))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize=8)
     last = stood[-1]

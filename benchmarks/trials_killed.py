@@ -27,9 +27,9 @@ DRIVEN = ("--replan-steps", "5", "--limit-s", "10")
 _HEAD = "model.action_head.action."
 
 
-def measure_killed(bench: Bench) -> None:
+def run(bench: Bench) -> None:
     """The shipped policy against a worse copy of it; `--quick`: six blocks at most."""
-    shutil.rmtree(place := bench.folder / "compare_killed", ignore_errors=True)
+    shutil.rmtree(place := bench.folder / "trials_killed", ignore_errors=True)
     place.mkdir(parents=True)
     good = share_dir() / "models" / "vx300s_pick_place"
     policies = [shutil.copytree(good, place / "shipped"), worse(good, place / "worse")]
@@ -37,10 +37,10 @@ def measure_killed(bench: Bench) -> None:
     words += ["--most-blocks", "6", "--futility", "0"] if bench.quick else []
     longest_s = LONGEST_S / (4 if bench.quick else 1)
     bench.settings |= {
-        "killed_policies": "models/vx300s_pick_place, and the same with Gaussian noise of "
+        "policies": "models/vx300s_pick_place, and the same with Gaussian noise of "
         f"{NOISE:g} standard deviations on the weights of its action head",
-        "killed_by": f"SIGKILL, 0 to {longest_s:g} s after the first trial of a process",
-        "killed_command": " ".join(["rewact compare shipped worse", *words, *DRIVEN]),
+        "kill": f"SIGKILL, 0 to {longest_s:g} s after the first trial of a process",
+        "command": " ".join(["rewact compare shipped worse", *words, *DRIVEN]),
     }
     draw, printed, kills = random.Random(0), [], 0
     for after_s in [draw.uniform(0.0, longest_s) for _ in range(KILLS)]:
@@ -106,8 +106,8 @@ def _figures(bench: Bench, place: Path, printed: list[str], kills: int) -> None:
     shipped = standing["means"]["shipped"]["mean"], standing["means"]["worse"]["mean"]
     n = standing["blocks"]
     goal = {} if bench.quick else {"goal": "1"}
-    bench.add("killed_processes", kills, "kills", goal=str(KILLS))
-    bench.add("killed_blocks", n, "blocks")
+    bench.add("kills", kills, "processes", goal=str(KILLS))
+    bench.add("blocks", n, "blocks")
     bench.add(
         "killed_decided_for_shipped",
         int(standing["decided"] == "shipped"),
@@ -115,8 +115,8 @@ def _figures(bench: Bench, place: Path, printed: list[str], kills: int) -> None:
         n=n,
         **goal,
     )
-    bench.add("killed_trials_lost", course.lost, "trials", goal=f"<= {KILLS}", n=course.began)
-    bench.add("killed_order_kept", sum(kept) / len(kept), "of the trials", goal="1", n=len(kept))
-    bench.add("killed_names_shown", names, "before the end", goal="0")
-    bench.add("killed_score_shipped", shipped[0], "mean score", n=n)
-    bench.add("killed_score_worse", shipped[1], "mean score", n=n)
+    bench.add("trials_lost", course.lost, "trials", goal=f"<= {KILLS}", n=course.began)
+    bench.add("order_kept", sum(kept) / len(kept), "of the trials", goal="1", n=len(kept))
+    bench.add("names_shown", names, "before the end", goal="0")
+    bench.add("score_shipped", shipped[0], "mean score", n=n)
+    bench.add("score_worse", shipped[1], "mean score", n=n)
