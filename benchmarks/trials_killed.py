@@ -21,7 +21,7 @@ from rewact_ros.trials.journal import JOURNAL, read_course
 from rewact_ros.trials.study import read_study
 
 SEED, FIRST_SCENE = 1, 280_000
-NOISE = 0.2  # chosen on scenes 150000 to 150019
+NOISE = 0.2  # so that about half of the scenes 150000 to 150007 fail
 KILLS, LONGEST_S = 2, 12.0
 DRIVEN = ("--replan-steps", "5", "--limit-s", "10")
 _HEAD = "model.action_head.action."
@@ -29,7 +29,8 @@ _HEAD = "model.action_head.action."
 
 def run(bench: Bench) -> None:
     """The shipped policy against a worse copy of it; `--quick`: six blocks at most."""
-    shutil.rmtree(place := bench.folder / "trials_killed", ignore_errors=True)
+    place = (bench.folder / "trials_killed").resolve()
+    shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     good = share_dir() / "models" / "vx300s_pick_place"
     policies = [shutil.copytree(good, place / "shipped"), worse(good, place / "worse")]
@@ -109,7 +110,7 @@ def _figures(bench: Bench, place: Path, printed: list[str], kills: int) -> None:
     bench.add("kills", kills, "processes", goal=str(KILLS))
     bench.add("blocks", n, "blocks")
     bench.add(
-        "killed_decided_for_shipped",
+        "decided_for_shipped",
         int(standing["decided"] == "shipped"),
         "yes or no",
         n=n,

@@ -91,7 +91,7 @@ def test_a_fault_in_mid_study_costs_one_trial_and_an_early_end_is_told(here, sma
     code, said, _ = here(*words)
     assert code == 130 and "paused; `rewact compare --name lamp` goes on, blinded" in said
     code, said, _ = here("--name", "lamp", "--report")
-    assert code == 0 and "1 of at most 150 blocks of 2 trials, and 1 of the next one" in said
+    assert code == 0 and "1 of at most 200 blocks of 2 trials, and 1 of the next one" in said
     assert "1 trials cut short" in said and "champion" not in said
     monkeypatch.setattr(simulated_trials, "roll_out", whole)
     code, said, _ = here("--name", "lamp", "--end")
@@ -155,7 +155,7 @@ def test_what_cannot_be_compared_is_refused_by_name(here, small, tiny_policy, tm
         ((a, b, "--alpha", 2), "alpha"),
         ((a, b, "--most-blocks", 3), "--most-blocks 3: too few to find a difference of 0.15"),
         ((a, b, "--calibration", a), "expected --judge supervisor and whole verdicts"),
-        ((a, b, "--judge", "supervisor", "--calibration", a), "calibration"),
+        ((a, b, "--judge", "supervisor", "--calibration", a), "rewact calibrate"),
         ((a, b, "--unattended"), "expected --robot and --judge supervisor"),
         (("--name", "unknown"), "no study; begin one"),
         (("--name", "unknown", "--end"), "no study; begin one"),

@@ -14,17 +14,16 @@ from rewact_ros.cli.options import OptionsOf, TaskName, with_options
 from rewact_ros.episodes.settings import RolloutSettings
 from rewact_ros.sim.task import DEFAULT_TASK
 from rewact_ros.text import printable
+from rewact_ros.trials.decision import comparison_of, judge_rates, require_hope, settings_of
 from rewact_ros.trials.sequential import SequentialSettings
 from rewact_ros.trials.settings import TrialSettings
 
 if TYPE_CHECKING:
     from rewact_ros.policy.checkpoint_files import CheckpointFiles
     from rewact_ros.trials.journal import Result
-    from rewact_ros.trials.sequential import PairedComparison
     from rewact_ros.trials.study import Study, Trial
 
 _SEED_BITS = 48
-_JUDGE = ("judge_false_completions", "judge_detection", "judge_risk")
 _BASE = 0.7  # success of the worse version that the plan assumes
 _TYPED = "COMMANDLINE"  # of click's ParameterSource, which typer may bring itself
 
@@ -97,7 +96,7 @@ def compare(
         if seed is not None and seed != study.seed:
             raise ValueError(f"--seed: {folder} has one of its own; leave it out, or take another")
     else:
-        asked |= _judge_errors(str(asked["calibration"]))
+        asked |= judge_rates(str(asked["calibration"]))
         study = Study((), secrets.randbits(_SEED_BITS) if seed is None else seed, asked)
     _run(folder, study, policies or [], _Place(namespace, unattended, device))
 
@@ -113,14 +112,14 @@ def _run(folder: Path, study: "Study", paths: Sequence[Path], place: _Place) -> 
     with _held(folder), ExitStack() as stack:
         if new or not _ended(folder, study):
             if new:
-                _echo_plan(_settings(SequentialSettings, study))
-                _require_hope(study)
+                _echo_plan(settings_of(SequentialSettings, study))
+                require_hope(study)
             drive = stack.enter_context(_drive(folder, study, checkpoints, place))
             if new:
                 begin_study(folder, study)
             journal = stack.enter_context(Journal(folder, study))
             try:
-                run_trials(study, journal, _comparison(study), drive, typer.echo)
+                run_trials(study, journal, comparison_of(study), drive, typer.echo)
             finally:
                 if not journal.course.ended:
                     typer.echo(
@@ -152,14 +151,14 @@ def _drive(
     folder: Path, study: "Study", checkpoints: Sequence["CheckpointFiles"], place: _Place
 ) -> Iterator[Callable[["Trial"], "Result"]]:
     """What drives a trial of the study, once every version fits the robot."""
-    trials = _settings(TrialSettings, study)
+    trials = settings_of(TrialSettings, study)
     text = str(study.settings["robot"])
     if place.unattended and (not text or trials.judge == "person"):
         raise ValueError("--unattended: expected --robot and --judge supervisor with it")
     if not text:
         from rewact_ros.learning.evaluation.simulated_trials import simulated_trials
 
-        rollouts = _settings(RolloutSettings, study)
+        rollouts = settings_of(RolloutSettings, study)
         task = str(study.settings["task"])
         with simulated_trials(checkpoints, task, trials, rollouts, place.device) as drive:
             yield drive
@@ -191,7 +190,7 @@ def _look(folder: Path, end: bool) -> None:
             journal.ended(STOPPED)
     if _ended(folder, study):
         return _echo_report(folder, study)
-    most = _settings(SequentialSettings, study).most_blocks
+    most = settings_of(SequentialSettings, study).most_blocks
     typer.echo(counts(study, read_course(folder, study), most))
 
 
@@ -199,7 +198,7 @@ def _echo_report(folder: Path, study: "Study") -> None:
     from rewact_ros.trials.journal import read_course
     from rewact_ros.trials.report import write_report
 
-    said, files = write_report(folder, study, read_course(folder, study), _comparison(study))
+    said, files = write_report(folder, study, read_course(folder, study), comparison_of(study))
     typer.echo(said)
     for file in files:
         typer.echo(f"written: {file}")
@@ -210,43 +209,6 @@ def _echo_plan(settings: SequentialSettings) -> None:
     from rewact_ros.trials.plan import plan
 
     typer.echo(plan(settings.gap, settings, min(_BASE, 1.0 - settings.gap)).line)
-
-
-def _comparison(study: "Study") -> "PairedComparison":
-    """What decides, before it has seen a block."""
-    from rewact_ros.trials.judged import JudgeErrors
-    from rewact_ros.trials.sequential import PairedComparison
-
-    rates = [study.settings.get(name) for name in _JUDGE]
-    judge = None if None in rates else JudgeErrors(*rates)  # type: ignore[arg-type]
-    names = [version.name for version in study.versions]
-    return PairedComparison(names, _settings(SequentialSettings, study), judge)
-
-
-def _require_hope(study: "Study") -> None:
-    """Refuse a study that would be given up before its first block."""
-    comparison = _comparison(study)
-    if comparison.state.finished:
-        settings = comparison.settings
-        raise ValueError(
-            f"--most-blocks {settings.most_blocks}: too few to find a difference of "
-            f"{settings.gap:g}; allow more (`--plan` tells), look for a larger --gap, or give "
-            "--futility 0 to drive them all the same"
-        )
-
-
-def _judge_errors(calibration: str) -> dict[str, float]:
-    """Within which rates the supervisor's judge errs; nothing where no calibration is given.
-
-    They stand in the study's file: a calibration that is made anew meanwhile changes nothing.
-    """
-    from rewact_ros.supervision.calibration import load_calibration
-    from rewact_ros.trials.judged import JudgeErrors
-
-    if not calibration:
-        return {}
-    errors = JudgeErrors.of(load_calibration(Path(calibration)))
-    return dict(zip(_JUDGE, (errors.false_completions, errors.detection, errors.risk), strict=True))
 
 
 def _ended(folder: Path, study: "Study") -> bool:
@@ -264,14 +226,15 @@ def _held(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with locked_folder(folder):
-            yield
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    folder.rmdir()
     except LockedError as error:
         raise StudyError(
             f"{folder}: another process drives this study; end that one first"
         ) from error
-    finally:
-        with suppress(OSError):
-            folder.rmdir()
 
 
 def _folder(name: str) -> Path:
@@ -290,16 +253,3 @@ def _given(context: typer.Context) -> list[str]:
         options |= {f.metadata.get("option") or f.name: f.name for f in fields(group)}
     sources = {f: context.get_parameter_source(option) for option, f in options.items()}
     return [f for f, source in sources.items() if source is not None and source.name == _TYPED]
-
-
-def _settings[S](group: type[S], study: "Study") -> S:
-    """Settings of a kind, as the study began with them."""
-    from rewact_ros.trials.study import StudyError
-
-    try:
-        return group(**{f.name: study.settings[f.name] for f in fields(group)})  # type: ignore[arg-type]
-    except (KeyError, TypeError) as error:
-        raise StudyError(
-            f"study: settings: expected those of {group.__name__}, got others ({error}); it is of "
-            "another version of rewact_ros: end it there, or give another --name"
-        ) from error
