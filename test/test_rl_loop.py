@@ -211,6 +211,19 @@ def test_an_evaluation_publishes_the_best_policy_and_judges_by_the_truth(
     assert (tmp_path / "policies" / "best").readlink() == Path(best["path"])
 
 
+def test_a_version_that_nothing_shows_to_be_as_good_does_not_replace_the_best(
+    tiny_policy: Path, contract_file: str, tmp_path: Path
+):
+    settings = fast(tiny_policy, contract_file, tmp_path, episodes=1, eval_every=1, eval_episodes=1)
+    FastLoop(settings).run()
+    lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
+    first, last = (line["validation_replaces"] for line in lines if "validation_success" in line)
+    assert first.startswith("kept") and "0/1 -> 0/1" in last and "refused" in last
+    best = json.loads((tmp_path / "best.json").read_text())
+    assert best["scores"] == [0.0]
+    assert {p.name for p in (tmp_path / "policies").iterdir()} == {"best", best["path"]}
+
+
 def test_an_evaluation_that_was_broken_off_is_made_up_for_and_none_is_made_twice(
     tiny_policy: Path, contract_file: str, tmp_path: Path
 ):
