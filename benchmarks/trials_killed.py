@@ -116,7 +116,8 @@ def _figures(bench: Bench, place: Path, printed: list[str], kills: int) -> None:
         n=n,
         **goal,
     )
-    bench.add("trials_lost", course.lost, "trials", goal=f"<= {KILLS}", n=course.began)
+    lost = course.lost.total()
+    bench.add("trials_lost", lost, "trials", goal=f"<= {KILLS}", n=len(course.began))
     bench.add("order_kept", sum(kept) / len(kept), "of the trials", goal="1", n=len(kept))
     bench.add("names_shown", names, "before the end", goal="0")
     bench.add("score_shipped", shipped[0], "mean score", n=n)

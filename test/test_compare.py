@@ -100,6 +100,8 @@ def test_a_fault_in_mid_study_costs_one_trial_and_an_early_end_is_told(here, sma
     assert "The study was stopped early by a person after 1 blocks." in text
     assert "1 trials of a block that was not finished do not count" in text
     assert driven == [SCENE, SCENE, SCENE + 1, SCENE + 1]
+    report = json.loads((here.folder / "lamp" / "report.json").read_text())
+    assert sorted(version["lost"] for version in report["versions"]) == [0, 1]
 
 
 def test_a_study_that_ends_before_its_first_block_says_that_nothing_is_known(

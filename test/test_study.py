@@ -167,10 +167,10 @@ def test_a_fault_in_mid_block_costs_the_running_trial_and_keeps_the_order(tmp_pa
     with Journal(tmp_path, study) as journal, pytest.raises(RuntimeError):
         run_trials(study, journal, Counting(3, 3), drive, silent)
     with Journal(tmp_path, study) as journal:
-        assert journal.course.lost == 1 and len(journal.course.results) == 4
+        assert journal.course.lost.total() == 1 and len(journal.course.results) == 4
         comparison = Counting(3, 3)
         run_trials(study, journal, comparison, drive, silent)
-        assert journal.course.lost == 1
+        assert journal.course.lost.total() == 1
     planned = [trial for block in range(3) for trial in study.block(block)]
     assert driven == [*planned[:5], *planned[4:]]
     assert comparison.seen == [
@@ -184,7 +184,7 @@ def test_a_trial_that_nobody_can_score_is_driven_again_but_not_for_ever(tmp_path
         run_trials(
             study, journal, Counting(1), lambda t: results.pop() if results else score(t), silent
         )
-        assert journal.course.unscored == [(0, 0), (0, 0)] and journal.course.lost == 0
+        assert journal.course.unscored == [(0, 0), (0, 0)] and journal.course.lost.total() == 0
         assert journal.course.ended == "decided"
     (tmp_path / "other").mkdir()
     with Journal(tmp_path / "other", study) as journal:
@@ -208,7 +208,7 @@ def test_a_line_that_a_kill_cut_short_is_as_if_it_had_not_been_written(tmp_path,
     assert len(read_course(tmp_path, study).results) == 3
     with Journal(tmp_path, study) as journal:
         run_trials(study, journal, Counting(2), score, silent)
-        assert journal.course.lost == 1
+        assert journal.course.lost.total() == 1
     assert [e for e in written(tmp_path) if e["event"] == SCORED] == [
         json.loads(line) for line in results if b'"scored"' in line
     ]
@@ -292,7 +292,7 @@ def test_a_process_that_is_killed_twice_loses_two_trials_and_the_order_stays(tmp
     planned = [(block, slot) for block in range(6) for slot in range(2)]
     assert started == [*planned[:4], *planned[3:6], *planned[5:]]
     course = read_course(tmp_path, a_study())
-    assert course.ended == "decided" and course.lost == 2
+    assert course.ended == "decided" and course.lost.total() == 2
     assert course.results == [
         (trial, score(trial)) for block in range(6) for trial in a_study().block(block)
     ]

@@ -6,6 +6,7 @@ has ended. None names a version: which one a trial drove follows from the study'
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,20 +45,23 @@ class Course:
 
     Attributes:
         results: of the trials that were scored, in their order.
-        began: how many trials were begun, those again that were lost.
+        began: (block, slot) of each trial that was begun, those again that were lost.
         unscored: (block, slot) of each trial that could not be scored.
         ended: why the study ended; "": it has not.
     """
 
     results: list[tuple[Trial, Result]] = field(default_factory=list)
-    began: int = 0
+    began: list[tuple[int, int]] = field(default_factory=list)
     unscored: list[tuple[int, int]] = field(default_factory=list)
     ended: str = ""
 
     @property
-    def lost(self) -> int:
-        """Trials that were begun and cut short: by a kill, a fault or a person who paused."""
-        return self.began - len(self.results) - len(self.unscored)
+    def lost(self) -> Counter[tuple[int, int]]:
+        """How often a trial was begun and cut short: by a kill, a fault or a person who paused."""
+        lost = Counter(self.began)
+        lost.subtract((trial.block, trial.slot) for trial, _ in self.results)
+        lost.subtract(self.unscored)
+        return +lost
 
     def blocks(self, study: Study) -> list[dict[str, float]]:
         """Scores by version's name, of each block that is whole."""
@@ -191,7 +195,7 @@ def _take(course: Course, study: Study, event: object) -> None:
     if got != _place(trial):
         raise StudyError(f"expected the trial {_place(trial)}, got {got}")
     if kind == BEGAN:
-        course.began += 1
+        course.began.append((trial.block, trial.slot))
     elif kind == UNSCORED:
         course.unscored.append((trial.block, trial.slot))
     elif kind == SCORED:

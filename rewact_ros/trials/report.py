@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def counts(study: Study, course: Course, most_blocks: int) -> str:
     lines = [
         f"{blocks} of at most {most_blocks} blocks of {size} trials"
         + (f", and {further} of the next one" if further else ""),
-        f"{course.lost} trials cut short, {len(course.unscored)} not scored",
+        f"{course.lost.total()} trials cut short, {len(course.unscored)} not scored",
         "blinded until it has ended (`--end` ends it now)",
     ]
     return "\n".join(lines)
@@ -79,7 +79,11 @@ def findings(course: Course, standing: Standing) -> list[str]:
 
 def _document(name: str, study: Study, course: Course, standing: Standing) -> dict[str, Any]:
     names = [version.name for version in study.versions]
-    missed = Counter(names[study.order(block)[slot]] for block, slot in course.unscored)
+
+    def by_version(places: Iterable[tuple[int, int]]) -> Counter[str]:
+        return Counter(names[study.order(block)[slot]] for block, slot in places)
+
+    unscored, lost = by_version(course.unscored), by_version(course.lost.elements())
     return {
         "study": name,
         "ended": course.ended,
@@ -94,13 +98,14 @@ def _document(name: str, study: Study, course: Course, standing: Standing) -> di
                     if names[trial.version] == version.name
                 ),
                 "trials": sum(names[t.version] == version.name for t, _ in course.results),
-                "unscored": missed[version.name],
+                "unscored": unscored[version.name],
+                "lost": lost[version.name],
             }
             for version in study.versions
         ],
         "standing": _finite(asdict(standing)),
         "outside_whole_blocks": len(course.results) - standing.blocks * len(names),
-        "lost": course.lost,
+        "lost": course.lost.total(),
         "trials": [
             {
                 **{**asdict(trial), "version": names[trial.version]},
@@ -123,50 +128,51 @@ def _finite(value: Any) -> Any:
 
 
 def _markdown(document: dict[str, Any], standing: Standing, settings: SequentialSettings) -> str:
-    partial = document["settings"].get("partial")
-    rows = [
-        f"| {v['name']} | {v['successes']} of {v['trials']} | "
-        f"{_interval(standing.means[v['name']])} | {v['unscored']} | `{v['sha256'][:12]}` |"
-        for v in document["versions"]
-    ]
-    pairs = [
-        f"| {p.b} − {p.a} | {_interval(p.difference, '+')} | {p.p:.2g} | "
-        f"{p.better or 'not decided'} |"
-        for p in standing.pairs
-    ]
     verdict = (
         f"**{standing.decided}** is better than every other version"
         if standing.decided
         else "Nothing is decided"
     )
-    loose = document["outside_whole_blocks"]
-    return "\n".join(
-        [
-            f"# {document['study']}",
-            "",
-            f"{verdict}. The study {_PROSE[document['ended']]} after {standing.blocks} blocks.",
-            "",
-            "![mean scores and differences over the blocks](report.png)",
-            "",
-            "| version | successes | mean score | not scored | files |",
-            "|---|---:|---:|---:|---|",
-            *rows,
-            "",
-            "| difference | score | p | better |",
-            "|---|---:|---:|---|",
-            *pairs,
-            "",
-            f"Brackets hold at all times, with a chance of {100 * (1 - settings.alpha):g} %: also "
-            "where a person looked, and stopped, at will.",
-            "A failure scores the progress that it reached."
-            if partial
-            else "A success scores 1, a failure 0.",
-            _judged(document),
-            f"{document['lost']} trials were cut short and driven again."
-            + (f" {loose} trials of a block that was not finished do not count." if loose else ""),
-            "",
-        ]
-    )
+    partial, loose = document["settings"].get("partial"), document["outside_whole_blocks"]
+    lines = [
+        f"# {document['study']}",
+        "",
+        f"{verdict}. The study {_PROSE[document['ended']]} after {standing.blocks} blocks.",
+        "",
+        "![mean scores and differences over the blocks](report.png)",
+        "",
+        *_tables(document, standing),
+        "",
+        f"Brackets hold at all times, with a chance of {100 * (1 - settings.alpha):g} %: also "
+        "where a person looked, and stopped, at will.",
+        "A failure scores the progress that it reached."
+        if partial
+        else "A success scores 1, a failure 0.",
+        _judged(document),
+        f"{document['lost']} trials were cut short and driven again."
+        + (f" {loose} trials of a block that was not finished do not count." if loose else ""),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _tables(document: dict[str, Any], standing: Standing) -> list[str]:
+    lines = [
+        "| version | successes | mean score | not scored | cut short | files |",
+        "|---|---:|---:|---:|---:|---|",
+    ]
+    for v in document["versions"]:
+        mean = _interval(standing.means[v["name"]])
+        lines.append(
+            f"| {v['name']} | {v['successes']} of {v['trials']} | {mean} | {v['unscored']} | "
+            f"{v['lost']} | `{v['sha256'][:12]}` |"
+        )
+    lines += ["", "| difference | score | p | better |", "|---|---:|---:|---|"]
+    for p in standing.pairs:
+        lines.append(
+            f"| {p.b} − {p.a} | {_interval(p.difference, '+')} | {p.p:.2g} | "
+            f"{p.better or 'not decided'} |"
+        )
+    return lines
 
 
 _PROSE = {
