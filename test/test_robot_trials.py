@@ -19,6 +19,7 @@ from rewact_ros.msg import ControlStatus, PolicyStatus, PolicyUpdate
 from rewact_ros.policy.blinded import stage_blinded
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.checkpoint_files import CheckpointError, open_folder
+from rewact_ros.policy.export import export_file
 from rewact_ros.policy.updates import Candidate, PolicyUpdates, Update, UpdateRefused
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.convert import to_ns
@@ -26,7 +27,7 @@ from rewact_ros.ros.swap_client import SwapError
 from rewact_ros.stack.commander import StackError
 from rewact_ros.stack.domain import kept_environment, own_domain
 from rewact_ros.stack.node_thread import NodeThread
-from rewact_ros.stack.robot_trials import robot_trials
+from rewact_ros.stack.robot_trials import RobotTrials, robot_trials
 from rewact_ros.stack.trial_desk import at_desk
 from rewact_ros.supervision.verdict import Outcome
 from rewact_ros.terminal import NoTerminalError
@@ -61,6 +62,21 @@ def test_a_staged_checkpoint_predicts_the_same_under_another_version(policies, v
     actions = [one.predict(dict(batch)).actions for one in loaded]
     assert all(torch.equal(actions[0], other) for other in actions[1:])
     assert loaded[1].contract == loaded[0].contract
+
+
+def test_a_staged_checkpoint_is_spared_the_export_and_leaves_none_behind(
+    policies, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    files = [open_folder(folder) for folder in policies]
+    export_file(files[0].sha256).write_bytes(b"a network")
+    trials = RobotTrials(None, None, files, tmp_path / "p", "", TrialSettings(), None)
+    for code in ("1" * 64, "2" * 64, "2" * 64):  # the last trial was lost, and driven again
+        trials._carry_export(0, code)
+        assert export_file(code).read_bytes() == b"a network"
+        trials._carry_export(1, code[:-1] + "f")  # has none yet
+    trials.close()
+    assert list(tmp_path.glob("**/*.onnx")) == [export_file(files[0].sha256)]
 
 
 def test_a_cut_file_is_refused_and_a_lost_trials_copy_is_made_anew(policies, tmp_path):
