@@ -70,7 +70,7 @@ def test_a_staged_checkpoint_is_spared_the_export_and_leaves_none_behind(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     files = [open_folder(folder) for folder in policies]
     export_file(files[0].sha256).write_bytes(b"a network")
-    trials = RobotTrials(None, None, files, tmp_path / "p", "", TrialSettings(), None)
+    trials = RobotTrials(None, "", files, tmp_path / "p", "", TrialSettings(), None)
     for code in ("1" * 64, "2" * 64, "2" * 64):  # the last trial was lost, and driven again
         trials._carry_export(0, code)
         assert export_file(code).read_bytes() == b"a network"
@@ -97,12 +97,17 @@ class PolicyAlone(Node):
         super().__init__("policy", context=context, use_global_arguments=False)
         self.declare_parameter("policy_dir", str(directory))
         files = open_folder(folder)
-        running = Candidate(folder, files.version, files.sha256)
-        self.updates = PolicyUpdates(str(directory), contract_hash, running)
+        self.first = Candidate(folder, files.version, files.sha256), str(directory), contract_hash
+        self.restart()
         self.heard, self.refuse, self.reason = [], lambda candidate: "", ""
         self.status = self.create_publisher(PolicyStatus, names.POLICY_STATUS, names.COMMAND)
         self.create_subscription(PolicyUpdate, names.POLICY_UPDATE, self.take, names.EVENTS)
         self.create_timer(0.02, self.beat)
+
+    def restart(self):
+        """Run what the process was started with, and know of no update."""
+        running, directory, contract_hash = self.first
+        self.updates = PolicyUpdates(directory, contract_hash, running)
 
     def take(self, msg):
         update = Update(to_ns(msg.header.stamp), msg.path, msg.sha256, msg.version, msg.robot)
@@ -270,6 +275,28 @@ def test_a_person_who_pauses_in_a_trial_ends_the_task(robot, policies):
     while not robot.cancelled and time.monotonic() < deadline_s:
         time.sleep(0.02)
     assert robot.cancelled == 1 and "disarm" not in robot.calls  # a person armed it
+
+
+def test_a_policy_that_is_started_anew_drives_no_trial_as_another_version(robot, policies):
+    study, _ = study_of(policies)
+    node = robot.policy_node
+
+    class Slow(Operator):
+        def say(self, line):
+            super().say(line)
+            if line.startswith("set a scene"):
+                node.restart()
+                time.sleep(0.3)  # until its next heartbeat
+
+    robot.verdict = Outcome.FAILURE
+    with trials(policies, Slow([["start"], ["failure"], ["start"], ["failure"]])) as drive:
+        driven = []
+        robot.on_task = lambda: driven.append(node.updates.running.version)
+        assert drive(study.block(0)[0]).score == 0.0
+        assert driven == [node.heard[-1].version] == [node.heard[-2].version]
+        robot.on_task = node.restart
+        again = drive(study.block(0)[1])
+    assert again.score is None and again.about["reason"] == "the policy was started anew"
 
 
 def test_the_supervisors_verdicts_need_nobody_and_no_verdict_is_none(robot, policies):

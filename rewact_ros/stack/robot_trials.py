@@ -38,7 +38,7 @@ class RobotTrials:
 
     Args:
         robot: connected, to a robot that runs already.
-        swap: asks its policy for checkpoints.
+        namespace: of the robot, whose policy is asked for checkpoints.
         checkpoints: of the versions, in their order.
         place: folder for the copies, below the policy's `policy_dir`.
         text: the task in words, the same in every trial.
@@ -49,14 +49,14 @@ class RobotTrials:
     def __init__(
         self,
         robot: Commander,
-        swap: SwapClient,
+        namespace: str,
         checkpoints: Sequence[CheckpointFiles],
         place: Path,
         text: str,
         settings: TrialSettings,
         desk: Desk | None,
     ) -> None:
-        self._robot, self._swap, self._checkpoints = robot, swap, checkpoints
+        self._robot, self._namespace, self._checkpoints = robot, namespace, checkpoints
         self._staged = [files.sha256 for files in checkpoints]
         self._place, self._text, self._settings, self._desk = place, text, settings, desk
 
@@ -76,11 +76,16 @@ class RobotTrials:
             KeyboardInterrupt: the operator pauses.
             StackError, SwapError: the robot refused, or does not answer.
         """
-        self._take(trial.version, trial.code)
+        version = self._take(trial.version, trial.code)
         self._await_scene(trial)
+        if self._runs() != version:  # it died meanwhile, and came back as what it was started with
+            version = self._take(trial.version, trial.code)
         task = self._robot.start(self._text, self._settings.run_time_s)
         verdict = self._watch(task)
-        return self._result(task.result(), verdict)
+        result = self._result(task.result(), verdict)
+        if self._runs() != version:
+            return Result(None, None, {**result.about, "reason": "the policy was started anew"})
+        return result
 
     def close(self) -> None:
         """Leave no copy behind; the policy that runs has its own in memory."""
@@ -88,25 +93,34 @@ class RobotTrials:
         for version, files in enumerate(self._checkpoints):
             self._carry_export(version, files.sha256)
 
-    def _take(self, version: int, code: str) -> None:
-        """Let the policy run a version under a code."""
+    def _take(self, version: int, code: str) -> str:
+        """Let the policy run a version under a code; returns what it calls that version."""
         folder = stage_blinded(self._checkpoints[version], self._place, code)
         update = update_for(folder, time.time_ns())
         self._carry_export(version, update.sha256)
-        if self._swap.version(ANSWER_S) != update.version:  # it is, where the trial was lost
-            self._swap.swap(update, SWAP_S, lambda line: None)
+        swap = SwapClient(self._namespace)  # a new one: it keeps what it heard last
+        try:
+            if swap.version(ANSWER_S) != update.version:  # it is, where the trial was lost
+                swap.swap(update, SWAP_S, lambda line: None)
+        finally:
+            swap.close()
         for other in self._place.iterdir():
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
-        self._robot.wait(
+        robot = self._robot
+        robot.wait(
             lambda: (
-                self._robot.policy is not None
-                and self._robot.policy.ready
-                and self._robot.policy.policy_version == update.version
+                self._runs() == update.version and robot.policy is not None and robot.policy.ready
             ),
             SWAP_S,
             "policy after the swap",
         )
+        return update.version
+
+    def _runs(self) -> str:
+        """Version that the policy last said it runs."""
+        policy = self._robot.policy
+        return str(policy.policy_version) if policy is not None else ""
 
     def _carry_export(self, version: int, sha256: str) -> None:
         """Spare the policy an export at each trial: it takes it from the user's cache."""
@@ -232,15 +246,13 @@ def robot_trials(
                 "got none; bring the robot up with that parameter (docs/comparisons.md)"
             )
         place = Path(directory).resolve() / f"blinded-{name}"
-        swap = SwapClient(namespace)
-        drive = RobotTrials(robot, swap, checkpoints, place, text, settings, desk)
+        drive = RobotTrials(robot, namespace, checkpoints, place, text, settings, desk)
         try:
             drive.try_all(study)
             if desk is not None:
                 desk.say(KEYS_HELP)
             yield drive
         finally:
-            swap.close()
             drive.close()
 
 
