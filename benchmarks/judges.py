@@ -1,14 +1,16 @@
 """Bench topic `judges`: what a judge beside another policy promises, and what it keeps.
 
-The other policy has no reward of its own: an ACT that learned from other demonstrations than the
-judges, and not for long, so that it also fails. Its roll-outs on unseen scenes, judging off, are
-scored by the shipped RewACT and by the shipped success classifier, each as `rewact up --judge` runs
-it. Then thresholds are chosen on some roll-outs and counted on the others, over many splits, as for
-a policy's own reward (`supervisor_splits.py`).
+The other policies have no reward of their own: an ACT, and LeRobot's diffusion policy. They learned
+from other demonstrations than the judges, and not for long, so that they also fail. Their roll-outs
+on unseen scenes, judging off, are scored by the shipped RewACT and by the shipped success
+classifier, each as `rewact up --judge` runs it. Then thresholds are chosen on some roll-outs and
+counted on the others, over many splits, as for a policy's own reward (`supervisor_splits.py`).
 
 Demonstrations, training and roll-outs lie in `runs/bench/judges`; a run that was killed goes on.
+The diffusion policy needs the package diffusers, and is left out where there is none.
 """
 
+import importlib.util
 import json
 import math
 import multiprocessing
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from judges_rollouts import JUDGES, drive, file_of
+from lerobot_training import KINDS, train_steps
 from numpy.typing import NDArray
 from robots_representations import acting_alone, require_fresh, train_kind
 from supervisor_rollouts import SETTINGS, Collection, Recorded, read_one
@@ -28,6 +31,7 @@ from supervisor_splits import MONITOR, episodes_of, over_splits
 from rewact_ros.bench.figures import Bench
 from rewact_ros.contract import load_contract
 from rewact_ros.episodes.demos import DemoSettings, write_demos
+from rewact_ros.files import replace_file
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.reward.judge_check import check_judge, horizon
 from rewact_ros.stack.bringup import default_contract
@@ -36,7 +40,9 @@ from rewact_ros.supervision.signals import SignalSettings
 from rewact_ros.workers import begin_worker
 
 # First scenes; demonstrations below 100 000, reported from 200 000: nobody else reports these.
-DEMOS, REPORTED = 36_000, 244_000
+DEMOS = 36_000
+ACT, DIFFUSION = "ACT", "diffusion"
+REPORTED = {ACT: 244_000, DIFFUSION: 248_000}
 SPREAD = (5, 95)  # percentiles over the splits
 _GOALS = {
     "false_completions": "≤ 0.05 (β)",
@@ -49,36 +55,43 @@ _SHOWN = (*_GOALS, "failures_called_complete", "success_delay_p50", "threshold")
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is done."""
+    """How much is done of a policy."""
 
+    steps: int
+    scenes: int
     demonstrations: int = 100
-    steps: int = 1500
-    scenes: int = 250
     splits: int = 200
 
 
-_QUICK = Plan(2, 10, 2, 2)
+_FULL = {ACT: Plan(1500, 250), DIFFUSION: Plan(2500, 160)}
+_QUICK = dict.fromkeys((ACT, DIFFUSION), Plan(10, 2, demonstrations=2, splits=2))
 
 
 def run(bench: Bench) -> None:
-    """Train the policy, let it drive, judge, split; `--quick` shows that it runs."""
-    plan = _QUICK if bench.quick else Plan()
-    folder = bench.folder / f"judges{'-quick' if bench.quick else ''}"
+    """Train the policies, let them drive, judge, split; `--quick` shows that it runs."""
+    plans = dict(_QUICK if bench.quick else _FULL)
+    if importlib.util.find_spec("diffusers") is None:
+        del plans[DIFFUSION]
+        print("  diffusion: left out, diffusers is not installed (make suites)")
+    root = bench.folder / f"judges{'-quick' if bench.quick else ''}"
     if bench.quick:
-        shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    require_fresh(folder, plan)
-    policy = trained(folder, plan)
-    record(policy, folder, plan, os.cpu_count() or 1)
-    version = load_policy(policy, "cpu").version
-    bench.settings |= asdict(plan) | {"policy": version, "first scene": REPORTED}
-    for name in JUDGES:
-        add_figures(bench, name, collection(folder, name, version, plan), plan)
+        shutil.rmtree(root, ignore_errors=True)
+    for name, plan in plans.items():
+        folder = root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        require_fresh(folder, plan)
+        policy = trained(name, folder, root / "demos", plan)
+        record(policy, name, folder, plan, os.cpu_count() or 1)
+        version = load_policy(policy, "cpu").version
+        bench.settings[name] = asdict(plan) | {"version": version, "first scene": REPORTED[name]}
+        for judge in JUDGES:
+            collected = collection(folder, judge, version, _seeds(name, plan))
+            add_figures(bench, f"{name}, {judge}", collected, plan)
 
 
-def trained(folder: Path, plan: Plan) -> Path:
+def trained(name: str, folder: Path, demos: Path, plan: Plan) -> Path:
     """The policy that is judged."""
-    contract, demos = Path(default_contract()), folder / "demos"
+    contract = Path(default_contract())
     if not demos.exists():
         settings = DemoSettings(
             demos,
@@ -90,16 +103,23 @@ def trained(folder: Path, plan: Plan) -> Path:
             workers=1,
         )
         write_demos(settings, progress=False)
-    batch_size = 32 if plan.steps > 10 else 4
-    settings = acting_alone(demos, contract, plan.steps, batch_size, 0.0)
-    train_kind(replace(settings, out=str(folder / "policy")), folder / "frames")
-    return folder / "policy" / "checkpoints" / "last" / "pretrained_model"
+    few = plan.steps <= 10
+    if name == ACT:
+        settings = acting_alone(demos, contract, plan.steps, 4 if few else 32, 0.0)
+        train_kind(replace(settings, out=str(folder / "policy")), folder / "frames")
+        return folder / "policy" / "checkpoints" / "last" / "pretrained_model"
+    done = folder / "trained.json"
+    if not done.exists():
+        arguments = KINDS[DIFFUSION] | ({"batch_size": "2"} if few else {})
+        found = train_steps(demos, folder / "policy", plan.steps, arguments)
+        replace_file(done, json.dumps(asdict(found)) + "\n")
+    return Path(json.loads(done.read_text())["policy"])
 
 
-def record(policy: Path, folder: Path, plan: Plan, workers: int) -> None:
+def record(policy: Path, name: str, folder: Path, plan: Plan, workers: int) -> None:
     """Drive and judge the scenes that were not driven yet; every episode is a file."""
-    missing = [s for s in _seeds(plan) if not file_of(folder, "rewact", s).exists()]
-    print(f"  {len(missing)} of {plan.scenes} scenes to drive")
+    missing = [s for s in _seeds(name, plan) if not file_of(folder, "rewact", s).exists()]
+    print(f"  {name}: {len(missing)} of {plan.scenes} scenes to drive")
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=begin_worker) as pool:
         parts = [missing[i::workers] for i in range(workers)]
@@ -107,12 +127,12 @@ def record(policy: Path, folder: Path, plan: Plan, workers: int) -> None:
             done.result()
 
 
-def collection(folder: Path, name: str, version: str, plan: Plan) -> Collection:
+def collection(folder: Path, judge: str, version: str, seeds: range) -> Collection:
     """What a judge said of all roll-outs."""
     contract = load_contract(default_contract())
-    episodes: list[Recorded] = [read_one(file_of(folder, name, s), s) for s in _seeds(plan)]
+    episodes: list[Recorded] = [read_one(file_of(folder, judge, s), s) for s in seeds]
     basis = Basis(
-        reward_hash=json.loads((folder / "judges.json").read_text())[name],
+        reward_hash=json.loads((folder / "judges.json").read_text())[judge],
         policy_version=version,
         contract_hash=contract.hash,
         cameras=tuple(camera.key for camera in contract.cameras),
@@ -127,7 +147,7 @@ def add_figures(bench: Bench, name: str, collected: Collection, plan: Plan) -> N
     """AUC over the same horizon, and what the thresholds keep on roll-outs they never saw."""
     episodes = episodes_of(collected)
     succeeds = np.isfinite(episodes.success)
-    bench.settings["succeed"] = f"{int(succeeds.sum())} of {len(succeeds)}"
+    bench.settings[f"{name}: succeed"] = f"{int(succeeds.sum())} of {len(succeeds)}"
     limit = horizon([len(e.held) for e in episodes.sources], succeeds)
     scores = np.array([np.nan_to_num(e.held[:limit]).max() for e in episodes.sources])
     check = check_judge(scores, succeeds)
@@ -165,5 +185,5 @@ def _count(figure: str, succeeds: NDArray[np.bool_]) -> int:
     return int(succeeds.sum()) if "success" in figure or "alarm" in figure else len(succeeds)
 
 
-def _seeds(plan: Plan) -> range:
-    return range(REPORTED, REPORTED + plan.scenes)
+def _seeds(name: str, plan: Plan) -> range:
+    return range(REPORTED[name], REPORTED[name] + plan.scenes)

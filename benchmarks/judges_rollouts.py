@@ -35,7 +35,7 @@ def drive(policy: Path, folder: Path, seeds: list[int]) -> None:
     """In a process of its own: roll-outs, and what each judge says of their frames."""
     torch.set_num_threads(1)
     contract = load_contract(default_contract())
-    engine = TorchEngine(load_policy(policy, "cpu"))
+    engine = TorchEngine(load_policy(policy, "cpu"), rate_hz=contract.rate_hz)
     judges = {
         name: open_judge(model, contract, JudgeSettings("cpu"), print)[0]
         for name, model in JUDGES.items()

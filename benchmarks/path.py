@@ -8,6 +8,7 @@ engine call take turns on the same cameras. `demo` is the whole stack of `rewact
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -62,12 +63,12 @@ def large(folder: Path) -> Case:
     contract = folder / "large.yaml"
     contract.write_text(yaml.safe_dump(data, sort_keys=False))
     policy = folder / "policy"
-    save_random_policy(load_contract(contract), policy)
+    save_random_policy(load_contract(contract), policy, image_size=LOAD_SEEN)
     return Case("large", str(contract), str(policy))
 
 
-def save_random_policy(contract: Contract, folder: Path) -> None:
-    """A policy of the shipped one's size with random weights, near the reset pose."""
+def save_random_policy(contract: Contract, folder: Path, seed: int = 0, **network: Any) -> None:
+    """A policy with random weights, near the reset pose; of the shipped one's size unless said."""
     import torch
     from lerobot.configs import FeatureType, PolicyFeature
 
@@ -85,14 +86,14 @@ def save_random_policy(contract: Contract, folder: Path) -> None:
         "observation.state": {"mean": home, "std": torch.ones(size["state"])},
         "action": {"mean": home, "std": torch.full((size["action"],), 0.02)},
     }
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     policy = RewACTPolicy(
         RewACTConfig(
             input_features=inputs,
             output_features={"action": PolicyFeature(FeatureType.ACTION, (size["action"],))},
-            image_size=LOAD_SEEN,
             reward_head="distributional",
             device="cpu",
+            **network,
         )
     )
     record = {"hash": contract.hash, "signature": contract.signature()}

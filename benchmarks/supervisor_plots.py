@@ -96,7 +96,8 @@ def _draw_fault(top: Axes, bottom: Axes, seen: Seen, calibration: Calibration) -
     signals, begun_s = seen.signals(calibration), seen.time_of(EpisodeEvent.RUNNING)
     time_s = np.array([s.stamp_s for s in signals]) - begun_s
     top.plot(time_s, [s.progress for s in signals], color=BLUE, label="mean, filtered")
-    top.plot(time_s, [s.held for s in signals], color=GREEN, label="level held by 8 of 10")
+    held = [s.completion(calibration.signals.completion) for s in signals]
+    top.plot(time_s, held, color=GREEN, label="level held by 8 of 10")
     top.axhline(calibration.completion.threshold, color=GREEN, ls=":", lw=1, label="complete above")
     for alarm, colour in zip(calibrated(), cycle((ORANGE, PURPLE, BLUE, GREEN)), strict=False):
         values = np.array([alarm.score(Moment(s, s.stamp_s)) for s in signals])

@@ -4,7 +4,7 @@ The rules are applied here to whole recordings at once, apart from the code that
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from rewact_ros.sim.timing import RATE_HZ
 from rewact_ros.supervision.alarms import calibrated
 from rewact_ros.supervision.calibration import CalibrationSettings
 from rewact_ros.supervision.conformal import CalibrationEpisode, calibrate
-from rewact_ros.supervision.signals import PolicySample, SignalSettings, SignalTracker
+from rewact_ros.supervision.signals import PLAIN, PolicySample, SignalSettings, SignalTracker
 
 Frames = NDArray[np.float64]
 NEVER = np.inf
@@ -207,6 +207,7 @@ def over_splits(
         CalibrationError: too few roll-outs for the rates asked for.
     """
     rng, total = np.random.default_rng(0), len(episodes.sources)
+    settings = replace(settings, completion=PLAIN)  # the other score is of the topic `calibration`
     incomplete = [
         e.mean[: s.success] for e, s in zip(collection.episodes, episodes.sources, strict=True)
     ]

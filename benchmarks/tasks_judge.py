@@ -160,7 +160,8 @@ class Rates:
 
 def rates(episodes: Sequence[CalibrationEpisode], calibration: Calibration) -> Rates:
     """Count the monitor's errors."""
-    complete = np.array([_first(e.held > calibration.completion.threshold) for e in episodes])
+    rule, limit = calibration.signals.completion, calibration.completion.threshold
+    complete = np.array([_first(e.known(rule) > limit) for e in episodes])
     alarm = np.array([_alarm(e, calibration) for e in episodes])
     success = np.array([_NEVER if e.success is None else e.success for e in episodes])
     good = np.isfinite(success)

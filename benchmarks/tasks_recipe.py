@@ -31,6 +31,7 @@ _POLICY = {
 # LeRobot's ACT gets our width, chunk and batch and the learning rate of `rewact train` instead of
 # its own, which are made for a hundred thousand steps on a GPU, and no weights from the internet.
 _ACT = {
+    "policy.type": "act",
     "policy.pretrained_backbone_weights": "null",
     "policy.vision_backbone": "resnet18",
     "policy.dim_model": "128",

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 import typer
-from tasks_act import train_act
+from lerobot_training import train_seconds
 from tasks_judge import (
     Measured,
     baselines,
@@ -433,7 +433,7 @@ def correction(job: Job) -> Result:
 def act(job: Job) -> Result:
     """LeRobot's ACT on the same demonstrations, wall time and scenes."""
     seconds = job.read("training")["seconds"]
-    run = train_act(job.demos, job.folder / "act", seconds, job.plan.recipe.act)
+    run = train_seconds(job.demos, job.folder / "act", seconds, job.plan.recipe.act)
     contract = {"hash": job.contract.hash, "signature": job.contract.signature()}
     loaded = replace(load_policy(run.policy, "cpu"), contract=contract)
     found = _driven(job, loaded, job.folder / "act" / "reported")

@@ -96,6 +96,10 @@ def trials(bench: Bench, studies: int, rng: np.random.Generator) -> None:
                 high=high,
             )
             bench.add(f"median_to_fixed_paired_power_{what}_{known}", median / fixed, "of 1")
+        fixed = paired_blocks(rates.only_a, rates.only_b, SETTINGS.alpha, 0.8)
+        longer = drawn(rates, studies, np.random.default_rng(SEED + 50), 400)
+        by_mixture = mixture_blocks(longer, 0.8) / fixed
+        bench.add(f"mean_of_mixture_to_fixed_power_80_{known}", by_mixture, "of 1", n=studies)
         fisher = unpaired_blocks(rates.a, rates.b, SETTINGS.alpha, 0.8)
         bench.add(f"fixed_fisher_power_80_{known}", fisher, "trials of each")
         bench.add(
@@ -105,6 +109,22 @@ def trials(bench: Bench, studies: int, rng: np.random.Generator) -> None:
             goal="<= 0.7",
             n=studies,
         )
+
+
+def mixture_blocks(values, power: float) -> float:  # type: ignore[no-untyped-def]
+    """Mean blocks of the usual bets, on all stakes alike, stopped where they have the power."""
+    stakes = (np.arange(50) + 0.5) / 50
+    won, lost = (values > 0).cumsum(axis=1), (values < 0).cumsum(axis=1)
+    gain, loss = np.log1p(stakes), np.log1p(-stakes)
+    wealth = np.array(
+        [
+            np.exp(won[:, n, None] * gain + lost[:, n, None] * loss).mean(axis=1)
+            for n in range(values.shape[1])
+        ]
+    )
+    found = np.logical_or.accumulate(wealth >= 2 / SETTINGS.alpha, axis=0)
+    most = int(np.argmax(found.mean(axis=1) >= power)) + 1
+    return float(np.where(found[most - 1], found.argmax(axis=0) + 1, most).mean())
 
 
 def new_versions(bench: Bench, studies: int, rng: np.random.Generator) -> None:

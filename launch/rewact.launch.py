@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from dataclasses import fields
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.events.process import ProcessExited
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction
+from launch.events import matches_action
+from launch.events.process import ProcessExited, ShutdownProcess
 from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -42,15 +43,30 @@ def _lock(context: LaunchContext, args: BringUp) -> None:
     context.extend_globals({f"rewact_lock_{id(lock)}": lock})
 
 
-def _watch(process: Process, restarts: Restarts) -> Callable[[ProcessExited, LaunchContext], None]:
-    def on_exit(event: ProcessExited, context: LaunchContext) -> None:
+def _watch(
+    process: Process, restarts: Restarts
+) -> Callable[[ProcessExited, LaunchContext], EmitEvent | None]:
+    def on_exit(event: ProcessExited, context: LaunchContext) -> EmitEvent | None:
         if context.is_shutdown:
-            return
+            return None
         end = restarts.end(process.name, event.returncode, time.monotonic(), process.respawn)
-        if end:
+        if end and process.essential:
             raise BringUpError(end)  # the launch stops what runs, and ends with an exit code of 1
+        if end:
+            get_logger("rewact").warning(f"{end}; all else goes on without it")
+            # Else the launch would start it again for ever.
+            return EmitEvent(event=ShutdownProcess(process_matcher=matches_action(event.action)))
+        return None
 
     return on_exit
+
+
+def _prefix(process: Process) -> list[str] | None:
+    """What stands before a process's script: another interpreter, less of the cores."""
+    aside = ["nice", "-n", str(process.niceness)] if process.niceness else []
+    # The torch nodes may live in a virtual environment while all else uses the system's Python.
+    python = [process.python] if process.own_python else []
+    return [shlex.join([*aside, *python])] if aside or python else None
 
 
 def _node(process: Process, restarts: Restarts) -> Node:
@@ -59,8 +75,6 @@ def _node(process: Process, restarts: Restarts) -> Node:
         name: ParameterValue(value, value_type=str) if isinstance(value, str) else value
         for name, value in process.parameters.items()
     }
-    # `prefix` runs the installed script with another interpreter: the torch nodes may live in a
-    # virtual environment while everything else uses the system's Python.
     return Node(
         package="rewact_ros",
         executable=process.name,
@@ -70,7 +84,7 @@ def _node(process: Process, restarts: Restarts) -> Node:
         parameters=[process.params_file, parameters] if process.params_file else [parameters],
         remappings=list(process.remappings),
         ros_arguments=["--log-level", process.log_level],
-        prefix=[shlex.quote(process.python)] if process.own_python else None,
+        prefix=_prefix(process),
         additional_env=process.environment,
         respawn=process.respawn,
         respawn_delay=RESPAWN_DELAY_S,

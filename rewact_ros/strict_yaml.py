@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from yaml.reader import Reader
@@ -112,11 +112,12 @@ def load_json(path: str | Path) -> Any:
         raise YamlError(f"{path}: {error}") from None
 
 
-def parse_json(text: str) -> Any:
-    """As `load_json`, of a text. Raises YamlError."""
+def parse_json(text: str, infinity: bool = False) -> Any:
+    """As `load_json`, of a text; `infinity`: as Python writes it is one, too. Raises YamlError."""
+    constant = _infinite if infinity else _no_constant
     try:
         value = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+            text, object_pairs_hook=_unique, parse_constant=constant, parse_float=_finite
         )
     except json.JSONDecodeError as error:
         raise YamlError(f"line {error.lineno}: not valid JSON: {error.msg}") from None
@@ -359,5 +360,9 @@ def _is_deeper(value: Any, depth: int) -> bool:
     return True
 
 
-def _no_constant(name: str) -> None:
+def _infinite(name: str) -> float:
+    return float(name) if name.endswith("Infinity") else _no_constant(name)
+
+
+def _no_constant(name: str) -> NoReturn:
     raise YamlError(f"{name} is no number in JSON")

@@ -37,11 +37,14 @@ from rewact_ros.data.bags.metadata import BagTopic
 from rewact_ros.data.bags.reader import Bag, typestore
 from rewact_ros.data.bags.recorder import BagRecorder, RecordingError, RecordingSettings
 from rewact_ros.data.bags.recorder_session import RecordingSession, RefusedError, SessionSettings
+from rewact_ros.data.bags.recorder_setup import calibrations
 from rewact_ros.data.bags.recovery import needs_recovery, recover_all, recover_bag
 from rewact_ros.data.bags.sequence_gaps import SequenceGaps
 from rewact_ros.data.bags.writer import BagWriter, WriterSettings
 from rewact_ros.data.bags.writer_thread import BagThread, OpenBag, RawMessage
 from rewact_ros.msg import EpisodeEvent, Reward
+from rewact_ros.policy.task_table import ByTask, TaskTableError
+from rewact_ros.ros.params import RecorderParams
 from rewact_ros.tokens import TokenSender
 
 START_NS = 1_700_000_000_000_000_000
@@ -434,7 +437,9 @@ FILL = """
     recording = BagRecorder(RecordingSettings(Path({folder!r}), min_free_bytes=0))
     for name in TOPICS:
         recording.declare(bag_topic(name))
-    session = RecordingSession(recording, EpisodeRecord(""), "", SessionSettings(), lambda: "")
+    session = RecordingSession(
+        recording, EpisodeRecord(""), ByTask.one(None), "", SessionSettings(), lambda: ""
+    )
     session.start(START_NS)
     given = list(messages(300))
     recording.take(given)
@@ -497,8 +502,9 @@ def test_a_publisher_that_starts_again_loses_nothing():
 @pytest.fixture
 def session(make):
     recording = make(preroll_s=0.0)
+    settings = SessionSettings(operator="ada")
     return RecordingSession(
-        recording, EpisodeRecord(""), "", SessionSettings(operator="ada"), lambda: "v1"
+        recording, EpisodeRecord(""), ByTask.one(None), "", settings, lambda: "v1"
     )
 
 
@@ -539,6 +545,26 @@ def test_the_supervisors_episode_is_recorded_to_its_verdict_and_a_little_longer(
     assert (record.started_ns, record.running_ns) == (START_NS, START_NS + 5)
     assert (record.ended_ns, record.policy_version) == (verdict_ns, "v1")
     assert sum(n["received"] for n in record.topics.values()) == 151
+
+
+def test_a_recording_carries_the_calibration_of_its_task(make, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").touch()
+    (tmp_path / "a" / "calibration.json").write_text('{"of": "a"}')
+    table = tmp_path / "tasks.yaml"
+    table.write_text("tasks: [{task: put*, policy: a}, {task: sort*, policy: b}]")
+    by_task = calibrations(RecorderParams(tasks=str(table)))
+    session = RecordingSession(
+        make(preroll_s=0.0), EpisodeRecord(""), by_task, "", SessionSettings(), lambda: "v1"
+    )
+    for i, task in enumerate(("Put it", "sort it", "what a person calls it")):
+        session.on_event(event(EpisodeEvent.STARTED, name=f"e{i}", task=task), START_NS + i)
+    found = closed(session)
+    assert [found[f"e{i}"].calibration for i in range(3)] == [{"of": "a"}, None, None]
+    (tmp_path / "a" / "calibration.json").write_text("no JSON")
+    with pytest.raises(TaskTableError, match=r"task 'put\*': recorder: parameter calibration"):
+        calibrations(RecorderParams(tasks=str(table)))
 
 
 def test_a_later_verdict_of_a_person_changes_the_label(session):

@@ -160,6 +160,37 @@ def test_a_judge_takes_the_policys_place_as_the_one_who_scores(tiny_policy, tmp_
         BringUp.from_texts({"judge": str(tmp_path / "nowhere")})
 
 
+def test_a_table_of_tasks_reaches_every_node_that_reads_it(tiny_policy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "calibration.json").write_text("{}")  # of nobody in the table
+    file = tmp_path / "tasks.yaml"
+    row = f"{{task: put*, policy: {tiny_policy}"
+    file.write_text(f"tasks: [{row}}}]")
+    texts = {"tasks": str(file), "bags_dir": str(tmp_path / "bags")}
+
+    def nodes():
+        return {node.name: node.parameters for node in processes(BringUp.from_texts(texts))}
+
+    apart = nodes()
+    for name in ("policy", "supervisor", "recorder"):
+        assert apart[name]["tasks"] == str(file)
+        assert "policy" not in apart[name] and "calibration" not in apart[name]
+    assert apart["hil"]["policy_required"] is True and "judge" not in apart
+    assert apart["policy"]["actions_only"] is False
+    assert judge_warnings(processes(BringUp.from_texts(texts))) == []
+    file.write_text(f"tasks: [{row}}}, {row.replace('put', 'sort')}, judge: {tiny_policy}}}]")
+    judged = nodes()
+    assert judged["judge"]["tasks"] == str(file) and judged["policy"]["actions_only"] is True
+    warning, *mends = judge_warnings(processes(BringUp.from_texts(texts)))
+    assert "uncalibrated" in warning and len(mends) == 2
+    for name in ("policy", "judge"):
+        with pytest.raises(ArgumentError, match=f"{name}: expected none beside tasks"):
+            BringUp.from_texts({**texts, name: str(tiny_policy)})
+    file.write_text("tasks: [{task: put*, policy: nowhere}]")
+    with pytest.raises(ArgumentError, match=r"tasks.yaml.*'put\*': no such checkpoint folder"):
+        BringUp.from_texts(texts)
+
+
 def test_lerobots_driver_starts_beside_the_rest_and_not_beside_the_simulated_robot():
     file = PACKAGE.parent / "config" / "lerobot" / "so101.yaml"
     contract = PACKAGE.parent / "config" / "robots" / "so101.yaml"

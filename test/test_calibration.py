@@ -310,8 +310,14 @@ def test_the_command_writes_a_calibration_beside_the_checkpoint(
         command(policy, rollouts)
     with pytest.raises(CalibrationError, match=r"beta 0\.05.* which support 0\.077"):
         command(policy, rollouts, timeout=1.0)
-    command(policy, rollouts, beta=0.1, alpha=0.5, timeout=1.0, driver=loaded.version)
+    with pytest.raises(CalibrationError, match=r"expected task or a column.*'scene'; they have "):
+        command(policy, rollouts, beta=0.1, alpha=0.5, timeout=1.0, groups="scene")
+    asked = {"beta": 0.1, "alpha": 0.5, "timeout": 1.0, "driver": loaded.version}
+    command(policy, rollouts, **asked, groups="task")
     found = load_calibration(loaded.calibration)
+    assert found.groups.counts == {"task": 9} and found.groups.bounds["task"] == found.completion
+    command(policy, rollouts, **asked, groups="next.done")
+    assert load_calibration(loaded.calibration).groups.counts == {"False": 9}
     assert (found.episodes, found.successes) == (12, 8)
     assert found.alarms["novelty"].n == 6 and found.alarms["stall"].n == 8
     assert found.distance.mean.shape == (loaded.config.dim_model,)
@@ -358,3 +364,36 @@ def test_a_success_classifier_is_calibrated_by_the_same_command(
     save_classifier(folder, ResNetRewardModel(config), more=taught)
     with pytest.raises(CalibrationError, match="1 of 12 roll-outs taught this reward"):
         command(folder, rollouts, beta=0.1, alpha=0.5, timeout=1.0)
+
+
+def test_a_reward_model_of_lerobot_is_calibrated_by_what_it_would_say_live(
+    rollouts, vx300s, tmp_path, monkeypatch, capsys
+):
+    from test_lerobot_rewards import write_glow
+
+    from rewact_ros.cli.calibrate import calibrate as command
+    from rewact_ros.learning.evaluation.scorers import open_scorer
+    from rewact_ros.learning.imitation.demonstrations import load_demonstrations
+    from rewact_ros.reward.judges import JudgeSettings, open_judge
+
+    monkeypatch.setattr("rewact_ros.learning.imitation.frames.DEFAULT_CACHE", tmp_path / "cache")
+    folder = write_glow(tmp_path / "glow", vx300s)
+    scorer = open_scorer(folder, "cpu")
+    command(folder, rollouts, beta=0.1, alpha=0.5, timeout=1.0, driver="actor")
+    found = load_calibration(folder / "calibration.json")
+    assert (found.episodes, found.successes, found.distance) == (12, 8, None)
+    assert found.basis.reward_hash == scorer.reward_hash != scorer.version
+    assert set(found.alarms) == {"stall", "drawdown"} and found.signals.level == "mean"
+
+    data = load_demonstrations(rollouts, labels_needed=False)
+    data.decode(None, [3], tmp_path / "cache")
+    rows = data.rows([3])
+    judge, _ = open_judge(folder, vx300s, JudgeSettings("cpu"), pytest.fail)
+    judge.instruction = "task"  # the data set's text
+    camera = "observation.images.front"
+    live = [
+        judge.infer({"observation.state": data.state[r], camera: data.frames[camera][r]}, k / 20)
+        for k, r in enumerate(rows)
+    ]
+    said = [sample.mean for sample in scorer.samples(data, rows)]
+    assert said == [prediction.reward for prediction in live] and len(set(said)) > 1

@@ -59,12 +59,16 @@ class Recorded:
             "launch.actions",
             DeclareLaunchArgument=declare,
             OpaqueFunction=lambda function: function,
+            EmitEvent=types.SimpleNamespace,
         )
-        module("launch.events", process=None)
-        module("launch.events.process", ProcessExited=object)
+        module("launch.events", process=None, matches_action=lambda action: action)
         module(
-            "launch.logging", get_logger=lambda name: types.SimpleNamespace(info=self.lines.append)
+            "launch.events.process",
+            ProcessExited=object,
+            ShutdownProcess=lambda process_matcher: process_matcher,
         )
+        logger = types.SimpleNamespace(info=self.lines.append, warning=self.lines.append)
+        module("launch.logging", get_logger=lambda name: logger)
         module("launch.substitutions", LaunchConfiguration=Configuration)
         module("launch_ros", actions=None)
         module("launch_ros.actions", Node=lambda **kwargs: self.nodes.append(kwargs))
@@ -154,6 +158,19 @@ def test_a_configuration_fault_ends_the_launch_and_a_death_does_not(recorded):
         on_exit["supervisor"](event(CONFIGURATION_FAULT), context)
     context.is_shutdown = True
     on_exit["supervisor"](event(CONFIGURATION_FAULT), context)
+
+
+def test_a_shadow_policy_runs_aside_and_its_end_is_not_the_launchs(recorded, monkeypatch, tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    monkeypatch.setattr("rewact_ros.stack.bringup.check_shadow", lambda *given: None)
+    context = recorded.launch(shadow=str(tmp_path), bags_dir=str(tmp_path))
+    nodes = {node["name"]: node for node in recorded.nodes}
+    assert nodes["shadow_policy"]["prefix"] == ["nice -n 10"]
+    assert all(node["prefix"] is None for n, node in nodes.items() if n != "shadow_policy")
+    event = types.SimpleNamespace(returncode=CONFIGURATION_FAULT, action="its own")
+    assert nodes["shadow_policy"]["on_exit"](event, context).event == "its own"  # stays ended
+    assert recorded.lines[-1].startswith("shadow_policy: refuses its configuration")
+    assert recorded.lines[-1].endswith("all else goes on without it")
 
 
 RUN = """

@@ -296,7 +296,7 @@ def test_a_policy_that_is_started_anew_drives_no_trial_as_another_version(robot,
         assert driven == [node.heard[-1].version] == [node.heard[-2].version]
         robot.on_task = node.restart
         again = drive(study.block(0)[1])
-    assert again.score is None and again.about["reason"] == "the policy was started anew"
+    assert again.score is None and "started anew" in again.about["reason"]
 
 
 def test_the_supervisors_verdicts_need_nobody_and_no_verdict_is_none(robot, policies):

@@ -16,8 +16,9 @@ from std_msgs.msg import Float64MultiArray
 from rewact_ros import strict_yaml
 from rewact_ros.msg import ActionChunk, ControlStatus, Reward
 from rewact_ros.policy.checkpoint import load_policy
-from rewact_ros.policy.checkpoint_files import open_folder
+from rewact_ros.policy.checkpoint_files import open_folder, weights_version
 from rewact_ros.policy.export import exported
+from rewact_ros.policy.task_table import load_tasks
 from rewact_ros.ros import interfaces as names
 from rewact_ros.stack.bringup import BringUp
 from rewact_ros.stack.commander import Commander, StackError
@@ -71,13 +72,25 @@ def patient(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stack(tiny_policy, monkeypatch_module, patient):
+def table(tiny_policy, vx300s, patient):
+    """A table of two tasks, each with a policy and a time-out of its own."""
+    write_policy(vx300s, patient / "other", dim_feedforward=32)
+    rows = [
+        {"task": "test*", "policy": str(tiny_policy)},
+        {"task": "another*", "policy": "other", "timeout_s": 1.0},
+    ]
+    (patient / "tasks.yaml").write_text(yaml.safe_dump({"tasks": rows}))
+    return patient / "tasks.yaml"
+
+
+@pytest.fixture(scope="module")
+def stack(table, monkeypatch_module, patient):
     monkeypatch_module.delenv("ROS_DOMAIN_ID", raising=False)
     log = []
     args = BringUp(
         contract=str(patient / "vx300s.yaml"),
         params_file=str(patient / "params.yaml"),
-        policy=str(tiny_policy),
+        tasks=str(table),
         sim=True,
     )
     with Commander(args, write=log.append) as robot:
@@ -127,6 +140,28 @@ def test_a_task_runs_through_reset_and_policy_to_a_verdict(stack, vx300s):
     timings = stack.robot.timings()
     assert timings["observation_to_command"].n > 10 and timings["command_interval"].n > 100
     stack.wait(lambda: stack.mode() == ControlStatus.HOLD, "hold after the verdict")
+
+
+def test_another_task_runs_another_policy_and_no_chunk_of_the_first(stack, table):
+    first, other = (weights_version(row.policy) for row in load_tasks(table).rows)
+    robot, led = stack.robot, set()
+
+    def keep(chunk):
+        control = robot.control
+        leads = control is not None and control.mode == ControlStatus.POLICY
+        if leads and chunk.epoch == control.epoch:  # hil drops any other
+            led.add(chunk.policy_version)
+
+    listening = robot.node.create_subscription(ActionChunk, names.ACTION_CHUNK, keep, names.EVENTS)
+    for task, version in (("another one", other), ("test", first)):
+        led.clear()
+        result = robot.execute(task, 0.0 if version == other else 1.0)
+        assert result.outcome is Outcome.FAILURE and result.reason.startswith("timeout: 1 s")
+        assert led == {version}
+    robot.node.destroy_subscription(listening)
+    with pytest.raises(StackError, match="refused"):
+        robot.execute("dance", 1.0)
+    assert "('test*', 'another*'), got 'dance'" in robot.supervisor.text
 
 
 def test_a_killed_policy_leaves_the_arm_held_until_a_person_resumes(stack):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from conftest import ROOT
 
+from rewact_ros.policy.task_table import ByTask
 from rewact_ros.stack.bringup import BringUp, processes
 from rewact_ros.supervision.batch import Plan, Tally
 from rewact_ros.supervision.calibration import (
@@ -15,6 +16,7 @@ from rewact_ros.supervision.calibration import (
     Calibration,
     CalibrationError,
     CalibrationSettings,
+    Groups,
 )
 from rewact_ros.supervision.classifier_gate import ClassifierGate
 from rewact_ros.supervision.episodes import Control, EpisodeSettings, Phase, Want
@@ -33,6 +35,7 @@ from rewact_ros.supervision.supervisor import (
     RefusedError,
     Supervisor,
 )
+from rewact_ros.supervision.task_rule import TaskRule
 from rewact_ros.supervision.verdict import ENDINGS, Change, GoalState, Outcome, Termination
 
 TICK_S = 0.05
@@ -53,6 +56,11 @@ CALIBRATION = Calibration(
 CALIBRATED = replace(JUDGING, calibration=CALIBRATION)
 
 
+def rules(judging):
+    """The same thresholds for every task, or a table of rules."""
+    return judging if isinstance(judging, ByTask) else ByTask.one(TaskRule(judging))
+
+
 class Bench:
     """A supervisor with a fake clock, an obedient hil and a constant reward."""
 
@@ -65,7 +73,7 @@ class Bench:
             lambda: f"e{next(numbers)}",
         )
         memory = EpisodeMemory(state_file(str(folder), "/", "arm"))
-        self.it = Supervisor(judging, parts, memory, "anna")
+        self.it = Supervisor(rules(judging), parts, memory, "anna")
         if source is not None:
             self.it.hear(source)
         self.t, self.reward, self.control, self.heard = 100.0, 0.3, None, 0
@@ -688,6 +696,66 @@ def test_a_relabelled_episode_is_counted_once(tmp_path, bench):
         bench.it.judge(outcome)
         assert bench.it.memory.now.tally == tally
     assert Bench(tmp_path).it.memory.now.tally == Tally(failures=1)
+
+
+def test_the_standing_counts_what_people_judged_and_takes_back_what_they_judge_anew(tmp_path):
+    bench = Bench(tmp_path)
+    assert bench.it.standing.startswith("n = 0: no β yet, 0.05 after 19 more")
+    bench.goal()
+    bench.run(1.0)
+    bench.it.judge(Outcome.SUCCESS)
+    bench.run(1.0)
+    assert bench.it.standing.startswith("n = 1: β ≤ 0.5 now, 0.05 after 18 more; ")
+    bench.goal()
+    bench.reward = 1.0  # completes by itself, which nobody has judged yet
+    bench.run(2.0)
+    assert bench.it.memory.now.last.verdict.termination is Termination.PROGRESS
+    assert bench.it.standing.startswith("n = 1: ")
+    bench.it.judge(Outcome.FAILURE)  # a false completion: what it would have scored is not known
+    assert bench.it.standing.startswith("n = 2: β ≤ 0.667 now, 0.05 after 37 more; ")
+    bench.it.judge(Outcome.SUCCESS)
+    assert bench.it.standing.startswith("n = 2: β ≤ 0.334 now, 0.05 after 17 more; ")
+    again = Bench(tmp_path)
+    assert again.it.standing == bench.it.standing
+    again.it.hear(replace(SOURCE, policy_version="tuned"))
+    again.goal()
+    again.run(1.0)
+    again.it.judge(Outcome.SUCCESS)
+    again.run(1.0)
+    assert again.it.standing.startswith("n = 1: ")  # of another policy
+
+
+def test_a_memory_of_an_earlier_version_is_read_and_counts_from_now_on(tmp_path, bench):
+    bench.goal()
+    bench.run(1.0)
+    bench.it.judge(Outcome.SUCCESS)
+    bench.run(1.0)
+    file = state_file(str(tmp_path), "/", "arm")
+    content = json.loads(file.read_text())
+    del content["judged"]
+    for key in ("ended", "taken_over", "asked", "of"):
+        del content["last"][key]
+    file.write_text(json.dumps(content))
+    memory = EpisodeMemory(file)
+    assert not memory.damaged and memory.now.tally.successes == 1
+    assert Supervisor(rules(JUDGING), bench.it._parts, memory, "anna").standing.startswith(
+        "n = 0: "
+    )
+
+
+def test_an_episode_is_judged_by_its_own_tasks_threshold(tmp_path):
+    groups = Groups("task", {"tidy up": 40, "rare": 3}, {"tidy up": Bound(0.05, 40, 39, 0.7)})
+    judging = replace(JUDGING, calibration=replace(CALIBRATION, groups=groups))
+    bench = Bench(tmp_path, judging)
+    assert "(n 100)" in bench.it.bound
+    bench.goal()
+    bench.run(1.0)
+    assert bench.it.episode.monitor.thresholds.completion == 0.7
+    assert "(n 40, of task 'tidy up')" in bench.text
+    bench.goal(task="rare", preempt=True)
+    bench.run(1.0)
+    assert bench.it.episode.monitor.thresholds.completion == 0.835
+    assert "bound: not claimed (3 episodes of task 'rare' are too few)" in bench.text
 
 
 def test_a_goal_judges_by_its_own_timeout_and_the_next_by_the_usual_one(tmp_path):

@@ -120,6 +120,7 @@ class World(Node):
         for status in msg.status:
             if status.name == "/supervisor":
                 self.said = status.message
+                self.shown = {pair.key: pair.value for pair in status.values}
 
     def changes(self):
         return [Change(event.event) for event in self.events]
@@ -225,7 +226,7 @@ def test_a_bound_is_of_whose_chunks_move_the_robot_not_of_who_judges(vx300s):
     chunk = ChunkWriter(vx300s).write(np.zeros((3, len(vx300s.action_names))), reward.header.stamp)
     chunk.policy_version = "actor"
     reader.on_chunk(chunk)
-    assert reader.source(reward) == RewardSource("it", "actor", True)
+    assert reader.source(reward) == RewardSource("it", "actor", True, "judge")
 
 
 def test_a_second_judge_on_the_topic_is_named_and_no_task_begins(bench):
@@ -451,6 +452,7 @@ def test_a_batch_pauses_between_episodes_and_a_late_verdict_counts(bench):
     assert bench.call("success").success
     bench.wait(lambda: Change.RELABELLED in world.changes(), "relabelled")
     assert world.events[-1].by == "operator"
+    bench.wait(lambda: world.shown["standing"].startswith("n = 1: β ≤ 0.5 now"), "standing")
     assert bench.call("unpause").success
     result = bench.result(handle).result
     assert (result.successes, result.failures) == (1, 1)

@@ -25,6 +25,7 @@ from rewact_ros.cli.params import params
 from rewact_ros.cli.record import record
 from rewact_ros.cli.replay import replay
 from rewact_ros.cli.robot import COMMANDS as ROBOT_COMMANDS
+from rewact_ros.cli.shadow import shadow
 from rewact_ros.cli.swap import swap
 from rewact_ros.cli.teleop import teleop
 from rewact_ros.cli.train import train
@@ -67,5 +68,6 @@ app.add_typer(bag, name="bag")
 app.add_typer(contract_app, name="contract")
 app.add_typer(dataset_app, name="dataset")
 app.command()(export)
+app.command()(shadow)
 for command in (finetune, learn, *ROBOT_COMMANDS, doctor, swap):
     app.command()(command)

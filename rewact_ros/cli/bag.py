@@ -66,6 +66,10 @@ def label(
     folders: Folders,
     outcome: Annotated[str, typer.Option(help="success, failure or unlabelled.")] = "",
     by: Annotated[str, typer.Option(help="Who judges.")] = "operator",
+    at: Annotated[
+        float | None,
+        typer.Option(help="When it succeeded, in s from its first message on.", min=0),
+    ] = None,
     discard: Annotated[
         bool | None,
         typer.Option("--discard/--keep", help="Mark as not worth training on, or undo."),
@@ -77,10 +81,12 @@ def label(
 
     if not outcome and discard is None:
         raise ValueError("bag label: give --outcome, --discard or --keep")
+    if at is not None and outcome != "success":
+        raise ValueError("bag label --at: expected --outcome success, which it is the moment of")
     episodes = _Episodes(folders)
     for folder, _ in episodes:
         with episodes.next_even_if_refused():
-            record = label_episode(folder, outcome or None, by, discard)
+            record = label_episode(folder, outcome or None, by, discard, at)
             mark = ", discarded" if record.discarded else ""
             typer.echo(f"{printable(record.episode_id)}: {record.outcome}{mark}")
     episodes.end()

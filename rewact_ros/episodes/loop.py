@@ -162,7 +162,7 @@ class Planned:
         self, task: Task, engine: Engine, latency_s: float, combine: str = "ensemble"
     ) -> None:
         engine.reset()
-        engine.instruction = task.text
+        engine.instruction, engine.delay_s = task.text, latency_s
         self._engine, self._rate_hz, self._command_hz = engine, task.rate_hz, task.command_hz
         self._latency_ns = round(latency_s * NANO)
         self._queue = ChunkQueue(len(task.joints), combine, poses=task.poses)
@@ -178,6 +178,7 @@ class Planned:
         actions = prediction.actions.astype(np.float64)
         chunk = Chunk(now_ns, 0, actions, 1 / self._rate_hz)
         self._waiting.append((now_ns + self._latency_ns, chunk))
+        self._engine.drives()
 
     def command(self, tick: int) -> FloatArray | None:
         """(A,) that is due; None: nothing has arrived yet."""

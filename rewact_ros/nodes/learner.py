@@ -28,6 +28,7 @@ from rewact_ros.msg import (
     TransitionRequest,
 )
 from rewact_ros.policy.updates import Update
+from rewact_ros.priority import give_way
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import steady_clock
 from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
@@ -48,7 +49,7 @@ class LearnerNode(Guarded, Node):
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("learner", **node_arguments)
         self.params = p = declare(self, LearnerParams)
-        os.nice(p.nice)
+        give_way(p.nice)
         self.run = LearningRun(_run_settings(p), resume=True)
         # Sorts by start: where two meet, the later one yields.
         self.name = f"{time.time_ns():020d}-{socket.gethostname()}-{os.getpid()}"

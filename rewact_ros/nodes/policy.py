@@ -2,24 +2,17 @@
 
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from rewact_ros.contract import load_contract
-from rewact_ros.learning.rl.serving import DecidedPrediction, open_learned
+from rewact_ros.learning.rl.serving import DecidedPrediction
 from rewact_ros.learning.rl.transitions import pack_observation
 from rewact_ros.msg import ActionChunk, ControlStatus, Decision, EpisodeEvent, PolicyStatus
-from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
-from rewact_ros.policy.checkpoint_files import CheckpointFiles, open_folder
-from rewact_ros.policy.compatibility import check_pace, fitted
-from rewact_ros.policy.engine import UNTOLD, Engine, Prediction
-from rewact_ros.policy.engines import load_engine
-from rewact_ros.policy.export import export_apart
+from rewact_ros.nodes.residents import Residents
+from rewact_ros.policy.engine import UNTOLD, Prediction
 from rewact_ros.policy.preparation import MAX_TEXT, ReadyPolicy
-from rewact_ros.policy.scaling import check_alike
-from rewact_ros.policy.updates import Candidate, PolicyUpdates
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.convert import to_stamp
@@ -31,8 +24,6 @@ from rewact_ros.ros.path_times import PathTimes
 from rewact_ros.ros.policy_swap import RUNNING, PolicySwap
 from rewact_ros.ros.prediction_messages import ChunkMessages, RewardPublishers
 from rewact_ros.ros.process import run_node
-from rewact_ros.runs import LEARNED
-from rewact_ros.sim.task import find_task
 from rewact_ros.stamps import NANO
 from rewact_ros.supervision.supervisor import TASK_LIMIT
 from rewact_ros.text import printable
@@ -45,14 +36,16 @@ class ConfigurationError(ValueError):
 class PolicyNode(Guarded, LifecycleNode):
     """Loads and checks in configure, infers in a worker thread, newest observation wins."""
 
+    NAME, PARAMS = "policy", PolicyParams
+    PACED = True  # the robot waits for its chunks
+
     def __init__(self, **node_arguments: Any) -> None:
-        super().__init__("policy", **node_arguments)
-        self.params = declare(self, PolicyParams)
+        super().__init__(self.NAME, **node_arguments)
+        self.params = declare(self, self.PARAMS)
         self.clock = NodeClock(self)
-        self.version = ""
-        self._active = False
+        self._active = self._leads = False
         self._observations: Observations | None = None
-        self._engine: Engine | None = None
+        self._residents: Residents | None = None
         self._worker: threading.Thread | None = None
         self._worker_fault = ""
         self._instruction, self._in_episode = self.params.instruction, False
@@ -73,23 +66,25 @@ class PolicyNode(Guarded, LifecycleNode):
                 raise ConfigurationError(self.configuration_fault)
             self.trigger_activate()
 
+    @property
+    def version(self) -> str:
+        """Of the weights that infer; empty before they are loaded."""
+        return self._residents.running.loaded.version if self._residents is not None else ""
+
     # Lifecycle --------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the contract and the checkpoint, check one against the other, warm up."""
+        """Load the contract and all checkpoints, check these against it, warm up."""
         started_s = time.monotonic()
         try:
             self.contract = load_contract(self.params.contract, self.get_namespace())
-            folder = Path(self.params.policy).expanduser().resolve()  # of a link that may move on
-            self._loaded, self._engine = self._load(open_folder(folder))
+            residents = Residents(self.params, self.contract, self.get_logger(), self.PACED)
         except (ValueError, RuntimeError, OSError) as error:
             self.configuration_fault = str(error)
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
-        self.configuration_fault, self.version = "", self._loaded.version
-        running = Candidate(folder, self.version, self._loaded.sha256)
-        updates = PolicyUpdates(self.params.policy_dir, self.contract.hash, running)
-        self._swap.begin(updates, self._load_beside)
+        self.configuration_fault, self._residents = "", residents
+        self._swap.begin(residents.updates, residents.open_beside)
         self._chunk_messages = ChunkMessages(self.contract)
         self._observations = Observations(self, self.contract, self.clock)
         self._observations.shut()
@@ -100,7 +95,8 @@ class PolicyNode(Guarded, LifecycleNode):
             EpisodeEvent, names.EPISODE_EVENT, self._on_event, names.EVENTS
         )
         elapsed_s = time.monotonic() - started_s
-        self.get_logger().info(f"policy {self.version} loaded and warm in {elapsed_s:.1f} s")
+        versions = ", ".join(residents.versions)
+        self.get_logger().info(f"policy {versions} loaded and warm in {elapsed_s:.1f} s")
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -125,7 +121,7 @@ class PolicyNode(Guarded, LifecycleNode):
         self.destroy_subscription(self._control_input)
         self.destroy_subscription(self._event_input)
         self._swap.end()
-        self._engine, self.version = None, ""
+        self._residents = None
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -146,46 +142,14 @@ class PolicyNode(Guarded, LifecycleNode):
             self._worker.join(timeout=5.0)
             self._worker = None
 
-    def _load(self, files: CheckpointFiles) -> tuple[LoadedPolicy, Engine]:
-        """Open a checkpoint, check it against the contract, warm it up; in any thread."""
-        device = self.params.device
-        engine: Engine
-        if LEARNED in files:
-            explore = self.params.explore
-            loaded, engine = open_learned(files, self.contract, device, explore, self._engine_for)
-        else:
-            simulated = find_task(self.params.task).robot_model
-            loaded = fitted(load_policy(files, device), self.contract, simulated)
-            engine = self._engine_for(loaded)
-        engine.warm_up()
-        check_pace(loaded, self.contract, engine.fastest_s)
-        return loaded, engine
-
-    def _load_beside(self, files: CheckpointFiles) -> tuple[LoadedPolicy, Engine]:
-        """As `_load`, while another policy moves the robot: nothing may hold the interpreter."""
-        if self.params.engine not in ("torch", "torch_cuda_graph") and LEARNED not in files:
-            export_apart(files)
-        loaded, engine = self._load(files)
-        check_alike(loaded, self._loaded, self.contract)
-        return loaded, engine
-
-    def _engine_for(self, loaded: LoadedPolicy) -> Engine:
-        return load_engine(
-            loaded,
-            self.params.engine,
-            self.params.precision,
-            self.params.threads,
-            self.contract.rate_hz,
-            report=self.get_logger().warning,
-        )
-
     def _take(self, ready: ReadyPolicy) -> None:
         """Let another checkpoint run, by way of the lifecycle; meanwhile nothing is ready."""
         before, active = self.version, self._active
         if active:
             self.trigger_deactivate()
             self._beat()
-        self._loaded, self._engine, self.version = ready.loaded, ready.engine, ready.loaded.version
+        assert self._residents is not None  # else nothing was prepared
+        self._residents.replace(ready)
         self._worker_fault = ""
         if active:
             self.trigger_activate()
@@ -194,41 +158,63 @@ class PolicyNode(Guarded, LifecycleNode):
     # Inference --------------------------------------------------------------------------------
 
     def _on_control(self, msg: ControlStatus) -> None:
+        self._leads = msg.mode == ControlStatus.POLICY
         if self._observations is not None:
             self._observations.epoch = msg.epoch
+        self._settle()
 
     def _on_event(self, msg: EpisodeEvent) -> None:
-        """Take what an episode is about: some policies are told so in words."""
-        if msg.event in RUNNING:
-            self._in_episode = msg.event != EpisodeEvent.VERDICT
-            self._instruction = printable(msg.task, TASK_LIMIT) or self.params.instruction
+        """Take what an episode is about: it chooses the policy, and some are told it in words."""
+        if msg.event not in RUNNING:
+            return
+        task = printable(msg.task, TASK_LIMIT)
+        self._in_episode = msg.event != EpisodeEvent.VERDICT
+        self._instruction = task or self.params.instruction
+        if self._in_episode and self._residents is not None:
+            self._residents.ask_for(task)
+            self._settle()
+
+    def _settle(self) -> None:
+        """Let the task's policy run, and tell the supervisor so, who waits for its version."""
+        if self._residents is not None and self._residents.settle(self._leads):
+            self._beat()
+            self.get_logger().info(f"policy {self.version} for {self._instruction!r}")
 
     def _untold(self) -> str:
         """Why the policy cannot know what to do, or an empty string.
 
         Between episodes nobody has told it yet; then it is ready, and says nothing.
         """
-        silent = self._engine is not None and self._engine.needs_text and not self._instruction
-        return f"{UNTOLD}, or set the parameter instruction" if silent and self._in_episode else ""
+        residents = self._residents
+        if residents is None or not self._in_episode:
+            return ""
+        silent = residents.running.engine.needs_text and not self._instruction
+        told = f"{UNTOLD}, or set the parameter instruction" if silent else ""
+        return residents.unknown or told
 
     def _work(self) -> None:
         """Worker thread: the newest observation, one at a time."""
-        observations, engine = self._observations, self._engine
-        assert observations is not None and engine is not None
-        last_epoch = observations.epoch
+        observations, residents = self._observations, self._residents
+        assert observations is not None and residents is not None
+        last, last_epoch = residents.running, observations.epoch
         try:
             while (seen := observations.newest()) is not None:
                 started_s = time.monotonic()
+                # After the observation: of an epoch that began behind a switch, none is another's.
+                ready = residents.running
+                engine = ready.engine
                 if engine.needs_text and not self._instruction:
                     continue
                 engine.instruction = self._instruction
-                if seen.epoch != last_epoch:
+                if seen.epoch != last_epoch or ready is not last:
                     # Somebody else moved the robot in between: what was seen then is no history.
                     engine.reset()
-                    last_epoch = seen.epoch
+                    last, last_epoch = ready, seen.epoch
                 prediction = engine.infer(seen.frame.values, seen.frame.stamp_ns / NANO)
+                if ready is not residents.running:
+                    continue  # what it says is of no task any more
                 queue_s, elapsed_s = started_s - seen.complete_s, time.monotonic() - started_s
-                published_s = self._publish(seen, prediction, queue_s, elapsed_s)
+                published_s = self._publish(seen, ready, prediction, queue_s, elapsed_s)
                 self._times.add(queue_s, elapsed_s, published_s - seen.complete_s)
                 self._worker_fault = ""
         except Exception as error:
@@ -236,27 +222,35 @@ class PolicyNode(Guarded, LifecycleNode):
             self.get_logger().error(self._worker_fault)
 
     def _publish(
-        self, seen: Observation, prediction: Prediction, queue_s: float, elapsed_s: float
+        self,
+        seen: Observation,
+        ready: ReadyPolicy,
+        prediction: Prediction,
+        queue_s: float,
+        elapsed_s: float,
     ) -> float:
         """Publish all that came of an observation; when the chunk, or else the reward, was out."""
         stamp = to_stamp(seen.frame.stamp_ns)
         frame_id = self._observations.frame_id if self._observations else ""
-        acts = self._replans(seen)
+        acts = self._residents is not None and self._residents.acts and self._replans(seen)
+        version = ready.loaded.version
         chunk = self._chunk_messages.chunk(prediction, stamp) if acts else None
         latency_s = self._times.latency(seen.frame.stamp_ns, self.clock.now().ros_ns)
         if chunk is not None:
-            chunk.epoch, chunk.policy_version = seen.epoch, self.version
+            chunk.epoch, chunk.policy_version = seen.epoch, version
             chunk.inference_time, chunk.queue_time = elapsed_s, queue_s
             chunk.latency = latency_s
             self._chunks.publish(chunk)
+            ready.engine.drives()
+            ready.engine.delay_s = self._times.recent_latency_s
         published_s = time.monotonic()
-        if self._rewards is not None and self._engine is not None:
-            reward_hash = "" if prediction.reward is None else self._engine.reward_hash
-            self._rewards.publish(prediction, stamp, frame_id, self.version, reward_hash)
+        if self._rewards is not None:
+            reward_hash = "" if prediction.reward is None else ready.engine.reward_hash
+            self._rewards.publish(prediction, stamp, frame_id, version, reward_hash)
             if not acts:
                 published_s = time.monotonic()
         if isinstance(prediction, DecidedPrediction) and acts:
-            self._publish_decision(seen, prediction)
+            self._publish_decision(seen, prediction, version)
         return published_s
 
     def _replans(self, seen: Observation) -> bool:
@@ -270,12 +264,14 @@ class PolicyNode(Guarded, LifecycleNode):
         self._replanned = seen.epoch, stamp_ns
         return True
 
-    def _publish_decision(self, seen: Observation, prediction: DecidedPrediction) -> None:
+    def _publish_decision(
+        self, seen: Observation, prediction: DecidedPrediction, version: str
+    ) -> None:
         """What a learner needs to know, after what the robot waits for."""
         decision = prediction.decision
         msg = Decision(
             epoch=seen.epoch,
-            policy_version=self.version,
+            policy_version=version,
             decided=decision.decided,
             choice=decision.choice,
             value=decision.value,
@@ -313,15 +309,17 @@ class PolicyNode(Guarded, LifecycleNode):
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
         stream, reason = self._fault()
         warning = f"{stream}: {reason}" if reason else self._times.odd_stamp
-        if not warning and self._engine is not None:
-            warning = self._engine.trouble
+        engine = self._residents.running.engine if self._residents is not None else None
+        if not warning and engine is not None:
+            warning = engine.trouble
         level = ERROR if self._worker_fault else WARN if warning else OK
         return (
             level,
             warning or "inferring",
             {
                 "policy_version": self.version,
-                "engine": self._engine.description if self._engine else "",
+                "engine": engine.description if engine else "",
+                "guided_steps": engine.guided_steps if engine else 0,
                 "update": self._swap.text,
                 **self._times.values(),
                 **(self._observations.values() if self._observations is not None else {}),

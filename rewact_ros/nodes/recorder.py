@@ -16,6 +16,7 @@ from rewact_ros.data.bags.recorder import BagRecorder, RecordingError
 from rewact_ros.data.bags.recorder_session import RecordingSession, RefusedError, SessionSettings
 from rewact_ros.data.bags.recorder_setup import (
     ACTIONS,
+    calibrations,
     episode_template,
     parse_buttons,
     recording_settings,
@@ -30,6 +31,7 @@ from rewact_ros.ros.diagnostics import ERROR, OK, WARN, publish_diagnostics
 from rewact_ros.ros.door import Guarded, MalformedError, read_message
 from rewact_ros.ros.params import RecorderParams, declare
 from rewact_ros.ros.process import run_node
+from rewact_ros.ros.shadow_watch import ShadowWatch
 
 POLL_S, STATUS_S, DISCOVER_S = 0.02, 0.5, 0.5
 # An older status of the policy says nothing about this episode.
@@ -49,13 +51,16 @@ class RecorderNode(Guarded, Node):
         self._pressed: set[str] = set()
         self._policy: tuple[RawMessage, float] | None = None
         self._shown: object = None
+        self._shadow = ShadowWatch()
         wanted = topic_filter(contract, p, self.get_namespace(), self.clock.uses_sim_time)
         self.topics = RawTopics(self, wanted, self.get_logger().error)
-        template = episode_template(contract, text, p, self.get_namespace())
+        template = episode_template(contract, text, self.get_namespace())
+        thresholds = calibrations(p)
         self.recording = BagRecorder(recording_settings(p))  # last: it locks the folder
         self.session = RecordingSession(
             self.recording,
             template,
+            thresholds,
             text,
             SessionSettings(p.operator, p.task, p.follow_supervisor, p.postroll_s),
             self._policy_version,
@@ -66,6 +71,7 @@ class RecorderNode(Guarded, Node):
                 (names.EPISODE_EVENT, self._on_event),
                 (names.POLICY_STATUS, self._on_policy),
                 (names.SUPERVISOR_STATUS, self._on_supervisor),
+                (names.SHADOW_STATUS, self._on_shadow),
             )
         }
         self._make_interfaces()
@@ -130,6 +136,9 @@ class RecorderNode(Guarded, Node):
 
     def _on_supervisor(self, message: RawMessage) -> None:
         self.session.heard_supervisor(time.monotonic())
+
+    def _on_shadow(self, message: RawMessage) -> None:
+        self._shadow.heard(message.data, time.monotonic())
 
     def _policy_version(self) -> str:
         if self._policy is None or time.monotonic() - self._policy[1] > POLICY_FRESH_S:
@@ -225,7 +234,9 @@ class RecorderNode(Guarded, Node):
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
         recording = self.recording
         dropped = recording.dropped.total()
-        level = ERROR if self.session.trouble or recording.fault else WARN if dropped else OK
+        shadow = self._shadow.trouble(time.monotonic()) if self.params.shadow else ""
+        failed = self.session.trouble or recording.fault
+        level = ERROR if failed else WARN if dropped or shadow else OK
         values: dict[str, object] = {
             "topics": len(recording.topics),
             "received": recording.received.total(),
@@ -234,7 +245,7 @@ class RecorderNode(Guarded, Node):
             "free_gb": round(recording.free_bytes / 1e9, 2),
             **{f"dropped {topic}": n for topic, n in recording.dropped.items()},
         }
-        return level, self._line(), values
+        return level, "; ".join(filter(None, (self._line(), shadow))), values
 
     def close(self) -> None:
         """End the episode and let the disk have everything."""

@@ -55,6 +55,10 @@ class ScoringNode(Guarded, Node):
     def version(self) -> str:
         """Of the weights that score."""
 
+    def idle(self) -> bool:
+        """Whether nothing is to be scored now."""
+        return False
+
     @abstractmethod
     def infer(self, seen: Observation) -> Any:
         """Look at an observation.
@@ -73,6 +77,8 @@ class ScoringNode(Guarded, Node):
     def _work(self) -> None:
         """Worker thread: the newest observation, one at a time."""
         while (seen := self._observations.newest()) is not None:
+            if self.idle():
+                continue
             started_s = time.monotonic()
             try:
                 found = self.infer(seen)

@@ -18,13 +18,20 @@ from std_srvs.srv import Trigger
 
 from rewact_ros.action import ExecuteTask
 from rewact_ros.contract import load_contract
-from rewact_ros.msg import ActionChunk, ControlStatus, RecorderStatus, Reward, RewardFeatures
+from rewact_ros.msg import (
+    ActionChunk,
+    ControlStatus,
+    PolicyStatus,
+    RecorderStatus,
+    Reward,
+    RewardFeatures,
+)
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.clock import NodeClock, steady_clock
 from rewact_ros.ros.diagnostics import OK, WARN, publish_diagnostics
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.episode_interface import EpisodeInterface, JointFeed, SampleReader
-from rewact_ros.ros.episode_settings import judging_of, parts_of
+from rewact_ros.ros.episode_settings import parts_of, rules_of
 from rewact_ros.ros.graph_watch import NAMELESS, publisher_names
 from rewact_ros.ros.params import SupervisorParams, declare
 from rewact_ros.ros.process import run_node
@@ -34,7 +41,7 @@ from rewact_ros.supervision.episodes import Control, Episode, Phase
 from rewact_ros.supervision.memory import EpisodeMemory, state_file
 from rewact_ros.supervision.status import phase_name
 from rewact_ros.supervision.supervisor import TASK_LIMIT, RefusedError, Supervisor
-from rewact_ros.supervision.verdict import GoalState, Outcome, Termination
+from rewact_ros.supervision.verdict import SUPERVISOR, GoalState, Outcome, Termination
 from rewact_ros.text import printable
 
 STEP_HZ = 20.0
@@ -44,6 +51,7 @@ JUDGES_STEPS = 10  # likewise the look at who publishes rewards
 STATUS_TIMEOUT_S = 1.0
 # A supervisor that is told to end goes within this time, whoever has not answered.
 CLOSE_S = 0.7
+VERSION_LIMIT = 80  # characters
 RESULT_SPINS = 5  # until the last result is out
 # By then a recorder that is there has been found, and hears of an interrupted episode.
 DISCOVERY_S = 3.0
@@ -70,7 +78,7 @@ class SupervisorNode(Guarded, Node):
         if memory.damaged:
             self.get_logger().warning(memory.damaged)
         self.supervisor = Supervisor(
-            judging_of(p, self.contract), parts_of(p, self.contract), memory, p.operator
+            rules_of(p, self.contract), parts_of(p, self.contract), memory, p.operator
         )
         self.clock = NodeClock(self)
         self.joints = JointFeed(self, self.contract)
@@ -99,6 +107,10 @@ class SupervisorNode(Guarded, Node):
             self.create_subscription(kind, topic, call, qos)
         if self.params.success_model_required:
             self.create_subscription(Reward, names.SUCCESS, self._on_success, names.EVENTS)
+        if self.params.tasks:
+            self.create_subscription(
+                PolicyStatus, names.POLICY_STATUS, self._on_policy_status, names.COMMAND
+            )
         service = self.params.reset_service
         self._reset_client = self.create_client(Trigger, service) if service else None
         supervisor = self.supervisor
@@ -135,6 +147,9 @@ class SupervisorNode(Guarded, Node):
     def _on_success(self, msg: Reward) -> None:
         stamp_ns = self.samples.stamp_ns(msg, names.SUCCESS, self.clock.now().ros_ns)
         self.supervisor.add_success(msg.value, stamp_ns / NANO)
+
+    def _on_policy_status(self, msg: PolicyStatus) -> None:
+        self.supervisor.hear_policy(printable(msg.policy_version, VERSION_LIMIT))
 
     def _on_control(self, msg: ControlStatus) -> None:
         heard = self._control.heard + 1 if self._control else 1
@@ -208,8 +223,8 @@ class SupervisorNode(Guarded, Node):
                 job.batch.end(Termination.CANCELLED, "by the client")
         self.supervisor.step(now.age_s, stamp_s, control)
         self._serve_reset(self.supervisor.episode)
+        self._tell()  # first the event, by which a policy learns its task, then the lease
         self.out.lease(self.supervisor.want, active=self.supervisor.batch is not None)
-        self._tell()
         self._show(self.supervisor.text(stamp_s, control), stamp_s)
         for job in self._jobs:
             self._feed_back(job)
@@ -241,8 +256,10 @@ class SupervisorNode(Guarded, Node):
             self.out.event(happening)
             if happening.verdict is not None:
                 verdict = happening.verdict
+                judged = "" if verdict.by == SUPERVISOR else f"; {self.supervisor.standing}"
                 self.get_logger().info(
                     f"episode {happening.episode_id}: {verdict.outcome.name}, {verdict.reason}"
+                    f"{judged}"
                 )
 
     def _feed_back(self, job: Job) -> None:
@@ -299,6 +316,7 @@ class SupervisorNode(Guarded, Node):
             "last_verdict": f"{verdict.outcome.name}: {verdict.reason}" if verdict else "",
             "episode": supervisor.episode_id,
             "bound": supervisor.promise,
+            "standing": supervisor.standing,
             "successes": tally.successes,
             "failures": tally.failures,
             "unlabelled": tally.unlabelled,

@@ -4,7 +4,6 @@
 others of LeRobot and its plug-ins go by ``open_lerobot``.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -19,21 +18,21 @@ from lerobot.processor import PolicyProcessorPipeline
 from rewact_ros.files import replacing_folder
 
 from .checkpoint_files import (
+    CALIBRATION,
     CONFIG,
     CONTRACT,
-    WEIGHTS,
     CheckpointError,
     CheckpointFiles,
+    weights_version,
 )
 from .modeling_rewact import RewACTPolicy
 from .open_lerobot import known_types, open_lerobot
 from .open_rewact import open_rewact
 from .policy import Estimate, Policy, PolicyConfig
+from .real_time import RealTimeChunks
 from .representations import Representation
 from .resolved import Resolver
 from .reward_hash import reward_hash
-
-CALIBRATION = "calibration.json"
 
 Loader = Callable[
     [CheckpointFiles, str], tuple[Policy, PolicyProcessorPipeline, PolicyProcessorPipeline]
@@ -99,6 +98,14 @@ class LoadedPolicy:
     def needs_text(self) -> bool:
         """Whether it is told by a text what to do."""
         return getattr(self.config, "needs_text", False)
+
+    @property
+    def real_time(self) -> RealTimeChunks | None:
+        """What lets its next chunk go on from the last one; None: it cannot.
+
+        Not of relative actions: what is left of a chunk would have to be told from another pose.
+        """
+        return None if self.representation else getattr(self.policy, "real_time", None)
 
     @cached_property
     def reward_hash(self) -> str:
@@ -191,13 +198,7 @@ def save_policy(
             (partial / name).write_text(text)
         for file in partial.iterdir():
             file.chmod(0o644)  # safetensors writes for the owner alone
-    return weights_version(path / WEIGHTS)
-
-
-def weights_version(file: Path) -> str:
-    """First 12 hexadecimal digits of the SHA-256 of ``file``."""
-    with open(file, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()[:12]
+    return weights_version(path)
 
 
 def _contract(files: CheckpointFiles) -> dict[str, Any] | None:

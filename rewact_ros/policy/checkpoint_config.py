@@ -8,11 +8,13 @@ import dataclasses
 import difflib
 import importlib.metadata
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import draccus
 from lerobot.configs import FeatureType, NormalizationMode
 from lerobot.configs.policies import PreTrainedConfig
+from lerobot.configs.rewards import RewardModelConfig
 from lerobot.policies.act.configuration_act import ACTConfig
 
 from rewact_ros.control.chunks import MOST_STEPS
@@ -105,9 +107,41 @@ def read_lerobot_config[C: PreTrainedConfig](
         _require_integer(fields["n_obs_steps"], f"{where}: n_obs_steps", *_BOUNDS["n_obs_steps"])
     _check_features(fields, where)
     _check_modes(fields["normalization_mapping"], where)
-    known = {field.name for field in dataclasses.fields(kind)}
-    dropped = {name: value for name, value in _DROPPED.items() if name in known}
+    dropped = {name: value for name, value in _DROPPED.items() if name in _names(kind)}
     return _decode(kind, {**fields, **dropped, "device": device}, where)
+
+
+def read_reward_config[C: RewardModelConfig](
+    kind: type[C], raw: dict[str, Any], where: str, fixed: Mapping[str, Any]
+) -> C:
+    """Make the configuration of a reward model of LeRobot's register.
+
+    Args:
+        kind, raw, where: as `read_config`.
+        fixed: fields that count instead of the file's.
+
+    Raises:
+        CheckpointError: fields that are unknown or of the wrong kind; features or normalisation
+            that cannot be; code that would be loaded because the file names it.
+    """
+    fields = _known(kind, raw, where, ("input_features",))
+    if _names_code(fields):
+        raise CheckpointError(
+            f"{where}: auto_map: code would be loaded from where it says, and nothing is loaded "
+            "because a file names it; take a checkpoint without it"
+        )
+    _check_group(fields, "input_features", where)
+    modes = fields.get("normalization_mapping", {})
+    _check_modes(modes, where, tuple(modes) if isinstance(modes, dict) else ())
+    dropped = {name: value for name, value in _DROPPED.items() if name in _names(kind)}
+    return _decode(kind, {**fields, **dropped, **fixed}, where)
+
+
+def _names_code(value: Any) -> bool:
+    """Whether transformers would take code from somewhere for this description of a network."""
+    if isinstance(value, dict):
+        return "auto_map" in value or any(map(_names_code, value.values()))
+    return isinstance(value, list) and any(map(_names_code, value))
 
 
 def _decode[C](kind: type[C], fields: dict[str, Any], where: str) -> C:
@@ -125,10 +159,17 @@ def _decode[C](kind: type[C], fields: dict[str, Any], where: str) -> C:
     return config
 
 
+def _names(kind: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
+
+
 def _known(
-    kind: type[PreTrainedConfig], raw: dict[str, Any], where: str, needed: tuple[str, ...]
+    kind: type[PreTrainedConfig | RewardModelConfig],
+    raw: dict[str, Any],
+    where: str,
+    needed: tuple[str, ...],
 ) -> dict[str, Any]:
-    known = {field.name for field in dataclasses.fields(kind)}
+    known = _names(kind)
     # A field of a newer version that is switched off decides nothing.
     unknown = sorted(
         name for name, value in raw.items() if name not in known | {"type"} and value not in _OFF
@@ -162,25 +203,30 @@ def _require_integer(value: Any, what: str, low: int, high: int) -> None:
 
 
 def _check_features(fields: dict[str, Any], where: str) -> None:
-    types = {kind.value for kind in FeatureType}
     for group in ("input_features", "output_features"):
-        features = fields[group]
-        if not isinstance(features, dict) or not 1 <= len(features) <= _MAX_FEATURES:
-            raise CheckpointError(
-                f"{where}: {group}: expected 1 to {_MAX_FEATURES} features by name"
-            )
-        for key, feature in features.items():
-            what = f"{where}: {group}: {key[:80]}"
-            if not isinstance(feature, dict) or feature.keys() != {"type", "shape"}:
-                raise CheckpointError(f"{what}: expected type and shape, got {str(feature)[:80]}")
-            if not isinstance(feature["type"], str) or feature["type"] not in types:
-                raise CheckpointError(
-                    f"{what}: type: expected one of {', '.join(sorted(types))}, got "
-                    f"{str(feature['type'])[:40]!r}"
-                )
+        for what, feature in _check_group(fields, group, where):
             _check_shape(feature, what)
     if fields["output_features"].get("action", {}).get("type") != FeatureType.ACTION.value:
         raise CheckpointError(f"{where}: output_features: expected action of type ACTION")
+
+
+def _check_group(
+    fields: dict[str, Any], group: str, where: str
+) -> list[tuple[str, dict[str, Any]]]:
+    """Features of a group as a file has them, each with its name for messages."""
+    types, features = {kind.value for kind in FeatureType}, fields[group]
+    if not isinstance(features, dict) or not 1 <= len(features) <= _MAX_FEATURES:
+        raise CheckpointError(f"{where}: {group}: expected 1 to {_MAX_FEATURES} features by name")
+    named = [(f"{where}: {group}: {key[:80]}", feature) for key, feature in features.items()]
+    for what, feature in named:
+        if not isinstance(feature, dict) or feature.keys() != {"type", "shape"}:
+            raise CheckpointError(f"{what}: expected type and shape, got {str(feature)[:80]}")
+        if not isinstance(feature["type"], str) or feature["type"] not in types:
+            raise CheckpointError(
+                f"{what}: type: expected one of {', '.join(sorted(types))}, got "
+                f"{str(feature['type'])[:40]!r}"
+            )
+    return named
 
 
 def _check_shape(feature: dict[str, Any], what: str) -> None:
@@ -198,9 +244,10 @@ def _check_shape(feature: dict[str, Any], what: str) -> None:
         )
 
 
-def _check_modes(modes: Any, where: str) -> None:
+def _check_modes(
+    modes: Any, where: str, needed: tuple[str, ...] = ("VISUAL", "STATE", "ACTION")
+) -> None:
     known = {mode.value for mode in NormalizationMode}
-    needed = ("VISUAL", "STATE", "ACTION")
     given = [*modes.values(), *map(modes.get, needed)] if isinstance(modes, dict) else [None]
     if not all(isinstance(mode, str) and mode in known for mode in given):
         raise CheckpointError(

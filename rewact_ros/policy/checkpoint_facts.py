@@ -22,8 +22,13 @@ _REPRESENTATION = "action_representation"
 _STATISTICS = "normalizer_processor.safetensors"
 
 
-def checkpoint_facts(folder: Path) -> Checkpoint:
-    """Read a checkpoint folder; what cannot be read is its `fault`."""
+def checkpoint_facts(folder: Path, statistics: bool = True) -> Checkpoint:
+    """Read a checkpoint folder; what cannot be read is its `fault`.
+
+    Args:
+        folder: of the checkpoint.
+        statistics: read them too, which needs safetensors.
+    """
     try:
         files = open_folder(folder)
         config = files.json(CONFIG)
@@ -35,7 +40,7 @@ def checkpoint_facts(folder: Path) -> Checkpoint:
             signature=signature if _is_signature(signature) else None,
             contract_hash=str(contract.get("hash", "")),
             shapes=_own_shapes(config, _shapes(config, folder)),
-            statistics=_statistics(files),
+            statistics=_statistics(files) if statistics else {},
             version=files.version,
             weights_bytes=len(files.read(WEIGHTS)),
         )

@@ -8,6 +8,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rewact_ros.text import reason
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CONTRACT = "contract.json"
+CALIBRATION = "calibration.json"  # the monitor's thresholds, see `rewact calibrate`
 
 MAX_FILES = 1000
 MAX_DEPTH = 6
@@ -72,8 +74,8 @@ class CheckpointFiles:
 
     @property
     def version(self) -> str:
-        """First 12 hexadecimal digits of the SHA-256 of the weights."""
-        return self._digests[WEIGHTS][:12]
+        """First 12 hexadecimal digits of the SHA-256 of the weights, else of the configuration."""
+        return self._digests[WEIGHTS if WEIGHTS in self else CONFIG][:12]
 
     def read(self, name: str) -> bytes:
         """The bytes of a file.
@@ -91,13 +93,13 @@ class CheckpointFiles:
             )
         return content
 
-    def json(self, name: str) -> dict[str, Any]:
-        """The JSON object in a file.
+    def json(self, name: str, infinity: bool = False) -> dict[str, Any]:
+        """The JSON object in a file; ``infinity``: see ``parse_json``.
 
         Raises:
             CheckpointError: as ``read``; or no JSON that can be trusted (see ``parse_json``).
         """
-        return json_object(self.read(name), str(self.path / name), MAX_JSON_BYTES)
+        return json_object(self.read(name), str(self.path / name), MAX_JSON_BYTES, infinity)
 
     def metadata(self, name: str) -> dict[str, Any]:
         """What a safetensors file says of itself beside its tensors.
@@ -125,7 +127,9 @@ class CheckpointFiles:
         )
 
 
-def json_object(content: bytes, what: str, max_bytes: int) -> dict[str, Any]:
+def json_object(
+    content: bytes, what: str, max_bytes: int, infinity: bool = False
+) -> dict[str, Any]:
     """The JSON object that some bytes of a checkpoint are.
 
     Raises:
@@ -134,7 +138,7 @@ def json_object(content: bytes, what: str, max_bytes: int) -> dict[str, Any]:
     if len(content) > max_bytes:
         raise CheckpointError(f"{what}: expected at most {max_bytes} bytes, got {len(content)}")
     try:
-        value = parse_json(content.decode("utf-8"))
+        value = parse_json(content.decode("utf-8"), infinity)
     except (YamlError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{what}: {error}; copy the file again") from error
     if not isinstance(value, dict):
@@ -142,8 +146,26 @@ def json_object(content: bytes, what: str, max_bytes: int) -> dict[str, Any]:
     return value
 
 
-def open_folder(path: str | Path) -> CheckpointFiles:
-    """Read a checkpoint folder.
+@dataclass(frozen=True)
+class Size:
+    """What a checkpoint may weigh.
+
+    Attributes:
+        weights_bytes: of one file that is kept in memory.
+        folder_bytes: of all files together.
+        weightless: it may have no weights of its own.
+    """
+
+    weights_bytes: int = MAX_WEIGHTS_BYTES
+    folder_bytes: int = MAX_FOLDER_BYTES
+    weightless: bool = False
+
+
+_POLICY = Size()
+
+
+def open_folder(path: str | Path, size: Size = _POLICY) -> CheckpointFiles:
+    """Read a checkpoint folder of at most that size.
 
     Raises:
         CheckpointError: no folder, or one without weights (a folder near it that has some is
@@ -152,21 +174,50 @@ def open_folder(path: str | Path) -> CheckpointFiles:
     """
     path = Path(path).expanduser()
     try:
-        _require_checkpoint(path)
-        digests, content = _read_all(path)
+        _require_checkpoint(path, size.weightless)
+        digests, content = _read_all(path, size)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {reason(error)}") from error
     return CheckpointFiles(path, digests, content)
 
 
-def _require_checkpoint(path: Path) -> None:
+def weights_version(folder: Path) -> str:
+    """As ``CheckpointFiles.version``, without keeping what it reads. Raises OSError."""
+    with open(folder / WEIGHTS, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:12]
+
+
+def type_of(path: str | Path) -> str:
+    """The type that a folder's configuration names, before the folder is read; "": none.
+
+    It tells how large a folder may be, and nothing else: what is opened is asked again.
+
+    Raises:
+        CheckpointError: a configuration that is no JSON that can be trusted.
+    """
+    file = Path(path).expanduser() / CONFIG
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # `open_folder` says what is wrong with it
+        return ""
+    with open(descriptor, "rb") as handle:
+        if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+            return ""
+        content = handle.read(MAX_JSON_BYTES + 1)
+    if content.startswith(_LFS):
+        return ""
+    kind = json_object(content, str(file), MAX_JSON_BYTES, infinity=True).get("type")
+    return kind if isinstance(kind, str) else ""
+
+
+def _require_checkpoint(path: Path, weightless: bool) -> None:
     if not path.exists():
         raise CheckpointError(
             f"{path}: no such checkpoint folder; give the folder that holds {WEIGHTS}"
         )
     if not path.is_dir():
         raise CheckpointError(f"{path}: a file; give the folder that holds {WEIGHTS}")
-    if not os.path.lexists(path / WEIGHTS):
+    if not os.path.lexists(path / WEIGHTS) and not weightless:
         near = _checkpoint_near(path)
         raise CheckpointError(
             f"{path}: missing {WEIGHTS}; "
@@ -179,7 +230,7 @@ def _require_checkpoint(path: Path) -> None:
         )
 
 
-def _read_all(path: Path) -> tuple[dict[str, str], dict[str, bytes]]:
+def _read_all(path: Path, most: Size) -> tuple[dict[str, str], dict[str, bytes]]:
     """SHA-256 of every file, and the bytes of those that loaders read."""
     digests: dict[str, str] = {}
     content: dict[str, bytes] = {}
@@ -189,7 +240,7 @@ def _read_all(path: Path) -> tuple[dict[str, str], dict[str, bytes]]:
         with open(descriptor, "rb") as handle:
             size = os.fstat(descriptor).st_size
             total += size
-            _check_size(path / name, size, total, len(digests))
+            _check_size(path / name, size, total, len(digests), most)
             digests[name], kept = _read(handle, size, name.endswith(_KEPT))
             if kept is not None:
                 content[name] = kept
@@ -235,16 +286,16 @@ def _files(folder: int, path: Path, prefix: str) -> Iterator[tuple[str, int]]:
         os.close(folder)
 
 
-def _check_size(file: Path, size: int, total: int, files: int) -> None:
-    if size > MAX_WEIGHTS_BYTES and file.name.endswith(_KEPT):
+def _check_size(file: Path, size: int, total: int, files: int, most: Size) -> None:
+    if size > most.weights_bytes and file.name.endswith(_KEPT):
         raise CheckpointError(
-            f"{file}: expected at most {MAX_WEIGHTS_BYTES / 1e9:.1f} GB, got {size / 1e9:.1f} GB; "
-            "give a policy of at most 500 million parameters"
+            f"{file}: expected at most {most.weights_bytes / 1e9:.1f} GB, got {size / 1e9:.1f} GB; "
+            f"give a model of at most {most.weights_bytes / 4e6:.0f} million parameters in float32"
         )
-    if total > MAX_FOLDER_BYTES or files >= MAX_FILES:
+    if total > most.folder_bytes or files >= MAX_FILES:
         raise CheckpointError(
-            f"{file.parent}: expected at most {MAX_FILES} files of {MAX_FOLDER_BYTES / 1e9:.1f} GB "
-            "together; give the folder of one checkpoint alone"
+            f"{file.parent}: expected at most {MAX_FILES} files of "
+            f"{most.folder_bytes / 1e9:.1f} GB together; give the folder of one checkpoint alone"
         )
 
 

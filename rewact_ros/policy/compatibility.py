@@ -32,8 +32,8 @@ def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool =
         unused = frozenset({ACTION_KEY} if reward_only else ())
         check_signature(contract, loaded.contract["signature"], what, unused)
     config = loaded.config
-    if reward_only and config.reward_head == "none":
-        raise CheckpointError(f"{what}: has no reward head; a judge needs one")
+    if reward_only:
+        require_reward(loaded)
     if config.reward_head != "none" and not 0 <= config.value_min < config.value_max <= 1:
         raise CheckpointError(
             f"{what}: value_min, value_max: expected a reward within 0 to 1, got "
@@ -51,6 +51,12 @@ def check_contract(loaded: LoadedPolicy, contract: Contract, reward_only: bool =
                 f"action_representation, got {got}; its config.json was changed"
             )
     check_shapes(contract, shapes, what, CheckpointError)
+
+
+def require_reward(loaded: LoadedPolicy) -> None:
+    """Refuse a checkpoint as a judge that predicts no reward."""
+    if loaded.config.reward_head == "none":
+        raise CheckpointError(f"checkpoint {loaded.path}: has no reward head; a judge needs one")
 
 
 def _check_representation(representation: Representation, contract: Contract, what: str) -> None:

@@ -51,6 +51,7 @@ class Engine(ABC):
     Attributes:
         instruction: what to do, in words, for a policy that is told so; others do not read it.
         fastest_s: the quickest inference of the last `warm_up`.
+        delay_s: from an observation until its chunk moves the robot, as whoever runs it measured.
     """
 
     def __init__(self, loaded: LoadedPolicy, rate_hz: float | None = None):
@@ -69,8 +70,8 @@ class Engine(ABC):
                 f"{loaded.path}: n_obs_steps is {steps}: expected the rate of its observations, "
                 "rate_hz, got none"
             )
-        self.instruction, self.fastest_s = "", 0.0
-        self._loaded = loaded
+        self.instruction, self.fastest_s, self.delay_s = "", 0.0, 0.0
+        self._loaded, self._rate_hz = loaded, rate_hz
         self._history = ObservationHistory[Observation](steps, 1 / (rate_hz or 1.0))
 
     @property
@@ -92,6 +93,16 @@ class Engine(ABC):
     def trouble(self) -> str:
         """What kept the newest chunk from the policy's poses; "": nothing."""
         return "" if self._loaded.resolver is None else self._loaded.resolver.trouble
+
+    @property
+    def guided_steps(self) -> int:
+        """Steps that real-time chunking took into account for the newest chunk; 0: it did not."""
+        return 0 if self._loaded.real_time is None else self._loaded.real_time.steps
+
+    def drives(self) -> None:
+        """Take note that the newest chunk moves the robot: a slow policy's next goes on from it."""
+        if self._loaded.real_time is not None:
+            self._loaded.real_time.drives()
 
     def reset(self) -> None:
         """Forget past observations: an episode begins, or somebody else moved the robot."""
@@ -144,6 +155,8 @@ class Engine(ABC):
                 raise ValueError("stamp_s: expected the observation's time for a history, got None")
             kept = {key: value.copy() for key, value in checked.items()}
             past = self._history.add(kept, stamp_s)
+        if self._loaded.real_time is not None and stamp_s is not None and self._rate_hz:
+            self._loaded.real_time.begin(stamp_s, self.delay_s, self._rate_hz)
         prediction = self._read(self._predict(past))
         if self._loaded.representation is None:
             return prediction

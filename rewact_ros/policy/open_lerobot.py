@@ -4,7 +4,9 @@ A type is a name in LeRobot's own register. What registers there is LeRobot and 
 the user installed under LeRobot's plug-in names; no file of a checkpoint can add to it.
 """
 
+import sys
 from collections import deque
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from .checkpoint_config import read_lerobot_config
 from .checkpoint_files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles
 from .policy import Estimate, PolicyConfig
 from .processors import POSTPROCESSOR, PREPROCESSOR, TASK, is_told_by_text, load_processors
+from .real_time import RealTimeChunks
 from .weights import check_weights, load_tensors, resolve_device
 
 # How LeRobot's policies call the number of actions that `predict_action_chunk` gives. Those that
@@ -69,6 +72,7 @@ class ForeignPolicy(nn.Module):
     Attributes:
         config: its settings.
         model: that policy.
+        real_time: guides a chunk by the last one, in policies that can be guided; else None.
     """
 
     def __init__(self, policy: PreTrainedPolicy, told: bool = False) -> None:
@@ -77,11 +81,14 @@ class ForeignPolicy(nn.Module):
         sizes = [getattr(policy.config, name, None) for name in _CHUNKS]
         chunk = next((size for size in sizes if isinstance(size, int)), 1)
         self.config: PolicyConfig = ForeignSettings(policy.config, min(chunk, MOST_STEPS), told)
+        self.real_time = RealTimeChunks(policy) if RealTimeChunks.supports(policy) else None
         self._one_by_one = False
 
     def reset(self) -> None:
         """Forget the past."""
         self.model.reset()
+        if self.real_time is not None:
+            self.real_time.reset()
 
     def predict(self, batch: dict[str, Tensor]) -> Estimate:
         """Predict from normalised observations.
@@ -92,6 +99,8 @@ class ForeignPolicy(nn.Module):
                 as ``task``.
         """
         now = self._with_past(batch)
+        if self.real_time is not None and self.real_time.given:
+            return self._guided(now, self.real_time)
         if not self._one_by_one:
             try:
                 actions = self.model.predict_action_chunk(now)
@@ -99,6 +108,20 @@ class ForeignPolicy(nn.Module):
                 self._one_by_one = True
         if self._one_by_one:
             actions = self.model.select_action(now)[:, None]
+        if self.real_time is not None:
+            self.real_time.keep(actions)
+        return Estimate(actions[:, :MOST_STEPS], None, None)
+
+    def _guided(self, batch: dict[str, Any], real_time: RealTimeChunks) -> Estimate:
+        """Predict a chunk that goes on from the last one."""
+        # The guidance is a gradient, which tensors made in inference mode do not have.
+        with torch.inference_mode(False), torch.no_grad():
+            copied = {k: v.clone() if isinstance(v, Tensor) else v for k, v in batch.items()}
+            given = {
+                k: v.clone() if isinstance(v, Tensor) else v for k, v in real_time.given.items()
+            }
+            actions = self.model.predict_action_chunk(copied, **given)
+        real_time.keep(actions)
         return Estimate(actions[:, :MOST_STEPS], None, None)
 
     def _with_past(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -142,9 +165,19 @@ class ForeignPolicy(nn.Module):
         return self.model.save_pretrained(save_directory)
 
 
+@cache
+def _registered(path: tuple[str, ...]) -> None:
+    register_third_party_plugins()
+
+
+def register_plugins() -> None:
+    """Let LeRobot import the plug-ins on this process's path: once, for it reads all packages."""
+    _registered(tuple(sys.path))
+
+
 def known_types() -> list[str]:
     """Names of LeRobot's policies and of those of installed plug-ins."""
-    register_third_party_plugins()
+    register_plugins()
     return sorted(PreTrainedConfig.get_known_choices())
 
 

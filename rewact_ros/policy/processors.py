@@ -69,7 +69,7 @@ _MODULES = {
     ),
 }
 # A repository of the Hub: no folder, and no way out of one.
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 _MOST_TOKENS = 4096
 _MAX_STEPS = 32
 _MAX_EPS = 1e-3
@@ -133,6 +133,32 @@ def load_processors(
         raise CheckpointError(
             f"{files.path}: its processors do not load: {' '.join(str(error).split())[:300]}"
         ) from error
+
+
+def read_statistics(files: CheckpointFiles) -> dict[str, dict[str, Tensor]]:
+    """The statistics that a preprocessor's normalising steps were saved with, by feature and name.
+
+    Nothing else of its file is believed: a reward model's steps come from its configuration.
+
+    Raises:
+        CheckpointError: more than one preprocessor, or a file that is not what it should be.
+    """
+    found = [name for name in files.names if name.endswith("preprocessor.json")]
+    if len(found) > 1:
+        raise CheckpointError(
+            f"{files.path}: expected one preprocessor, got {', '.join(found)[:200]}; give the "
+            "folder of one checkpoint"
+        )
+    stats: dict[str, dict[str, Tensor]] = {}
+    for name in found:
+        steps = files.json(name).get("steps")
+        for index, step in enumerate(steps if isinstance(steps, list) else ()):
+            if isinstance(step, dict) and step.get("registry_name") == NORMALIZER:
+                where, file = f"{files.path / name}: steps[{index}]", step.get("state_file")
+                if file is not None:
+                    _state_key(where, file, files)
+                    stats |= _nested(load_tensors(files, file))
+    return stats
 
 
 def is_told_by_text(files: CheckpointFiles) -> bool:
@@ -338,7 +364,7 @@ def _is_sane(key: str, value: Any) -> bool:
     if key in ("enabled", "truncation"):
         return isinstance(value, bool)
     if key == "tokenizer_name":
-        return isinstance(value, str) and _HUB_NAME.fullmatch(value) is not None
+        return isinstance(value, str) and HUB_NAME.fullmatch(value) is not None
     if key == "max_length":
         return type(value) is int and 1 <= value <= _MOST_TOKENS
     if key == "task_key":

@@ -13,6 +13,7 @@ from rewact_ros.text import printable
 
 from .checkpoint_files import CONTRACT, CheckpointError, CheckpointFiles, open_folder
 
+OFF = "updates are off: set the parameter policy_dir to the directory they may come from"
 # A request's stamp orders it among others, so one of the future would make all others stale.
 AHEAD_S = 10.0
 _LABEL = 80  # characters of a sender's text that are repeated
@@ -79,11 +80,14 @@ class PolicyUpdates:
         directory: the only one from which checkpoints are taken; empty: none are.
         contract_hash: of the robot.
         running: what runs now.
+        off: why updates are refused where there is no directory.
     """
 
-    def __init__(self, directory: str, contract_hash: str, running: Candidate) -> None:
+    def __init__(
+        self, directory: str, contract_hash: str, running: Candidate, off: str = OFF
+    ) -> None:
         self._directory = Path(directory).resolve() if directory else None
-        self._contract_hash = contract_hash
+        self._contract_hash, self._off = contract_hash, off
         self._history = [running]
         self._newest_ns = -1
 
@@ -101,9 +105,7 @@ class PolicyUpdates:
                 other files than announced; the policy that runs already; nothing to go back to.
         """
         if self._directory is None:
-            raise UpdateRefused(
-                "updates are off: set the parameter policy_dir to the directory they may come from"
-            )
+            raise UpdateRefused(self._off)
         ahead_s = (update.stamp_ns - time.time_ns()) / 1e9
         if ahead_s > AHEAD_S:
             raise UpdateRefused(

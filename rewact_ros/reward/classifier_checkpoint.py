@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 
 from rewact_ros.files import replacing_folder
-from rewact_ros.policy.checkpoint import weights_version
 from rewact_ros.policy.checkpoint_files import (
     CONFIG,
     MAX_JSON_BYTES,
@@ -18,6 +17,7 @@ from rewact_ros.policy.checkpoint_files import (
     CheckpointError,
     CheckpointFiles,
     json_object,
+    weights_version,
 )
 from rewact_ros.policy.weights import check_weights, load_tensors, resolve_device
 
@@ -57,16 +57,18 @@ def save_classifier(
             (partial / name).write_text(text)
         for file in partial.iterdir():
             file.chmod(0o644)  # safetensors writes for the owner alone
-    return weights_version(path / WEIGHTS)
+    return weights_version(path)
 
 
 def load_classifier(
-    path: str | Path, device: str = "auto", expected: Mapping[str, Any] | None = None
+    path: str | Path | CheckpointFiles,
+    device: str = "auto",
+    expected: Mapping[str, Any] | None = None,
 ) -> LoadedClassifier:
     """Open a checkpoint folder, checking everything before anything runs on it.
 
     Args:
-        path: folder written by `save_classifier`.
+        path: folder written by `save_classifier`, or its files, already read.
         device: `auto` (a GPU if there is one), or a torch device.
         expected: settings that the user states, such as `{"hidden_dim": 256}`; a checkpoint of
             another value is refused.

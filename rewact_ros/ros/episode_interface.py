@@ -168,7 +168,8 @@ class SampleReader:
 
     def source(self, msg: Reward) -> RewardSource:
         """Whose reward this is, and by whose chunks the robot moves: a judge's own need not be."""
-        return RewardSource(msg.reward_hash, self._driver, not math.isnan(msg.q10))
+        quantiles = not math.isnan(msg.q10)
+        return RewardSource(msg.reward_hash, self._driver, quantiles, msg.policy_version)
 
     def sample(self, msg: Reward, stamp_ns: int) -> PolicySample:
         """What the policy said at one observation."""

@@ -4,6 +4,8 @@ import time
 import uuid
 
 from rewact_ros.contract import Contract
+from rewact_ros.policy.checkpoint_files import weights_version
+from rewact_ros.policy.task_table import ByTask, TaskRow, table_of
 from rewact_ros.ros.params import SupervisorParams
 from rewact_ros.supervision.alarms import ALARMS
 from rewact_ros.supervision.classifier_gate import ClassifierGate
@@ -14,6 +16,7 @@ from rewact_ros.supervision.monitor import Thresholds
 from rewact_ros.supervision.reset import ResetCheck
 from rewact_ros.supervision.signals import SignalSettings
 from rewact_ros.supervision.supervisor import EpisodeParts
+from rewact_ros.supervision.task_rule import TaskRule
 
 
 def parts_of(p: SupervisorParams, contract: Contract) -> EpisodeParts:
@@ -31,13 +34,31 @@ def parts_of(p: SupervisorParams, contract: Contract) -> EpisodeParts:
     )
 
 
-def judging_of(p: SupervisorParams, contract: Contract) -> Judging:
-    """Thresholds, ladders and, where there is one, the calibration.
+def rules_of(p: SupervisorParams, contract: Contract) -> ByTask[TaskRule]:
+    """Thresholds, ladders and, where there is one, the calibration of each task.
 
     Raises:
-        CalibrationError: a calibration that cannot be read.
+        CalibrationError, TaskTableError: a calibration or the table cannot be read.
         ValueError: a parameter out of its range; names it.
     """
+    table = table_of(p, ("policy", "calibration"))
+    if table is None:
+        return ByTask.one(TaskRule(_judging(p, contract, p.calibration, p.policy)))
+
+    def rule(row: TaskRow) -> TaskRule:
+        file = str(row.calibration or "")
+        return TaskRule(
+            _judging(p, contract, file, str(row.judged_by)),
+            row.timeout_s,
+            weights_version(row.policy),
+            str(row.policy),
+            weights_version(row.judged_by),
+        )
+
+    return table.by_task(rule)
+
+
+def _judging(p: SupervisorParams, contract: Contract, calibration: str, policy: str) -> Judging:
     return Judging(
         contract_hash=contract.hash,
         cameras=tuple(camera.key for camera in contract.cameras),
@@ -50,7 +71,7 @@ def judging_of(p: SupervisorParams, contract: Contract) -> Judging:
         signals=SignalSettings(filter_s=p.filter_s, dwell=p.dwell, window=p.window),
         level=p.level,
         escalation=_escalation(p),
-        calibration=find_calibration(p.calibration, p.policy),
+        calibration=find_calibration(calibration, policy),
     )
 
 

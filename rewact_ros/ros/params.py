@@ -4,7 +4,7 @@ ROS descriptors, command-line flags and `config/params.yaml` all come from these
 """
 
 from dataclasses import MISSING, dataclass, fields, make_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rewact_ros.ros.parameter_values import check_value, describe
 from rewact_ros.runs import LearnOptions
@@ -26,6 +26,7 @@ class PolicyParams:
 
     contract: str = _param("", "contract file of the robot")
     policy: str = _param("", "checkpoint folder")
+    tasks: str = _param("", "table of tasks, instead: several policies (docs/tasks.md)")
     policy_dir: str = _param(
         "", "the only directory from which rewact/policy_update is taken; empty: updates refused"
     )
@@ -52,15 +53,31 @@ class PolicyParams:
 
 
 @dataclass(frozen=True)
+class ShadowPolicyParams(PolicyParams):
+    """Node `shadow_policy`: those of `policy`, but for what only one that acts can do."""
+
+    tasks: ClassVar[str] = ""  # type: ignore[misc]
+    policy_dir: ClassVar[str] = ""  # type: ignore[misc]
+    explore: ClassVar[bool] = False  # type: ignore[misc]
+    actions_only: ClassVar[bool] = False  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
 class JudgeParams:
     """Node `judge`, whose reward is of what another policy, or a person, does."""
 
     contract: str = _param("", "contract file of the robot")
-    model: str = _param("", "checkpoint folder of a policy with a reward, or of a classifier")
+    model: str = _param(
+        "", "checkpoint folder of a policy with a reward, a classifier, or a LeRobot reward model"
+    )
+    tasks: str = _param("", "table of tasks, instead: several judges, one for each")
     device: str = same(PolicyParams, "device")
     engine: str = same(PolicyParams, "engine")
     precision: str = same(PolicyParams, "precision")
     threads: int = same(PolicyParams, "threads")
+    instruction: str = _param(
+        "", "what to do, for a judge that is told so by text, where the task gives no text"
+    )
 
 
 @dataclass(frozen=True)
@@ -115,6 +132,7 @@ class _CompletionParams:
     contract: str = _param("", "contract file of the robot")
     policy: str = _param("", "checkpoint folder; its calibration.json is used where it has one")
     calibration: str = _param("", "calibration file; empty: the one beside the policy, or none")
+    tasks: str = _param("", "table of tasks, instead: thresholds and time-out of each")
     level: str = _param(
         "auto",
         "completion is judged by the reward's q10 or mean; auto: q10 where it has one",
@@ -286,7 +304,9 @@ class RecorderParams:
     task: str = _param("", "task of episodes that people start")
     operator: str = _param("", "who operates the robot and judges")
     calibration: str = _param("", "calibration file whose content goes into every recording")
+    tasks: str = _param("", "table of tasks, instead: each one's calibration goes into its own")
     follow_supervisor: bool = _param(True, "record the supervisor's episodes")
+    shadow: bool = _param(False, "a shadow policy predicts beside: tell when it is silent")
     preroll_s: float = _param(1.0, "time before the start that is recorded too", "s", 0.0, 60.0)
     postroll_s: float = _param(
         0.5, "time after the supervisor's verdict that is recorded too", "s", 0.0, 60.0
@@ -349,6 +369,7 @@ class TransitionsParams:
 
 NODE_PARAMS: dict[str, type] = {
     "policy": PolicyParams,
+    "shadow_policy": ShadowPolicyParams,
     "judge": JudgeParams,
     "hil": HilParams,
     "supervisor": SupervisorParams,

@@ -1,12 +1,14 @@
 """How long an observation takes through a node that judges it, for `/diagnostics`."""
 
 import math
+from collections import deque
 
 from rewact_ros.control.timing import DurationHistogram
 from rewact_ros.stamps import NANO
 
 # An observation older than this was stamped by another clock.
 OLDEST_S = 10.0
+_RECENT = 10  # observations
 
 
 class PathTimes:
@@ -25,6 +27,7 @@ class PathTimes:
         self._output = output
         self._queue, self._inference = DurationHistogram(), DurationHistogram()
         self._node, self._latency = DurationHistogram(), DurationHistogram()
+        self._newest: deque[float] = deque(maxlen=_RECENT)
 
     def add(self, queue_s: float, inference_s: float, node_s: float) -> None:
         """Count one output.
@@ -44,10 +47,16 @@ class PathTimes:
         if 0.0 <= seconds <= OLDEST_S:
             self.odd_stamp = ""
             self._latency.add(seconds)
+            self._newest.append(seconds)
             return seconds
         self._odd_stamps += 1
         self.odd_stamp = f"image stamps are {seconds:+.3f} s old by this node's clock"
         return math.nan
+
+    @property
+    def recent_latency_s(self) -> float:
+        """The longest from a stamp to its output, of the newest few; 0 before the first."""
+        return max(self._newest, default=0.0)
 
     def values(self) -> dict[str, object]:
         """Entries of `/diagnostics`."""

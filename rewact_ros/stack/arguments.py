@@ -10,6 +10,7 @@ from typing import Any
 
 from rewact_ros.contract.names import check_namespace
 from rewact_ros.contract.schema import ContractError
+from rewact_ros.policy.task_table import TaskTableError, table_of
 from rewact_ros.ros.parameter_values import ParameterError
 from rewact_ros.ros.params_file import check_params_file
 from rewact_ros.runs import NEWEST, VERSIONS
@@ -22,6 +23,7 @@ LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 # A ROS name with an optional node before it; names of ROS itself, such as __node, are not remapped.
 _NAME = r"(?:~?/)?[A-Za-z_]\w*(?:/[A-Za-z_]\w*)*"
 _REMAP = re.compile(rf"((?:[A-Za-z]\w*:)?(?!__){_NAME}):=({_NAME})", re.ASCII)
+SHADOW_TOPICS = re.compile(r"\brewact/shadow\b")
 # What launch_ros keeps among the arguments.
 _LAUNCH_ROS = ("ros_namespace", "ros_remaps")
 
@@ -44,6 +46,11 @@ class BringUp:
     policy: str = setting(
         "", "checkpoint folder; none (or empty with a contract): no policy", path=True
     )
+    tasks: str = setting(
+        "",
+        "table of tasks, instead of policy, judge and calibration; empty: one policy for all",
+        path=True,
+    )
     params_file: str = setting(
         "", "ROS parameter file for all nodes, like config/params.yaml", path=True
     )
@@ -53,11 +60,17 @@ class BringUp:
     dry_run: bool = setting(False, "compute commands, publish none")
     judge: str = setting(
         "",
-        "checkpoint folder whose reward judges, a policy's or a classifier's; empty: the policy's",
+        "checkpoint folder whose reward judges: of a policy, a classifier or a LeRobot reward "
+        "model; empty: the policy's",
         path=True,
     )
     calibration: str = setting(
         "", "file of thresholds; empty: calibration.json of the judge or policy", path=True
+    )
+    shadow: str = setting(
+        "",
+        "checkpoint folder that predicts beside the policy, recorded and never acted on",
+        path=True,
     )
     success_model: str = setting(
         "",
@@ -141,7 +154,11 @@ class BringUp:
                 check_params_file(self.params_file)
             except ParameterError as error:
                 raise ArgumentError(str(error)) from None
-        for name in ("policy", "judge", "success_model"):
+        try:
+            table_of(self, ("policy", "judge", "calibration", "learn"))
+        except TaskTableError as error:
+            raise ArgumentError(str(error)) from None
+        for name in ("policy", "judge", "shadow", "success_model"):
             folder = getattr(self, name)
             if not folder or (name == "policy" and folder == "none"):
                 continue
@@ -186,6 +203,11 @@ class BringUp:
                     f"services, several with commas between, got '{rule}'"
                 )
             pairs.append((match[1], match[2]))
+            if SHADOW_TOPICS.search(rule):
+                raise ArgumentError(
+                    f"remap: expected no topic of the shadow policy, got '{rule}': what it "
+                    "predicts might move the robot"
+                )
         if len({name for name, _ in pairs}) < len(pairs):
             raise ArgumentError(f"remap: expected one rule for each name, got '{self.remap}'")
         return tuple(pairs)

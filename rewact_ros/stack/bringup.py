@@ -4,14 +4,17 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rewact_ros.contract import load_contract
+from rewact_ros.policy.checkpoint_files import CALIBRATION
+from rewact_ros.policy.task_table import load_tasks
 from rewact_ros.runs import NEWEST, ROBOT_JOURNAL, VERSIONS, is_version
 from rewact_ros.share import share_dir
 from rewact_ros.sim.task import DEFAULT_TASK, find_task
 from rewact_ros.stack.arguments import BringUp
+from rewact_ros.stack.shadow import check_shadow
 
 # What a sourced ROS, or the wheels of another environment, put in the way of an interpreter.
 SHIELDED = (
@@ -25,6 +28,7 @@ SHIELDED = (
 EVERY_NODE = ("rclpy", "numpy", "yaml", "rewact_ros", "rewact_ros.msg")
 HEAVY = {
     "policy": ("torch", "lerobot", "safetensors"),
+    "shadow_policy": ("torch", "lerobot", "safetensors"),
     "judge": ("torch", "lerobot", "safetensors"),
     "reward_model": ("torch", "lerobot", "safetensors"),
     "transitions": ("safetensors",),
@@ -35,9 +39,19 @@ LIGHT = {"recorder": ("mcap", "zstandard")}
 ParameterValue = str | int | float | bool
 
 
+# Added to the niceness of a process that must not disturb the others.
+ASIDE_NICENESS = 10
+
+
 @dataclass(frozen=True)
 class Process:
-    """One node process: `python -m module --ros-args …`."""
+    """One node process: `python -m module --ros-args …`.
+
+    Attributes:
+        respawn: start it again when it dies.
+        essential: the robot does not go on without it; another's end is told, and that is all.
+        niceness: added to its own, before it begins.
+    """
 
     name: str
     module: str
@@ -49,6 +63,8 @@ class Process:
     environment: dict[str, str] = field(default_factory=dict)
     log_level: str = "info"
     remappings: tuple[tuple[str, str], ...] = ()
+    essential: bool = True
+    niceness: int = 0
 
     @property
     def own_python(self) -> bool:
@@ -126,12 +142,14 @@ def processes(args: BringUp) -> list[Process]:
 
     Raises:
         ContractError: its contract is wrong; told once here, not by each node.
+        ArgumentError: the shadow policy does not fit the contract, or has nobody to run beside.
     """
     if args.contract:
         load_contract(args.contract, args.namespace or "/")
     contract = args.contract or default_contract(args.task)
     run = Path(args.learn).resolve() if args.learn else None
-    usual = "" if args.contract else default_policy(args.task)
+    table = load_tasks(args.tasks) if args.tasks else None
+    usual = "" if args.contract or table else default_policy(args.task)
     # By the link: a policy process that dies comes back with the version that is newest then.
     policy = str(run / VERSIONS / NEWEST) if run else args.policy or usual
     ml_python = args.ml_python or sys.executable
@@ -182,10 +200,13 @@ def processes(args: BringUp) -> list[Process]:
         driver = {"contract": contract, "robot_config": args.lerobot_robot}
         nodes.append(process("lerobot_robot", driver, ml_python, shield))
     hil: dict[str, ParameterValue] = {"contract": contract, "dry_run": args.dry_run}
-    learned = bool(run) or is_version(Path(policy))
+    acting_policies = [row.policy for row in table.rows] if table else [Path(policy)]
+    learned = bool(run) or any(is_version(folder) for folder in acting_policies)
     if learned:
         hil["combine"] = "replace"  # else what was decided is mixed with what was not
-    acts = policy not in ("", "none")
+    acts = table is not None or policy not in ("", "none")
+    judged_apart = table.judged_apart if table else bool(args.judge)
+    tasks: dict[str, ParameterValue] = {"tasks": args.tasks} if table else {}
     if acts:  # else nothing beats for it
         hil["policy_required"] = True
     nodes.append(process("hil", hil, more_environment=command_transport_environment()))
@@ -194,7 +215,9 @@ def processes(args: BringUp) -> list[Process]:
         judging["reset_motion"] = False  # nothing can move to a reset pose
     if args.simulated:
         judging["reset_service"] = "sim/reset"
-    if args.judge or acts:
+    if table:
+        judging |= tasks
+    elif args.judge or acts:
         judging["policy"] = args.judge or policy  # for the calibration beside it
     if args.calibration:
         judging["calibration"] = args.calibration
@@ -204,10 +227,10 @@ def processes(args: BringUp) -> list[Process]:
     if acts:
         acting: dict[str, ParameterValue] = {
             "contract": contract,
-            "policy": policy,
+            **(tasks or {"policy": policy}),
             "task": args.task,
             "device": args.device,
-            "actions_only": bool(args.judge),
+            "actions_only": judged_apart,
         }
         if learned:
             # Every version brings its base along: exporting it anew would stall the running policy.
@@ -215,11 +238,21 @@ def processes(args: BringUp) -> list[Process]:
         if run:
             acting |= {"policy_dir": str(run / VERSIONS), "explore": True}
         nodes.append(process("policy", acting, ml_python, shield))
+    if args.shadow:
+        check_shadow(args, contract, acts)
+        beside = {"contract": contract, "policy": args.shadow, "task": args.task}
+        if args.device != "auto":  # else params_file may put it where it disturbs least
+            beside["device"] = args.device
+        if is_version(Path(args.shadow)):
+            beside["engine"] = "torch"
+        shadow = process("shadow_policy", beside, ml_python, shield)
+        nodes.append(replace(shadow, essential=False, niceness=ASIDE_NICENESS))
     if run:
         keeping = {"contract": contract, "journal": str(run / ROBOT_JOURNAL)}
         nodes.append(process("transitions", keeping, ml_python, shield))
-    if args.judge:
-        looking = {"contract": contract, "model": args.judge, "device": args.device}
+    if judged_apart:
+        model = tasks or {"model": args.judge}
+        looking = {"contract": contract, **model, "device": args.device}
         nodes.append(process("judge", looking, ml_python, shield))
     if args.success_model:
         classifier = {"contract": contract, "model": args.success_model, "device": args.device}
@@ -230,8 +263,12 @@ def processes(args: BringUp) -> list[Process]:
         nodes.append(process(name, source, ml_python, shield))
     if args.bags_dir:
         recording: dict[str, ParameterValue] = {"contract": contract, "bags_dir": args.bags_dir}
-        beside = Path(args.judge or policy) / "calibration.json"
-        if args.calibration or ((args.judge or acts) and beside.is_file()):
-            recording["calibration"] = args.calibration or str(beside)
+        thresholds = Path(args.judge or policy) / CALIBRATION
+        if table:
+            recording |= tasks
+        elif args.calibration or ((args.judge or acts) and thresholds.is_file()):
+            recording["calibration"] = args.calibration or str(thresholds)
+        if args.shadow:
+            recording["shadow"] = True
         nodes.append(process("recorder", recording))
     return nodes

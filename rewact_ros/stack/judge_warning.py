@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from rewact_ros.policy.task_table import load_tasks
 from rewact_ros.reward.judge_check import mends, rollouts_of
 from rewact_ros.stack.bringup import Process
 from rewact_ros.supervision.calibration import CalibrationError
@@ -15,16 +16,28 @@ def judge_warnings(nodes: Iterable[Process]) -> list[str]:
     which refuses it by name.
     """
     by_name = {node.name: node.parameters for node in nodes}
+    tasks = str(by_name.get("supervisor", {}).get("tasks", ""))
+    if tasks:
+        lines = []
+        for row in load_tasks(tasks).rows:
+            apart, file = row.judge is not None, str(row.calibration or "")
+            lines += _warnings(str(row.judged_by), file, str(row.policy), apart)
+        return list(dict.fromkeys(lines))
     judge = str(by_name.get("supervisor", {}).get("policy", ""))
     file = str(by_name.get("supervisor", {}).get("calibration", ""))
     actor = str(by_name.get("policy", {}).get("policy", "")) or "POLICY"
+    return _warnings(judge, file, actor, "judge" in by_name)
+
+
+def _warnings(judge: str, file: str, actor: str, apart: bool) -> list[str]:
+    """As `judge_warnings`, of one judge, its file of thresholds and the policy that acts."""
     if not (judge or file):
         return []
     try:
         calibration = find_calibration(file, judge)
     except CalibrationError:
         return []
-    if calibration is None and "judge" in by_name:
+    if calibration is None and apart:
         return [
             f"warning: {judge}: judges another policy's work, uncalibrated: it may call success "
             "what it never saw fail",

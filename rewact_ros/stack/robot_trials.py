@@ -84,7 +84,8 @@ class RobotTrials:
         verdict = self._watch(task)
         result = self._result(task.result(), verdict)
         if self._runs() != version:
-            return Result(None, None, {**result.about, "reason": "the policy was started anew"})
+            why = "another policy ran: it was started anew, or the task's text chose one"
+            return Result(None, None, {**result.about, "reason": why})
         return result
 
     def close(self) -> None:

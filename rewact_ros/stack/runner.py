@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from rewact_ros.priority import give_way
 from rewact_ros.restarts import RESPAWN_DELAY_S, Restarts, describe
 from rewact_ros.stack.bringup import Process
 from rewact_ros.stack.robot_lock import BringUpError
@@ -75,8 +76,12 @@ class Runner:
     def _plan_restart(self, name: str, code: int, now_s: float) -> None:
         respawn, last = self._specs[name].respawn, self._last_error.get(name, "")
         end = self._restarts.end(name, code, now_s, respawn, last)
-        if end:
+        if end and self._specs[name].essential:
             raise BringUpError(end)
+        if end:
+            del self._running[name]
+            self._write(f"{name} | {end}; all else goes on without it")
+            return
         self._due[name] = now_s + RESPAWN_DELAY_S
         self._write(f"{name} | ended ({describe(code)}); starting it again")
 
@@ -88,6 +93,8 @@ class Runner:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:
                 os._exit(1)
+            if spec.niceness:
+                give_way(spec.niceness)
 
         process = subprocess.Popen(
             spec.command(),

@@ -18,8 +18,13 @@ from rewact_ros.files import replace_file
 from rewact_ros.reward.judge_check import JudgeCheck
 from rewact_ros.settings import check, setting
 from rewact_ros.supervision.alarms import calibrated
-from rewact_ros.supervision.signals import FeatureDistance, SignalSettings
-from rewact_ros.text import reason
+from rewact_ros.supervision.signals import (
+    COMPLETIONS,
+    ENGAGED,
+    FeatureDistance,
+    SignalSettings,
+)
+from rewact_ros.text import printable, reason
 
 FORMAT = 1
 
@@ -66,12 +71,37 @@ class CalibrationSettings:
         option="verdict",
     )
     fit_fraction: float = setting(
-        0.25, "of the successes, for fitting the novelty alone", above=0, below=1
+        0.25,
+        "of the successes, for fitting the novelty alone; of all, for choosing the completion",
+        above=0,
+        below=1,
     )
     seed: int = setting(0, "chooses those", low=0)
+    completion: str = setting(
+        "auto",
+        "score of completion: the plain level, its engaged-first rise, or what finds more on "
+        "roll-outs set aside",
+        choices=("auto", *COMPLETIONS),
+    )
+    verdict_error: float = setting(
+        0.0,
+        "share of episodes, at most, of which people call a failure a success; beta covers these",
+        low=0,
+        below=1,
+    )
+    attended: bool = setting(
+        False, "the bound is for work in which people stop failures and take over as recorded"
+    )
+    groups: str = setting("", "a bound for each task, operator or value of this column")
 
     def __post_init__(self) -> None:
         check(self, CalibrationError)
+        if not self.verdict_error < self.beta:
+            raise CalibrationError(
+                f"verdict_error: expected less than beta ({self.beta:g}), got "
+                f"{self.verdict_error:g}: wrong verdicts alone may hide as many false completions; "
+                "ask for a larger beta, or judge anew with more care"
+            )
 
 
 @dataclass(frozen=True)
@@ -96,11 +126,32 @@ class Basis:
 
 
 @dataclass(frozen=True)
+class Groups:
+    """Bounds on completion of groups of episodes, each of its own.
+
+    Attributes:
+        key: what makes a group: ``task``, ``operator``, or a column of the dataset.
+        counts: episodes of each group.
+        bounds: of those that have enough; the others get the pooled threshold.
+    """
+
+    key: str
+    counts: dict[str, int]
+    bounds: dict[str, Bound]
+
+    def fault(self, group: str) -> str:
+        """Why nothing is claimed for a group, or an empty string."""
+        if group in self.bounds:
+            return ""
+        return f"{self.counts.get(group, 0)} episodes of {self.key} '{group}' are too few"
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Thresholds, the rates that they keep, and where they hold.
 
     Attributes:
-        completion: on ``Signals.held``, over all episodes before their true success.
+        completion: on ``Signals.completion``, over all episodes before their true success.
         alarms: by name, each with its part of alpha; without features those that need none.
         distance: of the novelty; None without features.
         signals: how the signals are made.
@@ -110,6 +161,7 @@ class Calibration:
         recognised: of the successes, how many the completion threshold finds in time; None: not
             counted.
         judge: whether the reward tells success from failure at all; None: not known.
+        groups: bounds of groups; None: there are none.
     """
 
     completion: Bound
@@ -122,9 +174,23 @@ class Calibration:
     successes: int
     recognised: int | None = None
     judge: JudgeCheck | None = None
+    groups: Groups | None = None
 
-    def claim(self, running: Basis) -> str:
+    def bound_of(self, group: str | None) -> Bound:
+        """On completion, of a group's episodes; None: of all."""
+        own = self.groups.bounds if self.groups is not None and group is not None else {}
+        return own.get(group or "", self.completion)
+
+    def group_of(self, task: str | None) -> str | None:
+        """Group of an episode that runs, of which only the task is known; None: no matter."""
+        return task if self.groups is not None and self.groups.key == "task" else None
+
+    def claim(self, running: Basis, task: str | None = None) -> str:
         """Compare with what runs now; return the line for the status.
+
+        Args:
+            running: what runs.
+            task: of the episode that runs; None: none does.
 
         Raises:
             CalibrationError: another reward model, contract, cameras or rate, or a longer
@@ -159,8 +225,17 @@ class Calibration:
             driver = self.basis.policy_version or "an unknown policy"
             now = running.policy_version or "no policy's chunks"
             return f"bound: not claimed (calibrated on {driver}, running {now}){self._detection}"
+        group = self.group_of(task)
+        fault = "" if self.groups is None or group is None else self.groups.fault(group)
+        if fault:
+            return f"bound: not claimed ({printable(fault)}){self._detection}"
+        completion = self.bound_of(group)
+        about = [f"n {completion.n}"]
+        about += [] if group is None else [f"of task '{printable(group)}'"]
+        about += ["engaged-first"] if self.signals.completion == ENGAGED else []
+        about += ["attended"] if self.settings.attended else []
         return (
-            f"bound: false completions <= {self.settings.beta:g} (n {self.completion.n}), false "
+            f"bound: false completions <= {self.settings.beta:g} ({', '.join(about)}), false "
             f"alarms <= {self.settings.alpha:g} (n {min(b.n for b in self.alarms.values())})"
             f"{self._detection}"
         )
@@ -181,7 +256,8 @@ class Calibration:
     def save(self, file: Path) -> None:
         """Write as JSON, whole or not at all."""
         document: dict[str, Any] = {"format": FORMAT, **asdict(self)}
-        for bound in (document["completion"], *document["alarms"].values()):
+        grouped = document["groups"]["bounds"].values() if self.groups else ()
+        for bound in (document["completion"], *document["alarms"].values(), *grouped):
             bound["quantile"] = bound["rank"] / (bound["n"] + 1)  # for readers of the file
         if self.distance is not None:
             document["distance"] = {
@@ -218,6 +294,7 @@ def load_calibration(file: Path) -> Calibration:
             successes=int(raw["successes"]),
             recognised=None if raw.get("recognised") is None else int(raw["recognised"]),
             judge=_judge(raw.get("judge")),
+            groups=_groups(raw.get("groups")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"no key {error}" if isinstance(error, KeyError) else reason(error, file)
@@ -236,6 +313,13 @@ def _bound(raw: dict[str, Any]) -> Bound:
     if not (0 < bound.rate < 1 and 1 <= bound.rank <= bound.n and math.isfinite(bound.threshold)):
         raise CalibrationError(f"bound out of range: {bound}")
     return bound
+
+
+def _groups(raw: dict[str, Any] | None) -> Groups | None:
+    if raw is None:
+        return None
+    counts = {str(name): int(count) for name, count in raw["counts"].items()}
+    return Groups(str(raw["key"]), counts, {n: _bound(b) for n, b in raw["bounds"].items()})
 
 
 def _judge(raw: dict[str, Any] | None) -> JudgeCheck | None:

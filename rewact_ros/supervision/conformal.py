@@ -6,63 +6,42 @@ probability of at most 1 - k / (n + 1), whatever the scores' distribution.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rewact_ros.supervision.alarms import Moment, calibrated, rate, smallest_rate
+from rewact_ros.supervision.alarms import calibrated, rate, smallest_rate
 from rewact_ros.supervision.calibration import (
     Basis,
     Bound,
     Calibration,
     CalibrationError,
     CalibrationSettings,
+    Groups,
 )
-from rewact_ros.supervision.signals import FeatureDistance, FloatArray, Signals, SignalSettings
+from rewact_ros.supervision.completion import (
+    Cost,
+    choose,
+    completion_score,
+    costs,
+    largest,
+    recognises,
+    tolerated,
+)
+from rewact_ros.supervision.episode_signals import CalibrationEpisode, Cut
+from rewact_ros.supervision.signals import FeatureDistance, SignalSettings
 
-
-@dataclass(frozen=True)
-class CalibrationEpisode:
-    """Signals of one roll-out of N frames that ran on to the time-out, or past its success.
-
-    Attributes:
-        name: for messages.
-        held: (N,) as in ``Signals``, NaN where unknown.
-        scores: (N,) by alarm, of those with a part of alpha that need no features; likewise.
-        features: (N, D) float32 pooled policy features; None: not known.
-        success: first frame of true success; None: there was none.
-    """
-
-    name: str
-    held: FloatArray
-    scores: Mapping[str, FloatArray]
-    features: NDArray[np.float32] | None
-    success: int | None
-
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        signals: Sequence[Signals],
-        features: NDArray[np.float32] | None,
-        success: int | None,
-    ) -> "CalibrationEpisode":
-        """From the signals after each sample (N)."""
-        scores = {
-            alarm.name: np.array([alarm.score(Moment(s, s.stamp_s)) for s in signals])
-            for alarm in calibrated(features=False)
-        }
-        return cls(name, np.array([s.held for s in signals]), scores, features, success)
+__all__ = ["CalibrationEpisode", "calibrate", "completion_score", "conformal_bound"]
 
 
 def conformal_bound(scores: Sequence[float], rate: Fraction) -> Bound:
     """Return the smallest threshold that a new episode's score exceeds no more often than ``rate``.
 
     The rank is ceil((n + 1)(1 - rate)), in exact arithmetic: 59 scores support 1/60, and a float's
-    rounding of it may be a different question.
+    rounding of it may be a different question. Infinite scores are those that are not known.
 
     Raises:
         CalibrationError: n scores do not support this rate.
@@ -72,9 +51,16 @@ def conformal_bound(scores: Sequence[float], rate: Fraction) -> Bound:
     if rank > n:
         raise CalibrationError(
             f"rate {float(rate):g}: expected at least {math.ceil(1 / rate) - 1} scores, got {n}, "
-            f"which support {_supported(1, n)}"
+            f"which support {supported(1, n)}"
         )
-    return Bound(float(rate), n, rank, float(np.sort(scores)[rank - 1]))
+    threshold = float(np.sort(scores)[rank - 1])
+    if math.isinf(threshold):
+        unknown = int(np.isinf(scores).sum())
+        raise CalibrationError(
+            f"rate {float(rate):g}: {unknown} of {n} scores are not known and count as above every "
+            f"threshold, so that these episodes support {supported(unknown + 1, n)}"
+        )
+    return Bound(float(rate), n, rank, threshold)
 
 
 def calibrate(
@@ -89,38 +75,102 @@ def calibrate(
         CalibrationError: too few episodes for the rates (says which they support), or an episode
             that ended before the time-out without success, or too soon after it.
     """
-    limit = round(basis.timeout_s * basis.rate_hz)
-    after = round(settings.verdict_s * basis.rate_hz)
+    limit, after = _frames(basis, settings)
     _check_lengths(episodes, limit, after, basis.rate_hz)
-    successful = [e for e in episodes if _success(e, limit) is not None]
+    # What an alarm ended might have succeeded, and with any score.
+    successful = [e for e in episodes if e.censored or e.success_before(limit) is not None]
     features = all(e.features is not None for e in successful)
     check_counts(len(episodes), len(successful), settings, features)
-    beta, alpha = Fraction(str(settings.beta)), Fraction(str(settings.alpha))
-    completion = conformal_bound([completion_score(e, limit) for e in episodes], beta)
-    order = np.random.default_rng(settings.seed).permutation(len(successful))
-    fitted = _fitted(len(successful), settings)
-    fit, rest = order[:fitted], order[fitted:]
-    ends = [min((_success(e, limit) or 0) + after + 1, limit) for e in successful]
-    scores = {
-        a.name: [_maximum(e.scores[a.name][:n]) for e, n in zip(successful, ends, strict=True)]
-        for a in calibrated(features=False)
-    }
-    distance = None
-    if features:
-        known = np.concatenate([successful[i].features[: ends[i]] for i in fit])
-        distance = FeatureDistance.fit(known)
-        far = [_maximum(distance(successful[i].features[: ends[i]])) for i in rest]
-        scores |= {a.name: far for a in calibrated() if a.features}
+    choice = choose(episodes, settings, limit, after)
+    signals = replace(signals, completion=choice.rule)
+    rest = [episodes[i] for i in choice.rest]
+    found = [completion_score(e, limit, choice.rule) for e in rest]
+    completion = conformal_bound(found, tolerated(settings))
+    distance, scores = _alarm_scores(successful, settings, limit, after, features)
+    alpha = Fraction(str(settings.alpha))
     alarms = {a.name: conformal_bound(scores[a.name], rate(a, alpha)) for a in calibrated(features)}
     return Calibration(
-        completion, alarms, distance, signals, basis, settings, len(episodes), len(successful)
+        completion,
+        alarms,
+        distance,
+        signals,
+        basis,
+        settings,
+        len(episodes),
+        sum(not e.censored for e in successful),
+        groups=_groups(rest, found, settings),
     )
 
 
-def completion_score(episode: CalibrationEpisode, limit: int) -> float:
-    """Largest ``held`` while the episode is incomplete: what a threshold must reach."""
-    end = _success(episode, limit)
-    return _maximum(episode.held[: limit if end is None else end])
+def _alarm_scores(
+    successful: Sequence[CalibrationEpisode],
+    settings: CalibrationSettings,
+    limit: int,
+    after: int,
+    features: bool,
+) -> tuple[FeatureDistance | None, dict[str, list[float]]]:
+    """Each alarm's largest scores of the successes, and the distance of the novelty."""
+    order = np.random.default_rng(settings.seed).permutation(len(successful))
+    fitted = _fitted(len(successful), settings)
+    fit, rest = order[:fitted], order[fitted:]
+    ends = [min((e.success_before(limit) or 0) + after + 1, limit) for e in successful]
+    scores = {
+        a.name: [
+            math.inf if e.censored else largest(e.scores[a.name][:n])
+            for e, n in zip(successful, ends, strict=True)
+        ]
+        for a in calibrated(features=False)
+    }
+    if not features:
+        return None, scores
+    seen = [
+        None if e.censored or e.features is None else e.features[:n]
+        for e, n in zip(successful, ends, strict=True)
+    ]
+    known = [part for i in fit if (part := seen[i]) is not None]
+    distance = FeatureDistance.fit(np.concatenate(known) if known else np.zeros((0, 1), np.float32))
+    far = [math.inf if (part := seen[i]) is None else largest(distance(part)) for i in rest]
+    return distance, scores | {a.name: far for a in calibrated() if a.features}
+
+
+def _groups(
+    episodes: Sequence[CalibrationEpisode], scores: Sequence[float], settings: CalibrationSettings
+) -> Groups | None:
+    """A bound for each group that has enough episodes of its own (Mondrian conformal)."""
+    if not settings.groups:
+        return None
+    bounds: dict[str, Bound] = {}
+    counts = Counter(episode.group for episode in episodes)
+    for group in sorted(counts):
+        own = [s for e, s in zip(episodes, scores, strict=True) if e.group == group]
+        try:
+            bounds[group] = conformal_bound(own, tolerated(settings))
+        except CalibrationError:
+            continue  # the pooled threshold serves it, and is not claimed for it
+    return Groups(settings.groups, dict(sorted(counts.items())), bounds)
+
+
+def compare(
+    episodes: Sequence[CalibrationEpisode], calibration: Calibration
+) -> tuple[int, list[Cost]]:
+    """How many episodes chose the score, and what each score costs on those that did not."""
+    limit, after = _frames(calibration.basis, calibration.settings)
+    choice = choose(episodes, calibration.settings, limit, after)
+    rest = [episodes[i] for i in choice.rest]
+    return choice.aside, costs(rest, calibration.settings, limit, after)
+
+
+def suspects(episodes: Sequence[CalibrationEpisode], calibration: Calibration) -> list[str]:
+    """Names of episodes without a success that reach the threshold: people may have erred there."""
+    limit, _ = _frames(calibration.basis, calibration.settings)
+    rule = calibration.signals.completion
+    return [
+        e.name
+        for e in episodes
+        if not e.censored
+        and e.success_before(limit) is None
+        and completion_score(e, limit, rule) >= calibration.bound_of(e.group).threshold
+    ]
 
 
 def recognised(episodes: Sequence[CalibrationEpisode], calibration: Calibration) -> tuple[int, int]:
@@ -128,14 +178,18 @@ def recognised(episodes: Sequence[CalibrationEpisode], calibration: Calibration)
 
     Counted on the episodes that it was chosen on, so it describes them and promises nothing.
     """
-    limit = round(calibration.basis.timeout_s * calibration.basis.rate_hz)
-    after = round(calibration.settings.verdict_s * calibration.basis.rate_hz)
+    limit, after = _frames(calibration.basis, calibration.settings)
+    rule = calibration.signals.completion
     found = [
-        _maximum(e.held[: success + after + 1]) > calibration.completion.threshold
-        for e in episodes
-        if (success := _success(e, limit)) is not None
+        recognises(e, rule, calibration.bound_of(e.group).threshold, limit, after) for e in episodes
     ]
-    return sum(found), len(found)
+    known = [hit for hit in found if hit is not None]
+    return sum(known), len(known)
+
+
+def _frames(basis: Basis, settings: CalibrationSettings) -> tuple[int, int]:
+    """Frames up to the time-out, and after the success in which it should be recognised."""
+    return round(basis.timeout_s * basis.rate_hz), round(settings.verdict_s * basis.rate_hz)
 
 
 def check_counts(
@@ -152,13 +206,14 @@ def check_counts(
     Raises:
         CalibrationError: there are too few.
     """
-    beta, alpha = Fraction(str(settings.beta)), Fraction(str(settings.alpha))
+    beta, alpha = tolerated(settings), Fraction(str(settings.alpha))
     faults = []
     needed = math.ceil(1 / beta) - 1
+    less = f" less {settings.verdict_error:g} for wrong verdicts" if settings.verdict_error else ""
     if episodes < needed:
         faults.append(
-            f"beta {settings.beta:g}: expected {needed} roll-outs, got {episodes}, which support "
-            f"{_supported(1, episodes)}"
+            f"beta {settings.beta:g}{less}: expected {needed} roll-outs, got {episodes}, which "
+            f"support {supported(1, episodes)}"
         )
     needed = math.ceil(1 / smallest_rate(alpha)) - 1
     judged = successes - (_fitted(successes, settings) if features else 0)
@@ -167,7 +222,7 @@ def check_counts(
             f"alpha {settings.alpha:g}: expected {needed} successful ones"
             + (" besides those that fit the novelty" if features else "")
             + f", got {judged} (of {successes}), which support "
-            f"{_supported(alpha / smallest_rate(alpha), judged)}"
+            f"{supported(alpha / smallest_rate(alpha), judged)}"
         )
     if faults:
         raise CalibrationError(
@@ -180,7 +235,9 @@ def _check_lengths(
 ) -> None:
     """Refuse episodes that were cut short: what they would still have shown is not known."""
     for episode in episodes:
-        success, frames = _success(episode, limit), len(episode.held)
+        if episode.cut is not Cut.NOT:
+            continue
+        success, frames = episode.success_before(limit), len(episode.held)
         if success is None and frames < limit:
             raise CalibrationError(
                 f"{episode.name}: expected a roll-out without success to run to the time-out, "
@@ -200,18 +257,7 @@ def _fitted(successes: int, settings: CalibrationSettings) -> int:
     return math.ceil(settings.fit_fraction * successes)
 
 
-def _supported(parts: Fraction | int, n: int) -> str:
+def supported(parts: Fraction | int, n: int) -> str:
     """The smallest rate of which n episodes support 1/parts, rounded up to three decimals."""
     smallest = Fraction(parts, n + 1)
     return "none" if smallest >= 1 else f"{math.ceil(smallest * 1000) / 1000:g}"
-
-
-def _success(episode: CalibrationEpisode, limit: int) -> int | None:
-    """Frame of the true success, if it came before the time-out."""
-    return episode.success if episode.success is not None and episode.success < limit else None
-
-
-def _maximum(values: NDArray[np.floating]) -> float:
-    """Largest known value; 0, the least of every signal, where none is known."""
-    known = values[np.isfinite(values)]
-    return float(known.max()) if len(known) else 0.0

@@ -10,7 +10,7 @@ from rewact_ros.supervision.classifier_gate import ClassifierGate
 from rewact_ros.supervision.escalation import Response, Step
 from rewact_ros.supervision.monitor import EpisodeMonitor, Judgement
 from rewact_ros.supervision.reset import ResetCheck
-from rewact_ros.supervision.signals import PolicySample, Signals
+from rewact_ros.supervision.signals import ENGAGED, PolicySample, Signals
 from rewact_ros.supervision.verdict import Change, Outcome, Termination, Verdict
 
 
@@ -95,7 +95,9 @@ class Episode:
         verdict: None until it is over.
         judgement: of the last step that judged.
         helped: a person led, so that no calibrated bound holds.
+        asked: an alarm called a person.
         peak: largest filtered progress; NaN: no reward came.
+        unready: why the policy must not lead now, whatever hil says; "" while it may.
 
     Args:
         settings: time limits.
@@ -122,8 +124,9 @@ class Episode:
         self.verdict: Verdict | None = None
         self.judgement: Judgement | None = None
         self.monitor: EpisodeMonitor | None = None
-        self.helped = False
+        self.helped = self.asked = False
         self.peak = math.nan
+        self.unready = ""
         self.duration_s = 0.0
         self._make_monitor = make_monitor
         self.check = check or ResetCheck()
@@ -138,7 +141,8 @@ class Episode:
     @property
     def want(self) -> Want:
         """Lease to ask for now."""
-        wants = {Phase.RESETTING: Want.RESET, Phase.RUNNING: Want.POLICY}
+        leads = Want.HOLD if self.unready else Want.POLICY
+        wants = {Phase.RESETTING: Want.RESET, Phase.RUNNING: leads}
         return wants.get(self.phase, Want.HOLD)
 
     @property
@@ -279,7 +283,9 @@ class Episode:
                 self._gate.reset()
             self.changes.append((Change.RUNNING, ""))
         elif now_s - self._phase_since_s > self.settings.start_timeout_s:
-            self.end(Termination.HOLD, f"policy did not start: {control.reason}")
+            waited = f"{self.unready} for {self.settings.start_timeout_s:g} s"
+            why = waited if self.unready else control.reason
+            self.end(Termination.HOLD, f"policy did not start: {why}")
 
     def _given_up(self, now_s: float, stamp_s: float, gone_s: float, control: Control) -> bool:
         """Step the monitor as who leads demands; whether nobody leads for too long."""
@@ -304,7 +310,7 @@ class Episode:
             settings = self.settings
             limit_s = settings.human_timeout_s if self._after_human else settings.hold_timeout_s
             if now_s - self._held_since_s > limit_s:
-                self.end(Termination.HOLD, control.reason)
+                self.end(Termination.HOLD, self.unready or control.reason)
                 return True
         return False
 
@@ -314,8 +320,10 @@ class Episode:
         blind = signals.staleness_s(stamp_s) > self.monitor.thresholds.limits[STALENESS.key]
         failure = Outcome.UNLABELLED if blind else Outcome.FAILURE
         if self.monitor.complete and not self.waiting_for(stamp_s):
-            level = f"{self.monitor.tracker.settings.level} {signals.level:.2f}"
-            detail = f"reward {signals.progress:.2f}, {level}"
+            settings = self.monitor.tracker.settings
+            detail = f"reward {signals.progress:.2f}, {settings.level} {signals.level:.2f}"
+            if settings.completion == ENGAGED:
+                detail += f", risen by {signals.engaged:.2f}"
             self._end(Verdict(Outcome.SUCCESS, Termination.PROGRESS, detail))
         elif decision.step is Step.ABORT:
             self._end(Verdict(failure, Termination.ALARM, decision.reason))
@@ -324,6 +332,7 @@ class Episode:
             self._end(Verdict(failure, Termination.TIMEOUT, f"{self.timeout_s:g} s, {seen}"))
         elif decision.step is Step.HOLD and self.phase is Phase.RUNNING:
             self._enter(Phase.HELP)
+            self.asked = True
             self.changes.append((Change.HELP, decision.reason))
         elif decision.step is Step.WARN and decision.signal not in self._warned:
             self._warned.add(decision.signal)  # once, however often it comes and goes

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rewact_ros.policy.checkpoint_files import CALIBRATION
 from rewact_ros.supervision.calibration import (
     Basis,
     Calibration,
@@ -12,7 +13,6 @@ from rewact_ros.supervision.escalation import EscalationSettings
 from rewact_ros.supervision.monitor import EpisodeMonitor, Thresholds
 from rewact_ros.supervision.signals import SignalSettings
 
-FILE = "calibration.json"
 UNCALIBRATED = "uncalibrated"
 
 
@@ -22,7 +22,7 @@ def find_calibration(file: str, policy: str) -> Calibration | None:
     Raises:
         CalibrationError: the file that is named is not there, or one is damaged.
     """
-    beside = Path(policy) / FILE
+    beside = Path(policy) / CALIBRATION
     if file:
         return load_calibration(Path(file))
     return load_calibration(beside) if policy and beside.is_file() else None
@@ -36,11 +36,13 @@ class RewardSource:
         reward_hash: of all that the reward depends on; "" where it is not told.
         policy_version: of the weights whose chunks move the robot; "" where none do.
         quantiles: whether the reward comes with them.
+        version: of the weights that speak.
     """
 
     reward_hash: str
     policy_version: str
     quantiles: bool
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class Judging:
     escalation: EscalationSettings = field(default_factory=EscalationSettings)
     calibration: Calibration | None = None
 
-    def bound(self, source: RewardSource | None, timeout_s: float) -> str:
-        """What the thresholds promise in an episode of this time-out.
+    def bound(self, source: RewardSource | None, timeout_s: float, task: str | None = None) -> str:
+        """What the thresholds promise in an episode of this time-out and task.
 
         Raises:
             CalibrationError: the calibration is for something else than what runs.
@@ -83,13 +85,14 @@ class Judging:
                 self._basis(timeout_s),
                 reward_hash=source.reward_hash,
                 policy_version=source.policy_version,
-            )
+            ),
+            task,
         )
 
-    def monitor(self, source: RewardSource | None) -> EpisodeMonitor:
+    def monitor(self, source: RewardSource | None, task: str | None = None) -> EpisodeMonitor:
         """Monitor of one episode; check ``bound`` before."""
         if self.calibration is not None:
-            thresholds = Thresholds.calibrated(self.calibration, self.thresholds)
+            thresholds = Thresholds.calibrated(self.calibration, self.thresholds, task)
             return EpisodeMonitor(
                 thresholds, self.calibration.signals, self.escalation, self.calibration.distance
             )

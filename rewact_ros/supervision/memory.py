@@ -9,7 +9,9 @@ from typing import Any
 
 from rewact_ros.files import replace_file
 from rewact_ros.supervision.batch import Plan, Tally
-from rewact_ros.supervision.verdict import Outcome, Termination, Verdict
+from rewact_ros.supervision.evidence import Ended, Kind, kind_of
+from rewact_ros.supervision.standing import Judged
+from rewact_ros.supervision.verdict import SUPERVISOR, Outcome, Termination, Verdict
 
 FORMAT = 1
 
@@ -20,21 +22,55 @@ class EpisodeMemoryError(ValueError):
 
 @dataclass(frozen=True)
 class EpisodeRecord:
-    """The newest episode; ``verdict`` is None while it runs. ``judged_at``: UTC, ISO 8601."""
+    """The newest episode.
+
+    Attributes:
+        verdict: the last one; None while it runs.
+        judged_at: UTC, ISO 8601.
+        ended: the verdict that ended it.
+        taken_over, asked: a person led; an alarm called one.
+        of: judge and policy.
+    """
 
     episode_id: str
     task: str
     verdict: Verdict | None = None
     judged_at: str = ""
+    ended: Verdict | None = None
+    taken_over: bool = False
+    asked: bool = False
+    of: str = ""
+
+    @property
+    def kind(self) -> Kind | None:
+        """What it tells a calibration; None: nobody has judged it."""
+        verdict, ended = self.verdict, self.ended
+        if verdict is None or ended is None or verdict.by == SUPERVISOR:
+            return None
+        if verdict.outcome is Outcome.UNLABELLED:
+            return None
+        pressed = ended.termination is Termination.HUMAN and ended.outcome is verdict.outcome
+        whole = ended.termination is Termination.TIMEOUT
+        return kind_of(
+            Ended(ended.termination, verdict.outcome, pressed, self.taken_over, self.asked, whole)
+        )
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """Content of the file: the newest episode, what is left of a batch, all episodes so far."""
+    """Content of the file.
+
+    Attributes:
+        last: the newest episode.
+        batch: what is left of one.
+        tally: all episodes so far.
+        judged: those that people judged, of the judge and policy that run.
+    """
 
     last: EpisodeRecord | None = None
     batch: Plan | None = None
     tally: Tally = field(default_factory=Tally)
+    judged: Judged = field(default_factory=Judged)
 
 
 class EpisodeMemory:
@@ -74,16 +110,20 @@ class EpisodeMemory:
         """An episode begins."""
         self._store(replace(self.now, last=EpisodeRecord(episode_id, task)))
 
-    def judge(self, verdict: Verdict) -> None:
-        """The newest episode gets its verdict, or another one."""
+    def judge(
+        self, verdict: Verdict, taken_over: bool = False, asked: bool = False, of: str = ""
+    ) -> None:
+        """The newest episode gets its verdict, or another one; the rest is said with the first."""
         last = self.now.last
         if last is None:
             return
-        tally = self.now.tally
+        tally, record = self.now.tally, replace(last, verdict=verdict, judged_at=_utc())
         if last.verdict is not None:
             tally = tally.add(last.verdict.outcome, -1)
-        record = replace(last, verdict=verdict, judged_at=_utc())
-        self._store(replace(self.now, last=record, tally=tally.add(verdict.outcome)))
+        else:
+            record = replace(record, ended=verdict, taken_over=taken_over, asked=asked, of=of)
+        judged = _judged(_judged(self.now.judged, last, -1), record)
+        self._store(replace(self.now, last=record, tally=tally.add(verdict.outcome), judged=judged))
 
     def keep(self, batch: Plan | None) -> None:
         """Remember what is left of a batch; None: nothing."""
@@ -114,22 +154,33 @@ class EpisodeMemory:
             return Remembered()
 
 
+def _judged(judged: Judged, record: EpisodeRecord, count: int = 1) -> Judged:
+    """With an episode more, or less, if a person has judged it."""
+    if record.kind is None:
+        return judged
+    if record.of != judged.of:
+        judged = Judged(record.of)
+    return judged.add(record.kind, count)
+
+
+def _verdict(raw: dict[str, Any] | None) -> Verdict | None:
+    if raw is None:
+        return None
+    kinds = {"outcome": Outcome(raw["outcome"]), "termination": Termination(raw["termination"])}
+    return Verdict(**{**raw, **kinds})
+
+
 def _remembered(raw: dict[str, Any]) -> Remembered:
     if raw["format"] != FORMAT:
         raise ValueError(f"format: expected {FORMAT}, got {raw['format']}")
     last, batch = raw["last"], raw["batch"]
     if last is not None:
-        verdict = last["verdict"]
-        if verdict is not None:
-            kinds = {
-                "outcome": Outcome(verdict["outcome"]),
-                "termination": Termination(verdict["termination"]),
-            }
-            verdict = Verdict(**{**verdict, **kinds})
-        last = EpisodeRecord(**{**last, "verdict": verdict})
+        verdicts = {key: _verdict(last.get(key)) for key in ("verdict", "ended")}
+        last = EpisodeRecord(**{**last, **verdicts})
     if batch is not None:
         batch = Plan(**{**batch, "tally": Tally(**batch["tally"])})
-    return Remembered(last, batch, Tally(**raw["tally"]))
+    judged = Judged(**raw.get("judged", {}))  # an earlier version did not count them
+    return Remembered(last, batch, Tally(**raw["tally"]), judged)
 
 
 def state_file(folder: str, namespace: str, robot: str) -> Path:

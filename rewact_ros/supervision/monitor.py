@@ -22,7 +22,7 @@ class Thresholds:
     """What counts as complete and as an alarm; strictly more, as calibration counts it.
 
     Attributes:
-        completion: on ``Signals.held``.
+        completion: on ``Signals.completion``, as the settings of the signals say.
         limits: on the alarms' scores, by ``Alarm.key``; infinite: no alarm.
     """
 
@@ -45,20 +45,20 @@ class Thresholds:
 
     @classmethod
     def calibrated(
-        cls, calibration: Calibration, further: "Thresholds | None" = None
+        cls, calibration: Calibration, further: "Thresholds | None" = None, task: str | None = None
     ) -> "Thresholds":
         """Take them from a calibration.
 
         Args:
             calibration: gives completion and the limits that have a part of alpha.
             further: gives hysteresis and the other limits, which touch none of its bounds.
+            task: of the episode, where tasks have thresholds of their own.
         """
         further = further or cls()
         limits = {alarm.key: math.inf for alarm in calibrated()}
         limits |= {ALARMS[name].key: bound.threshold for name, bound in calibration.alarms.items()}
-        return cls(
-            calibration.completion.threshold, further.hysteresis, **{**further.limits, **limits}
-        )
+        completion = calibration.bound_of(calibration.group_of(task))
+        return cls(completion.threshold, further.hysteresis, **{**further.limits, **limits})
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,14 @@ class EpisodeMonitor:
 
     def add(self, sample: PolicySample) -> None:
         """Take one inference; what a human achieves completes the task too."""
-        held, limit = self.tracker.add(sample).held, self.thresholds.completion
-        self.complete = held > (limit - self.thresholds.hysteresis if self.complete else limit)
+        score = self.tracker.add(sample).completion(self.tracker.settings.completion)
+        limit = self.thresholds.completion
+        self.complete = score > (limit - self.thresholds.hysteresis if self.complete else limit)
 
     def step(self, now_s: float, human: bool = False) -> Judgement:
         """Judge at ``now_s`` (the clock of the samples' stamps); ``human``: one leads the robot."""
         if self._human and not human:
-            self.tracker.reset()  # the human left the task elsewhere than the policy's past says
+            self.tracker.resume()  # the human left the task elsewhere than the policy's past says
             self.complete, self._started_s = False, now_s
         self._human = human
         if math.isnan(self._started_s):
@@ -127,7 +128,7 @@ class EpisodeMonitor:
     def resume(self, now_s: float) -> None:
         """A human lets the policy go on without taking over: stall and drawdown begin anew."""
         self.escalation.answered()
-        self.tracker.reset()
+        self.tracker.resume()
         self.complete, self._started_s = False, now_s
 
     def _alarms(self, now_s: float) -> frozenset[str]:

@@ -15,6 +15,7 @@ from rewact_ros.settings import check, setting
 
 FloatArray = NDArray[np.float64]
 LEVELS = ("q10", "mean")
+PLAIN, ENGAGED = COMPLETIONS = ("plain", "engaged")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,12 @@ class SignalSettings:
         high=math.inf,
     )
     slack_per_s: float = setting(0.05, "fall of the mean per second that the CUSUM forgives")
+    completion: str = setting(
+        PLAIN,
+        "score of completion: plain, the level that is held, or engaged, its rise above the lowest "
+        "level held before in the episode",
+        choices=COMPLETIONS,
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -81,8 +88,10 @@ class Signals:
         stamp_s: of the last known reward.
         progress: filtered mean.
         level: filtered q10 or mean, as the settings say.
-        held: highest value that ``dwell`` of the last ``window`` levels reach; completion is this
-            above the threshold.
+        held: highest value that ``dwell`` of the last ``window`` levels reach: the plain score of
+            completion.
+        engaged: ``held`` above the lowest value that as many levels kept below in the episode, at
+            least 0: the engaged-first score. A reward that is near 1 from the start has none.
         entropy: nats.
         peak: largest ``progress`` of the episode.
         drawdown: ``peak`` minus ``progress``.
@@ -97,6 +106,7 @@ class Signals:
     progress: float = math.nan
     level: float = math.nan
     held: float = math.nan
+    engaged: float = math.nan
     entropy: float = math.nan
     peak: float = math.nan
     drawdown: float = math.nan
@@ -104,6 +114,10 @@ class Signals:
     novelty: float = math.nan
     slope_cusum: float = math.nan
     disagreement: float = math.nan
+
+    def completion(self, rule: str) -> float:
+        """What a threshold of completion is on; ``rule`` is one of ``COMPLETIONS``."""
+        return self.engaged if rule == ENGAGED else self.held
 
     def staleness_s(self, now_s: float) -> float:
         """Age of the last known reward; infinite before the first."""
@@ -127,7 +141,7 @@ class LowPass:
 
 
 class Dwell:
-    """The highest value that m of the last k samples reach."""
+    """The highest value that m of the last k samples reach, and the lowest that m keep below."""
 
     def __init__(self, dwell: int, window: int) -> None:
         self._dwell = dwell
@@ -144,9 +158,16 @@ class Dwell:
     @property
     def held(self) -> float:
         """The m-th largest of a full window, NaN before it is full."""
-        if len(self._values) < (self._values.maxlen or 0):
-            return math.nan
-        return sorted(self._values, reverse=True)[self._dwell - 1]
+        return sorted(self._values, reverse=True)[self._dwell - 1] if self._full else math.nan
+
+    @property
+    def low(self) -> float:
+        """The m-th smallest of a full window, NaN before it is full."""
+        return sorted(self._values)[self._dwell - 1] if self._full else math.nan
+
+    @property
+    def _full(self) -> bool:
+        return len(self._values) == self._values.maxlen
 
 
 @dataclass(frozen=True)
@@ -206,7 +227,16 @@ class SignalTracker:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the episode, also when a human hands back and the past says little."""
+        """Forget the episode."""
+        self._low = math.nan
+        self.resume()
+
+    def resume(self) -> None:
+        """Begin anew within an episode, when a human hands back and the past says little.
+
+        How low the reward has been stays known: what a human achieved is a rise, and a policy that
+        goes on with a task nearly done could show none otherwise.
+        """
         settings = self.settings
         self.signals = Signals()
         self._mean, self._level = LowPass(settings.filter_s), LowPass(settings.filter_s)
@@ -230,6 +260,8 @@ class SignalTracker:
         before = self._mean.value
         progress = self._mean.add(mean, gap_s)
         self._dwell.add(self._level.add(level, gap_s))
+        held = self._dwell.held
+        self._low = float(np.fmin(self._low, self._dwell.low))
         peak = progress if math.isnan(self.signals.peak) else max(self.signals.peak, progress)
         if not progress < self._last_maximum + self.settings.rise:
             self._last_maximum, self._risen_s = progress, sample.stamp_s
@@ -240,7 +272,8 @@ class SignalTracker:
             stamp_s=sample.stamp_s,
             progress=progress,
             level=self._level.value,
-            held=self._dwell.held,
+            held=held,
+            engaged=max(held - self._low, 0.0) if math.isfinite(held) else math.nan,
             entropy=math.nan if sample.entropy is None else sample.entropy,
             peak=peak,
             drawdown=peak - progress,

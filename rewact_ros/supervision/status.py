@@ -29,7 +29,9 @@ def running_text(batch: Batch, control: Control | None, stamp_s: float) -> str:
     if phase is Phase.HELP:
         return f"{text}: {episode.decision.reason}; take over or call ~/go_on"
     if phase is Phase.RUNNING:
-        if control is not None and control.mode != Control.POLICY:
+        if episode.unready:
+            text += f", waits for {episode.unready}"
+        elif control is not None and control.mode != Control.POLICY:
             text += f", hil: {control.reason}"
         if episode.decision.step is Step.WARN:
             text += f", warning: {episode.decision.signal}"

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from rewact_ros.policy.task_table import ByTask, UnknownTaskError
 from rewact_ros.supervision.batch import Batch, Happening, Plan
 from rewact_ros.supervision.calibration import CalibrationError
 from rewact_ros.supervision.classifier_gate import ClassifierGate
 from rewact_ros.supervision.episodes import Control, Episode, EpisodeSettings, Want
-from rewact_ros.supervision.judging import Judging, RewardSource
+from rewact_ros.supervision.judging import RewardSource
 from rewact_ros.supervision.memory import EpisodeMemory
 from rewact_ros.supervision.reset import ResetCheck
 from rewact_ros.supervision.signals import PolicySample
 from rewact_ros.supervision.status import NEVER_CLAIMED, claimed, idle_text, running_text
+from rewact_ros.supervision.task_rule import TaskRule
 from rewact_ros.supervision.verdict import Change, Outcome, Termination, Verdict
 
 LONGEST_S, MOST_EPISODES = 86_400.0, 100_000
@@ -45,20 +47,26 @@ class Supervisor:
         happenings: since they were last taken away.
 
     Args:
-        judging: makes the monitors.
+        rules: of the episodes of each task.
         parts: of the episodes.
         memory: what is remembered over a restart.
         operator: who judges and lets go on.
     """
 
     def __init__(
-        self, judging: Judging, parts: EpisodeParts, memory: EpisodeMemory, operator: str
+        self,
+        rules: ByTask[TaskRule],
+        parts: EpisodeParts,
+        memory: EpisodeMemory,
+        operator: str,
     ) -> None:
         self.memory = memory
         self.batch: Batch | None = None
         self.bound = self.misfit = self.refused = ""
         self.happenings: list[Happening] = []
-        self._judging, self._parts, self._operator = judging, parts, operator
+        self._rules, self._parts, self._operator = rules, parts, operator
+        self._rule = rules.usual  # of the batch that runs, or ran last
+        self._policy: str | None = None
         self._next: Batch | None = None
         self._source: RewardSource | None = None
         self._judges: list[str] = []
@@ -98,9 +106,13 @@ class Supervisor:
             self._judges = judges
             self._compare()
 
+    def hear_policy(self, version: str) -> None:
+        """Take note of which policy runs, by its heartbeat."""
+        self._policy = version
+
     def add(self, sample: PolicySample) -> None:
-        """Take one inference."""
-        if self.episode is not None:
+        """Take one inference of whoever was heard last."""
+        if self.episode is not None and self._rule.counts(self._source):
             self.episode.add(sample)
 
     def add_success(self, probability: float, stamp_s: float) -> None:
@@ -110,14 +122,19 @@ class Supervisor:
 
     def _compare(self) -> None:
         """Whether the calibration fits what runs, and what it then promises."""
-        timeout_s = self._timeout_s(self.batch.plan) if self.batch else self._timeout_s(Plan(""))
+        plan = self.batch.plan if self.batch else Plan("")
+        task = plan.task if self.batch else None
         if len(self._judges) > 1:
             self.bound, self.misfit = NEVER_CLAIMED, self._too_many
             return
         try:
-            self.bound, self.misfit = self._judging.bound(self._source, timeout_s), ""
+            timeout_s = self._timeout_s(plan, self._rule)
+            self.bound, self.misfit = self._bound(self._rule, timeout_s, task), ""
         except CalibrationError as error:
             self.bound, self.misfit = NEVER_CLAIMED, str(error)
+
+    def _bound(self, rule: TaskRule, timeout_s: float, task: str | None) -> str:
+        return rule.judging.bound(rule.heard(self._source), timeout_s, task)
 
     @property
     def _too_many(self) -> str:
@@ -126,8 +143,8 @@ class Supervisor:
             "or start the policy beside a judge with actions_only"
         )
 
-    def _timeout_s(self, plan: Plan) -> float:
-        return plan.timeout_s or self._parts.settings.timeout_s
+    def _timeout_s(self, plan: Plan, rule: TaskRule) -> float:
+        return plan.timeout_s or rule.timeout_s or self._parts.settings.timeout_s
 
     # Goals ------------------------------------------------------------------------------------
 
@@ -151,8 +168,9 @@ class Supervisor:
         if len(self._judges) > 1:
             return self._too_many
         try:
-            self._judging.bound(self._source, self._timeout_s(plan))
-        except CalibrationError as error:
+            rule = self._rules.of(plan.task)
+            self._bound(rule, self._timeout_s(plan, rule), plan.task)
+        except (UnknownTaskError, CalibrationError) as error:
             return str(error)
         if self.batch is not None:
             if not preempt:
@@ -168,7 +186,8 @@ class Supervisor:
 
     def start(self, plan: Plan) -> Batch:
         """Begin a batch that `check` allows; one that runs is preempted."""
-        batch = Batch(plan, lambda: self._new_episode(plan), self._parts.new_id)
+        rule = self._rules.of(plan.task)
+        batch = Batch(plan, lambda: self._new_episode(plan, rule), self._parts.new_id)
         if self.batch is not None:
             self.batch.end(Termination.PREEMPTED, f"by the task '{plan.task}'")
             self._next = batch
@@ -176,18 +195,22 @@ class Supervisor:
             self._begin(batch)
         return batch
 
-    def _new_episode(self, plan: Plan) -> Episode:
-        return Episode(
+    def _new_episode(self, plan: Plan, rule: TaskRule) -> Episode:
+        episode = Episode(
             self._parts.settings,
-            lambda: self._judging.monitor(self._source),
+            lambda: rule.judging.monitor(rule.heard(self._source), plan.task),
             self._parts.check(),
             self._parts.gate(),
-            plan.timeout_s,
+            self._timeout_s(plan, rule),
         )
+        episode.unready = rule.unready(self._policy)
+        return episode
 
     def _begin(self, batch: Batch | None) -> None:
         self.close_interrupted()
         self.batch, self.refused = batch, ""
+        if batch is not None:
+            self._rule = self._rules.of(batch.plan.task)
         self._compare()
 
     # People -----------------------------------------------------------------------------------
@@ -260,6 +283,8 @@ class Supervisor:
         batch = self.batch
         if batch is None:
             return
+        if batch.episode is not None:
+            batch.episode.unready = self._rule.unready(self._policy)
         batch.step(now_s, stamp_s, control)
         if self.misfit and batch.episode is not None:
             batch.episode.end(Termination.ERROR, self.misfit)
@@ -293,7 +318,10 @@ class Supervisor:
             if happening.change is Change.STARTED:
                 self.memory.begin(happening.episode_id, happening.task)
             if happening.verdict is not None:
-                self.memory.judge(happening.verdict)
+                last, source = batch.last, self._source
+                of = f"{source.reward_hash} {source.policy_version}" if source else ""
+                helped, asked = (last.helped, last.asked) if last else (False, False)
+                self.memory.judge(happening.verdict, helped, asked, of)
         if happenings or batch.over:
             # A restart leaves the rest of a batch; a client that ends it leaves nothing.
             stopped = batch.ended is None or batch.ended.termination is Termination.INTERRUPTED
@@ -329,6 +357,13 @@ class Supervisor:
     def promise(self) -> str:
         """What the thresholds promise in this episode."""
         return claimed(self.bound, self.episode.helped if self.episode else False)
+
+    @property
+    def standing(self) -> str:
+        """Which rates the episodes that people judged so far support."""
+        calibration = self._rule.judging.calibration
+        settings = calibration.settings if calibration is not None else None
+        return self.memory.now.judged.standing(settings)
 
     def text(self, stamp_s: float, control: Control | None) -> str:
         """State and reason in one line."""

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+SUPERVISOR = "supervisor"  # who judged, where no person did
+
 
 class Outcome(IntEnum):
     """Same numbers as `rewact_ros/msg/EpisodeEvent`; nobody's verdict is not a failure."""
@@ -86,7 +88,7 @@ class Verdict:
     outcome: Outcome
     termination: Termination
     detail: str
-    by: str = "supervisor"
+    by: str = SUPERVISOR
 
     @property
     def reason(self) -> str:

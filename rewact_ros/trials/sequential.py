@@ -154,9 +154,10 @@ class PairedComparison:
             raise TrialError(
                 f"versions: expected two or more names, each once, got {', '.join(self.versions)}"
             )
-        alpha = s.alpha - (judge.risk if judge else 0.0)
-        if alpha <= 0:
-            raise TrialError(f"judge: expected a risk below alpha {s.alpha:g}, got {judge.risk:g}")  # type: ignore[union-attr]
+        risk = judge.risk if judge else 0.0
+        if risk >= s.alpha:
+            raise TrialError(f"judge: expected a risk below alpha {s.alpha:g}, got {risk:g}")
+        alpha = s.alpha - risk
         self._pair_level = alpha / math.comb(len(self.versions), 2)
         self._blocks = 0
         self._means = {

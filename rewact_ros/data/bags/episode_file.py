@@ -46,6 +46,8 @@ class EpisodeRecord:
             was killed.
         topics: per topic its type and the counts of messages that are in the bag and are not.
         recovered: the recording was cut off and mended.
+        succeeded_s: when it succeeded, from its first message on, as a person said afterwards;
+            None: nobody has.
         namespace: of the robot.
     """
 
@@ -69,6 +71,7 @@ class EpisodeRecord:
     topics: dict[str, dict[str, Any]] = field(default_factory=dict)
     recovered: bool = False
     namespace: str = ""
+    succeeded_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.outcome not in OUTCOMES:
@@ -110,6 +113,8 @@ class _VersionError(EpisodeFileError):
 def _words(kind: Any) -> str:
     """A kind of value for people."""
     words = {str: "a text", bool: "true or false", dict: "a mapping"}
+    if float in _parts(kind):
+        return "a number or nothing"
     return words.get(kind, "a whole number or nothing" if int in _parts(kind) else "a mapping")
 
 
@@ -126,6 +131,7 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(("contract", "calibration"), dict | None),
     **dict.fromkeys(("started_ns", "running_ns", "ended_ns"), int | None),
     "topics": dict,
+    "succeeded_s": int | float | None,
 }
 
 
@@ -186,9 +192,20 @@ def write_episode(folder: Path, record: EpisodeRecord) -> None:
 
 
 def label_episode(
-    folder: Path, outcome: str | None, by: str, discarded: bool | None = None
+    folder: Path,
+    outcome: str | None,
+    by: str,
+    discarded: bool | None = None,
+    succeeded_s: float | None = None,
 ) -> EpisodeRecord:
     """Change the verdict of a finished recording, its discarded mark, or both; None: as it is.
+
+    Args:
+        folder: of the recording.
+        outcome: one of `OUTCOMES`.
+        by: who judges.
+        discarded: mark or unmark.
+        succeeded_s: when it succeeded, from its first message on; another verdict forgets it.
 
     Raises:
         EpisodeFileError: no such episode, or it has not ended.
@@ -200,7 +217,7 @@ def label_episode(
             "recorder was killed; stop it, or run `rewact bag recover`"
         )
     if outcome is not None:
-        record = record.labelled(outcome, by, "")
+        record = replace(record.labelled(outcome, by, ""), succeeded_s=succeeded_s)
     if discarded is not None:
         record = replace(record, discarded=discarded)
     write_episode(folder, record)

@@ -6,11 +6,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rewact_ros.data.bags.episode_file import OUTCOMES, EpisodeRecord
 from rewact_ros.data.bags.recorder import BagRecorder, RecordingError
 from rewact_ros.data.bags.writer_thread import Note
 from rewact_ros.msg import EpisodeEvent
+from rewact_ros.policy.task_table import ByTask, UnknownTaskError
 from rewact_ros.stamps import ran_back
 from rewact_ros.tokens import EpisodeOwners
 
@@ -51,6 +53,7 @@ class RecordingSession:
     Args:
         recording: where messages go.
         template: what all episodes have in common.
+        calibrations: content of the supervisor's calibration of each task; None: it has none.
         contract: YAML text of the contract; empty: none.
         policy_version: asked at the begin and the end of an episode; empty: no policy runs.
 
@@ -66,6 +69,7 @@ class RecordingSession:
         self,
         recording: BagRecorder,
         template: EpisodeRecord,
+        calibrations: ByTask[Any],
         contract: str,
         settings: SessionSettings,
         policy_version: Callable[[], str],
@@ -75,6 +79,7 @@ class RecordingSession:
         self.owner = self.called = ""
         self.trouble = ""
         self._template, self._contract, self._settings = template, contract, settings
+        self._calibrations = calibrations
         self._policy_version = policy_version
         self._ends_ns: int | None = None  # of the post-roll
         self._heard_s: float | None = None
@@ -249,6 +254,7 @@ class RecordingSession:
             self._template,
             episode_id=name,
             task=task,
+            calibration=self._calibration(task),
             operator=self._settings.operator,
             policy_version=self._policy_version(),
             started_ns=now_ns,
@@ -261,6 +267,12 @@ class RecordingSession:
         self.record, self.owner, self.trouble = record, owner, ""
         self.called, self._piece = name, 1
         self._ends_ns = self._heard_s = None
+
+    def _calibration(self, task: str) -> Any:
+        try:
+            return self._calibrations.of(task)
+        except UnknownTaskError:  # of an episode that a person began, which nothing judges
+            return None
 
     def _follow(self, name: str, event: EpisodeEvent, log_ns: int) -> None:
         if self._ends_ns is not None:

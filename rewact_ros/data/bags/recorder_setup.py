@@ -5,6 +5,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rewact_ros import strict_yaml
 from rewact_ros.contract import Contract
@@ -12,6 +13,7 @@ from rewact_ros.contract.names import resolve
 from rewact_ros.data.bags.episode_file import EpisodeRecord
 from rewact_ros.data.bags.recorder import GIGA, RecordingSettings
 from rewact_ros.data.bags.writer import WriterSettings
+from rewact_ros.policy.task_table import ByTask, table_of
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.parameter_values import ParameterError
 from rewact_ros.ros.params import RecorderParams
@@ -97,28 +99,33 @@ def recording_settings(params: RecorderParams) -> RecordingSettings:
     )
 
 
-def episode_template(
-    contract: Contract | None, text: str, params: RecorderParams, namespace: str
-) -> EpisodeRecord:
-    """What all episodes of this recorder have in common.
+def calibrations(params: RecorderParams) -> ByTask[Any]:
+    """Content of each task's calibration file; None: it has none.
 
     Raises:
-        ParameterError: the calibration file is not readable.
+        ParameterError: a file, or the table, is not readable.
     """
-    calibration = None
-    if params.calibration:
+
+    def content(file: Path | None) -> Any:
         try:
-            calibration = strict_yaml.load_json(params.calibration)
+            return strict_yaml.load_json(file) if file else None
         except (OSError, ValueError) as error:
-            file = params.calibration
             raise ParameterError(
                 f"recorder: parameter calibration: {file}: {reason(error, file)}"
             ) from None
+
+    table = table_of(params, ("calibration",))
+    if table is None:
+        return ByTask.one(content(Path(params.calibration) if params.calibration else None))
+    return table.by_task(lambda row: content(row.thresholds))
+
+
+def episode_template(contract: Contract | None, text: str, namespace: str) -> EpisodeRecord:
+    """What all episodes of this recorder have in common."""
     return EpisodeRecord(
         episode_id="",
         contract=strict_yaml.parse(text) if text else None,
         contract_hash=contract.hash if contract else "",
-        calibration=calibration,
         git_revision=git_revision(),
         namespace=namespace.strip("/"),
     )

@@ -14,8 +14,8 @@ from rewact_ros.learning.imitation.teaching import SUCCESS
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.reward.judge_check import JudgeCheck, check_judge, horizon
 from rewact_ros.supervision.calibration import Basis, CalibrationError
-from rewact_ros.supervision.conformal import CalibrationEpisode
-from rewact_ros.supervision.signals import SignalSettings, SignalTracker
+from rewact_ros.supervision.episode_signals import CalibrationEpisode
+from rewact_ros.supervision.signals import PLAIN, SignalSettings, SignalTracker
 
 from .judging import joints_scores
 from .scorers import PolicyScorer, Scorer
@@ -76,6 +76,7 @@ class Rollouts:
     def __init__(self, source: RolloutSource) -> None:
         self._data = data = load_demonstrations(source.dataset, labels_needed=False)
         self._cache = source.cache
+        self._groups: dict[int, str] = {}
         if SUCCESS not in data.source.meta.features:
             raise CalibrationError(
                 f"{source.dataset}: has no column {SUCCESS}, so nobody knows which roll-outs "
@@ -112,18 +113,25 @@ class Rollouts:
             + (f", or leave these out: --episodes {_ranges(rest)}" if rest else "")
         )
 
-    def check(self, measured: list[CalibrationEpisode]) -> JudgeCheck:
+    def check(self, measured: list[CalibrationEpisode], rule: str = PLAIN) -> JudgeCheck:
         """Tell whether the measured reward is a judge, by what completion is judged by."""
         succeeds = np.array([episode.success is not None for episode in measured])
         limit = horizon([len(episode.held) for episode in measured], succeeds)
-        scores = [np.nan_to_num(episode.held[:limit]).max() for episode in measured]
+        scores = [np.nan_to_num(episode.known(rule)[:limit]).max() for episode in measured]
         states = [self._data.state[self._data.rows([index])] for index in self._chosen]
         done = [episode.success for episode in measured]
         joints = joints_scores(states, done, limit, self._data.fps)
         return check_judge(np.array(scores), succeeds, joints)
 
-    def measure(self, scorer: Scorer, settings: SignalSettings) -> list[CalibrationEpisode]:
-        """Let the scorer see the roll-outs again, and make the monitor's signals of each."""
+    def measure(
+        self, scorer: Scorer, settings: SignalSettings, groups: str = ""
+    ) -> list[CalibrationEpisode]:
+        """Let the scorer see the roll-outs again, and make the monitor's signals of each.
+
+        Raises:
+            CalibrationError: the roll-outs have no such column of groups.
+        """
+        self._groups = self._groups_of(groups)
         self._data.decode(scorer.image_size, self._chosen, self._cache)
         bar = tqdm(self._chosen, desc="signals", unit="episode", mininterval=1)
         return [self._measure(scorer, index, settings) for index in bar]
@@ -135,7 +143,27 @@ class Rollouts:
             features.append(sample.features)
         name = f"{self._data.source.root.name}: episode {index}"
         seen = np.array(features, np.float32) if scorer.features else None
-        return CalibrationEpisode.of(name, signals, seen, self._success[index])
+        group = self._groups.get(index, "")
+        return CalibrationEpisode.of(name, signals, seen, self._success[index], group=group)
+
+    def _groups_of(self, key: str) -> dict[int, str]:
+        """Group of each episode by what its first frame has in a column; ``task`` is its text."""
+        if not key:
+            return {}
+        table = self._data.source.hf_dataset
+        rows = {index: int(self._data.rows([index])[0]) for index in self._chosen}
+        if key == "task":
+            tasks = self._data.source.meta.tasks["task_index"]
+            names = {int(number): str(text) for text, number in tasks.items()}
+            numbers = table.with_format("numpy")["task_index"]
+            return {index: names[int(numbers[row])] for index, row in rows.items()}
+        if key not in table.column_names:
+            raise CalibrationError(
+                f"groups: expected task or a column of the roll-outs, got '{key}'; they have "
+                f"{', '.join(table.column_names)}"
+            )
+        column = table.with_format("numpy")[key]
+        return {index: str(np.asarray(column[row]).item()) for index, row in rows.items()}
 
 
 def _driver(scorer: Scorer, version: str) -> str:

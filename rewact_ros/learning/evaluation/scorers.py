@@ -1,6 +1,6 @@
-"""Who scores recorded roll-outs for a calibration: a policy's reward, or a success classifier."""
+"""Who scores recorded roll-outs for a calibration: whatever may judge (``judges.KINDS``)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,10 +10,11 @@ from lerobot.utils.constants import OBS_STATE
 from numpy.typing import NDArray
 
 from rewact_ros.learning.imitation.demonstrations import Demonstrations
-from rewact_ros.policy.checkpoint import LoadedPolicy, load_policy
-from rewact_ros.policy.checkpoint_files import CONFIG, CheckpointFiles, open_folder
+from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.reward.classifier import LoadedClassifier
-from rewact_ros.reward.classifier_checkpoint import TYPE, load_classifier
+from rewact_ros.reward.judges import load_judge
+from rewact_ros.reward.lerobot_judge import RewardModelJudge
+from rewact_ros.reward.lerobot_model import LoadedRewardModel
 from rewact_ros.supervision.calibration import CalibrationError
 from rewact_ros.supervision.signals import PolicySample
 
@@ -125,12 +126,7 @@ class ClassifierScorer:
         Raises:
             CalibrationError: the roll-outs lack one of its cameras.
         """
-        missing = [camera for camera in self.cameras if camera not in data.camera_shapes]
-        if missing:
-            raise CalibrationError(
-                f"{data.source.root}: {missing[0]}: the classifier {self.path} needs it, the "
-                f"roll-outs have {', '.join(data.camera_shapes) or 'no camera'}"
-            )
+        _require_cameras(self, data, "classifier")
         for first in range(0, len(rows), _BATCH):
             batch = data.batch(rows[first : first + _BATCH], 1)
             pictures = torch.stack([batch[camera] for camera in self.cameras], dim=1)
@@ -139,14 +135,68 @@ class ClassifierScorer:
                 yield PolicySample(stamp_s=(first + i) / data.fps, mean=value)
 
 
+class RewardModelScorer:
+    """A reward model of LeRobot: what it would say live, frame by frame, by the same code."""
+
+    level, features = "mean", False
+    contract: dict[str, Any] | None = None
+    image_size: tuple[int, int] | None = None
+
+    def __init__(self, loaded: LoadedRewardModel) -> None:
+        self._loaded, self.path, self.version = loaded, loaded.path, loaded.version
+        self.reward_hash, self.cameras = loaded.reward_hash, loaded.cameras
+
+    def samples(self, data: Demonstrations, rows: NDArray[np.integer]) -> Iterator[PolicySample]:
+        """Its score at each frame of an episode, told that episode's task.
+
+        Raises:
+            CalibrationError: the roll-outs lack a camera or a text that it needs, or it fails.
+        """
+        root = data.source.root
+        _require_cameras(self, data, "reward model")
+        judge = RewardModelJudge(self._loaded, None, data.fps)
+        judge.reset()
+        if judge.needs_text:
+            judge.instruction = task_text(data, int(rows[0]))
+        for index, row in enumerate(rows):
+            seen: dict[str, NDArray[Any]] = {key: data.frames[key][row] for key in self.cameras}
+            stamp_s = index / data.fps
+            try:
+                found = judge.infer({**seen, OBS_STATE: data.state[row]}, stamp_s)
+            except (ValueError, FloatingPointError, RuntimeError) as error:
+                raise CalibrationError(f"{root}: frame {row}: {error}") from error
+            yield PolicySample(stamp_s=stamp_s, mean=found.reward)
+
+
+def task_text(data: Demonstrations, row: int) -> str:
+    """The task of a frame, in the data set's words; empty: it has none."""
+    index = int(np.asarray(data.source.hf_dataset.with_format("numpy")[row]["task_index"]))
+    return str(data.source.meta.tasks.iloc[index].name)
+
+
+def _require_cameras(scorer: Scorer, data: Demonstrations, what: str) -> None:
+    missing = [camera for camera in scorer.cameras if camera not in data.camera_shapes]
+    if missing:
+        raise CalibrationError(
+            f"{data.source.root}: {missing[0]}: the {what} {scorer.path} needs it, the "
+            f"roll-outs have {', '.join(data.camera_shapes) or 'no camera'}"
+        )
+
+
+# A scorer of each kind of judge that can be loaded.
+_SCORERS: dict[type, Callable[[Any], Scorer]] = {
+    LoadedPolicy: PolicyScorer,
+    LoadedClassifier: ClassifierScorer,
+    LoadedRewardModel: RewardModelScorer,
+}
+
+
 def open_scorer(folder: Path, device: str) -> Scorer:
-    """Open a checkpoint that a calibration is made for; see ``load_policy``, ``load_classifier``.
+    """Open a checkpoint that a calibration is made for; see ``load_judge``.
 
     Raises:
         CheckpointError, ClassifierError: it does not open.
         CalibrationError: a policy without a reward head.
     """
-    files: CheckpointFiles = open_folder(folder)
-    if CONFIG in files and files.json(CONFIG).get("type") == TYPE:
-        return ClassifierScorer(load_classifier(folder, device))
-    return PolicyScorer(load_policy(files, device))
+    loaded = load_judge(folder, device)
+    return _SCORERS[type(loaded)](loaded)

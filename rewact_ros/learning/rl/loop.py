@@ -11,7 +11,7 @@ from typing import Any
 from rewact_ros.contract import load_contract
 from rewact_ros.episodes.dataset import check_contract
 from rewact_ros.episodes.rollout_dataset import simulation
-from rewact_ros.files import point
+from rewact_ros.files import point, replace_file
 from rewact_ros.runs import BEST, VERSIONS
 from rewact_ros.sim.task import Task, find_task
 from rewact_ros.trials.replacement import try_replacement
@@ -207,7 +207,7 @@ class FastLoop:
         update = write_update(run.out / VERSIONS, run.agent, run.base, run.learner.counts.updates)
         point(run.out / VERSIONS / BEST, update.path)
         best = {**asdict(update), **figures, "scores": scores}
-        (run.out / _BEST).write_text(json.dumps(best) + "\n")
+        replace_file(run.out / _BEST, json.dumps(best) + "\n")
 
     def _figures(self, result: EpisodeResult) -> dict[str, float]:
         decisions = max(sum(result.choices.values()), 1)

@@ -15,8 +15,14 @@ from safetensors.torch import save_file
 
 from rewact_ros.contract import Contract
 from rewact_ros.files import replace_folder
-from rewact_ros.policy.checkpoint import CALIBRATION, load_policy
-from rewact_ros.policy.checkpoint_files import CONTRACT, WEIGHTS, CheckpointFiles, open_folder
+from rewact_ros.policy.checkpoint import load_policy
+from rewact_ros.policy.checkpoint_files import (
+    CALIBRATION,
+    CONTRACT,
+    WEIGHTS,
+    CheckpointFiles,
+    open_folder,
+)
 from rewact_ros.policy.updates import Update
 from rewact_ros.policy.weights import load_tensors
 from rewact_ros.runs import LEARNED

@@ -1,0 +1,144 @@
+"""LeRobot's own policies, trained by `lerobot-train` on our demonstrations, on one thread."""
+
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+# Types, small enough for one thread and two pictures of 96 x 96; what is not said is LeRobot's.
+# ResNets from scratch, with rates for a thousand steps and not for a hundred thousand.
+_SMALL = {
+    "policy.vision_backbone": "resnet18",
+    "policy.pretrained_backbone_weights": "null",
+    "policy.use_amp": "true",
+    "batch_size": "16",
+}
+KINDS = {
+    "ACT": _SMALL
+    | {
+        "policy.type": "act",
+        "policy.dim_model": "128",
+        "policy.n_heads": "4",
+        "policy.dim_feedforward": "512",
+        "policy.n_encoder_layers": "2",
+        "policy.n_decoder_layers": "2",
+        "policy.use_vae": "false",
+        "policy.chunk_size": "20",
+        "policy.n_action_steps": "20",
+        "policy.optimizer_lr": "3e-4",
+        "policy.optimizer_lr_backbone": "3e-4",
+    },
+    # Pictures of 64 x 64, ten steps of DDIM.
+    "diffusion": _SMALL
+    | {
+        "policy.type": "diffusion",
+        "policy.use_group_norm": "true",
+        "policy.down_dims": "[64,128,256]",
+        "policy.horizon": "16",
+        "policy.n_action_steps": "8",
+        "policy.resize_shape": "[64,64]",
+        "policy.crop_ratio": "0.9",
+        "policy.noise_scheduler_type": "DDIM",
+        "policy.num_inference_steps": "10",
+        "policy.optimizer_lr": "5e-4",
+        "policy.scheduler_warmup_steps": "100",
+    },
+    # It sees one camera; its codes of actions are learned in the first steps.
+    "VQ-BeT": _SMALL
+    | {
+        "policy.type": "vqbet",
+        "policy.use_group_norm": "true",
+        "policy.n_obs_steps": "3",
+        "policy.gpt_n_layer": "4",
+        "policy.gpt_n_head": "4",
+        "policy.gpt_hidden_dim": "256",
+        "policy.gpt_output_dim": "256",
+        "policy.gpt_input_dim": "256",
+        "policy.n_vqvae_training_steps": "400",
+        "policy.optimizer_lr": "3e-4",
+        "policy.scheduler_warmup_steps": "100",
+    },
+}
+_STEP = re.compile(r" step:\S+ .*updt_s:([\d.]+) data_s:([\d.]+)")
+_PROBED, _WARM_UP = 24, 8  # steps that tell its speed, and how many of them are left out
+
+
+@dataclass(frozen=True)
+class LeRobotRun:
+    """A training.
+
+    Attributes:
+        policy: its checkpoint.
+        steps: that it made.
+        seconds: that they took, without start and end of the program.
+    """
+
+    policy: str
+    steps: int
+    seconds: float
+
+
+def train_seconds(
+    dataset: Path, out: Path, seconds: float, arguments: dict[str, str]
+) -> LeRobotRun:
+    """Train for so many seconds: as many steps as its own speed on this machine allows.
+
+    Raises:
+        RuntimeError: it ended with an error, whose text is told.
+    """
+    probe = _run(dataset, out / "probe", _PROBED, arguments, keeps=False)
+    a_step = statistics.median(probe[_WARM_UP:])
+    return train_steps(dataset, out, max(round(seconds / a_step), 1), arguments)
+
+
+def train_steps(dataset: Path, out: Path, steps: int, arguments: dict[str, str]) -> LeRobotRun:
+    """Train so many steps.
+
+    Raises:
+        RuntimeError: it ended with an error, whose text is told.
+    """
+    took = _run(dataset, out / "run", steps, arguments, keeps=True)
+    checkpoint = out / "run" / "checkpoints" / "last" / "pretrained_model"
+    return LeRobotRun(str(checkpoint), steps, sum(took))
+
+
+def _run(
+    dataset: Path, out: Path, steps: int, arguments: dict[str, str], keeps: bool
+) -> list[float]:
+    """Seconds of each step, as it logs them itself; one thread, and no loader beside it."""
+    shutil.rmtree(out, ignore_errors=True)  # of a killed run, which it would not go on with
+    given = {
+        "policy.device": "cpu",
+        "policy.push_to_hub": "false",
+        "dataset.repo_id": f"local/{dataset.name}",
+        "dataset.root": dataset,
+        "num_workers": 0,
+        "steps": steps,
+        "log_freq": 1,
+        "save_checkpoint": str(keeps).lower(),
+        "save_freq": steps,
+        "env_eval_freq": 0,
+        "wandb.enable": "false",
+        "output_dir": out,
+        **arguments,
+    }
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "400"}
+    done = subprocess.run(
+        [sys.executable, "-m", "lerobot.scripts.lerobot_train"]
+        + [f"--{name}={value}" for name, value in given.items()],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    times = [float(update) + float(data) for update, data in _STEP.findall(done.stdout)]
+    if done.returncode or len(times) < steps:
+        raise RuntimeError(
+            f"lerobot-train ended with {done.returncode} after {len(times)} of {steps} steps: "
+            f"{done.stdout[-2000:]}"
+        )
+    return times

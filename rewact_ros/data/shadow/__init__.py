@@ -1,0 +1,1 @@
+"""What a shadow policy predicted in recordings, beside the policy that moved the robot."""
