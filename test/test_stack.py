@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import rclpy
 import yaml
 from action_msgs.msg import GoalStatus
 from conftest import VX300S, write_policy
@@ -15,20 +14,15 @@ from std_msgs.msg import Float64MultiArray
 
 from rewact_ros import strict_yaml
 from rewact_ros.msg import ActionChunk, ControlStatus, Reward
-from rewact_ros.policy.checkpoint import load_policy
-from rewact_ros.policy.checkpoint_files import open_folder, weights_version
-from rewact_ros.policy.export import exported
+from rewact_ros.policy.checkpoint_files import weights_version
 from rewact_ros.policy.task_table import load_tasks
 from rewact_ros.ros import interfaces as names
 from rewact_ros.stack.bringup import BringUp
 from rewact_ros.stack.commander import Commander, StackError
 from rewact_ros.stack.domain import own_domain
 from rewact_ros.stack.episode_watch import EpisodeWatch
-from rewact_ros.stack.robot_trials import robot_trials
 from rewact_ros.stack.runner import BringUpError
 from rewact_ros.supervision.verdict import Outcome
-from rewact_ros.trials.settings import TrialSettings
-from rewact_ros.trials.study import Study, named_versions
 
 pytestmark = [pytest.mark.timeout(480), pytest.mark.real_time]
 
@@ -66,7 +60,6 @@ def patient(tmp_path_factory):
     (folder / "params.yaml").write_text(
         "/**/hil:\n  ros__parameters:\n    lease_timeout_s: 2.0\n"
         "/**/supervisor:\n  ros__parameters:\n    staleness_s: 5.0\n"
-        f"/**/policy:\n  ros__parameters:\n    policy_dir: {folder}\n"
     )
     return folder
 
@@ -197,30 +190,6 @@ def test_cancelling_a_task_stops_motion(stack):
     stack.wait(lambda: stack.mode() == ControlStatus.HOLD, "hold", 10.0)
     assert not robot.control.resume_required
     assert result.state == GoalStatus.STATUS_CANCELED and not task.running
-
-
-def test_policies_are_compared_blinded_on_the_running_robot(stack, vx300s, tiny_policy, tmp_path):
-    other = open_folder(write_policy(vx300s, tmp_path / "champion", dim_feedforward=32))
-    exported(load_policy(other, "cpu"))  # the copies of a trial are spared it
-    checkpoints = [open_folder(tiny_policy), other]
-    study = Study(named_versions([(f.path, f.sha256) for f in checkpoints]), 3, {})
-    settings, said = TrialSettings(judge="supervisor", run_time_s=1.0), len(stack.log)
-    versions = []
-    rclpy.init()
-    try:
-        text = "test"
-        with robot_trials(study, checkpoints, "lamp", "", text, settings, None) as drive:
-            for trial in study.block(0):
-                result = drive(trial)
-                assert result.score == 0.0 and result.about["reason"].startswith("timeout")
-                versions.append(stack.robot.policy.policy_version)
-    finally:
-        rclpy.shutdown()
-    assert len(set(versions)) == 2
-    assert not set(versions) & {f.version for f in checkpoints}
-    told = " ".join([*stack.log[said:], stack.robot.supervisor.text])
-    for secret in ("champion", str(tiny_policy), *(f.version for f in checkpoints)):
-        assert secret not in told.replace(f"policy {checkpoints[0].version} ->", "")
 
 
 def test_processes_have_the_names_of_their_nodes(stack):
