@@ -8,6 +8,7 @@ import typer
 from rewact_ros.cli.bag import bag
 from rewact_ros.cli.bench import bench
 from rewact_ros.cli.calibrate import calibrate
+from rewact_ros.cli.compare import compare
 from rewact_ros.cli.contract import app as contract_app
 from rewact_ros.cli.convert import convert
 from rewact_ros.cli.dataset import app as dataset_app
@@ -59,6 +60,7 @@ def root(
 for command in (up, demo, teleop, replay, demos, label, train, convert, bench, params, visualise):
     app.command()(command)
 app.command("eval")(evaluate)
+app.command()(compare)
 for command in (label_frames, train_classifier, train_reward, calibrate):
     app.command()(command)
 app.command()(record)

@@ -102,10 +102,20 @@ def simulated(
         DemosError: the contract does not fit the simulated robot.
         ContractError, CheckpointError: the policy was made for another one.
     """
+    engine = engine_for(loaded, contract, task)
+    with simulation(contract, task) as sim:
+        yield engine, sim
+
+
+def engine_for(loaded: LoadedPolicy, contract: Contract, task: str) -> TorchEngine:
+    """Give the policy ready to run in `simulation`, once both fit the contract.
+
+    Raises:
+        DemosError, ContractError, CheckpointError: as `simulated`.
+    """
     check_contract(contract, find_task(task))
     loaded = fitted(loaded, contract, find_task(task).robot_model)
-    with simulation(contract, task) as sim:
-        yield TorchEngine(loaded, rate_hz=contract.rate_hz), sim
+    return TorchEngine(loaded, rate_hz=contract.rate_hz)
 
 
 def simulation(contract: Contract, task: str = DEFAULT_TASK) -> AbstractContextManager[Task]:

@@ -94,6 +94,22 @@ def export_apart(files: CheckpointFiles) -> None:
         return
 
 
+def carry_export(of: str, to: str) -> None:
+    """Let a checkpoint have the export of another that is the same network, where one is kept.
+
+    Args:
+        of, to: SHA-256 of their folders.
+    """
+    with contextlib.suppress(OSError):
+        _keep(export_file(to), export_file(of).read_bytes())
+
+
+def discard_export(of: str) -> None:
+    """Forget the export of a checkpoint that will not run again."""
+    with contextlib.suppress(OSError):
+        export_file(of).unlink(missing_ok=True)
+
+
 def to_onnx(network: ServingNetwork) -> bytes:
     """Export a network; inputs and outputs have the names of ``inputs`` and ``outputs``."""
     arguments = tuple(torch.zeros(shape, dtype=dtype) for _, shape, dtype in network.inputs)
@@ -114,8 +130,7 @@ def to_onnx(network: ServingNetwork) -> bytes:
 
 def discard(loaded: LoadedPolicy) -> None:
     """Forget a kept export that turned out to be of no use."""
-    with contextlib.suppress(OSError):
-        export_file(loaded.sha256).unlink(missing_ok=True)
+    discard_export(loaded.sha256)
 
 
 def _keep(file: Path, content: bytes) -> None:
