@@ -6,11 +6,10 @@ on unseen scenes, judging off, are scored by the shipped RewACT and by the shipp
 classifier, each as `rewact up --judge` runs it. Then thresholds are chosen on some roll-outs and
 counted on the others, over many splits, as for a policy's own reward (`supervisor_splits.py`).
 
-Demonstrations, training and roll-outs lie in `runs/bench/judges`; a run that was killed goes on.
-The diffusion policy needs the package diffusers, and is left out where there is none.
+What was trained and driven lies in `runs/bench/judges` and `runs/bench/lerobot`; a run that was
+killed goes on. The diffusion policy needs diffusers, and is left out where there is none.
 """
 
-import importlib.util
 import json
 import math
 import multiprocessing
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from judges_rollouts import JUDGES, drive, file_of
-from lerobot_training import KINDS, train_steps
+from lerobot_training import DEMONSTRATIONS, demonstrations, is_installed, trained
 from numpy.typing import NDArray
 from robots_representations import acting_alone, require_fresh, train_kind
 from supervisor_rollouts import SETTINGS, Collection, Recorded, read_one
@@ -30,8 +29,6 @@ from supervisor_splits import MONITOR, episodes_of, over_splits
 
 from rewact_ros.bench.figures import Bench
 from rewact_ros.contract import load_contract
-from rewact_ros.episodes.demos import DemoSettings, write_demos
-from rewact_ros.files import replace_file
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.reward.judge_check import check_judge, horizon
 from rewact_ros.stack.bringup import default_contract
@@ -39,9 +36,8 @@ from rewact_ros.supervision.calibration import Basis, CalibrationSettings
 from rewact_ros.supervision.signals import SignalSettings
 from rewact_ros.workers import begin_worker
 
-# First scenes; demonstrations below 100 000, reported from 200 000: nobody else reports these.
-DEMOS = 36_000
 ACT, DIFFUSION = "ACT", "diffusion"
+# First scenes; nobody else reports these.
 REPORTED = {ACT: 244_000, DIFFUSION: 248_000}
 SPREAD = (5, 95)  # percentiles over the splits
 _GOALS = {
@@ -55,24 +51,22 @@ _SHOWN = (*_GOALS, "failures_called_complete", "success_delay_p50", "threshold")
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is done of a policy."""
+    """How much is done with a policy."""
 
-    steps: int
     scenes: int
-    demonstrations: int = 100
     splits: int = 200
 
 
-_FULL = {ACT: Plan(1500, 250), DIFFUSION: Plan(2500, 160)}
-_QUICK = dict.fromkeys((ACT, DIFFUSION), Plan(10, 2, demonstrations=2, splits=2))
+ACT_STEPS = 1500
+_FULL = {ACT: Plan(250), DIFFUSION: Plan(160)}
+_QUICK = dict.fromkeys((ACT, DIFFUSION), Plan(2, splits=2))
 
 
 def run(bench: Bench) -> None:
     """Train the policies, let them drive, judge, split; `--quick` shows that it runs."""
     plans = dict(_QUICK if bench.quick else _FULL)
-    if importlib.util.find_spec("diffusers") is None:
+    if not is_installed(DIFFUSION):
         del plans[DIFFUSION]
-        print("  diffusion: left out, diffusers is not installed (make suites)")
     root = bench.folder / f"judges{'-quick' if bench.quick else ''}"
     if bench.quick:
         shutil.rmtree(root, ignore_errors=True)
@@ -80,7 +74,7 @@ def run(bench: Bench) -> None:
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
         require_fresh(folder, plan)
-        policy = trained(name, folder, root / "demos", plan)
+        policy = driver(name, folder, bench)
         record(policy, name, folder, plan, os.cpu_count() or 1)
         version = load_policy(policy, "cpu").version
         bench.settings[name] = asdict(plan) | {"version": version, "first scene": REPORTED[name]}
@@ -89,31 +83,16 @@ def run(bench: Bench) -> None:
             add_figures(bench, f"{name}, {judge}", collected, plan)
 
 
-def trained(name: str, folder: Path, demos: Path, plan: Plan) -> Path:
+def driver(name: str, folder: Path, bench: Bench) -> Path:
     """The policy that is judged."""
-    contract = Path(default_contract())
-    if not demos.exists():
-        settings = DemoSettings(
-            demos,
-            contract,
-            episodes=plan.demonstrations,
-            failures=0,
-            retries=0,
-            seed=DEMOS,
-            workers=1,
-        )
-        write_demos(settings, progress=False)
-    few = plan.steps <= 10
-    if name == ACT:
-        settings = acting_alone(demos, contract, plan.steps, 4 if few else 32, 0.0)
-        train_kind(replace(settings, out=str(folder / "policy")), folder / "frames")
-        return folder / "policy" / "checkpoints" / "last" / "pretrained_model"
-    done = folder / "trained.json"
-    if not done.exists():
-        arguments = KINDS[DIFFUSION] | ({"batch_size": "2"} if few else {})
-        found = train_steps(demos, folder / "policy", plan.steps, arguments)
-        replace_file(done, json.dumps(asdict(found)) + "\n")
-    return Path(json.loads(done.read_text())["policy"])
+    lerobot = bench.folder / f"lerobot{'-quick' if bench.quick else ''}"
+    if name == DIFFUSION:
+        return trained(name, lerobot, bench.quick)
+    demos = demonstrations(lerobot, 2 if bench.quick else DEMONSTRATIONS)
+    batch_size, steps = (4, 10) if bench.quick else (32, ACT_STEPS)
+    settings = acting_alone(demos, Path(default_contract()), steps, batch_size, 0.0)
+    train_kind(replace(settings, out=str(folder / "policy")), folder / "frames")
+    return folder / "policy" / "checkpoints" / "last" / "pretrained_model"
 
 
 def record(policy: Path, name: str, folder: Path, plan: Plan, workers: int) -> None:

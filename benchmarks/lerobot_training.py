@@ -1,13 +1,22 @@
-"""LeRobot's own policies, trained by `lerobot-train` on our demonstrations, on one thread."""
+"""LeRobot's own policies, trained by `lerobot-train` on our demonstrations, on one thread.
 
+Topics share what `trained` makes: it lies in `runs/bench/lerobot`.
+"""
+
+import importlib.util
+import json
 import os
 import re
 import shutil
 import statistics
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from rewact_ros.episodes.demos import DemoSettings, write_demos
+from rewact_ros.files import replace_file
+from rewact_ros.stack.bringup import default_contract
 
 # Types, small enough for one thread and two pictures of 96 x 96; what is not said is LeRobot's.
 # ResNets from scratch, with rates for a thousand steps and not for a hundred thousand.
@@ -51,6 +60,12 @@ KINDS = {
     "VQ-BeT": _SMALL
     | {
         "policy.type": "vqbet",
+        "policy.input_features": json.dumps(
+            {
+                "observation.state": {"type": "STATE", "shape": [7]},
+                "observation.images.front": {"type": "VISUAL", "shape": [3, 96, 96]},
+            }
+        ),
         "policy.use_group_norm": "true",
         "policy.n_obs_steps": "3",
         "policy.gpt_n_layer": "4",
@@ -63,6 +78,8 @@ KINDS = {
         "policy.scheduler_warmup_steps": "100",
     },
 }
+STEPS = {"ACT": 1500, "diffusion": 2500, "VQ-BeT": 2000}
+DEMOS, DEMONSTRATIONS = 36_000, 100  # first scene, and how many
 _STEP = re.compile(r" step:\S+ .*updt_s:([\d.]+) data_s:([\d.]+)")
 _PROBED, _WARM_UP = 24, 8  # steps that tell its speed, and how many of them are left out
 
@@ -80,6 +97,42 @@ class LeRobotRun:
     policy: str
     steps: int
     seconds: float
+
+
+def is_installed(kind: str) -> bool:
+    """Whether what a kind needs is there; if not, it says so."""
+    if kind != "diffusion" or importlib.util.find_spec("diffusers") is not None:
+        return True
+    print("  diffusion: left out, diffusers is not installed (make suites)")
+    return False
+
+
+def demonstrations(root: Path, count: int = DEMONSTRATIONS) -> Path:
+    """Scripted successes of the simulated ViperX."""
+    demos = root / "demos"
+    if not demos.exists():
+        contract = Path(default_contract())
+        settings = DemoSettings(
+            demos, contract, episodes=count, failures=0, retries=0, seed=DEMOS, workers=1
+        )
+        write_demos(settings, progress=False)
+    return demos
+
+
+def trained(kind: str, root: Path, quick: bool = False) -> Path:
+    """Checkpoint of a kind; `quick`: one that only shows that it runs.
+
+    Raises:
+        RuntimeError: the training ended with an error.
+    """
+    folder = root / kind
+    done = folder / "trained.json"
+    if not done.exists():
+        demos = demonstrations(root, 2 if quick else DEMONSTRATIONS)
+        arguments = KINDS[kind] | ({"batch_size": "2"} if quick else {})
+        found = train_steps(demos, folder, 10 if quick else STEPS[kind], arguments)
+        replace_file(done, json.dumps(asdict(found)) + "\n")
+    return Path(json.loads(done.read_text())["policy"])
 
 
 def train_seconds(

@@ -1,6 +1,7 @@
 """Bench topic `policies`: foreign policies through the whole stack, quick ones and slow ones.
 
-A plug-in (`policy_plugins/lerobot_policy_late`) decides as the shipped policy does, and takes as
+LeRobot's own types, trained small by `lerobot-train` on scripted demonstrations; and a plug-in.
+That (`policy_plugins/lerobot_policy_late`) decides as the shipped policy does, and takes as
 long as is wanted; LeRobot's register finds it as it finds every plug-in. A judge beside it, the
 shipped policy, gives the verdicts. The robot is the simulated one in real time, on the same unseen
 scenes for each; what reaches its driver is measured on the wire.
@@ -18,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import yaml
+from diagnostic_msgs.msg import DiagnosticArray
+from lerobot_training import is_installed, trained
 
 from rewact_ros import strict_yaml
 from rewact_ros.bench.figures import Bench
@@ -31,6 +34,7 @@ from rewact_ros.stack.demo import unattended
 from rewact_ros.stack.episode_watch import EpisodeWatch
 
 PLUGINS = Path(__file__).with_name("policy_plugins")
+TYPES = ("ACT", "diffusion", "VQ-BeT")
 SEED = 250_500  # no policy, threshold or setting was chosen on these scenes
 # Inference in s, steps of a chunk. 0.3 s is what a small VLA takes on a robot's computer.
 KINDS = {
@@ -46,7 +50,7 @@ _STILL = 1e-5  # rad
 
 
 def run(bench: Bench) -> None:
-    """Every kind on the same scenes; `--quick` two kinds on one."""
+    """Every policy on the same scenes; `--quick` some on one."""
     episodes = 1 if bench.quick else 20
     kinds = list(KINDS)[:2] if bench.quick else list(KINDS)
     bench.settings.update(first_scene=SEED, episodes=episodes, max_chunk_age_s=MAX_CHUNK_AGE_S)
@@ -57,6 +61,12 @@ def run(bench: Bench) -> None:
         for name in kinds:
             policy = late(Path(folder) / name.replace(" ", "-"), contract, *KINDS[name])
             drive(bench, name, Path(folder), contract, policy, episodes)
+    lerobot = bench.folder / f"lerobot{'-quick' if bench.quick else ''}"
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("ACT",) if bench.quick else TYPES:
+            if is_installed(name):
+                policy = trained(name, lerobot, bench.quick)
+                drive(bench, name, Path(folder), Path(default_contract()), policy, episodes)
 
 
 def late(folder: Path, contract: Path, inference_s: float, chunk: int) -> Path:
@@ -125,6 +135,25 @@ class Wire:
         )
 
 
+class NodeTimes:
+    """What node `policy` says of itself, newest last."""
+
+    def __init__(self, robot: Commander) -> None:
+        self._values: dict[str, str] = {}
+        robot.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_message, 10)
+
+    def _on_message(self, msg: DiagnosticArray) -> None:
+        for status in msg.status:
+            if status.name == "/policy":
+                self._values = {each.key: each.value for each in status.values}
+
+    @property
+    def overhead_ms(self) -> float:
+        """Median from a complete observation to its chunk, less the median of the inference."""
+        whole = float(self._values.get("observation_to_chunk_p50_ms", "nan"))
+        return whole - float(self._values.get("inference_p50_ms", "nan"))
+
+
 def drive(
     bench: Bench, name: str, folder: Path, contract: Path, policy: Path, episodes: int
 ) -> None:
@@ -141,7 +170,7 @@ def drive(
     rows: list[dict[str, Any]] = []
     show: Callable[[str], None] = print
     with Commander(args) as robot:
-        watch, wire = EpisodeWatch(robot, loaded), Wire(robot, loaded)
+        watch, wire, node = EpisodeWatch(robot, loaded), Wire(robot, loaded), NodeTimes(robot)
         for _ in range(episodes):
             robot.arm()
             wire.sent.clear()
@@ -159,7 +188,7 @@ def drive(
             )
             show(f"    {name}: {json.dumps(rows[-1])}, {result.reason}")
         robot.disarm()
-        delay = robot.timings()["observation_to_command"]
+        delay, overhead_ms = robot.timings()["observation_to_command"], node.overhead_ms
     for key, title in (("success", "success"), ("right", "verdict right")):
         count = sum(row[key] for row in rows)
         low, high = wilson_interval(count, len(rows))
@@ -172,3 +201,4 @@ def drive(
     paused = [row["paused"] for row in rows]
     bench.add(f"{name}: time in pauses", statistics.median(paused), "share", n=len(rows))
     bench.add(f"{name}: observation to command p50", delay.p50_ms, "ms", n=delay.n)
+    bench.add(f"{name}: node over its inference p50", overhead_ms, "ms", goal="<= 3", n=delay.n)

@@ -85,11 +85,10 @@ def _views(world: Change, camera: str, seeds: range, size: tuple[int, int]) -> I
 
 def real(bench: Bench, root: Path, episodes: int) -> None:
     """A humanoid's head camera, at the start of each episode: other objects, another stance."""
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
+    from rewact_ros.data.dataset.reader import open_dataset
     from rewact_ros.learning.imitation.videos import VideoFrames
 
-    dataset = LeRobotDataset("local/g1_bottle", root=root)
+    dataset = open_dataset(root)
     frames = VideoFrames(dataset, _KEY, None)
     found: Found = {(*change, light): [] for change in CHANGES for light in LIGHTS}
     errors = []

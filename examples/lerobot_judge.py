@@ -7,8 +7,7 @@ JUDGE is the checkpoint folder of whatever may judge, DATASET a LeRobotDataset's
 import argparse
 from pathlib import Path
 
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
+from rewact_ros.data.dataset.reader import open_dataset
 from rewact_ros.episodes.judge import EpisodeJudge
 
 
@@ -19,7 +18,7 @@ def main() -> None:
     options.add_argument("dataset", type=Path)
     options.add_argument("--task", default="", help="for a judge that is told so in words")
     given = options.parse_args()
-    data = LeRobotDataset(given.dataset.name, root=given.dataset)
+    data = open_dataset(given.dataset)
     judge = EpisodeJudge.open(given.judge, rate_hz=data.fps, instruction=given.task)
     print(f"{judge.description}; {judge.bound}")
     for episode in data.meta.episodes:

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, VX300S
 
 from rewact_ros.contract import load_contract
-from rewact_ros.ros.episode_settings import judging_of
+from rewact_ros.ros.episode_settings import rules_of
 from rewact_ros.ros.params import SupervisorParams, alarm_fields
 from rewact_ros.settings import setting
 from rewact_ros.supervision import alarms
@@ -77,12 +77,12 @@ def test_an_added_row_has_parameters_from_which_the_supervisor_takes_limit_and_l
     added = {name: (kind, field.default) for name, kind, field in alarm_fields()}
     assert added["falling"] == (float, 0.3) and added["ladder_falling"] == (str, "warn 0")
     params = asdict(SupervisorParams()) | {"falling": 0.2, "ladder_falling": "abort 1"}
-    judging = judging_of(SimpleNamespace(**params), load_contract(VX300S))
+    judging = rules_of(SimpleNamespace(**params), load_contract(VX300S)).usual.judging
     assert judging.thresholds.limits["falling"] == 0.2
     assert judging.escalation.ladders["falling"] == Ladder(1.0, 1.0, 1.0)
     params["ladder_falling"] = "shout"
     with pytest.raises(ValueError, match="parameter ladder_falling: 'shout'"):
-        judging_of(SimpleNamespace(**params), load_contract(VX300S))
+        rules_of(SimpleNamespace(**params), load_contract(VX300S))
 
 
 def test_an_added_row_takes_its_part_of_alpha_and_is_calibrated_saved_and_judged(falling, tmp_path):

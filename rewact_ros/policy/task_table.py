@@ -1,7 +1,7 @@
 """Which policy does which task, who judges it and for how long: a small YAML file, read strictly.
 
     tasks:
-      - {task: "put the cube*", policy: cube, timeout_s: 20}
+      - {task: "fold the*", policy: folding, timeout_s: 20}
       - {task: "*", policy: tidy, judge: tidy_judge, calibration: tidy.json}
 
 The first pattern that a task's text matches counts. Pure; torch is not needed.

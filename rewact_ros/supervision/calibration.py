@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +245,7 @@ class Calibration:
             f"{self._detection}"
         )
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Names these thresholds among other calibrations."""
         chosen = [self.completion.threshold, *(b.threshold for b in self.alarms.values())]
