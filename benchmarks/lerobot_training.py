@@ -56,10 +56,11 @@ KINDS = {
         "policy.optimizer_lr": "5e-4",
         "policy.scheduler_warmup_steps": "100",
     },
-    # It sees one camera; its codes of actions are learned in the first steps.
+    # It sees one camera; its codes of actions are learned in the first steps, and not in bf16.
     "VQ-BeT": _SMALL
     | {
         "policy.type": "vqbet",
+        "policy.use_amp": "false",
         "policy.input_features": json.dumps(
             {
                 "observation.state": {"type": "STATE", "shape": [7]},

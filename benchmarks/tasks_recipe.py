@@ -5,6 +5,8 @@ Another recipe is another line: `FULL = Plan(Recipe(training=replace(Recipe().tr
 
 from dataclasses import dataclass, field, replace
 
+from lerobot_training import KINDS
+
 from rewact_ros.episodes.settings import HelpSettings
 from rewact_ros.learning.classifier.settings import ClassifierSettings
 from rewact_ros.learning.imitation.reward_only_settings import RewardOnlySettings
@@ -30,22 +32,7 @@ _POLICY = {
 }
 # LeRobot's ACT gets our width, chunk and batch and the learning rate of `rewact train` instead of
 # its own, which are made for a hundred thousand steps on a GPU, and no weights from the internet.
-_ACT = {
-    "policy.type": "act",
-    "policy.pretrained_backbone_weights": "null",
-    "policy.vision_backbone": "resnet18",
-    "policy.dim_model": "128",
-    "policy.n_heads": "4",
-    "policy.dim_feedforward": "512",
-    "policy.n_encoder_layers": "2",
-    "policy.n_decoder_layers": "2",
-    "policy.use_vae": "false",
-    "policy.chunk_size": "20",
-    "policy.n_action_steps": "20",
-    "policy.optimizer_lr": "3e-4",
-    "policy.optimizer_lr_backbone": "3e-4",
-    "batch_size": "32",
-}
+_ACT = KINDS["ACT"] | {"policy.use_amp": "false", "batch_size": "32"}
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import numpy as np
 
 from rewact_ros.bench.figures import Bench
 from rewact_ros.reward.metrics import wilson_interval
-from rewact_ros.trials.betting import Aim, Bets
 from rewact_ros.trials.fixed import paired_blocks, unpaired_blocks
 from rewact_ros.trials.judged import JudgeErrors
 from rewact_ros.trials.replacement import ReplacementSettings, replacements
-from rewact_ros.trials.sequential import SequentialSettings
+from rewact_ros.trials.sequential import PairedComparison, SequentialSettings
 from rewact_ros.trials.simulated import PairedRates, run_studies
 
 SETTINGS = SequentialSettings()
+_WHOLE = 5  # of so many studies one is made block by block, as a user would
 # Without giving up: whoever stops when it suits him finds what is found at any time at all.
 EVER = SequentialSettings(futility=0.0)
 EQUAL = tuple(PairedRates(p, p, c) for p, c in ((0.5, 0), (0.75, 0), (0.75, 0.5), (0.9, 0)))
@@ -62,15 +62,23 @@ def wrong_decisions(bench: Bench, studies: int, rng: np.random.Generator) -> Non
 
 
 def coverage(bench: Bench, studies: int, rng: np.random.Generator) -> None:
-    """How often the limits of the difference leave out the true one at any time."""
+    """How often what a study shows ever leaves out the truth, looked at after every block."""
     for rates in (EQUAL[1], GAPS[0], GAPS[3]):
-        gap, scale = rates.b - rates.a, 1 + rates.b - rates.a
-        aim = Aim(EVER.alpha / 2, EVER.gap, EVER.power, EVER.most_blocks)
-        bets = Bets(aim, (2, studies), scale)
-        for value in drawn(rates, studies, rng).T:
-            y = (value - gap) / scale
-            bets.take(np.stack([y, -y]))
-        add(bench, f"limits_miss_{name(rates)}", bets.reached.any(axis=0), "<= 0.05")
+        a, b = rates.draw(max(studies // _WHOLE, 2), SETTINGS.most_blocks, rng)
+        gap, apart, version = rates.b - rates.a, [], []
+        for study in range(len(a)):
+            comparison, missed = PairedComparison(["a", "b"], SETTINGS), [False, False]
+            for x, y in zip(a[study], b[study], strict=True):
+                state = comparison.add({"a": float(x), "b": float(y)})
+                shown, mean = state.pairs[0].difference, state.means["a"]
+                missed[0] |= not shown.low - 1e-9 <= gap <= shown.high + 1e-9
+                missed[1] |= not mean.low - 1e-9 <= rates.a <= mean.high + 1e-9
+                if state.finished:
+                    break
+            apart.append(missed[0])
+            version.append(missed[1])
+        add(bench, f"limits_miss_{name(rates)}", np.array(apart), "<= 0.05")
+        add(bench, f"limits_miss_a_version_{name(rates)}", np.array(version), "<= 0.05")
 
 
 def trials(bench: Bench, studies: int, rng: np.random.Generator) -> None:

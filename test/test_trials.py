@@ -214,3 +214,15 @@ def test_a_test_of_a_version_asks_for_no_more_scenes_than_it_takes_and_says_how_
     assert few.verdict == "refused" and len(few.old) == 3
     with pytest.raises(TrialError, match="scene 1: new: expected a score from 0 to 1"):
         ReplacementTest(ReplacementSettings(), 3).add(1.0, math.nan)
+
+
+def test_limits_that_are_shown_are_narrow_at_every_time_and_leave_out_0_where_that_is_decided():
+    a, b = PairedRates(0.5, 0.95).draw(1, 60, np.random.default_rng(6))
+    comparison, widths = PairedComparison(["a", "b"]), {}
+    for x, y in zip(a[0], b[0], strict=True):
+        state = comparison.add({"a": float(x), "b": float(y)})
+        (pair,) = state.pairs
+        assert (pair.difference.low >= 0) == (pair.better == "b")
+        widths[state.blocks] = state.means["b"].high - state.means["b"].low
+    assert widths[20] < 0.6 and widths[60] < 0.35  # of a fixed number: 0.25 and 0.14
+    assert pair.better == "b" and pair.difference.high < 0.9

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .betting import Aim, Bets, FloatArray
 
 STEP = 0.01  # between the means that are bet against; limits are rounded outwards to it
+_STAKES = 0.95 * 2.0 ** (-np.arange(10) / 2)  # from nearly all of the wealth to a 25th
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,51 @@ class Interval:
     mean: float
     low: float
     high: float
+
+
+class MeanBand:
+    """A confidence sequence that is narrow at every time, for people to look at.
+
+    As `MeanLimits`, but with many fixed stakes side by side, of which one is about right whenever
+    one looks (a mixture, as Cover's universal portfolio). The bets of a decision are aimed at the
+    gap and at the time by which it should be found, and say little before and after.
+
+    Args:
+        level: chance of ever missing the mean.
+        low, high: of the values.
+    """
+
+    def __init__(self, level: float, low: float, high: float) -> None:
+        steps = round((high - low) / STEP)
+        self._null: FloatArray = np.linspace(low, high, steps + 1, dtype=np.float64)
+        self._scale = np.maximum(self._null - low, high - self._null)
+        self._log_target = np.log(2 / level)
+        self._log_wealth = np.zeros((2, len(_STAKES), len(self._null)))
+        self._rejected = np.zeros((2, len(self._null)), bool)
+        self._sum, self._n = 0.0, 0
+
+    def take(self, value: float) -> None:
+        """Count one value."""
+        y = (value - self._null) / self._scale
+        self._log_wealth += np.log1p(_STAKES[:, None] * np.stack([y, -y])[:, None])
+        most = self._log_wealth.max(axis=1)
+        mixed = most + np.log(np.exp(self._log_wealth - most[:, None]).mean(axis=1))
+        self._rejected |= mixed >= self._log_target
+        self._sum, self._n = self._sum + value, self._n + 1
+
+    @property
+    def interval(self) -> Interval:
+        """The mean so far, NaN without values, and its limits, rounded outwards to the grid."""
+        return _left(self._sum / self._n if self._n else np.nan, self._null, *self._rejected)
+
+
+def _left(
+    mean: float, null: FloatArray, above: NDArray[np.bool_], below: NDArray[np.bool_]
+) -> Interval:
+    """What is left where it was rejected that the mean is at most, and at least, each null."""
+    first, last = int(np.argmin(above)), len(null) - 1 - int(np.argmin(below[::-1]))
+    low, high = null[max(first - 1, 0)], null[min(last + 1, len(null) - 1)]
+    return Interval(mean, float(low), float(high))
 
 
 class MeanLimits:
@@ -54,11 +101,7 @@ class MeanLimits:
     @property
     def interval(self) -> Interval:
         """The mean so far, NaN without values, and its limits, rounded outwards to the grid."""
-        above, below = self._bets.reached  # rejected: mean <= m; mean >= m
-        first, last = int(np.argmin(above)), len(self.null) - 1 - int(np.argmin(below[::-1]))
-        low = self.null[max(first - 1, 0)]
-        high = self.null[min(last + 1, len(self.null) - 1)]
-        return Interval(self._sum / self.n if self.n else np.nan, float(low), float(high))
+        return _left(self._sum / self.n if self.n else np.nan, self.null, *self._bets.reached)
 
     def wealth(self, null: float) -> tuple[FloatArray, FloatArray]:
         """Wealth of both sides, (2,), now and at most, against "<= null" and ">= -null"."""

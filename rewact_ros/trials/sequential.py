@@ -18,7 +18,7 @@ from itertools import combinations
 from rewact_ros.settings import check, setting
 
 from .betting import Aim
-from .interval import Interval, MeanLimits
+from .interval import STEP, Interval, MeanBand, MeanLimits
 from .judged import JudgeErrors
 
 
@@ -160,12 +160,10 @@ class PairedComparison:
         alpha = s.alpha - risk
         self._pair_level = alpha / math.comb(len(self.versions), 2)
         self._blocks = 0
-        self._means = {
-            name: MeanLimits(Aim(alpha, s.gap, s.power, s.most_blocks), 0.0, 1.0)
-            for name in self.versions
-        }
-        aim = Aim(self._pair_level, s.gap, s.power, s.most_blocks)
-        self._pairs = {pair: MeanLimits(aim, -1.0, 1.0) for pair in combinations(self.versions, 2)}
+        self._means = {name: MeanBand(alpha, 0.0, 1.0) for name in self.versions}
+        aim, pairs = Aim(self._pair_level, s.gap, s.power, s.most_blocks), self.versions
+        self._pairs = {pair: MeanLimits(aim, -1.0, 1.0) for pair in combinations(pairs, 2)}
+        self._bands = {pair: MeanBand(self._pair_level, -1.0, 1.0) for pair in self._pairs}
 
     def add(self, block: Mapping[str, float]) -> Standing:
         """Take one block's score of every version, each in [0, 1]; returns ``state``.
@@ -177,17 +175,18 @@ class PairedComparison:
                 the block is not taken.
         """
         scores = self._checked(block)
-        for name, limits in self._means.items():
-            limits.take(scores[name])
+        for name, band in self._means.items():
+            band.take(scores[name])
         for (a, b), limits in self._pairs.items():
             limits.take(scores[b] - scores[a])
+            self._bands[a, b].take(scores[b] - scores[a])
         self._blocks += 1
         return self.state
 
     @property
     def state(self) -> Standing:
         """Where it stands now."""
-        means = {name: limits.interval for name, limits in self._means.items()}
+        means = {name: band.interval for name, band in self._means.items()}
         if self._judge:
             means = {name: self._judge.rate(m) for name, m in means.items()}
         pairs = tuple(self._pair(a, b) for a, b in self._pairs)
@@ -210,16 +209,15 @@ class PairedComparison:
 
     def _pair(self, a: str, b: str) -> PairStanding:
         limits = self._pairs[a, b]
-        difference = limits.interval
+        shown, left = self._bands[a, b].interval, limits.interval
         if self._judge:
-            difference = self._judge.difference(difference)
+            shown, left = self._judge.difference(shown), self._judge.difference(left)
         now, most = limits.wealth(self._null)
         p = min(1.0, self.settings.alpha / self._pair_level * 2 / float(most.max()))
         reached = bool(most.max() >= (1 - 1e-9) * 2 / self._pair_level)
-        # Both, so that what is decided and the interval never differ.
-        up, down = reached and difference.low >= 0, reached and difference.high <= 0
+        up, down = reached and left.low >= 0, reached and left.high <= 0
         better = b if up else a if down else ""
-        return PairStanding(a, b, difference, float(now.mean()), p, better)
+        return PairStanding(a, b, _agreeing(shown, up, down), float(now.mean()), p, better)
 
     def _checked(self, block: Mapping[str, float]) -> dict[str, float]:
         missing = [v for v in self.versions if v not in block]
@@ -236,3 +234,15 @@ class PairedComparison:
                     f"block {self._blocks + 1}: {name}: expected a score from 0 to 1, got {score!r}"
                 )
         return {name: float(block[name]) for name in self.versions}
+
+
+def _agreeing(band: Interval, up: bool, down: bool) -> Interval:
+    """A difference's band that begins or ends at 0 where that is decided, and else goes beyond it.
+
+    Making it wider is always right. Leaving one side of 0 out is wrong where the decision is.
+    """
+    if up:
+        return Interval(band.mean, max(band.low, 0.0), max(band.high, 0.0))
+    if down:
+        return Interval(band.mean, min(band.low, 0.0), min(band.high, 0.0))
+    return Interval(band.mean, min(band.low, -STEP), max(band.high, STEP))
