@@ -3,6 +3,7 @@
 import json
 import math
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def file_of(folder: Path, judge: str, seed: int) -> Path:
     return folder / "rollouts" / judge / f"{seed}.npz"
 
 
-def drive(policy: Path, folder: Path, seeds: list[int]) -> None:
+def drive(policy: Path, folder: Path, seeds: list[int], limit_s: float) -> None:
     """In a process of its own: roll-outs, and what each judge says of their frames."""
     torch.set_num_threads(1)
     contract = load_contract(default_contract())
@@ -46,7 +47,7 @@ def drive(policy: Path, folder: Path, seeds: list[int]) -> None:
     height, width = contract.cameras[0].shape[:2]
     with closing(PickPlace(width, height)) as sim:
         for seed in seeds:
-            _, trace = record_rollout(engine, sim, seed, SETTINGS)
+            _, trace = record_rollout(engine, sim, seed, replace(SETTINGS, limit_s=limit_s))
             for name, judge in reversed(judges.items()):  # whose file says that all is done: last
                 write_one(file_of(folder, name, seed), judged(trace, judge))
     about = {name: judge.reward_hash for name, judge in judges.items()}

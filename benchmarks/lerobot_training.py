@@ -41,7 +41,7 @@ KINDS = {
         "policy.optimizer_lr": "3e-4",
         "policy.optimizer_lr_backbone": "3e-4",
     },
-    # Pictures of 64 x 64, ten steps of DDIM.
+    # Pictures of 64 x 64, five steps of DDIM.
     "diffusion": _SMALL
     | {
         "policy.type": "diffusion",
@@ -52,7 +52,7 @@ KINDS = {
         "policy.resize_shape": "[64,64]",
         "policy.crop_ratio": "0.9",
         "policy.noise_scheduler_type": "DDIM",
-        "policy.num_inference_steps": "10",
+        "policy.num_inference_steps": "5",
         "policy.optimizer_lr": "5e-4",
         "policy.scheduler_warmup_steps": "100",
     },
