@@ -41,11 +41,14 @@ KINDS = {
         "policy.optimizer_lr": "3e-4",
         "policy.optimizer_lr_backbone": "3e-4",
     },
-    # Pictures of 64 x 64, five steps of DDIM.
+    # Pictures of 64 x 64, one observation, five steps of DDIM. 2,500 steps that predicted the noise
+    # from two observations missed by 0.05 rad, and 0 of 42 scenes succeeded.
     "diffusion": _SMALL
     | {
         "policy.type": "diffusion",
         "policy.use_group_norm": "true",
+        "policy.n_obs_steps": "1",
+        "policy.prediction_type": "sample",
         "policy.down_dims": "[64,128,256]",
         "policy.horizon": "16",
         "policy.n_action_steps": "8",
@@ -53,7 +56,7 @@ KINDS = {
         "policy.crop_ratio": "0.9",
         "policy.noise_scheduler_type": "DDIM",
         "policy.num_inference_steps": "5",
-        "policy.optimizer_lr": "5e-4",
+        "policy.optimizer_lr": "1e-3",
         "policy.scheduler_warmup_steps": "100",
     },
     # It sees one camera; its codes of actions are learned in the first steps, and not in bf16.
@@ -79,7 +82,7 @@ KINDS = {
         "policy.scheduler_warmup_steps": "100",
     },
 }
-STEPS = {"ACT": 1500, "diffusion": 2500, "VQ-BeT": 2000}
+STEPS = {"ACT": 1500, "diffusion": 6000, "VQ-BeT": 2000}
 DEMOS, DEMONSTRATIONS = 36_000, 100  # first scene, and how many
 _STEP = re.compile(r" step:\S+ .*updt_s:([\d.]+) data_s:([\d.]+)")
 _PROBED, _WARM_UP = 24, 8  # steps that tell its speed, and how many of them are left out
