@@ -15,6 +15,7 @@ from builtin_interfaces.msg import Time
 from std_srvs.srv import Trigger
 
 from rewact_ros.nodes.sim import SimNode
+from rewact_ros.ros.commands import Decode
 from rewact_ros.ros.images import camera_message
 from rewact_ros.ros.process import run_node
 
@@ -57,11 +58,11 @@ class FaultySimNode(SimNode):
         response.success = True
         return response
 
-    def _on_command(self, msg: Any) -> None:
+    def _on_command(self, decode: Decode, columns: slice, msg: Any) -> None:
         if self._blocked:
             self._last_command_s = time.monotonic()  # a controller is there all the same
         else:
-            super()._on_command(msg)
+            super()._on_command(decode, columns, msg)
 
     def _publish_cameras(self, stamp: Time) -> None:
         if not self._covered:

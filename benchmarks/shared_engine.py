@@ -1,16 +1,23 @@
 """One policy for several roll-outs at a time: a batch costs little more than a single inference."""
 
+import queue
 import threading
-from concurrent.futures import Future
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
+from rewact_ros.episodes.rollout import Trace, record_rollout
+from rewact_ros.episodes.settings import RolloutSettings
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.policy.engine import Prediction
 from rewact_ros.policy.images import unit_images
+from rewact_ros.sim.pick_place.task import PickPlace
 
 Observation = dict[str, np.ndarray]
+_LANES = 8  # roll-outs at a time
 
 
 class SharedEngine:
@@ -30,6 +37,9 @@ class SharedEngine:
         self._lock = threading.Lock()
         self._running = 0
         self._waiting: list[tuple[Observation, Future[Prediction]]] = []
+
+    def drives(self) -> None:
+        """Of a policy that is not slow, no chunk goes on from another."""
 
     def join(self) -> None:
         """A roll-out begins to ask."""
@@ -88,3 +98,46 @@ class SharedEngine:
             )
             for i in range(len(observations))
         ]
+
+
+def roll_outs_side_by_side(
+    loaded: LoadedPolicy,
+    seeds: list[int],
+    settings: RolloutSettings,
+    simulation: Callable[[], PickPlace],
+    keep: Callable[[int, Trace], None],
+    what: str,
+) -> None:
+    """Drive scenes, several at a time; each thread has its own simulation and cameras.
+
+    Args:
+        loaded: the policy.
+        seeds: scenes.
+        settings: of each episode.
+        simulation: makes one, in its thread.
+        keep: is given seed and course of each episode, in that thread.
+        what: is driven, for the progress bar.
+    """
+    engine, left = SharedEngine(loaded), queue.SimpleQueue[int]()
+    for seed in seeds:
+        left.put(seed)
+    bar = tqdm(total=len(seeds), desc=what, unit="episode", mininterval=5)
+
+    def lane() -> None:
+        sim = simulation()
+        engine.join()
+        try:
+            while True:
+                seed = left.get_nowait()
+                _, trace = record_rollout(engine, sim, seed, settings)
+                keep(seed, trace)
+                bar.update()
+        except queue.Empty:
+            pass
+        finally:
+            engine.leave()
+            sim.close()
+
+    with bar, ThreadPoolExecutor(_LANES) as pool:
+        for done in [pool.submit(lane) for _ in range(min(_LANES, len(seeds)))]:
+            done.result()

@@ -6,19 +6,16 @@ cut short goes on where it stopped.
 """
 
 import json
-import queue
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from shared_engine import SharedEngine
-from tqdm import tqdm
+from shared_engine import roll_outs_side_by_side
 
 from rewact_ros.contract import Contract, load_contract
-from rewact_ros.episodes.rollout import Trace, record_rollout
+from rewact_ros.episodes.rollout import Trace
 from rewact_ros.episodes.settings import RolloutSettings
 from rewact_ros.files import replacing_file
 from rewact_ros.learning.evaluation.calibrate import signal_settings
@@ -34,7 +31,6 @@ from rewact_ros.supervision.signals import PolicySample, SignalSettings, SignalT
 
 SETTINGS = RolloutSettings(limit_s=20.0, hold_s=3.0)
 _ABOUT = "collection.json"
-_LANES = 8  # roll-outs at a time
 
 
 @dataclass(frozen=True)
@@ -98,31 +94,15 @@ def _record(
     folder: Path,
     signals: SignalSettings,
 ) -> None:
-    """Record scenes, several at a time; each thread has its own simulation and cameras."""
-    engine, height, width = SharedEngine(loaded), *contract.cameras[0].shape[:2]
-    left = queue.SimpleQueue[int]()
-    for seed in seeds:
-        left.put(seed)
-    bar = tqdm(total=len(seeds), desc="roll-outs", unit="episode", mininterval=5)
+    """Record scenes."""
+    height, width = contract.cameras[0].shape[:2]
 
-    def lane() -> None:
-        sim = PickPlace(width, height)
-        engine.join()
-        try:
-            while True:
-                seed = left.get_nowait()
-                _, trace = record_rollout(engine, sim, seed, SETTINGS)
-                write_one(_file(folder, seed), _arrays(trace, signals))
-                bar.update()
-        except queue.Empty:
-            pass
-        finally:
-            engine.leave()
-            sim.close()
+    def keep(seed: int, trace: Trace) -> None:
+        write_one(_file(folder, seed), _arrays(trace, signals))
 
-    with bar, ThreadPoolExecutor(_LANES) as pool:
-        for done in [pool.submit(lane) for _ in range(min(_LANES, len(seeds)))]:
-            done.result()
+    roll_outs_side_by_side(
+        loaded, seeds, SETTINGS, lambda: PickPlace(width, height), keep, "roll-outs"
+    )
 
 
 def _file(folder: Path, seed: int) -> Path:

@@ -26,7 +26,7 @@ from rewact_ros.stack.bringup import default_policy
 from rewact_ros.supervision.camera_check import view_of
 from rewact_ros.supervision.drift import Beginning, Drift, DriftReference, drift_reference
 from rewact_ros.supervision.signals import FeatureDistance, PolicySample, Signals, SignalTracker
-from rewact_ros.supervision.withdrawal import BoundWatch, Standing
+from rewact_ros.supervision.withdrawal import BoundState, BoundWatch
 from rewact_ros.supervision.world import World, world_of
 
 Scores = dict[str, float]
@@ -159,7 +159,7 @@ def together(
 
 def watched(world: World, episodes: Sequence[Begun], distance: FeatureDistance) -> tuple[int, str]:
     """Number of the episode in which the bound is withdrawn, 0 if in none, and why."""
-    watch = BoundWatch(world, "bench", Standing(), lambda _: None, np.random.default_rng(0))
+    watch = BoundWatch(world, "bench", BoundState(), lambda _: None, np.random.default_rng(0))
     watch.claimed = True
     for number, episode in enumerate(episodes, start=1):
         watch.begin()

@@ -6,18 +6,15 @@ on.
 """
 
 import math
-import queue
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from shared_engine import SharedEngine
+from shared_engine import roll_outs_side_by_side
 from supervisor_rollouts import q10_of, write_one
-from tqdm import tqdm
 
-from rewact_ros.episodes.rollout import record_rollout
+from rewact_ros.episodes.rollout import Trace
 from rewact_ros.episodes.settings import RolloutSettings
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.sim.pick_place.simulation import CAMERAS
@@ -25,7 +22,6 @@ from rewact_ros.sim.pick_place.task import PickPlace
 
 # Rows of the picture that shifts in pixels are meant of; the policy's own has 96.
 ROWS = 480
-_LANES = 8  # roll-outs at a time
 SETTINGS = RolloutSettings(limit_s=8.0, hold_s=0.55)
 
 
@@ -116,40 +112,23 @@ def begin(loaded: LoadedPolicy, world: Change, seeds: range, folder: Path) -> li
 
 
 def _drive(loaded: LoadedPolicy, world: Change, seeds: list[int], folder: Path) -> None:
-    engine, left = SharedEngine(loaded), queue.SimpleQueue[int]()
-    for seed in seeds:
-        left.put(seed)
-    bar = tqdm(total=len(seeds), desc=world.name, unit="episode", mininterval=5)
+    def keep(seed: int, trace: Trace) -> None:
+        said = [p for p in trace.predictions if p is not None]
+        write_one(
+            folder / f"{seed}.npz",
+            {
+                "mean": np.array([p.reward for p in said], np.float32),
+                "q10": np.array([q10_of(p.quantiles) for p in said], np.float32),
+                "entropy": np.array([p.entropy for p in said], np.float32),
+                "features": np.array([p.features for p in said], np.float32),
+                "success": np.array([truth.success for truth in trace.truths]),
+                **{camera: trace.images[camera][0] for camera in CAMERAS},
+            },
+        )
 
-    def lane() -> None:
-        sim = ChangedPickPlace(world)
-        engine.join()
-        try:
-            while True:
-                seed = left.get_nowait()
-                _, trace = record_rollout(engine, sim, seed, SETTINGS)
-                said = [p for p in trace.predictions if p is not None]
-                write_one(
-                    folder / f"{seed}.npz",
-                    {
-                        "mean": np.array([p.reward for p in said], np.float32),
-                        "q10": np.array([q10_of(p.quantiles) for p in said], np.float32),
-                        "entropy": np.array([p.entropy for p in said], np.float32),
-                        "features": np.array([p.features for p in said], np.float32),
-                        "success": np.array([truth.success for truth in trace.truths]),
-                        **{camera: trace.images[camera][0] for camera in CAMERAS},
-                    },
-                )
-                bar.update()
-        except queue.Empty:
-            pass
-        finally:
-            engine.leave()
-            sim.close()
-
-    with bar, ThreadPoolExecutor(_LANES) as pool:
-        for done in [pool.submit(lane) for _ in range(min(_LANES, len(seeds)))]:
-            done.result()
+    roll_outs_side_by_side(
+        loaded, seeds, SETTINGS, lambda: ChangedPickPlace(world), keep, world.name
+    )
 
 
 def _read(file: Path, seed: int) -> Begun:

@@ -99,30 +99,29 @@ class ForeignPolicy(nn.Module):
                 as ``task``.
         """
         now = self._with_past(batch)
-        if self.real_time is not None and self.real_time.given:
-            return self._guided(now, self.real_time)
-        if not self._one_by_one:
-            try:
-                actions = self.model.predict_action_chunk(now)
-            except NotImplementedError:  # single actions only, out of a queue of its own
-                self._one_by_one = True
-        if self._one_by_one:
-            actions = self.model.select_action(now)[:, None]
+        guide = self.real_time.given if self.real_time is not None else {}
+        actions = self._guided(now, guide) if guide else self._chunk(now)
         if self.real_time is not None:
             self.real_time.keep(actions)
         return Estimate(actions[:, :MOST_STEPS], None, None)
 
-    def _guided(self, batch: dict[str, Any], real_time: RealTimeChunks) -> Estimate:
-        """Predict a chunk that goes on from the last one."""
+    def _chunk(self, batch: dict[str, Any]) -> Tensor:
+        if not self._one_by_one:
+            try:
+                return self.model.predict_action_chunk(batch)
+            except NotImplementedError:  # single actions only, out of a queue of its own
+                self._one_by_one = True
+        return self.model.select_action(batch)[:, None]
+
+    def _guided(self, batch: dict[str, Any], guide: dict[str, Any]) -> Tensor:
+        """A chunk that goes on from the last one."""
         # The guidance is a gradient, which tensors made in inference mode do not have.
         with torch.inference_mode(False), torch.no_grad():
-            copied = {k: v.clone() if isinstance(v, Tensor) else v for k, v in batch.items()}
-            given = {
-                k: v.clone() if isinstance(v, Tensor) else v for k, v in real_time.given.items()
-            }
-            actions = self.model.predict_action_chunk(copied, **given)
-        real_time.keep(actions)
-        return Estimate(actions[:, :MOST_STEPS], None, None)
+            copied, given = (
+                {k: v.clone() if isinstance(v, Tensor) else v for k, v in values.items()}
+                for values in (batch, guide)
+            )
+            return self.model.predict_action_chunk(copied, **given)
 
     def _with_past(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The newest observation; those before it go where LeRobot's policies keep them."""

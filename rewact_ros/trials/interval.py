@@ -33,9 +33,7 @@ class MeanBand:
     """
 
     def __init__(self, level: float, low: float, high: float) -> None:
-        steps = round((high - low) / STEP)
-        self._null: FloatArray = np.linspace(low, high, steps + 1, dtype=np.float64)
-        self._scale = np.maximum(self._null - low, high - self._null)
+        self._null, self._scale = _nulls(low, high)
         self._log_target = np.log(2 / level)
         self._log_wealth = np.zeros((2, len(_STAKES), len(self._null)))
         self._rejected = np.zeros((2, len(self._null)), bool)
@@ -54,6 +52,12 @@ class MeanBand:
     def interval(self) -> Interval:
         """The mean so far, NaN without values, and its limits, rounded outwards to the grid."""
         return _left(self._sum / self._n if self._n else np.nan, self._null, *self._rejected)
+
+
+def _nulls(low: float, high: float) -> tuple[FloatArray, FloatArray]:
+    """(M,) means to bet against, and by how much a value in [low, high] can differ from each."""
+    null: FloatArray = np.linspace(low, high, round((high - low) / STEP) + 1, dtype=np.float64)
+    return null, np.maximum(null - low, high - null)
 
 
 def _left(
@@ -80,9 +84,7 @@ class MeanLimits:
     """
 
     def __init__(self, aim: Aim, low: float, high: float) -> None:
-        steps = round((high - low) / STEP)
-        self.null: FloatArray = np.linspace(low, high, steps + 1, dtype=np.float64)
-        self._scale = np.maximum(self.null - low, high - self.null)
+        self.null, self._scale = _nulls(low, high)
         half = Aim(aim.level / 2, aim.gap, aim.power, aim.most)
         self._bets = Bets(half, (2, len(self.null)), self._scale)
         self._sum = 0.0

@@ -161,8 +161,8 @@ class PairedComparison:
         self._pair_level = alpha / math.comb(len(self.versions), 2)
         self._blocks = 0
         self._means = {name: MeanBand(alpha, 0.0, 1.0) for name in self.versions}
-        aim, pairs = Aim(self._pair_level, s.gap, s.power, s.most_blocks), self.versions
-        self._pairs = {pair: MeanLimits(aim, -1.0, 1.0) for pair in combinations(pairs, 2)}
+        aim = Aim(self._pair_level, s.gap, s.power, s.most_blocks)
+        self._pairs = {pair: MeanLimits(aim, -1.0, 1.0) for pair in combinations(self.versions, 2)}
         self._bands = {pair: MeanBand(self._pair_level, -1.0, 1.0) for pair in self._pairs}
 
     def add(self, block: Mapping[str, float]) -> Standing:
