@@ -12,7 +12,6 @@ from rewact_ros.stack.arguments import BringUp
 from rewact_ros.stack.bringup import processes
 from rewact_ros.stack.interpreters import check_interpreters
 from rewact_ros.stack.judge_warning import judge_warnings
-from rewact_ros.stack.live_status import LiveStatus
 from rewact_ros.stack.robot_lock import RobotLock
 from rewact_ros.stack.runner import Runner, print_line
 
@@ -21,6 +20,8 @@ POLL_S = 0.1
 
 def up(**given: str | bool) -> None:
     """Start the nodes, restart what dies, stop all on Ctrl-C. Nothing moves before hil/arm."""
+    from rewact_ros.stack.live_status import LiveStatus  # needs ROS, as no other command's table
+
     args = BringUp.from_texts({name: str(value) for name, value in given.items()})
     stopping = False
 
