@@ -98,9 +98,9 @@ def stages(dry_run: bool, demos: Path, run: Path) -> list[Stage]:
         bench("engines", 210, 60),
         bench("throughput", 180, 90),
         Stage("demos", ("-m", "rewact_ros.cli", *record), 90, 30, makes=str(demos)),
-        bench("hil-serl-cost", 120, 40, needs="demos"),
-        bench("scaling", 240, 100),
-        bench("engines-compiled", 240, 90),
+        bench("hil-serl-cost", 150, 110, needs="demos"),
+        bench("scaling", 150, 60),
+        bench("engines-compiled", 300, 200),
         Stage("learn", ("-m", "rewact_ros.cli", *learn), 400, 60, needs="demos"),
     ]
     # A CPU takes its time, and a dry run asks only whether a stage gets to its end.

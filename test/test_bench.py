@@ -149,6 +149,7 @@ def test_what_was_measured_before_a_failure_is_written(tmp_path, monkeypatch):
     assert "the second part fails" in str(result.exception)
     found = json.loads((tmp_path / "runs/bench/engines.json").read_text())
     assert found["figures"]["speed"]["value"] == 2.0
+    assert found["settings"]["ended early"] == "RuntimeError"
 
 
 def test_the_command_fails_on_a_lost_ratio_and_on_no_other(tmp_path, monkeypatch):

@@ -54,6 +54,9 @@ def bench(
     before = machine()
     try:
         load_topic(share_dir() / "benchmarks", result)(result)
+    except BaseException as error:  # a kill, too: nobody must take a part for the whole
+        result.settings["ended early"] = type(error).__name__
+        raise
     finally:  # what was measured before a failure took its time too
         document = result.document(before)
         if result.figures:
@@ -101,7 +104,3 @@ def print_figures(document: dict[str, Any]) -> None:
     for name, figure in document["figures"].items():
         table.add_row(name, *cells(figure))
     Console(width=120).print(table)
-
-
-if __name__ == "__main__":
-    typer.run(bench)  # `python -m rewact_ros.cli.bench`, on a machine without ROS
