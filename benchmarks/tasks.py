@@ -2,23 +2,27 @@
 
 One recipe for all tasks (`tasks_recipe.py`), one thread for each. A run takes about an hour a task;
 one that was killed goes on where it was, in `runs/bench/tasks`. `--only TASK,TASK` measures some,
-and the table has all that were measured; `--workers 2` measures two side by side.
+and the table has all that were measured, there and by the same plan in the published table, so that
+no machine needs to measure all; `--workers 2` measures two side by side.
 """
 
+import hashlib
 import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
-from tasks_recipe import FULL, quick
+from tasks_recipe import FULL, Plan, quick
 from tasks_stages import STAGES, Job, require_fresh, run_stages
 
-from rewact_ros.bench.figures import Bench
+from rewact_ros.bench.figures import Bench, Figure
+from rewact_ros.share import share_dir
 from rewact_ros.sim.task import TaskError, find_task
 from rewact_ros.workers import begin_worker
 
@@ -40,6 +44,7 @@ TASKS = {
 QUICK_TASK = "pick_place"
 AUC_ALONE, AUC_JUDGED = "AUC, successes alone", "AUC, 20 verdicts"
 SUCCESS, ACT = "success", "LeRobot's ACT"
+_PLAN = "plan"  # setting that names it
 _GOALS = {
     AUC_ALONE: "≥ 0.9",
     "failures crossing 0.9": "≤ 0.1",
@@ -79,10 +84,12 @@ def run(bench: Bench) -> None:
         "judged roll-outs": plan.judged,
         "beta": plan.recipe.rates.beta,
         "threads": 1,
+        _PLAN: plan_hash(plan),
         "not installed": ", ".join(missing) or "none",
         "failed": faults or "none",
     }
-    report(bench, folder, jobs)
+    published = share_dir() / "docs" / "results" / "tasks.json"
+    report(bench, folder, jobs, {} if bench.quick else published_rows(published, plan))
 
 
 def _missing(name: str) -> str:
@@ -116,18 +123,62 @@ def _measure(jobs: list[Job], workers: int) -> dict[str, str]:
 # The table ----------------------------------------------------------------------------------
 
 
-def report(bench: Bench, root: Path, names: Iterable[str]) -> None:
+@dataclass(frozen=True)
+class Row:
+    """A row of a table that is published.
+
+    Attributes:
+        figures: by column.
+        gathered: whose roll-outs its judge was judged on.
+    """
+
+    figures: dict[str, Figure]
+    gathered: str
+
+
+def plan_hash(plan: Plan) -> str:
+    """Name of all that a table's rows share."""
+    return hashlib.sha256(json.dumps(asdict(plan), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def published_rows(file: Path, plan: Plan) -> dict[str, Row]:
+    """Rows of a table, by task; of another plan's table, or where there is none, none."""
+    if not file.is_file():
+        return {}
+    document = json.loads(file.read_text())
+    settings, figures = document["settings"], document["figures"]
+    if settings.get(_PLAN) != plan_hash(plan):
+        typer.echo(f"  {file}: its rows are of another plan, left out")
+        return {}
+    rows = {}
+    for name in settings["grid"]["rows"]:
+        known = {c: figures.get(f"{name}: {c}") for c in settings["grid"]["columns"]}
+        cells = {column: Figure(**figure) for column, figure in known.items() if figure}
+        rows[name] = Row(cells, settings.get(name, ""))
+    return rows
+
+
+def report(
+    bench: Bench, root: Path, names: Collection[str], published: Mapping[str, Row] | None = None
+) -> None:
     """Add the figures of every task that has results, and how many tasks reach what is asked."""
-    rows, columns = [], {}
-    for name in names:
+    rows, columns, earlier = [], {}, published or {}
+    ordered = dict.fromkeys((*TASKS, *names, *earlier))
+    for name in (name for name in ordered if name in earlier or name in names):
         results = _results(_folder(root, name))
-        if not results:
+        if name in earlier and len(results) < len(STAGES):  # a part does not replace the whole
+            figures, gathered = earlier[name].figures, earlier[name].gathered
+            bench.figures |= {f"{name}: {column}": figure for column, figure in figures.items()}
+        elif results:
+            figures, gathered = {}, _gathered(results)
+            for column, value, more in _figures(name, results):
+                figures[column] = None
+                bench.add(f"{name}: {column}", value, **more)
+        else:
             continue
         rows.append(name)
-        for column, value, more in _figures(name, results):
-            columns.setdefault(column)
-            bench.add(f"{name}: {column}", value, **more)
-        if gathered := _gathered(results):
+        columns |= dict.fromkeys(figures)
+        if gathered:
             bench.settings[name] = gathered
     bench.settings["grid"] = {"rows": rows, "columns": list(columns)}
     for column, goal, least in ((AUC_ALONE, 0.9, 6), (AUC_JUDGED, 0.97, 7)):

@@ -18,7 +18,7 @@ from tasks_sarm import Sarm, Seen
 from tasks_scenes import by_script, outcomes
 from tasks_stages import STAGES, Job, StaleError, run_stages, supported
 
-from rewact_ros.bench.figures import Bench
+from rewact_ros.bench.figures import Bench, Figure
 from rewact_ros.bench.results import markdown
 from rewact_ros.contract import load_contract
 from rewact_ros.episodes.settings import RolloutSettings
@@ -140,6 +140,33 @@ def test_the_table_has_a_row_for_the_task_with_intervals(done, tmp_path):
     row = next(line for line in text.splitlines() if line.startswith("| reach |"))
     assert row.count("|") == len(bench.settings["grid"]["columns"]) + 2
     assert f"; {done.plan.scenes})" in row
+
+
+def test_a_row_that_was_published_stays_unless_it_is_measured_whole_or_by_another_plan(
+    done, tmp_path
+):
+    bench = Bench("tasks", True, tmp_path, settings={"plan": topic.plan_hash(done.plan)})
+    topic.report(bench, done.folder.parent, ["reach"])
+    other = {"so101/pick-cube: success": Figure(0.75, "share", "≥ 0.9", 100, 0.66, 0.82)}
+    bench.figures |= other
+    bench.settings["grid"]["rows"].append("so101/pick-cube")
+    file = tmp_path / "tasks.json"
+    file.write_text(json.dumps(bench.document({})))
+
+    rows = topic.published_rows(file, done.plan)
+    assert set(rows) == {"reach", "so101/pick-cube"}
+    assert rows["so101/pick-cube"].figures == {"success": other["so101/pick-cube: success"]}
+    assert topic.published_rows(file, replace(done.plan, scenes=7)) == {}
+    assert topic.published_rows(tmp_path / "none.json", done.plan) == {}
+
+    again = Bench("tasks", True, tmp_path)
+    rows["reach"] = replace(rows["reach"], figures={"success": Figure(0.5, "share")})
+    topic.report(again, done.folder.parent, ["reach"], rows)
+    assert again.settings["grid"]["rows"] == ["so101/pick-cube", "reach"]  # the table's order
+    assert again.figures["so101/pick-cube: success"].value == 0.75
+    assert again.figures["reach: success"] == bench.figures["reach: success"]  # as measured here
+    topic.report(again, tmp_path / "nowhere", ["reach"], rows)
+    assert again.figures["reach: success"].value == 0.5
 
 
 def test_a_scripted_fault_runs_to_the_time_out_and_a_success_goes_on_for_a_while(tmp_path):
