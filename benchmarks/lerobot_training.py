@@ -26,21 +26,23 @@ _SMALL = {
     "policy.use_amp": "true",
     "batch_size": "16",
 }
+_ACT = _SMALL | {
+    "policy.type": "act",
+    "policy.dim_model": "128",
+    "policy.n_heads": "4",
+    "policy.dim_feedforward": "512",
+    "policy.n_encoder_layers": "2",
+    "policy.n_decoder_layers": "2",
+    "policy.use_vae": "false",
+    "policy.chunk_size": "20",
+    "policy.n_action_steps": "20",
+    "policy.optimizer_lr": "3e-4",
+    "policy.optimizer_lr_backbone": "3e-4",
+}
+TOLD = "told ACT"  # the plug-in of `policy_plugins` that reads a text
 KINDS = {
-    "ACT": _SMALL
-    | {
-        "policy.type": "act",
-        "policy.dim_model": "128",
-        "policy.n_heads": "4",
-        "policy.dim_feedforward": "512",
-        "policy.n_encoder_layers": "2",
-        "policy.n_decoder_layers": "2",
-        "policy.use_vae": "false",
-        "policy.chunk_size": "20",
-        "policy.n_action_steps": "20",
-        "policy.optimizer_lr": "3e-4",
-        "policy.optimizer_lr_backbone": "3e-4",
-    },
+    "ACT": _ACT,
+    TOLD: _ACT | {"policy.type": "told_act"},
     # Pictures of 64 x 64, one observation, five steps of DDIM. 2,500 steps that predicted the noise
     # from two observations missed by 0.05 rad, and 0 of 42 scenes succeeded.
     "diffusion": _SMALL
@@ -82,8 +84,11 @@ KINDS = {
         "policy.scheduler_warmup_steps": "100",
     },
 }
-STEPS = {"ACT": 1500, "diffusion": 6000, "VQ-BeT": 2000}
+STEPS = {"ACT": 1500, TOLD: 2000, "diffusion": 6000, "VQ-BeT": 2000}
 DEMOS, DEMONSTRATIONS = 36_000, 100  # first scene, and how many
+# Of the second task (`task_plugins`), which is half as long.
+POINT, POINT_DEMOS, POINT_DEMONSTRATIONS = "point", 36_500, 60
+PLUGINS = [str(Path(__file__).with_name(name)) for name in ("policy_plugins", "task_plugins")]
 _STEP = re.compile(r" step:\S+ .*updt_s:([\d.]+) data_s:([\d.]+)")
 _PROBED, _WARM_UP = 24, 8  # steps that tell its speed, and how many of them are left out
 
@@ -123,6 +128,43 @@ def demonstrations(root: Path, count: int = DEMONSTRATIONS) -> Path:
     return demos
 
 
+def two_tasks(root: Path, count: int, others: int) -> Path:
+    """The same, and as many of the second task, in one dataset; the texts tell them apart."""
+    both = root / "demos-two-tasks"
+    if not both.exists():
+        from lerobot.datasets.aggregate import aggregate_datasets
+
+        point = root / f"demos-{POINT}"
+        if not point.exists():
+            settings = DemoSettings(
+                point,
+                Path(default_contract()),
+                episodes=others,
+                failures=0,
+                retries=0,
+                seed=POINT_DEMOS,
+                workers=1,
+                task=POINT,
+            )
+            write_demos(settings, progress=False)
+        roots = [demonstrations(root, count), point]
+        partial = both.with_name("demos-two-tasks.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        names = [f"local/{root.name}" for root in roots]
+        aggregate_datasets(names, f"local/{both.name}", roots, partial)
+        partial.rename(both)
+    return both
+
+
+def provide_plugins() -> None:
+    """Let this process and its children find the plug-ins, as if they were installed."""
+    for folder in PLUGINS:
+        if folder not in sys.path:
+            sys.path.append(folder)
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, known), *PLUGINS])
+
+
 def trained(kind: str, root: Path, quick: bool = False) -> Path:
     """Checkpoint of a kind; `quick`: one that only shows that it runs.
 
@@ -132,7 +174,9 @@ def trained(kind: str, root: Path, quick: bool = False) -> Path:
     folder = root / kind
     done = folder / "trained.json"
     if not done.exists():
-        demos = demonstrations(root, 2 if quick else DEMONSTRATIONS)
+        count, others = (2, 2) if quick else (DEMONSTRATIONS, POINT_DEMONSTRATIONS)
+        told = kind == TOLD
+        demos = two_tasks(root, count, others) if told else demonstrations(root, count)
         arguments = KINDS[kind] | ({"batch_size": "2"} if quick else {})
         found = train_steps(demos, folder, 10 if quick else STEPS[kind], arguments)
         replace_file(done, json.dumps(asdict(found)) + "\n")

@@ -1,17 +1,17 @@
 """Bench topic `policies`: foreign policies through the whole stack, quick ones and slow ones.
 
-LeRobot's own types, trained small by `lerobot-train` on scripted demonstrations; and a plug-in.
-That (`policy_plugins/lerobot_policy_late`) decides as the shipped policy does, and takes as
-long as is wanted; LeRobot's register finds it as it finds every plug-in. A judge beside it, the
-shipped policy, gives the verdicts. The robot is the simulated one in real time, on the same unseen
-scenes for each; what reaches its driver is measured on the wire.
+The shipped RewACT; LeRobot's own types, trained small by `lerobot-train` on scripted
+demonstrations; and two plug-ins, which LeRobot's register finds as it finds every plug-in. One
+(`policy_plugins/lerobot_policy_late`) decides as the shipped policy does, and takes as long as is
+wanted. The other (`lerobot_policy_told_act`) knows two tasks, and a text tells it which. A judge
+beside them, the shipped policy, gives the verdicts; the second task has none. The robot is the
+simulated one in real time, on the same unseen scenes for each; what reaches its driver is measured
+on the wire.
 """
 
 import json
 import math
-import os
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,21 +20,23 @@ from typing import Any
 import numpy as np
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray
-from lerobot_training import is_installed, trained
+from lerobot_training import POINT, TOLD, is_installed, provide_plugins, trained
 
 from rewact_ros import strict_yaml
 from rewact_ros.bench.figures import Bench
 from rewact_ros.contract import Contract, load_contract
 from rewact_ros.reward.metrics import wilson_interval
 from rewact_ros.ros.commands import command_decoder, command_type
+from rewact_ros.sim.task import DEFAULT_TASK, find_task
 from rewact_ros.stack.arguments import BringUp
 from rewact_ros.stack.bringup import default_contract, default_policy
 from rewact_ros.stack.commander import Commander
 from rewact_ros.stack.demo import unattended
 from rewact_ros.stack.episode_watch import EpisodeWatch
 
-PLUGINS = Path(__file__).with_name("policy_plugins")
 TYPES = ("ACT", "diffusion", "VQ-BeT")
+TEXT, POINT_TEXT = find_task(DEFAULT_TASK).text, "Point at the red cube."
+POINT_S = 6.0  # nobody judges it, so that every episode lasts as long
 SEED = 250_500  # no policy, threshold or setting was chosen on these scenes
 # Inference in s, steps of a chunk. 0.3 s is what a small VLA takes on a robot's computer.
 KINDS = {
@@ -51,6 +53,7 @@ _STILL = 1e-5  # rad
 
 def run(bench: Bench) -> None:
     """Every policy on the same scenes; `--quick` some on one."""
+    provide_plugins()
     episodes = 1 if bench.quick else 20
     kinds = list(KINDS)[:2] if bench.quick else list(KINDS)
     bench.settings.update(first_scene=SEED, episodes=episodes, max_chunk_age_s=MAX_CHUNK_AGE_S)
@@ -61,18 +64,21 @@ def run(bench: Bench) -> None:
         for name in kinds:
             policy = late(Path(folder) / name.replace(" ", "-"), contract, *KINDS[name])
             drive(bench, name, Path(folder), contract, policy, episodes)
-    lerobot = bench.folder / f"lerobot{'-quick' if bench.quick else ''}"
+    lerobot, contract = bench.folder / f"lerobot{'-quick' * bench.quick}", Path(default_contract())
     with tempfile.TemporaryDirectory() as folder:
+        drive(bench, "RewACT", Path(folder), contract, Path(default_policy()), episodes, judge="")
         for name in ("ACT",) if bench.quick else TYPES:
             if is_installed(name):
                 policy = trained(name, lerobot, bench.quick)
-                drive(bench, name, Path(folder), Path(default_contract()), policy, episodes)
+                drive(bench, name, Path(folder), contract, policy, episodes)
+        told = trained(TOLD, lerobot, bench.quick)
+        drive(bench, f"{TOLD}, {TEXT}", Path(folder), contract, told, episodes)
+        second = {"task": POINT, "text": POINT_TEXT, "judge": "", "timeout_s": POINT_S}
+        drive(bench, f"{TOLD}, {POINT_TEXT}", Path(folder), contract, told, episodes, **second)
 
 
 def late(folder: Path, contract: Path, inference_s: float, chunk: int) -> Path:
     """Write a checkpoint of the plug-in for the contract's robot."""
-    sys.path.append(str(PLUGINS))
-    os.environ["PYTHONPATH"] = str(PLUGINS)  # of the processes too
     from lerobot.configs import FeatureType, PolicyFeature
     from lerobot.policies.factory import get_policy_class, make_policy_config
     from lerobot.utils.import_utils import register_third_party_plugins
@@ -155,13 +161,24 @@ class NodeTimes:
 
 
 def drive(
-    bench: Bench, name: str, folder: Path, contract: Path, policy: Path, episodes: int
+    bench: Bench,
+    name: str,
+    folder: Path,
+    contract: Path,
+    policy: Path,
+    episodes: int,
+    *,
+    judge: str = default_policy(),
+    task: str = DEFAULT_TASK,
+    text: str = TEXT,
+    timeout_s: float = 0.0,
 ) -> None:
     """Bring the stack up with a policy, run the scenes, and add the figures."""
     args = BringUp(
         contract=str(contract),
         policy=str(policy),
-        judge=default_policy(),
+        judge=judge,
+        task=task,
         params_file=str(unattended(folder)),
         sim=True,
         seed=SEED,
@@ -174,7 +191,7 @@ def drive(
         for _ in range(episodes):
             robot.arm()
             wire.sent.clear()
-            result, log = watch.execute("put the cube in the tray")
+            result, log = watch.execute(text, timeout_s)
             paused, step = wire.figures(loaded)
             done = log.truth is not None and log.truth.success
             rows.append(
@@ -189,7 +206,9 @@ def drive(
             show(f"    {name}: {json.dumps(rows[-1])}, {result.reason}")
         robot.disarm()
         delay, overhead_ms = robot.timings()["observation_to_command"], node.overhead_ms
-    for key, title in (("success", "success"), ("right", "verdict right")):
+    judged = timeout_s == 0.0
+    titles = {"success": "success"} | ({"right": "verdict right"} if judged else {})
+    for key, title in titles.items():
         count = sum(row[key] for row in rows)
         low, high = wilson_interval(count, len(rows))
         bench.add(f"{name}: {title}", count / len(rows), "share", n=len(rows), low=low, high=high)
