@@ -26,6 +26,17 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture
+def own_modules():
+    """What a benchmark imports from beside itself is gone afterwards, as before a command."""
+    before, beside = (set(sys.modules), list(sys.path)), str(ROOT / "benchmarks")
+    yield
+    for name in set(sys.modules) - before[0]:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(beside):
+            del sys.modules[name]
+    sys.path[:] = before[1]
+
+
 @pytest.fixture(autouse=True)
 def ordinary_priority():
     """No test leaves the process realtime: all that runs after it would starve the machine."""
