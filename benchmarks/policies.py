@@ -154,10 +154,14 @@ class NodeTimes:
                 self._values = {each.key: each.value for each in status.values}
 
     @property
+    def inference_ms(self) -> float:
+        """Median."""
+        return float(self._values.get("inference_p50_ms", "nan"))
+
+    @property
     def overhead_ms(self) -> float:
         """Median from a complete observation to its chunk, less the median of the inference."""
-        whole = float(self._values.get("observation_to_chunk_p50_ms", "nan"))
-        return whole - float(self._values.get("inference_p50_ms", "nan"))
+        return float(self._values.get("observation_to_chunk_p50_ms", "nan")) - self.inference_ms
 
 
 def drive(
@@ -220,4 +224,8 @@ def drive(
     paused = [row["paused"] for row in rows]
     bench.add(f"{name}: time in pauses", statistics.median(paused), "share", n=len(rows))
     bench.add(f"{name}: observation to command p50", delay.p50_ms, "ms", n=delay.n)
-    bench.add(f"{name}: node over its inference p50", overhead_ms, "ms", goal="<= 3", n=delay.n)
+    # A slower policy takes the newest observation when it is free again. By then that is half a
+    # period old in the median, and so much of the figure is no work of the node's.
+    waits = node.inference_ms > 1e3 / loaded.rate_hz
+    goal = "" if waits else "<= 3"
+    bench.add(f"{name}: node over its inference p50", overhead_ms, "ms", goal=goal, n=delay.n)

@@ -125,7 +125,7 @@ class CheckedEngine(Engine):
         if self._fast is None:
             return f"{self._reference.description} ({self._why})"
         if self._left:
-            return f"{self._fast.description} (unchecked on {self._left} observations)"
+            return f"{self._fast.description} (beside torch for {self._left} more observations)"
         return f"{self._fast.description} (within {self._worst} of torch)"
 
     def warm_up(self, runs: int = 3) -> None:
