@@ -11,11 +11,13 @@ The roll-outs are ones that no training saw, successes and failures; make them o
 
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from rewact_ros.bench.figures import Bench
 from rewact_ros.contract import load_contract
@@ -23,10 +25,11 @@ from rewact_ros.learning.evaluation.dataset import (
     CLOCK,
     JOINTS,
     POLICY,
+    Evaluation,
     EvaluationSettings,
     evaluate_dataset,
 )
-from rewact_ros.reward.metrics import wilson_interval
+from rewact_ros.reward.metrics import mean_over, wilson_interval
 from rewact_ros.share import share_dir
 from rewact_ros.stack.bringup import default_contract, default_policy
 
@@ -152,12 +155,31 @@ def real(bench: Bench, data: Path) -> None:
     if bench.quick:
         settings = replace(settings, episodes="24", ablations=False)
     goals = {"voc_success": _GOALS["voc_success"]}
-    evaluate(bench, "g1", G1_POLICY, settings, goals)
+    evaluation = evaluate(bench, "g1", G1_POLICY, settings, goals)
+    for figure, (value, low, high) in beside_joints(evaluation).items():
+        n = len(evaluation.episodes)
+        bench.add(f"g1_{figure}", value, "progress", n=n, low=low, high=high)
+
+
+def beside_joints(evaluation: Evaluation) -> dict[str, tuple[float, float, float]]:
+    """What the pictures add: the policy's error less that of the joints alone, by episode, and the
+    error of their mean; each with its 95 % bootstrap interval over episodes."""
+
+    def errors(curves: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
+        truth = (episode.labels for episode in evaluation.episodes)
+        return np.array([np.nanmean(np.abs(c - y)) for c, y in zip(curves, truth, strict=True)])
+
+    policy, joints = ([c.progress for c in evaluation.reward[n].curves] for n in (POLICY, JOINTS))
+    both = [(p + j) / 2 for p, j in zip(policy, joints, strict=True)]
+    return {
+        "policy_less_joints_mae": mean_over(errors(policy) - errors(joints)),
+        "mean_of_policy_and_joints_mae": mean_over(errors(both)),
+    }
 
 
 def evaluate(
     bench: Bench, name: str, policy: str | Path, settings: EvaluationSettings, goals: dict[str, str]
-) -> None:
+) -> Evaluation:
     """Add the figures of policy, baselines and ablations; report and plots go beside the JSON."""
     from rewact_ros.learning.evaluation.report import write_report
     from rewact_ros.policy.checkpoint import load_policy
@@ -183,6 +205,7 @@ def evaluate(
     for predictor, error in evaluation.actions.items():
         label = f"{name}_action_l1_{predictor.replace(' ', '_')}"
         bench.add(label, error.mean, "contract units", n=len(evaluation.episodes))
+    return evaluation
 
 
 def _missing(bench: Bench, what: str, why: str) -> None:
