@@ -204,42 +204,52 @@ def train_steps(dataset: Path, out: Path, steps: int, arguments: dict[str, str])
     """
     took = _run(dataset, out / "run", steps, arguments, keeps=True)
     checkpoint = out / "run" / "checkpoints" / "last" / "pretrained_model"
-    return LeRobotRun(str(checkpoint), steps, sum(took))
+    return LeRobotRun(str(checkpoint), steps, statistics.mean(took) * steps)
 
 
 def _run(
     dataset: Path, out: Path, steps: int, arguments: dict[str, str], keeps: bool
 ) -> list[float]:
-    """Seconds of each step, as it logs them itself; one thread, and no loader beside it."""
-    shutil.rmtree(out, ignore_errors=True)  # of a killed run, which it would not go on with
-    given = {
-        "policy.device": "cpu",
-        "policy.push_to_hub": "false",
-        "dataset.repo_id": f"local/{dataset.name}",
-        "dataset.root": dataset,
-        "num_workers": 0,
-        "steps": steps,
-        "log_freq": 1,
-        "save_checkpoint": str(keeps).lower(),
-        "save_freq": steps,
-        "env_eval_freq": 0,
-        "wandb.enable": "false",
-        "output_dir": out,
-        **arguments,
-    }
+    """Seconds of each step, as it logs them itself; one thread, and no loader beside it.
+
+    What `keeps` its checkpoints goes on from the last, if it was killed; its log lies beside it.
+    """
+    last, log = out / "checkpoints" / "last" / "pretrained_model", out.with_suffix(".log")
+    if keeps and last.exists():
+        given = {"resume": "true", "config_path": last / "train_config.json", "steps": steps}
+    else:
+        shutil.rmtree(out, ignore_errors=True)
+        log.unlink(missing_ok=True)
+        given = {
+            "policy.device": "cpu",
+            "policy.push_to_hub": "false",
+            "dataset.repo_id": f"local/{dataset.name}",
+            "dataset.root": dataset,
+            "num_workers": 0,
+            "steps": steps,
+            "log_freq": 1,
+            "save_checkpoint": str(keeps).lower(),
+            "save_freq": max(steps // 5, 1),
+            "env_eval_freq": 0,
+            "wandb.enable": "false",
+            "output_dir": out,
+            **arguments,
+        }
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "400"}
-    done = subprocess.run(
-        [sys.executable, "-m", "lerobot.scripts.lerobot_train"]
-        + [f"--{name}={value}" for name, value in given.items()],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    times = [float(update) + float(data) for update, data in _STEP.findall(done.stdout)]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as sink:
+        done = subprocess.run(
+            [sys.executable, "-m", "lerobot.scripts.lerobot_train"]
+            + [f"--{name}={value}" for name, value in given.items()],
+            env=environment,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        )
+    text = log.read_text(errors="replace")
+    times = [float(update) + float(data) for update, data in _STEP.findall(text)]
     if done.returncode or len(times) < steps:
         raise RuntimeError(
             f"lerobot-train ended with {done.returncode} after {len(times)} of {steps} steps: "
-            f"{done.stdout[-2000:]}"
+            f"{text[-2000:]}"
         )
     return times
