@@ -4,10 +4,12 @@
     python benchmarks/gpu_session.py --out FOLDER [--minutes 9] [--only tests,engines] [--dry-run]
     python benchmarks/gpu_session.py --keep FOLDER
 
-The first needs Python 3.12, torch with CUDA, LeRobot and, for the last stages, MuJoCo, no ROS. Each
-stage is a process with a time limit, so that one that fails or hangs costs only itself. A stage
-that FOLDER says has passed is not run again. FOLDER gets at most eight files: what every stage
-came to, the figures, and the logs as one archive.
+The first needs Python 3.12, torch with CUDA, LeRobot with what it reads data sets by, pydantic and,
+for the last stages, MuJoCo and gym-aloha, no ROS; `throughput` reads the G1's recordings below
+REWACT_DATA. What else runs at the same time decides the figures: nothing should. Each stage is a
+process with a time limit, so that one that fails or hangs costs only itself. A stage that FOLDER
+says has passed is not run again. FOLDER gets at most eight files: what every stage came to, the
+figures, and the logs as one archive.
 
 The second puts the figures of FOLDER into docs/results and writes docs/performance.md anew.
 """
