@@ -34,16 +34,17 @@ from rewact_ros.stack.commander import Commander
 from rewact_ros.stack.demo import unattended
 from rewact_ros.stack.episode_watch import EpisodeWatch
 
+PARTS = True
 TYPES = ("ACT", "diffusion", "VQ-BeT")
 TEXT, POINT_TEXT = find_task(DEFAULT_TASK).text, "Point at the red cube."
 POINT_S = 6.0  # nobody judges it, so that every episode lasts as long
 SEED = 250_500  # no policy, threshold or setting was chosen on these scenes
 # Inference in s, steps of a chunk. 0.3 s is what a small VLA takes on a robot's computer.
 KINDS = {
-    "quick, chunks": (0.0, 20),
-    "300 ms, chunks": (0.3, 20),
-    "quick, single actions": (0.0, 1),
-    "300 ms, single actions": (0.3, 1),
+    "quick chunks": (0.0, 20),
+    "300 ms chunks": (0.3, 20),
+    "quick single actions": (0.0, 1),
+    "300 ms single actions": (0.3, 1),
 }
 # The chunk of a policy that takes 0.3 s gets 0.6 s old; the shipped contract allows 0.5.
 MAX_CHUNK_AGE_S = 0.8
@@ -52,29 +53,41 @@ _STILL = 1e-5  # rad
 
 
 def run(bench: Bench) -> None:
-    """Every policy on the same scenes; `--quick` some on one."""
+    """Every policy on the same scenes; `--quick` some on one.
+
+    Raises:
+        ValueError: `only` names a policy that there is not.
+    """
+    every = (*KINDS, "RewACT", *TYPES, TOLD)
+    unknown = [name for name in bench.only if name not in every]
+    if unknown:
+        known = "; ".join(every)
+        raise ValueError(f"bench policies: --only: expected some of {known}, got {unknown[0]}")
     provide_plugins()
+    chosen = bench.only or ((*list(KINDS)[:2], "RewACT", "ACT", TOLD) if bench.quick else every)
     episodes = 1 if bench.quick else 20
-    kinds = list(KINDS)[:2] if bench.quick else list(KINDS)
     bench.settings.update(first_scene=SEED, episodes=episodes, max_chunk_age_s=MAX_CHUNK_AGE_S)
+    bench.settings["left out"] = "; ".join(n for n in every if n not in chosen) or "none"
     with tempfile.TemporaryDirectory() as folder:
         contract = Path(folder) / "contract.yaml"
         data = strict_yaml.load(default_contract()) | {"max_chunk_age_s": MAX_CHUNK_AGE_S}
         contract.write_text(yaml.safe_dump(data, sort_keys=False))
-        for name in kinds:
+        for name in (name for name in KINDS if name in chosen):
             policy = late(Path(folder) / name.replace(" ", "-"), contract, *KINDS[name])
             drive(bench, name, Path(folder), contract, policy, episodes)
     lerobot, contract = bench.folder / f"lerobot{'-quick' * bench.quick}", Path(default_contract())
     with tempfile.TemporaryDirectory() as folder:
-        drive(bench, "RewACT", Path(folder), contract, Path(default_policy()), episodes, judge="")
-        for name in ("ACT",) if bench.quick else TYPES:
-            if is_installed(name):
-                policy = trained(name, lerobot, bench.quick)
-                drive(bench, name, Path(folder), contract, policy, episodes)
-        told = trained(TOLD, lerobot, bench.quick)
-        drive(bench, f"{TOLD}, {TEXT}", Path(folder), contract, told, episodes)
-        second = {"task": POINT, "text": POINT_TEXT, "judge": "", "timeout_s": POINT_S}
-        drive(bench, f"{TOLD}, {POINT_TEXT}", Path(folder), contract, told, episodes, **second)
+        if "RewACT" in chosen:
+            own = Path(default_policy())
+            drive(bench, "RewACT", Path(folder), contract, own, episodes, judge="")
+        for name in (name for name in TYPES if name in chosen and is_installed(name)):
+            policy = trained(name, lerobot, bench.quick)
+            drive(bench, name, Path(folder), contract, policy, episodes)
+        if TOLD in chosen:
+            told = trained(TOLD, lerobot, bench.quick)
+            drive(bench, f"{TOLD}, {TEXT}", Path(folder), contract, told, episodes)
+            second = {"task": POINT, "text": POINT_TEXT, "judge": "", "timeout_s": POINT_S}
+            drive(bench, f"{TOLD}, {POINT_TEXT}", Path(folder), contract, told, episodes, **second)
 
 
 def late(folder: Path, contract: Path, inference_s: float, chunk: int) -> Path:

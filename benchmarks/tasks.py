@@ -26,7 +26,7 @@ from rewact_ros.share import share_dir
 from rewact_ros.sim.task import TaskError, find_task
 from rewact_ros.workers import begin_worker
 
-MANY_TASKS = True
+PARTS = SIDE_BY_SIDE = True
 # Name -> the success that is asked of it; "": none. `reach` is the example's, a package of its own.
 TASKS = {
     "pick_place": "",

@@ -150,6 +150,22 @@ def test_every_topic_still_finds_what_it_imports(topic, tmp_path, own_modules):
     assert callable(load_topic(ROOT / "benchmarks", Bench(topic, True, tmp_path)))
 
 
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [({"only": ("reach",)}, "leave --only out"), ({"workers": 2}, "leave --workers out")],
+)
+def test_parts_are_chosen_only_where_there_are_some(given, why, tmp_path, own_modules):
+    with pytest.raises(ValueError, match=why):
+        load_topic(ROOT / "benchmarks", Bench("engines", True, tmp_path, **given))
+    assert callable(load_topic(ROOT / "benchmarks", Bench("tasks", True, tmp_path, **given)))
+
+
+def test_a_policy_that_there_is_not_is_named(tmp_path, own_modules):
+    asked = Bench("policies", True, tmp_path, only=("ACTT",))
+    with pytest.raises(ValueError, match="expected some of .*RewACT; ACT; .*got ACTT"):
+        load_topic(ROOT / "benchmarks", asked)(asked)
+
+
 def test_what_was_measured_before_a_failure_is_written(tmp_path, monkeypatch):
     def breaks(result):
         result.add("speed", 2.0, "ratio")

@@ -29,8 +29,8 @@ class Bench:
 
     Attributes:
         task: simulated task; a topic whose file says `ANY_TASK = True` measures on any.
-        only: of a topic that measures many tasks (`MANY_TASKS = True`), these; (): all.
-        workers: of such a topic: tasks that are measured side by side.
+        only: of a topic with parts (`PARTS = True`), these; (): all.
+        workers: of a topic with `SIDE_BY_SIDE = True`: parts that are measured at a time.
     """
 
     topic: str

@@ -31,7 +31,9 @@ def load_topic(folder: Path, asked: Bench) -> Callable[[Bench], None]:
     spec.loader.exec_module(module)
     if asked.task != DEFAULT_TASK and not getattr(module, "ANY_TASK", False):
         raise ValueError(f"bench {topic}: measures on {DEFAULT_TASK} only; leave --task out")
-    if (asked.only or asked.workers > 1) and not getattr(module, "MANY_TASKS", False):
-        raise ValueError(f"bench {topic}: has no tasks to choose; leave --only and --workers out")
+    if asked.only and not getattr(module, "PARTS", False):
+        raise ValueError(f"bench {topic}: has no parts to choose; leave --only out")
+    if asked.workers > 1 and not getattr(module, "SIDE_BY_SIDE", False):
+        raise ValueError(f"bench {topic}: measures one after the other; leave --workers out")
     run: Callable[[Bench], None] = module.run
     return run

@@ -34,7 +34,7 @@ def bench(
     ] = False,
     task: TaskName = DEFAULT_TASK,
     only: Annotated[
-        str, typer.Option(help="Of `tasks`: these alone, with commas; the others' results stay.")
+        str, typer.Option(help="Of `tasks` and `policies`: these alone, with commas.")
     ] = "",
     workers: Annotated[int, typer.Option(help="Of `tasks`: so many side by side.", min=1)] = 1,
 ) -> None:
