@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rewact_ros.episodes.demos import DemoSettings, write_demos
 from rewact_ros.files import replace_file
+from rewact_ros.sim.task import DEFAULT_TASK
 from rewact_ros.stack.bringup import default_contract
 
 # Types, small enough for one thread and two pictures of 96 x 96; what is not said is LeRobot's.
@@ -118,14 +119,24 @@ def is_installed(kind: str) -> bool:
 
 def demonstrations(root: Path, count: int = DEMONSTRATIONS) -> Path:
     """Scripted successes of the simulated ViperX."""
-    demos = root / "demos"
-    if not demos.exists():
-        contract = Path(default_contract())
+    return _successes(root / "demos", DEFAULT_TASK, DEMOS, count)
+
+
+def _successes(folder: Path, task: str, seed: int, count: int) -> Path:
+    """Of a task from a scene on, unless they are there."""
+    if not folder.exists():
         settings = DemoSettings(
-            demos, contract, episodes=count, failures=0, retries=0, seed=DEMOS, workers=1
+            folder,
+            Path(default_contract()),
+            episodes=count,
+            failures=0,
+            retries=0,
+            seed=seed,
+            workers=1,
+            task=task,
         )
         write_demos(settings, progress=False)
-    return demos
+    return folder
 
 
 def two_tasks(root: Path, count: int, others: int) -> Path:
@@ -134,19 +145,7 @@ def two_tasks(root: Path, count: int, others: int) -> Path:
     if not both.exists():
         from lerobot.datasets.aggregate import aggregate_datasets
 
-        point = root / f"demos-{POINT}"
-        if not point.exists():
-            settings = DemoSettings(
-                point,
-                Path(default_contract()),
-                episodes=others,
-                failures=0,
-                retries=0,
-                seed=POINT_DEMOS,
-                workers=1,
-                task=POINT,
-            )
-            write_demos(settings, progress=False)
+        point = _successes(root / f"demos-{POINT}", POINT, POINT_DEMOS, others)
         roots = [demonstrations(root, count), point]
         partial = both.with_name("demos-two-tasks.partial")
         shutil.rmtree(partial, ignore_errors=True)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from rewact_ros.bench.compare import KEPT_SHARE, compare, compare_topics
 from rewact_ros.bench.figures import Bench
 from rewact_ros.bench.page import SECTIONS, performance_page, reached
-from rewact_ros.bench.topics import load_topic
+from rewact_ros.bench.topics import load_topic, topic_names
 from rewact_ros.cli.app import app
 
 RESULTS = ROOT / "docs" / "results"
@@ -140,12 +140,7 @@ def test_a_topic_that_was_not_measured_is_named(tmp_path):
         compare_topics(tmp_path, published, ["topic"])
 
 
-def topic_names():
-    files = sorted((ROOT / "benchmarks").glob("*.py"))
-    return [f.stem.replace("_", "-") for f in files if "\ndef run(bench" in f.read_text()]
-
-
-@pytest.mark.parametrize("topic", topic_names())
+@pytest.mark.parametrize("topic", topic_names(ROOT / "benchmarks"))
 def test_every_topic_still_finds_what_it_imports(topic, tmp_path, own_modules):
     assert callable(load_topic(ROOT / "benchmarks", Bench(topic, True, tmp_path)))
 

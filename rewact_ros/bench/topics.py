@@ -9,6 +9,12 @@ from rewact_ros.bench.figures import Bench
 from rewact_ros.sim.task import DEFAULT_TASK
 
 
+def topic_names(folder: Path) -> list[str]:
+    """The topics of a folder."""
+    files = (file for file in folder.glob("*.py") if "\ndef run(bench" in file.read_text())
+    return sorted(file.stem.replace("_", "-") for file in files)
+
+
 def load_topic(folder: Path, asked: Bench) -> Callable[[Bench], None]:
     """Give the function that measures a topic.
 
@@ -17,9 +23,8 @@ def load_topic(folder: Path, asked: Bench) -> Callable[[Bench], None]:
     """
     topic = asked.topic
     path = folder / f"{topic.replace('-', '_')}.py"
-    topics = [p for p in folder.glob("*.py") if "\ndef run(bench" in p.read_text()]
-    if path not in topics:
-        known = sorted(p.stem.replace("_", "-") for p in topics)
+    known = topic_names(folder)
+    if topic not in known:
         raise ValueError(
             f"bench: no topic '{topic}'; known: {', '.join(known) or 'none outside a source tree'}"
         )
