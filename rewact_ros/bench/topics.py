@@ -24,7 +24,7 @@ def load_topic(folder: Path, asked: Bench) -> Callable[[Bench], None]:
     topic = asked.topic
     path = folder / f"{topic.replace('-', '_')}.py"
     known = topic_names(folder)
-    if topic not in known:
+    if path.stem.replace("_", "-") not in known:
         raise ValueError(
             f"bench: no topic '{topic}'; known: {', '.join(known) or 'none outside a source tree'}"
         )
