@@ -30,7 +30,7 @@ _POLICY = {
     "reward_head": "distributional",
     "reward_target": "gaussian",
 }
-# LeRobot's ACT gets our width, chunk and batch and the learning rate of `rewact train` instead of
+# LeRobot's ACT gets our width, chunk and batch, and a learning rate for a thousand steps instead of
 # its own, which are made for a hundred thousand steps on a GPU, and no weights from the internet.
 _ACT = KINDS["ACT"] | {"policy.use_amp": "false", "batch_size": "32"}
 

@@ -9,6 +9,7 @@ from rewact_ros.cli.bag import bag
 from rewact_ros.cli.bench import bench
 from rewact_ros.cli.calibrate import calibrate
 from rewact_ros.cli.compare import compare
+from rewact_ros.cli.console import console
 from rewact_ros.cli.contract import app as contract_app
 from rewact_ros.cli.convert import convert
 from rewact_ros.cli.dataset import app as dataset_app
@@ -64,6 +65,7 @@ app.command()(compare)
 for command in (label_frames, train_classifier, train_reward, calibrate):
     app.command()(command)
 app.command()(record)
+app.command()(console)
 app.add_typer(bag, name="bag")
 app.add_typer(contract_app, name="contract")
 app.add_typer(dataset_app, name="dataset")

@@ -339,6 +339,29 @@ class RecorderParams:
 
 
 @dataclass(frozen=True)
+class ConsoleParams:
+    """Node `console`: the operator's page in a browser."""
+
+    contract: str = _param("", "contract file of the robot; empty: no cameras and no jog")
+    host: str = _param(
+        "127.0.0.1", "address that it listens on; 0.0.0.0: every one of this machine"
+    )
+    port: int = _param(8095, "port that it listens on; 0: any that is free", low=0, high=65535)
+    names: str = _param("", "further names that browsers reach it by, such as robot1.local, comma")
+    token_file: str = _param(
+        "", "file whose only line is the token for control; empty: one is made and printed"
+    )
+    jog_source: str = _param(
+        "keyboard", "teleop source of the contract that the page jogs as; empty: none"
+    )
+    bags_dir: str = _param("", "folder of recordings that the page reviews; empty: none")
+    datasets: str = _param("", "folder of LeRobotDatasets that the page reviews; empty: none")
+    policy_dir: str = _param("", "folder of checkpoints that the page offers; empty: none")
+    run: str = _param("", "folder of a training or learning run that the page shows; empty: none")
+    task: str = _param(DEFAULT_TASK, "simulated task whose robot a tool without a model is of")
+
+
+@dataclass(frozen=True)
 class LearnerParams:
     """Node `learner`: reinforcement learning from what the robot executed."""
 
@@ -381,6 +404,7 @@ NODE_PARAMS: dict[str, type] = {
     "hil": HilParams,
     "supervisor": SupervisorParams,
     "recorder": RecorderParams,
+    "console": ConsoleParams,
     "transitions": TransitionsParams,
     "learner": LearnerParams,
     "sim": SimParams,

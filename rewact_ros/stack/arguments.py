@@ -93,6 +93,7 @@ class BringUp:
         "file of the LeRobot plug-in that is the robot's driver; empty: another driver",
         path=True,
     )
+    console: bool = setting(False, "serve the operator's page, on this machine (docs/console.md)")
     sim: bool = setting(False, "simulate the robot of the contract")
     task: str = setting(DEFAULT_TASK, "simulated task, which brings its robot and policy")
     ml_python: str = setting(

@@ -34,7 +34,7 @@ HEAVY = {
     "transitions": ("safetensors",),
     "lerobot_robot": ("lerobot", "torch"),
 }
-LIGHT = {"recorder": ("mcap", "zstandard")}
+LIGHT = {"recorder": ("mcap", "zstandard"), "console": ("aiohttp",)}
 
 ParameterValue = str | int | float | bool
 
@@ -271,4 +271,10 @@ def processes(args: BringUp) -> list[Process]:
         if args.shadow:
             recording["shadow"] = True
         nodes.append(process("recorder", recording))
+    if args.console:
+        looking = {"contract": contract, "bags_dir": args.bags_dir, "task": args.task}
+        if run:
+            looking |= {"policy_dir": str(run / VERSIONS), "run": str(run)}
+        console = process("console", looking)
+        nodes.append(replace(console, essential=False, niceness=ASIDE_NICENESS))
     return nodes

@@ -47,6 +47,24 @@ class SupervisorState:
 
 
 @dataclass(frozen=True)
+class NodeState:
+    """A node's own `/diagnostics`.
+
+    Attributes:
+        level: 0 well, 1 a warning, 2 an error.
+        message: one line.
+        age_s: since it was heard.
+        values: its figures, as texts.
+    """
+
+    name: str
+    level: int
+    message: str
+    age_s: float
+    values: dict[str, str]
+
+
+@dataclass(frozen=True)
 class RobotStatus:
     """One moment of a robot; what nobody told is None or empty.
 
@@ -58,6 +76,8 @@ class RobotStatus:
         task: that runs.
         last_task: of the newest episode.
         recorder: its line.
+        recording: whether an episode is being recorded.
+        bag: that is written, or was written last.
     """
 
     mode: str = ""
@@ -73,6 +93,8 @@ class RobotStatus:
     task: str = ""
     last_task: str = ""
     recorder: str = ""
+    recording: bool = False
+    bag: str = ""
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
@@ -146,6 +168,7 @@ class StatusListener:
         self._node, self.taken = node, 0
         self._newest: dict[type, tuple[float, Any]] = {}
         self._values: dict[str, tuple[float, dict[str, str]]] = {}
+        self._words: dict[str, tuple[int, str]] = {}
         for kind, topic, qos in (
             (ControlStatus, names.CONTROL_STATUS, names.LATCHED),
             (SupervisorStatus, names.SUPERVISOR_STATUS, names.LATCHED),
@@ -171,6 +194,7 @@ class StatusListener:
             if status.name.startswith(space) and "/" not in name:
                 values = {value.key: value.value for value in status.values}
                 self._values[name] = (time.monotonic(), values)
+                self._words[name] = (int.from_bytes(status.level), status.message)
 
     def _fresh(self, kind: type, max_age_s: float) -> Any:
         heard_s, msg = self._newest.get(kind, (-math.inf, None))
@@ -191,6 +215,14 @@ class StatusListener:
         if "supervisor" in here and SupervisorStatus not in self._newest:
             silent.add("supervisor")
         return sorted(silent)
+
+    def nodes(self) -> list[NodeState]:
+        """What each node said of itself last, by name; the topic is in the hands of others too."""
+        now_s = time.monotonic()
+        return [
+            NodeState(name, *self._words[name], round(now_s - at_s, 2), values)
+            for name, (at_s, values) in sorted(self._values.items())
+        ]
 
     def status(self) -> RobotStatus:
         """The robot now."""
@@ -218,6 +250,8 @@ class StatusListener:
             task=judged.get("task", ""),
             last_task=judged.get("last_task", ""),
             recorder=recorder.text if recorder else "",
+            recording=bool(recorder and recorder.recording),
+            bag=recorder.bag if recorder else "",
         )
 
 

@@ -1,0 +1,43 @@
+"""`rewact console`: the operator's page in a browser, for a robot that runs or for none."""
+
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from rewact_ros.cli.options import OptionsOf, with_options
+from rewact_ros.ros.params import ConsoleParams
+
+POLL_S = 0.1
+
+
+@with_options
+def console(
+    values: Annotated[dict[str, Any], OptionsOf(ConsoleParams, but=("contract",))],
+    contract: Annotated[
+        str, typer.Option(help="Contract file of the robot; none: no cameras and no jog.")
+    ] = "",
+    namespace: Annotated[str, typer.Option(help="Namespace of the robot, such as left.")] = "",
+    params_file: Annotated[str, typer.Option(help="ROS parameter file, for all the rest.")] = "",
+) -> None:
+    """Serve the console until Ctrl-C; it prints the address to open. `rewact up --console` too."""
+    from rewact_ros.stack.bringup import Process, default_contract, transport_environment
+    from rewact_ros.stack.runner import Runner, print_line
+    from rewact_ros.stack.stop_request import StopRequest
+
+    robot = "" if contract == "none" else contract or default_contract(values["task"])
+    process = Process(
+        name="console",
+        module="rewact_ros.nodes.console",
+        parameters={"contract": robot, **values},
+        python=sys.executable,
+        respawn=True,
+        params_file=params_file,
+        namespace=namespace,
+        environment=transport_environment(),
+    )
+    with StopRequest() as stop, Runner([process], print_line) as runner:
+        while not stop.given:
+            runner.poll()
+            time.sleep(POLL_S)

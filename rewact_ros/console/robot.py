@@ -1,0 +1,272 @@
+"""The console's side towards the robot: what it hears, and what it asks for on behalf of a person.
+
+Everything here runs in the node's executor, but for the three doors that the web server uses:
+`snapshot`, `ask` and `Pictures.newest`.
+"""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import asdict
+from typing import Any
+
+from action_msgs.srv import CancelGoal
+from rclpy.action import ActionClient
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+
+from rewact_ros.action import ExecuteTask
+from rewact_ros.console.buttons import BUTTONS, Button
+from rewact_ros.msg import ControlStatus, EpisodeEvent, Reward, SupervisorStatus
+from rewact_ros.ros import interfaces as names
+from rewact_ros.stack.robot_status import StatusListener
+from rewact_ros.stack.task_words import outcome_line
+
+ANSWER_S = 5.0
+# Some minutes at 20 Hz: what a page shows that was opened in the middle of an episode.
+CURVE, EVENTS = 6000, 200
+SILENT_S = 1.0
+EVENT_NAMES = {
+    getattr(EpisodeEvent, name): name.lower()
+    for name in (
+        "STARTED",
+        "RESETTING",
+        "RUNNING",
+        "HELP",
+        "VERDICT",
+        "WARNING",
+        "RESUMED",
+        "RELABELLED",
+    )
+}
+OUTCOMES = {EpisodeEvent.UNLABELLED: "", EpisodeEvent.SUCCESS: "success"} | {
+    EpisodeEvent.FAILURE: "failure"
+}
+
+
+class RefusedError(RuntimeError):
+    """The robot said no, or nobody answered; the message says which."""
+
+
+class Robot:
+    """Hears one robot and asks it.
+
+    Args:
+        node: in the robot's namespace.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._listener = StatusListener(node)
+        self._lock = threading.Lock()
+        self._curve: deque[tuple[int, list[float | None]]] = deque(maxlen=CURVE)
+        self._events: deque[tuple[int, dict[str, Any]]] = deque(maxlen=EVENTS)
+        self._points = self._told = 0  # so far, to go on from
+        self._supervisor: tuple[SupervisorStatus, float] | None = None
+        self._control: tuple[ControlStatus, float] | None = None
+        self._clients = {b.name: node.create_client(Trigger, b.service) for b in BUTTONS}
+        self._tasks = ActionClient(node, ExecuteTask, names.EXECUTE_TASK)
+        # Also of a task that a terminal began: the action client knows its own goals only.
+        self._cancel = node.create_client(CancelGoal, f"{names.EXECUTE_TASK}/_action/cancel_goal")
+        self._goal: Any = None
+        self._task_text = ""
+        self._jobs: deque[Callable[[], object]] = deque()
+        self._wake = node.create_guard_condition(self._do_jobs)
+        node.create_subscription(Reward, names.REWARD, self._on_reward, names.EVENTS)
+        node.create_subscription(EpisodeEvent, names.EPISODE_EVENT, self._on_event, names.EVENTS)
+        node.create_subscription(
+            SupervisorStatus, names.SUPERVISOR_STATUS, self._on_supervisor, names.LATCHED
+        )
+        node.create_subscription(
+            ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED
+        )
+
+    # Hearing ----------------------------------------------------------------------------------
+
+    def _on_reward(self, msg: Reward) -> None:
+        with self._lock:
+            self._points += 1
+            values = (msg.value, msg.q10, msg.q90)
+            self._curve.append((self._points, [time.time(), *map(_number, values)]))
+
+    def _on_event(self, msg: EpisodeEvent) -> None:
+        with self._lock:
+            self._told += 1
+            event = {
+                "t": time.time(),
+                "event": EVENT_NAMES.get(msg.event, f"event {msg.event}"),
+                "episode": msg.episode_id,
+                "task": msg.task,
+                "outcome": OUTCOMES.get(msg.outcome, ""),
+                "detail": msg.detail,
+                "by": msg.by,
+            }
+            self._events.append((self._told, event))
+
+    def _on_supervisor(self, msg: SupervisorStatus) -> None:
+        self._supervisor = (msg, time.monotonic())
+
+    def _on_control(self, msg: ControlStatus) -> None:
+        self._control = (msg, time.monotonic())
+
+    def snapshot(self) -> dict[str, Any]:
+        """The robot now, for JSON: `RobotStatus`, what nodes say of themselves, buttons."""
+        status = self._listener.status()
+        supervisor, control = self._supervisor, self._control
+        return {
+            "t": time.time(),
+            "robot": status.record(),
+            "episode": _episode(supervisor) if status.supervisor else None,
+            "nodes": [asdict(node) for node in self._listener.nodes()],
+            "command": _command(control) if status.mode else None,
+            "buttons": {button.name: button.why_not(status) for button in BUTTONS},
+            "task": {
+                "why_not": "" if status.supervisor else "no supervisor is heard",
+                "runs_here": self._goal is not None,
+                "text": self._task_text,
+            },
+        }
+
+    def since(self, point: int, told: int) -> tuple[int, list[Any], int, list[Any]]:
+        """Curve points [t, value, q10, q90] and events after these numbers, and the newest ones."""
+        with self._lock:
+            points = [values for n, values in self._curve if n > point]
+            events = [event for n, event in self._events if n > told]
+            return self._points, points, self._told, events
+
+    # Asking -----------------------------------------------------------------------------------
+
+    def ask(self, button: Button) -> "Future[str]":
+        """Call a button's service; the future has its words, or raises RefusedError."""
+        answer: Future[str] = Future()
+
+        def call() -> None:
+            client = self._clients[button.name]
+            if not client.service_is_ready():
+                answer.set_exception(RefusedError(f"{client.srv_name}: nobody offers it now"))
+                return
+            client.call_async(Trigger.Request()).add_done_callback(done)
+
+        def done(future: Any) -> None:
+            response = future.result()
+            if answer.done():
+                return  # too late: the page was told so
+            if response is None or not response.success:
+                words = response.message if response else "no answer"
+                answer.set_exception(RefusedError(f"{button.label} refused: {words}"))
+            else:
+                answer.set_result(str(response.message))
+
+        self.later(call)
+        return answer
+
+    def start_task(self, text: str, timeout_s: float, episodes: int) -> "Future[str]":
+        """Send a goal; the future says that it runs. Its end is told as an event."""
+        answer: Future[str] = Future()
+
+        def send() -> None:
+            if not self._tasks.server_is_ready():
+                answer.set_exception(RefusedError("no supervisor takes tasks now"))
+                return
+            goal = ExecuteTask.Goal(task=text, timeout=timeout_s, episodes=episodes)
+            self._tasks.send_goal_async(goal).add_done_callback(taken)
+
+        def taken(future: Any) -> None:
+            handle = future.result()
+            if not handle.accepted:
+                words = self._supervisor[0].text if self._supervisor else "no reason given"
+                answer.set_exception(RefusedError(f"task refused: {words}"))
+                return
+            self._goal, self._task_text = handle, text
+            handle.get_result_async().add_done_callback(lambda end: self._ended(handle, end))
+            answer.set_result("the task runs")
+
+        self.later(send)
+        return answer
+
+    def _ended(self, handle: Any, end: Any) -> None:
+        if self._goal is handle:
+            self._goal = None
+        with self._lock:
+            self._told += 1
+            line = outcome_line(end.result().result)
+            event = {"t": time.time(), "event": "task over", "detail": line}
+            self._events.append((self._told, event))
+
+    def cancel_task(self) -> "Future[str]":
+        """Cancel every task of the supervisor, also one that a terminal began."""
+        answer: Future[str] = Future()
+
+        def send() -> None:
+            if not self._tasks.server_is_ready():
+                answer.set_exception(RefusedError("no supervisor is there"))
+                return
+            # Zeros: all goals.
+            self._cancel.call_async(CancelGoal.Request()).add_done_callback(done)
+
+        def done(future: Any) -> None:
+            response = future.result()
+            if response is None or not response.goals_canceling:
+                answer.set_exception(RefusedError("no task runs"))
+            else:
+                answer.set_result("cancelled; the arm brakes and holds")
+
+        self.later(send)
+        return answer
+
+    def later(self, job: Callable[[], object]) -> None:
+        """Run something in the node's executor, soon."""
+        self._jobs.append(job)
+        self._wake.trigger()
+
+    def _do_jobs(self) -> None:
+        while self._jobs:
+            self._jobs.popleft()()
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return round(float(value), 4) if math.isfinite(value) else None
+
+
+def _episode(heard: tuple[SupervisorStatus, float] | None) -> dict[str, Any] | None:
+    if heard is None:
+        return None
+    msg, at_s = heard
+    return {
+        "id": msg.episode_id,
+        "phase": msg.phase,
+        "text": msg.text,
+        "progress": _number(msg.progress),
+        "level": _number(msg.level),
+        "stall": _number(msg.stall),
+        "drawdown": _number(msg.drawdown),
+        "novelty": _number(msg.novelty),
+        "staleness": _number(msg.staleness),
+        "alarms": list(msg.alarms),
+        "bound": msg.bound,
+        "episode": int(msg.episode),
+        "episodes": int(msg.episodes),
+        "age": round(time.monotonic() - at_s, 2),
+    }
+
+
+def _command(heard: tuple[ControlStatus, float] | None) -> dict[str, Any] | None:
+    if heard is None:
+        return None
+    msg, at_s = heard
+    return {
+        "commands": int(msg.commands),
+        "clipped": int(msg.clipped),
+        "rejected": int(msg.rejected),
+        "late_ticks": int(msg.late_ticks),
+        "violation": msg.violation,
+        "age": round(time.monotonic() - at_s, 2),
+        "timings": [
+            {"name": t.name, "n": int(t.n), "p50": _number(t.p50_ms), "p99": _number(t.p99_ms)}
+            for t in msg.timings
+        ],
+    }
