@@ -14,18 +14,19 @@ POLL_S = 0.1
 
 @with_options
 def console(
-    values: Annotated[dict[str, Any], OptionsOf(ConsoleParams, but=("contract",))],
     contract: Annotated[
         str, typer.Option(help="Contract file of the robot; none: no cameras and no jog.")
     ] = "",
     namespace: Annotated[str, typer.Option(help="Namespace of the robot, such as left.")] = "",
     params_file: Annotated[str, typer.Option(help="ROS parameter file, for all the rest.")] = "",
+    values: Annotated[dict[str, Any] | None, OptionsOf(ConsoleParams, but=("contract",))] = None,
 ) -> None:
     """Serve the console until Ctrl-C; it prints the address to open. `rewact up --console` too."""
     from rewact_ros.stack.bringup import Process, default_contract, transport_environment
     from rewact_ros.stack.runner import Runner, print_line
     from rewact_ros.stack.stop_request import StopRequest
 
+    values = values or {}
     robot = "" if contract == "none" else contract or default_contract(values["task"])
     process = Process(
         name="console",
