@@ -18,12 +18,14 @@ from sensor_msgs.msg import Image
 from rewact_ros.console.buttons import BUTTONS
 from rewact_ros.console.guard import Guard
 from rewact_ros.console.jog import LAPSE_S, HeldKeys
+from rewact_ros.console.learn import Learning
 from rewact_ros.console.sessions import FREE_TRIES, MOST_SESSIONS, NotAllowedError, Sessions
 from rewact_ros.control.modes import Mode
 from rewact_ros.msg import EpisodeEvent, SupervisorStatus
 from rewact_ros.nodes.console import ConsoleError, ConsoleNode, read_token
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.images import image_message
+from rewact_ros.ros.swap_client import SwapError
 from rewact_ros.stack.node_thread import NodeThread
 from rewact_ros.stack.robot_status import RobotStatus, SupervisorState
 
@@ -317,6 +319,8 @@ CALLS = [
     ("/api/task", {"text": "go"}),
     ("/api/cancel", {}),
     ("/api/jog", {"on": True}),
+    ("/api/version", {"name": "x"}),
+    ("/api/version", {"rollback": True}),
     ("/api/logout", {}),
 ]
 
@@ -516,3 +520,60 @@ def test_a_port_that_is_taken_is_told(house):
     _, console = house
     with pytest.raises(ConsoleError, match="choose another host or port"):
         ConsoleNode(parameter_overrides=[Parameter("port", value=console.port)])
+
+
+# What is learned ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A learning run's folder with a curve, a test and two versions, of which one is broken."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(tmp_path / "run" / "tensorboard") as board:
+        for step in range(5):
+            board.add_scalar("train/loss", 1.0 / (1 + step), step)
+    policies = tmp_path / "run" / "policies"
+    whole = policies / "whole"
+    whole.mkdir(parents=True)
+    (whole / "model.safetensors").write_bytes(b"weights")
+    (whole / "contract.json").write_text('{"hash": "abc"}')
+    (whole / "learned.json").write_text('{"updates": 7}')
+    (policies / "broken").mkdir()
+    (policies / ".partial").mkdir()
+    (policies / "best").symlink_to("whole")
+    test = {"robot_steps": 9, "validation_success": 0.9, "validation_replaces": HOSTILE}
+    (tmp_path / "run" / "episodes.jsonl").write_text(f'{{"episode": 1}}\n{json.dumps(test)}\n{{"v')
+    (tmp_path / "run" / "best.json").write_text('{"success": 0.9, "version": "x", "scores": [1.0]}')
+    return tmp_path / "run"
+
+
+def test_a_run_shows_its_curves_versions_and_tests(run):
+    learning = Learning(run, None)
+    record = learning.record()
+    assert record["curves"] == ["train/loss"]
+    points = learning.curves()["train/loss"]
+    assert [point[1] for point in points] == [0, 1, 2, 3, 4]
+    assert points[4][2] == pytest.approx(0.2)
+    found = {version["name"]: version for version in record["versions"]}
+    assert set(found) == {"whole", "broken"}
+    assert found["whole"]["updates"] == 7
+    assert found["whole"]["marks"] == ["best"]
+    assert found["whole"]["robot"] == "abc"
+    assert "model.safetensors" in found["broken"]["trouble"]
+    assert [test["validation_success"] for test in record["tests"]] == [0.9]
+    assert record["best"] == {"success": 0.9, "version": "x"}
+    update = learning.update("whole")
+    assert update.robot == "abc"
+    assert len(update.sha256) == 64
+
+
+@pytest.mark.parametrize("name", ["", "..", "../run/policies/whole", "best", ".partial", "/etc"])
+def test_only_versions_of_the_listing_are_offered(run, name):
+    with pytest.raises(SwapError, match="no version"):
+        Learning(run, None).update(name)
+
+
+def test_without_a_run_nothing_is_shown():
+    empty = {"run": "", "curves": [], "versions": [], "best": {}, "tests": []}
+    assert Learning(None, None).record() == empty

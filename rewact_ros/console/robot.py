@@ -16,16 +16,29 @@ from typing import Any
 from action_msgs.srv import CancelGoal
 from rclpy.action import ActionClient
 from rclpy.node import Node
+from rclpy.timer import Timer
 from std_srvs.srv import Trigger
 
 from rewact_ros.action import ExecuteTask
 from rewact_ros.console.buttons import BUTTONS, Button
-from rewact_ros.msg import ControlStatus, EpisodeEvent, Reward, SupervisorStatus
+from rewact_ros.msg import (
+    ControlStatus,
+    EpisodeEvent,
+    PolicyStatus,
+    PolicyUpdate,
+    Reward,
+    SupervisorStatus,
+)
+from rewact_ros.policy.updates import Update
 from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.clock import steady_clock
+from rewact_ros.ros.swap_client import SwapError, Swapping, to_message
 from rewact_ros.stack.robot_status import StatusListener
 from rewact_ros.stack.task_words import outcome_line
 
 ANSWER_S = 5.0
+# A version is taken at an episode boundary: a change waits for the end of the episode that runs.
+SWAP_S, SWAP_LOOK_S = 300.0, 0.1
 # Some minutes at 20 Hz: what a page shows that was opened in the middle of an episode.
 CURVE, EVENTS = 6000, 200
 SILENT_S = 1.0
@@ -75,6 +88,10 @@ class Robot:
         self._task_text = ""
         self._jobs: deque[Callable[[], object]] = deque()
         self._wake = node.create_guard_condition(self._do_jobs)
+        self._policy: PolicyStatus | None = None
+        self._swapping: tuple[Swapping, Timer] | None = None
+        self._updates = node.create_publisher(PolicyUpdate, names.POLICY_UPDATE, names.EVENTS)
+        node.create_subscription(PolicyStatus, names.POLICY_STATUS, self._on_policy, names.COMMAND)
         node.create_subscription(Reward, names.REWARD, self._on_reward, names.EVENTS)
         node.create_subscription(EpisodeEvent, names.EPISODE_EVENT, self._on_event, names.EVENTS)
         node.create_subscription(
@@ -108,6 +125,9 @@ class Robot:
 
     def _on_supervisor(self, msg: SupervisorStatus) -> None:
         self._supervisor = (msg, time.monotonic())
+
+    def _on_policy(self, msg: PolicyStatus) -> None:
+        self._policy = msg
 
     def _on_control(self, msg: ControlStatus) -> None:
         self._control = (msg, time.monotonic())
@@ -190,11 +210,7 @@ class Robot:
     def _ended(self, handle: Any, end: Any) -> None:
         if self._goal is handle:
             self._goal = None
-        with self._lock:
-            self._told += 1
-            line = outcome_line(end.result().result)
-            event = {"t": time.time(), "event": "task over", "detail": line}
-            self._events.append((self._told, event))
+        self._tell("task over", outcome_line(end.result().result))
 
     def cancel_task(self) -> "Future[str]":
         """Cancel every task of the supervisor, also one that a terminal began."""
@@ -216,6 +232,51 @@ class Robot:
 
         self.later(send)
         return answer
+
+    def swap(self, update: Update) -> "Future[str]":
+        """Ask the policy for another version; the future says which runs then."""
+        answer: Future[str] = Future()
+
+        def begin() -> None:
+            status = self._policy
+            if status is None or not status.policy_version:
+                answer.set_exception(RefusedError("no policy is heard"))
+            elif self._swapping is not None:
+                answer.set_exception(RefusedError("another change of the version is on its way"))
+            else:
+                now_s = time.monotonic()
+                swapping = Swapping(update, status.policy_version, SWAP_S, now_s)
+                timer = self._node.create_timer(SWAP_LOOK_S, look, clock=steady_clock())
+                self._swapping = (swapping, timer)
+
+        def look() -> None:
+            assert self._swapping is not None and self._policy is not None
+            swapping, timer = self._swapping
+            found = self._updates.get_subscription_count() > 0
+            try:
+                now_s, status = time.monotonic(), self._policy
+                if swapping.must_ask(now_s, found):
+                    self._updates.publish(to_message(update))
+                if swapping.hear(now_s, status.policy_version, status.reason):
+                    self._tell("policy", swapping.said)
+                if swapping.version:
+                    answer.set_result(f"version {swapping.version} runs")
+            except SwapError as error:
+                answer.set_exception(RefusedError(str(error)))
+            if answer.done():
+                self._node.destroy_timer(timer)
+                self._swapping = None
+                done = answer.exception() or answer.result()
+                self._tell("policy", str(done))
+
+        self.later(begin)
+        return answer
+
+    def _tell(self, event: str, detail: str) -> None:
+        """An event of the console's own."""
+        with self._lock:
+            self._told += 1
+            self._events.append((self._told, {"t": time.time(), "event": event, "detail": detail}))
 
     def later(self, job: Callable[[], object]) -> None:
         """Run something in the node's executor, soon."""

@@ -7,6 +7,7 @@ that leads. The stream only tells, but for a browser's jog, which is a teleop so
 import asyncio
 import json
 import math
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,10 +18,12 @@ from aiohttp import WSMsgType, web
 
 from rewact_ros.console.buttons import BUTTONS
 from rewact_ros.console.guard import Guard
+from rewact_ros.console.learn import Learning
 from rewact_ros.console.pictures import Pictures, as_jpeg
 from rewact_ros.console.robot import ANSWER_S, RefusedError, Robot
 from rewact_ros.console.sessions import NotAllowedError, Session, Sessions
 from rewact_ros.contract import SampleError
+from rewact_ros.ros.swap_client import SwapError, update_for
 from rewact_ros.text import printable, reason
 
 PAGE = Path(__file__).with_name("page")
@@ -69,6 +72,7 @@ class Console:
     Args:
         robot: that it shows.
         pictures: of its cameras.
+        learning: the run and the versions that it shows.
         sessions: who may do what.
         guard: which requests are let in.
         jog: takes what a browser's keys ask for; None: this console has no jog.
@@ -78,11 +82,13 @@ class Console:
         self,
         robot: Robot,
         pictures: Pictures,
+        learning: Learning,
         sessions: Sessions,
         guard: Guard,
         jog: JogDoor | None = None,
     ) -> None:
         self._robot, self._pictures, self._sessions = robot, pictures, sessions
+        self._learning = learning
         self._guard, self._jog = guard, jog
         self._pages: set[Looking] = set()
         self._encoder = ThreadPoolExecutor(1, "jpeg")
@@ -99,6 +105,9 @@ class Console:
         app.router.add_post("/api/press/{button:[a-z_]+}", self._press)
         app.router.add_post("/api/task", self._task)
         app.router.add_post("/api/cancel", self._cancel)
+        app.router.add_get("/api/learn", self._learn)
+        app.router.add_get("/api/learn/curve", self._curve)
+        app.router.add_post("/api/version", self._adopt)
         app.router.add_post("/api/jog", self._switch_jog)
         for add in more:
             add(app, self)
@@ -209,6 +218,40 @@ class Console:
     async def _cancel(self, request: web.Request) -> web.Response:
         self.leader(request)
         return await answered(self._robot.cancel_task())
+
+    async def _adopt(self, request: web.Request) -> web.Response:
+        """Let the policy become a version of the listing, or the one before."""
+        self.leader(request)
+        given = await body(request)
+        try:
+            if given.get("rollback") is True:
+                update = update_for(None, time.time_ns())
+            else:
+                name = text(given, "name")
+                update = await asyncio.to_thread(self._learning.update, name)
+        except SwapError as error:
+            return web.json_response({"error": str(error)}, status=409)
+        future = asyncio.wrap_future(self._robot.swap(update))
+        try:
+            said = await asyncio.wait_for(asyncio.shield(future), ANSWER_S)
+        except RefusedError as error:
+            return web.json_response({"error": str(error)}, status=409)
+        except TimeoutError:
+            future.add_done_callback(lambda done: done.exception())  # told as an event
+            said = "asked for; it is taken at the end of the episode, and told below Events"
+        return web.json_response({"message": said})
+
+    # What is learned --------------------------------------------------------------------------
+
+    async def _learn(self, request: web.Request) -> web.Response:
+        return web.json_response(_finite(await asyncio.to_thread(self._learning.record)))
+
+    async def _curve(self, request: web.Request) -> web.Response:
+        curves = await asyncio.to_thread(self._learning.curves)
+        points = curves.get(request.query.get("name", ""))
+        if points is None:
+            raise web.HTTPNotFound
+        return web.json_response({"points": points})
 
     # What it is told --------------------------------------------------------------------------
 

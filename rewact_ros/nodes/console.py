@@ -13,6 +13,7 @@ from rclpy.node import Node
 
 from rewact_ros.console.guard import Guard
 from rewact_ros.console.jog import BrowserJog
+from rewact_ros.console.learn import Learning
 from rewact_ros.console.pictures import Pictures
 from rewact_ros.console.robot import Robot
 from rewact_ros.console.server import Console
@@ -55,7 +56,9 @@ class ConsoleNode(Guarded, Node):
             lambda error: self.robot.later(lambda: self.internal_fault("web server", error)),
         )
         self._jog = self._make_jog(contract) if contract and p.jog_source else None
-        self.console = Console(self.robot, pictures, Sessions(token), guard, self._jog)
+        learning = Learning(_folder(p.run), _folder(p.policy_dir))
+        sessions = Sessions(token)
+        self.console = Console(self.robot, pictures, learning, sessions, guard, self._jog)
         self._server = WebServer(self.console, p.host, p.port)
         self.port = self._server.port
         shown = "localhost" if p.host in ("0.0.0.0", "::", "127.0.0.1") else p.host
@@ -121,6 +124,10 @@ class WebServer:
         """Stop serving."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(START_S)
+
+
+def _folder(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
 
 
 def read_token(path: Path) -> str:

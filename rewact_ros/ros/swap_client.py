@@ -51,6 +51,51 @@ def to_message(update: Update) -> PolicyUpdate:
     return msg
 
 
+class Swapping:
+    """One request on its way: asked until it is heard, watched until it is done.
+
+    Attributes:
+        update: the request.
+        said: what the policy said of it last; "": nothing.
+        version: that runs since; "": not done yet.
+
+    Args:
+        update: the request.
+        before: version that runs now.
+        timeout_s: longest wait.
+        now_s: steady clock.
+    """
+
+    def __init__(self, update: Update, before: str, timeout_s: float, now_s: float) -> None:
+        self.update, self.said, self.version = update, "", ""
+        self._before, self._timeout_s = before, timeout_s
+        self._deadline_s, self._again_s = now_s + timeout_s, now_s
+
+    def must_ask(self, now_s: float, found: bool) -> bool:
+        """Whether to publish the request now; `found`: somebody would hear it."""
+        if not found or now_s < self._again_s or f"{self.update.label}:" in self.said:
+            return False
+        self._again_s = now_s + REPEAT_S
+        return True
+
+    def hear(self, now_s: float, version: str, reason: str) -> bool:
+        """Take the policy's newest status; whether it says something new of this request.
+
+        Raises:
+            SwapError: refused, or not done in time.
+        """
+        news = False
+        if version and version != self._before:
+            self.version = version
+        elif reason != self.said and f"{self.update.label}:" in reason:
+            self.said, news = reason, True
+            if ": refused: " in reason:
+                raise SwapError(f"{reason}; {self._before} runs on")
+        if not self.version and now_s > self._deadline_s:
+            raise SwapError(f"not done within {self._timeout_s:g} s ({reason or 'no answer'})")
+        return news
+
+
 class SwapClient(Guarded, Node):
     """One request at a time; spins itself."""
 
@@ -89,26 +134,18 @@ class SwapClient(Guarded, Node):
         Raises:
             SwapError: refused, or not done in time.
         """
-        before, said = self.version(10.0), ""
-        deadline_s, again_s = time.monotonic() + timeout_s, 0.0
+        swapping = Swapping(update, self.version(10.0), timeout_s, time.monotonic())
         while True:
-            now_s = time.monotonic()
-            found = self._updates.get_subscription_count() > 0  # else nobody would hear it
-            if found and now_s >= again_s and f"{update.label}:" not in said:
+            found = self._updates.get_subscription_count() > 0
+            if swapping.must_ask(time.monotonic(), found):
                 self._updates.publish(to_message(update))
-                again_s = now_s + REPEAT_S
             self._executor.spin_once(timeout_sec=0.1)
             assert self._status is not None
-            version, reason = self._status.policy_version, self._status.reason
-            if version and version != before:
-                return str(version)
-            if reason != said and f"{update.label}:" in reason:
-                said = reason
-                if ": refused: " in reason:
-                    raise SwapError(f"{reason}; {before} runs on")
-                say(reason)
-            if now_s > deadline_s:
-                raise SwapError(f"not done within {timeout_s:g} s ({reason or 'no answer'})")
+            status = self._status
+            if swapping.hear(time.monotonic(), status.policy_version, status.reason):
+                say(swapping.said)
+            if swapping.version:
+                return swapping.version
 
     def close(self) -> None:
         """Free the node."""

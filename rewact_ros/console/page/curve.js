@@ -1,8 +1,8 @@
 // Progress over time: the mean's line in its band from q10 to q90, and the completion level.
 
-const SPAN_S = 60;
+import { ink, line, sized } from "./plot.js";
 
-const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const SPAN_S = 60;
 
 export class Curve {
   constructor(canvas) {
@@ -22,20 +22,11 @@ export class Curve {
   }
 
   draw(completion, now) {
-    const ratio = window.devicePixelRatio || 1;
-    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const [pen, width, height] = sized(this.canvas);
     if (!width) return;
-    if (this.canvas.width !== Math.round(width * ratio)) this.canvas.width = Math.round(width * ratio);
-    if (this.canvas.height !== Math.round(height * ratio)) {
-      this.canvas.height = Math.round(height * ratio);
-    }
-    const pen = this.canvas.getContext("2d");
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.clearRect(0, 0, width, height);
     const left = 34, bottom = height - 18, top = 8;
     const x = (t) => left + ((t - now + SPAN_S) / SPAN_S) * (width - left - 6);
     const y = (v) => bottom - Math.min(Math.max(v, 0), 1) * (bottom - top);
-    pen.font = "11px system-ui, sans-serif";
     pen.strokeStyle = ink("--line");
     pen.fillStyle = ink("--faint");
     pen.lineWidth = 1;
@@ -98,11 +89,4 @@ function runs(points, known) {
   }
   if (run.length) found.push(run);
   return found;
-}
-
-function line(pen, x0, y0, x1, y1) {
-  pen.beginPath();
-  pen.moveTo(x0, y0);
-  pen.lineTo(x1, y1);
-  pen.stroke();
 }
