@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 from conftest import VX300S
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import JointState
+from rclpy.utilities import get_default_context
+from sensor_msgs.msg import JointState, Joy
 from stage import Stage
 from test_console import TOKEN, Page
 
 from rewact_ros import strict_yaml
-from rewact_ros.console.jog import LAPSE_S
+from rewact_ros.console.jog import LAPSE_S, HeldKeys, JogNode
+from rewact_ros.contract import load_contract
 from rewact_ros.control.modes import Mode
 from rewact_ros.nodes.console import ConsoleNode
+from rewact_ros.sim.task import DEFAULT_TASK
+from rewact_ros.stack.keyboard_teleop import KeyboardTeleop
 from rewact_ros.stack.node_thread import NodeThread
 
 PERIOD_S = 0.04
@@ -179,3 +183,43 @@ def test_a_second_speaker_of_the_source_is_refused(world):
     world.node.destroy_publisher(other)
     assert answers[0][0] == 409
     assert "speaks as 'keyboard' already" in answers[0][1]["error"]
+
+
+def a_page(contract, source):
+    keys = HeldKeys(source.jog.directions)
+    node = JogNode(contract, source, DEFAULT_TASK, keys, "/deaf", get_default_context())
+    word = {"n": 0, "t": 0.0, "pressed": True, "rates": {"x": 1.0}}
+    return node, lambda n: keys.take(
+        word | {"n": n, "t": 1000 * time.monotonic()}, time.monotonic()
+    )
+
+
+def a_terminal(contract, source):
+    node = KeyboardTeleop(contract, source, "deaf", DEFAULT_TASK)
+
+    def press(n):
+        node.keys.press("i", time.monotonic())
+        node.tick()
+
+    return node, press
+
+
+@pytest.mark.parametrize("hand", [a_page, a_terminal])
+def test_a_hand_asks_for_nothing_before_the_robot_is_known(world, hand):
+    contract = load_contract(VX300S, "/deaf")  # nobody tells of joints or modes there
+    source, heard = contract.teleop_source("keyboard"), []
+    node, press = hand(contract, source)
+    world.executor.add_node(node)
+    ear = world.node.create_subscription(
+        Joy, f"/deaf/{source.deadman.topic}", lambda msg: heard.append(msg.buttons[0]), 10
+    )
+    for n in range(500):
+        press(n)
+        world.executor.spin_once(timeout_sec=0.01)
+        if len(heard) > 30:
+            break
+    world.executor.remove_node(node)
+    node.destroy_node()
+    world.node.destroy_subscription(ear)
+    assert len(heard) > 30
+    assert not any(heard)  # hil would give it the arm, and stop for want of a target

@@ -119,11 +119,6 @@ class JogNode(Guarded, Node):
         self._timer = self.create_timer(PERIOD_S, self._tick, clock=steady_clock())
 
     @property
-    def reason(self) -> str:
-        """Why it does not move; "": it does."""
-        return self._jog.reason
-
-    @property
     def leads(self) -> bool:
         """Whether hil follows it."""
         return self.robot.led_by(self._source.name)
@@ -135,7 +130,7 @@ class JogNode(Guarded, Node):
     def _tick(self) -> None:
         given = self._keys.given(time.monotonic())
         target = self._jog.step(given.received_s, given, self.robot.joints(), self.leads)
-        self._targets.publish(target, given.pressed)
+        self._targets.publish(target, given.pressed and not self.robot.unready)
 
 
 class Later(Protocol):
@@ -255,7 +250,7 @@ class BrowserJog:
             "directions": list(self._directions),
             "on": self._session is not None,
             "leads": bool(node and node.leads),
-            "reason": node.reason if node else "",
+            "waits": node.robot.unready if node else "",
             "others": max(node.others(), 0) if node else 0,
         }
 

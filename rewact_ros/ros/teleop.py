@@ -72,6 +72,13 @@ class RobotState:
             return None
         return self._status[0]
 
+    @property
+    def unready(self) -> str:
+        """Why no target can be made, or "": a deadman that counts before would stop the arm."""
+        if self.status is None:
+            return "hil is not heard yet"
+        return "" if self.joints() is not None else "the robot's joints are not known"
+
     def led_by(self, source: str) -> bool:
         """Whether this teleop source moves the robot now."""
         status = self.status

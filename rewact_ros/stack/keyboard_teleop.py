@@ -60,7 +60,7 @@ class KeyboardTeleop(Guarded, Node):
         target = self._jog.step(
             given.received_s, given, self.robot.joints(), self.robot.led_by(self._source.name)
         )
-        self._targets.publish(target, given.pressed)
+        self._targets.publish(target, given.pressed and not self.robot.unready)
 
     def call(self, call: Call) -> None:
         """Ask hil for something; the answer appears in the status line."""

@@ -40,7 +40,7 @@ export class Jog {
     this.toggle.setAttribute("aria-disabled", leads ? "false" : "true");
     const words = !leads ? "take control to jog" : !this.on ? "off"
       : jog.others ? `another process speaks as '${jog.source}' too: end it`
-        : jog.leads ? "you lead the arm" : jog.reason || "ready: hold a pad or a key";
+        : jog.leads ? "you lead the arm" : jog.waits || "ready: hold a pad or a key";
     this.words.textContent = words;
     for (const button of this.place.querySelectorAll(".pair button")) button.disabled = !this.on;
   }

@@ -1,0 +1,364 @@
+"""Bench topic `console`: what the operator's page costs a robot, and how soon a hand lets go.
+
+Real processes hil and console before a real Chromium. `page`: two cameras of 480 x 640 at 10 per
+second; hil's command intervals alone, with the console and a page of another computer (a program
+that takes all that is sent), and with a browser on this machine too. `jog`: a key that is held, and
+five ways in which the hand is gone. `hostile`: what others write, in every text that is shown.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from console_browser import Chromium, Wire, console_parameters, free_port, wait_for_port
+from console_browser import playwright_is_installed as is_installed
+from console_hostile import hostile
+
+from rewact_ros import strict_yaml
+from rewact_ros.bench.figures import Bench
+from rewact_ros.msg import ControlStatus
+from rewact_ros.stack.bringup import default_contract
+from rewact_ros.stack.rig_stack import Robot, Setup, cpu_seconds, memory_mb, robot
+
+PARTS = True
+ROUNDS, TURN_S, SETTLED_S = 3, 20.0, 4.0
+TRIALS = 40  # of each way in which a hand is gone
+ALONE, ELSEWHERE, HERE = "alone", "console, page elsewhere", "console, browser here"
+KEY = "u"  # z, up
+MOVES_RAD, CRUISE_S = 1e-4, 0.5
+WAYS = ("key released", "focus lost", "browser killed", "console killed", "packets dropped")
+
+
+def run(bench: Bench) -> None:
+    """`--quick`: one short turn of each, and two trials."""
+    parts = {"page": page, "jog": jog, "hostile": in_a_browser(hostile)}
+    for name in bench.only or parts:
+        if name not in parts:
+            raise ValueError(f"console: no part '{name}'; known: {', '.join(parts)}")
+        if is_installed():
+            parts[name](bench)
+
+
+def in_a_browser(measure: Callable[..., None]) -> Callable[[Bench], None]:
+    """Give a part a robot, its console and a browser."""
+
+    def act(bench: Bench) -> None:
+        with ExitStack() as stack:
+            port, rig = _robot(stack, default_contract())
+            measure(bench, rig, _chromium(stack, port))
+
+    return act
+
+
+# What it costs --------------------------------------------------------------------------------
+
+
+def page(bench: Bench) -> None:
+    """CPU, ages and the command path's intervals, in turns."""
+    rounds, seconds = (1, 3.0) if bench.quick else (ROUNDS, TURN_S)
+    bench.settings["page"] = {"rounds": rounds, "turn_s": seconds, "cameras": "2 x 480x640 at 10/s"}
+    found: dict[str, list[dict[str, float]]] = {ALONE: [], ELSEWHERE: [], HERE: []}
+    ages: list[float] = []
+    for _ in range(rounds):
+        for name, turns in found.items():
+            turns.append(_turn(name, seconds, ages))
+    for name, turns in found.items():
+        for figure, unit, goal in (
+            ("CPU of the console", "% of a core", "≤ 15"),
+            ("memory of the console", "MB", ""),
+            ("pictures", "/s", ""),
+            ("command interval p99", "ms", ""),
+        ):
+            values = [turn[figure] for turn in turns if figure in turn]
+            if values:
+                more = {"n": len(values), "low": min(values), "high": max(values)}
+                goal = goal if name == HERE else ""
+                bench.add(f"{name}: {figure}", statistics.median(values), unit, goal=goal, **more)
+    for name in (ELSEWHERE, HERE):
+        ratios = [
+            one["command interval p99"] / alone["command interval p99"]
+            for one, alone in zip(found[name], found[ALONE], strict=True)
+        ]
+        more = {"n": len(ratios), "low": min(ratios), "high": max(ratios)}
+        bench.add(
+            f"{name}: command interval p99 over alone",
+            statistics.median(ratios),
+            "ratio",
+            goal="≤ 1.1",
+            **more,
+        )
+    if ages:
+        for share in (50, 95):
+            goal = "≤ 200" if share == 95 else ""
+            value = float(np.percentile(ages, share))
+            bench.add(f"status age at the browser p{share}", value, "ms", goal=goal, n=len(ages))
+
+
+def _turn(name: str, seconds: float, ages: list[float]) -> dict[str, float]:
+    with ExitStack() as stack:
+        contract = stack.enter_context(_large_pictures())
+        port, rig = _robot(stack, contract, console=name != ALONE)
+        taken = None
+        browser = None
+        if name == ELSEWHERE:
+            taken = _Taker(port)
+            stack.callback(taken.close)
+        if name == HERE:
+            browser = _chromium(stack, port)
+        rig.rig.pause(SETTLED_S)
+        rig.rig.trigger("hil/disarm")
+        rig.rig.arm()  # its times are since then
+        pid = rig.runner.pid("console") if name != ALONE else 0
+        used = cpu_seconds(pid) if pid else 0.0
+        if browser is not None:
+            browser.page.evaluate("window.rewactAges.length = 0")
+        before = taken.pictures if taken else 0
+        rig.rig.pause(seconds)
+        turn = {"command interval p99": _interval_ms(rig)}
+        if pid:
+            turn["CPU of the console"] = 100 * (cpu_seconds(pid) - used) / seconds
+            turn["memory of the console"] = memory_mb(pid)
+        if taken is not None:
+            turn["pictures"] = (taken.pictures - before) / seconds
+        if browser is not None:
+            ages.extend(browser.page.evaluate("window.rewactAges"))
+        return turn
+
+
+def _interval_ms(rig: Robot) -> float:
+    status: ControlStatus = rig.rig.status
+    return next(t.p99_ms for t in status.timings if t.name == "command_interval")
+
+
+class _Taker:
+    """A page of another computer: a program that takes all that is sent, and shows nothing."""
+
+    def __init__(self, port: int) -> None:
+        self.pictures, self._end = 0, False
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._take(port)))
+        self._thread.start()
+
+    async def _take(self, port: int) -> None:
+        import aiohttp
+
+        async with (
+            aiohttp.ClientSession() as client,
+            client.ws_connect(f"http://127.0.0.1:{port}/stream") as socket,
+        ):
+            cameras: list[str] = []
+            while not self._end:
+                message = await socket.receive(timeout=30)
+                if message.type is aiohttp.WSMsgType.BINARY:
+                    self.pictures += 1
+                    await socket.send_json({"shown": cameras[message.data[0]]})
+                elif message.type is aiohttp.WSMsgType.TEXT:
+                    cameras = json.loads(message.data).get("cameras", cameras)
+                else:
+                    return
+
+    def close(self) -> None:
+        self._end = True
+        self._thread.join(30)
+
+
+class _large_pictures:  # noqa: N801  (a context manager, used as a function)
+    """The simulated arm's contract with large pictures at 10 per second."""
+
+    def __enter__(self) -> str:
+        import tempfile
+
+        data = strict_yaml.load(default_contract())
+        data["rate_hz"] = data["replan_hz"] = 10
+        for camera in ("front", "wrist"):
+            data[f"observation.images.{camera}"]["shape"] = [480, 640, 3]
+        self._folder = tempfile.TemporaryDirectory()
+        file = Path(self._folder.name) / "contract.yaml"
+        file.write_text(yaml.safe_dump(data, sort_keys=False))
+        return str(file)
+
+    def __exit__(self, *exc: object) -> None:
+        self._folder.cleanup()
+
+
+# A hand that is gone --------------------------------------------------------------------------
+
+
+def jog(bench: Bench) -> None:
+    """From a key to the first command that moves, and from each way it is gone to braking."""
+    from playwright.sync_api import sync_playwright
+
+    trials = 2 if bench.quick else TRIALS
+    bench.settings["jog"] = {"trials of each": trials, "key": KEY}
+    with ExitStack() as stack:
+        port, rig = _robot(stack, default_contract())
+        rig.rig.arm()
+        wire = Wire(port)
+        stack.callback(wire.close)
+        hand = _Hand(stack.enter_context(sync_playwright()), rig, port, wire)
+        stack.callback(hand.close)
+        starts: list[float] = []
+        for way in WAYS:
+            brakes = []
+            for _ in range(trials):
+                start_ms, brake_ms = hand.trial(way)
+                starts.append(start_ms)
+                brakes.append(brake_ms)
+            bench.add(
+                f"{way}: to braking, worst",
+                max(brakes),
+                "ms",
+                goal="≤ 250",
+                n=len(brakes),
+                low=float(np.percentile(brakes, 50)),
+                high=max(brakes),
+            )
+            bench.add(f"{way}: later than 250 ms", sum(b > 250 for b in brakes), "", goal="≤ 0")
+        for share in (50, 95):
+            value = float(np.percentile(starts, share))
+            bench.add(f"key to moving command p{share}", value, "ms", n=len(starts))
+
+
+class _Hand:
+    """Holds a key in a browser until it is gone in some way, again and again."""
+
+    def __init__(self, playwright: Any, rig: Robot, port: int, wire: Wire) -> None:
+        self._port = port
+        self._playwright, self._robot, self._rig, self._wire = playwright, rig, rig.rig, wire
+        self._chromium: Chromium | None = None
+        self._up = True
+
+    def trial(self, way: str) -> tuple[float, float]:
+        """(ms from the key to the first command that moves, ms from the end to braking)."""
+        page = self._ready()
+        # Up and down in turn: the arm stays where it is.
+        key, self._up = ("u" if self._up else "m"), not self._up
+        self._rig.pause(0.4)
+        pressed_s = time.monotonic()
+        page.keyboard.down(key)
+        self._rig.wait(lambda: self._moving_since(pressed_s) is not None, "motion", 10.0)
+        moved_s = self._moving_since(pressed_s)
+        assert moved_s is not None
+        self._rig.pause(CRUISE_S)
+        ended_s = time.monotonic()
+        after = self._end(way, key)
+        self._rig.wait(lambda: self._braking_since(ended_s) is not None, "braking", 10.0)
+        braked_s = self._braking_since(ended_s)
+        assert braked_s is not None
+        after()
+        return 1e3 * (moved_s - pressed_s), 1e3 * (braked_s - ended_s)
+
+    def _ready(self) -> Any:
+        """A page in control whose jog is on, before an armed robot that hears it."""
+        if self._chromium is None:
+            wait_for_port(self._port)  # a console that was killed comes back
+            url = f"http://127.0.0.1:{self._wire.port}"
+            self._chromium = Chromium(self._playwright, url)
+            self._chromium.lead()
+        self._rig.wait(self._holds, "hold", 10.0)
+        if self._rig.status.resume_required:
+            self._rig.trigger("hil/resume")
+        self._chromium.jog_on()
+        node = self._rig.node
+        self._rig.wait(lambda: node.count_publishers("teleop/keyboard") == 1, "the jog", 10.0)
+        return self._chromium.page
+
+    def _holds(self) -> bool:
+        return self._rig.status.mode == ControlStatus.HOLD
+
+    def _end(self, way: str, key: str) -> Callable[[], None]:
+        """Let the hand be gone; returns what makes ready for the next."""
+        chromium = self._chromium
+        assert chromium is not None
+        if way == "key released":
+            chromium.page.keyboard.up(key)
+            return lambda: None
+        if way == "focus lost":
+            other = chromium.other_tab()
+
+            def back() -> None:
+                other.close()
+                chromium.page.bring_to_front()
+                chromium.page.keyboard.up(key)
+
+            return back
+        if way == "packets dropped":
+            self._wire.cut = True
+
+            def mend() -> None:
+                self._wire.cut = False
+                self._drop()
+
+            return mend
+        if way == "browser killed":
+            chromium.kill()
+        else:
+            os.kill(self._robot.runner.pid("console"), signal.SIGKILL)
+        return self._drop
+
+    def _drop(self) -> None:
+        if self._chromium is not None:
+            self._chromium.close()
+            self._chromium = None
+        node = self._rig.node
+        self._rig.wait(lambda: node.count_publishers("teleop/keyboard") == 0, "no jog", 30.0)
+
+    def close(self) -> None:
+        if self._chromium is not None:
+            self._chromium.close()
+
+    def _steps(self, since_s: float) -> tuple[np.ndarray, np.ndarray]:
+        """Arrivals (n,) and sizes (n,) of the steps from command to command since some time."""
+        wire = [entry for entry in self._rig.wire[-400:] if entry[0] >= since_s]
+        if len(wire) < 3:
+            return np.zeros(0), np.zeros(0)
+        values = np.array([command[:6] for _, command in wire])
+        return np.array([s for s, _ in wire[1:]]), np.abs(np.diff(values, axis=0)).max(axis=1)
+
+    def _moving_since(self, since_s: float) -> float | None:
+        at_s, sizes = self._steps(since_s)
+        moving = np.flatnonzero(sizes > MOVES_RAD)
+        return float(at_s[moving[0]]) if len(moving) else None
+
+    def _braking_since(self, ended_s: float) -> float | None:
+        """Arrival of the first command after the end that is slower than half of before."""
+        at_s, sizes = self._steps(ended_s - 0.2)
+        cruise = np.median(sizes[at_s <= ended_s]) if (at_s <= ended_s).any() else 0.0
+        slow = np.flatnonzero((at_s > ended_s) & (sizes < 0.5 * cruise))
+        return float(at_s[slow[0]]) if len(slow) else None
+
+
+# A robot and its page -------------------------------------------------------------------------
+
+
+def _robot(stack: ExitStack, contract: str, console: bool = True) -> tuple[int, Robot]:
+    """hil, a rig that plays the rest, and the console on a port of its own."""
+    port = free_port()
+    parameters = stack.enter_context(console_parameters(port))
+    runs = ("hil", "console") if console else ("hil",)
+    setup = replace(Setup(), contract=contract, params_file=str(parameters))
+    rig = stack.enter_context(robot(setup, ("joints", "cameras"), runs, console=console))
+    rig.rig.wait(lambda: bool(rig.rig.statuses), "hil", 60.0)
+    if console:
+        wait_for_port(port)
+    return port, rig
+
+
+def _chromium(stack: ExitStack, port: int) -> Chromium:
+    from playwright.sync_api import sync_playwright
+
+    playwright = stack.enter_context(sync_playwright())
+    found = Chromium(playwright, f"http://127.0.0.1:{port}")
+    stack.callback(found.close)
+    found.lead()
+    return found
