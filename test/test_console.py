@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -323,6 +324,14 @@ CALLS = [
     ("/api/version", {"rollback": True}),
     ("/api/logout", {}),
 ]
+
+
+def test_every_call_there_is_is_tried_below(house):
+    _, node = house
+    app = node.console.app()
+    routes = {r.canonical for r in app.router.resources() if {x.method for x in r} & {"POST"}}
+    tried = {re.sub("/press/.*", "/press/{button}", path) for path, _ in CALLS}
+    assert {re.sub(":[^}]*", "", route) for route in routes} == tried | {"/api/login"}
 
 
 @pytest.mark.parametrize("secret", ["", "made-up", TOKEN])

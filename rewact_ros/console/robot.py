@@ -4,7 +4,6 @@ Everything here runs in the node's executor, but for the three doors that the we
 `snapshot`, `ask` and `Pictures.newest`.
 """
 
-import math
 import threading
 import time
 from collections import deque
@@ -21,6 +20,7 @@ from std_srvs.srv import Trigger
 
 from rewact_ros.action import ExecuteTask
 from rewact_ros.console.buttons import BUTTONS, Button
+from rewact_ros.console.records import command_record, episode_record, event_record, number
 from rewact_ros.msg import (
     ControlStatus,
     EpisodeEvent,
@@ -42,22 +42,6 @@ SWAP_S, SWAP_LOOK_S = 300.0, 0.1
 # Some minutes at 20 Hz: what a page shows that was opened in the middle of an episode.
 CURVE, EVENTS = 6000, 200
 SILENT_S = 1.0
-EVENT_NAMES = {
-    getattr(EpisodeEvent, name): name.lower()
-    for name in (
-        "STARTED",
-        "RESETTING",
-        "RUNNING",
-        "HELP",
-        "VERDICT",
-        "WARNING",
-        "RESUMED",
-        "RELABELLED",
-    )
-}
-OUTCOMES = {EpisodeEvent.UNLABELLED: "", EpisodeEvent.SUCCESS: "success"} | {
-    EpisodeEvent.FAILURE: "failure"
-}
 
 
 class RefusedError(RuntimeError):
@@ -107,21 +91,12 @@ class Robot:
         with self._lock:
             self._points += 1
             values = (msg.value, msg.q10, msg.q90)
-            self._curve.append((self._points, [time.time(), *map(_number, values)]))
+            self._curve.append((self._points, [time.time(), *map(number, values)]))
 
     def _on_event(self, msg: EpisodeEvent) -> None:
         with self._lock:
             self._told += 1
-            event = {
-                "t": time.time(),
-                "event": EVENT_NAMES.get(msg.event, f"event {msg.event}"),
-                "episode": msg.episode_id,
-                "task": msg.task,
-                "outcome": OUTCOMES.get(msg.outcome, ""),
-                "detail": msg.detail,
-                "by": msg.by,
-            }
-            self._events.append((self._told, event))
+            self._events.append((self._told, event_record(msg)))
 
     def _on_supervisor(self, msg: SupervisorStatus) -> None:
         self._supervisor = (msg, time.monotonic())
@@ -139,9 +114,9 @@ class Robot:
         return {
             "t": time.time(),
             "robot": status.record(),
-            "episode": _episode(supervisor) if status.supervisor else None,
+            "episode": episode_record(supervisor) if status.supervisor else None,
             "nodes": [asdict(node) for node in self._listener.nodes()],
-            "command": _command(control) if status.mode else None,
+            "command": command_record(control) if status.mode else None,
             "buttons": {button.name: button.why_not(status) for button in BUTTONS},
             "task": {
                 "why_not": "" if status.supervisor else "no supervisor is heard",
@@ -286,48 +261,3 @@ class Robot:
     def _do_jobs(self) -> None:
         while self._jobs:
             self._jobs.popleft()()
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN."""
-    return round(float(value), 4) if math.isfinite(value) else None
-
-
-def _episode(heard: tuple[SupervisorStatus, float] | None) -> dict[str, Any] | None:
-    if heard is None:
-        return None
-    msg, at_s = heard
-    return {
-        "id": msg.episode_id,
-        "phase": msg.phase,
-        "text": msg.text,
-        "progress": _number(msg.progress),
-        "level": _number(msg.level),
-        "stall": _number(msg.stall),
-        "drawdown": _number(msg.drawdown),
-        "novelty": _number(msg.novelty),
-        "staleness": _number(msg.staleness),
-        "alarms": list(msg.alarms),
-        "bound": msg.bound,
-        "episode": int(msg.episode),
-        "episodes": int(msg.episodes),
-        "age": round(time.monotonic() - at_s, 2),
-    }
-
-
-def _command(heard: tuple[ControlStatus, float] | None) -> dict[str, Any] | None:
-    if heard is None:
-        return None
-    msg, at_s = heard
-    return {
-        "commands": int(msg.commands),
-        "clipped": int(msg.clipped),
-        "rejected": int(msg.rejected),
-        "late_ticks": int(msg.late_ticks),
-        "violation": msg.violation,
-        "age": round(time.monotonic() - at_s, 2),
-        "timings": [
-            {"name": t.name, "n": int(t.n), "p50": _number(t.p50_ms), "p99": _number(t.p99_ms)}
-            for t in msg.timings
-        ],
-    }
