@@ -271,4 +271,6 @@ def processes(args: BringUp) -> list[Process]:
         if args.shadow:
             recording["shadow"] = True
         nodes.append(process("recorder", recording))
+    if args.metrics:
+        nodes.append(replace(process("metrics", {}), essential=False, niceness=ASIDE_NICENESS))
     return nodes
