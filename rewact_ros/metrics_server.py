@@ -19,7 +19,7 @@ from rewact_ros.exposition import CONTENT_TYPE
 PATH = "/metrics"
 DEADLINE_S = 5.0
 MOST_CONNECTIONS = 8
-POLL_S = 0.5  # how often deadlines are looked at
+POLL_S = 1.0  # how often deadlines are looked at
 
 
 class MetricsServer(socketserver.ThreadingTCPServer):
