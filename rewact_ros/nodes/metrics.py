@@ -67,7 +67,7 @@ class MetricsNode(Guarded, Node):
             raise  # no answer: whoever scrapes takes the robot for down, and somebody looks
 
     def _diagnose(self) -> tuple[bytes, str, dict[str, object]]:
-        values = {"port": self.server.port, "cut_off": self.server.cut_off}
+        values: dict[str, object] = {"port": self.server.port, "cut_off": self.server.cut_off}
         return OK, f"hears {self.metrics.sources} nodes and topics", values
 
     def close(self) -> None:
