@@ -136,6 +136,20 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(monkeypatch):
         server.close()
 
 
+def test_a_text_that_cannot_be_made_is_no_answer_and_no_end():
+    def fail():
+        raise RuntimeError("a slip of ours")
+
+    server = MetricsServer("127.0.0.1", 0, fail)
+    try:
+        for _ in range(2):
+            with pytest.raises(http.client.RemoteDisconnected):
+                scrape(server.port)
+        assert scrape(server.port, "/")[0] == 404
+    finally:
+        server.close()
+
+
 def test_a_port_that_is_taken_is_a_configuration_fault(graph, server):
     taken = [Parameter("port", value=server.port)]
     with pytest.raises(ValueError, match=f"^metrics: 127.0.0.1:{server.port}: .*in use; give host"):

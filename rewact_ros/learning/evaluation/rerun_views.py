@@ -146,13 +146,13 @@ def _names(feature: dict[str, Any]) -> list[str]:
     names = feature["names"]
     if isinstance(names, dict):
         names = next(iter(names.values()), None)
-    (size,) = feature["shape"]
+    size = int(np.prod(feature["shape"]))
     return list(map(str, names)) if names and len(names) == size else list(map(str, range(size)))
 
 
 def _short(key: str) -> str:
-    """`observation.images.front` as `front`."""
-    return key.rpartition(".")[2] or key
+    """`observation.images.front` as `front`, `observation.image` as `image`."""
+    return key.removeprefix("observation.").removeprefix("images.")
 
 
 def view_bag(bag: "Bag", contract: Contract, loaded: LoadedPolicy | None, path: Path) -> Film:
