@@ -13,10 +13,12 @@ from rewact_ros.cli.app import app
 from rewact_ros.control.chunks import COMBINE, INTERPOLATION
 from rewact_ros.control.modes import Mode
 from rewact_ros.data.export.assemble import COLUMNS
+from rewact_ros.exposition import Family
 from rewact_ros.learning.rl.settings import RLSettings
 from rewact_ros.policy import RewACTConfig
 from rewact_ros.policy.checked_engine import TOLERANCES
 from rewact_ros.policy.engines import ENGINES
+from rewact_ros.ros import robot_metrics
 from rewact_ros.ros.commands import COMMANDS
 from rewact_ros.ros.images import CAMERAS, ENCODINGS
 from rewact_ros.stack.keyboard_recorder import KEYS
@@ -115,6 +117,12 @@ def written(value: object) -> str:
     if value and abs(value) < 0.001:
         return f"{value:.0e}".replace("e-0", "e-")
     return f"{value:,g}".replace(",", " ").replace("-", "−")
+
+
+def test_the_page_of_views_has_every_sample_of_prometheus():
+    listed = {name for row in rows("docs/views.md", "## Prometheus") for name in names(row[0])}
+    made = {f.name for f in vars(robot_metrics).values() if isinstance(f, Family)}
+    assert listed == made
 
 
 def test_the_page_of_the_contract_has_every_encoding_and_every_type():

@@ -28,6 +28,24 @@ def test_the_smallest_contract_is_one():
     assert [camera.name for camera in contract.cameras] == ["front"]
 
 
+def test_an_episode_is_shown_inline(vx300s, tmp_path):
+    from PIL import Image
+    from test_visualise import FRAMES, write_dataset
+
+    dataset = write_dataset(tmp_path / "noise", vx300s)
+    script = EXAMPLES / "show_episode.py"
+    assert script.read_text().count("\n# %% ") == 3  # the cells
+    command = [sys.executable, script, dataset.root, "1", tmp_path / "a.png"]
+    environment = {**os.environ, "MPLBACKEND": "Agg"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=240, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"episode 1: none; {FRAMES} frames, 0.7 s\n")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width == 960 and len(picture.convert("RGB").getcolors(10**6)) > 100
+
+
 def marked(mark):
     """Processes whose environment holds a mark."""
     found = []

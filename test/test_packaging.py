@@ -134,8 +134,9 @@ def test_the_lock_holds_names_and_versions_of_all_that_is_required():
     project = PROJECT["project"]
     required = [*PROJECT["build-system"]["requires"], *project["dependencies"]]
     extras = project["optional-dependencies"]
-    # Suites of tasks have an environment of their own: the lock stays what the robot needs.
-    for extra in extras.keys() - {"suites"}:
+    # Suites of tasks have an environment of their own, and a viewer's package is nobody's need: the
+    # lock stays what the robot needs.
+    for extra in extras.keys() - {"suites", "rerun"}:
         required += extras[extra]
     for requirement in required:
         name = re.match(r"[\w-]+", requirement).group().lower().replace("_", "-")

@@ -1,4 +1,4 @@
-"""`rewact visualise`: an episode's video with the reward drawn in, from a dataset, bag or sim."""
+"""`rewact visualise`: an episode as a video with the reward drawn in, or for the Rerun viewer."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,45 +31,64 @@ def visualise(
         Path | None,
         typer.Option(help="An .mp4 file, or a folder (default: runs/<time>-visualise)."),
     ] = None,
+    rerun: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write for the Rerun viewer instead: an .rrd file, or a folder of them "
+            "(dataset or bag; needs the extra rerun)."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     task: TaskName = DEFAULT_TASK,
 ) -> None:
-    """Write a video that plays in a browser, and a picture of the whole episode beside it."""
+    """Write a video that plays in a browser with a picture of the whole, or a Rerun recording."""
     if (dataset is not None) + (bag is not None) + sim != 1:
         raise ValueError("give one of --dataset, --bag and --sim")
     if sim and policy is None:
         raise ValueError("--sim: expected --policy, the checkpoint that drives, got none")
+    if rerun is not None:
+        if sim or out is not None:
+            raise ValueError("--rerun: expected --dataset or --bag, and no --out")
+        from rewact_ros.data.video.rerun_file import import_rerun
+
+        import_rerun()  # before anything is read
     from rewact_ros.policy.checkpoint import load_policy
     from rewact_ros.runs import new_run, require_writable
 
-    require_writable(out)
+    require_writable(rerun or out)
     loaded = load_policy(policy, device) if policy else None
-    out = out or new_run("visualise")
+    suffix = ".mp4" if rerun is None else ".rrd"
+    out = rerun or out or new_run("visualise")
 
     def report(film: "Film") -> None:
-        picture = film.path.with_suffix(".png").name
-        typer.echo(f"written: {film.path} ({film.frames} frames) and {picture}")
+        beside = "" if rerun else f" and {film.path.with_suffix('.png').name}"
+        typer.echo(f"written: {film.path} ({film.frames} frames){beside}")
 
     if dataset is not None:
         from rewact_ros.data.dataset.info import parse_episodes
         from rewact_ros.data.dataset.reader import open_dataset
         from rewact_ros.learning.evaluation.film import film_dataset
+        from rewact_ros.learning.evaluation.rerun_views import view_dataset
 
+        show_dataset = view_dataset if rerun else film_dataset
         opened = open_dataset(dataset)
         chosen = parse_episodes(episodes, opened.meta.total_episodes)
-        if len(chosen) > 1 and out.suffix == ".mp4":
-            raise ValueError(f"--out {out}: {len(chosen)} episodes need a folder, not one file")
+        if len(chosen) > 1 and out.suffix == suffix:
+            option = "--rerun" if rerun else "--out"
+            raise ValueError(f"{option} {out}: {len(chosen)} episodes need a folder, not one file")
         for index in chosen:
-            report(film_dataset(opened, index, loaded, _file(out, f"episode-{index:06d}")))
+            report(show_dataset(opened, index, loaded, _file(out, f"episode-{index:06d}", suffix)))
     elif bag is not None:
         from rewact_ros.contract import load_contract
         from rewact_ros.data.bags.reader import Bag
         from rewact_ros.learning.evaluation.film import film_bag
+        from rewact_ros.learning.evaluation.rerun_views import view_bag
         from rewact_ros.stack.bringup import default_contract
 
         robot = load_contract(contract or default_contract(task))
         with Bag(bag, namespace) as recording:
-            film = film_bag(recording, robot, loaded, _file(out, bag.stem))
+            show_bag = view_bag if rerun else film_bag
+            film = show_bag(recording, robot, loaded, _file(out, bag.stem, suffix))
             report(film)
             _report_losses(film)
     elif loaded is not None:
@@ -83,14 +102,14 @@ def visualise(
         contract_of_task = load_contract(default_contract(task))
         loaded = fitted(loaded, contract_of_task, find_task(task).robot_model)
         with simulation(contract_of_task, task) as robot:
-            film, rollout = film_simulation(loaded, robot, seed, _file(out, f"seed-{seed}"))
+            film, rollout = film_simulation(loaded, robot, seed, _file(out, f"seed-{seed}", suffix))
         report(film)
         verdict = "success" if rollout.success else f"failed at {rollout.stage}"
         typer.echo(f"seed {seed}: {verdict} after {rollout.duration_s:.1f} s")
 
 
-def _file(out: Path, name: str) -> Path:
-    return out if out.suffix == ".mp4" else out / f"{name}.mp4"
+def _file(out: Path, name: str, suffix: str) -> Path:
+    return out if out.suffix == suffix else out / f"{name}{suffix}"
 
 
 def _report_losses(film: "Film") -> None:

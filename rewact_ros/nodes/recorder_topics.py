@@ -7,9 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rclpy.callback_groups import CallbackGroup
 from rclpy.duration import Duration
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
@@ -20,6 +18,7 @@ from rewact_ros.data.bags.metadata import BagTopic
 from rewact_ros.data.bags.sequence_gaps import SequenceGaps
 from rewact_ros.data.bags.writer_thread import RawMessage
 from rewact_ros.ros.convert import publication_sequence
+from rewact_ros.ros.polled import Polled, subscribe_polled
 from rewact_ros.text import printable
 
 # Messages that may wait in the middleware between two polls; also the most taken at once.
@@ -27,19 +26,6 @@ DEPTH = 100
 # State of this many latched publishers is kept at most.
 MAX_LATCHED = 100
 NANO = 1_000_000_000
-
-
-class _Polled(CallbackGroup):
-    """Keeps subscriptions out of the executor: waking for every message costs more than polling."""
-
-    def can_execute(self, entity: Any) -> bool:
-        return False
-
-    def beginning_execution(self, entity: Any) -> bool:
-        return False
-
-    def ending_execution(self, entity: Any) -> None:
-        pass
 
 
 @dataclass
@@ -69,7 +55,7 @@ class RawTopics:
     ) -> None:
         self.lost: Counter[str] = Counter()
         self._node, self._wanted, self._warn = node, wanted, warn
-        self._group = _Polled()
+        self._group = Polled()
         self._joined: dict[str, _Joined] = {}
         self._refused: set[str] = set()
         self._sim_time = bool(node.get_parameter("use_sim_time").value)
@@ -138,14 +124,8 @@ class RawTopics:
         old = self._joined.pop(name, None)
         if old is not None:
             self._node.destroy_subscription(old.subscription)
-        subscription = self._node.create_subscription(
-            class_,
-            name,
-            lambda message: None,
-            qos,
-            callback_group=self._group,
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-            raw=True,
+        subscription = subscribe_polled(
+            self._node, class_, name, lambda message: None, qos, self._group, raw=True
         )
         gaps = SequenceGaps()
         gaps.expect(publishers)

@@ -397,6 +397,14 @@ class TransitionsParams:
     journal: str = _param("", "folder of the journal; one that is there already goes on")
 
 
+@dataclass(frozen=True)
+class MetricsParams:
+    """Node `metrics`: diagnostics and status for Prometheus (docs/views.md)."""
+
+    host: str = _param("127.0.0.1", "address to listen at; 0.0.0.0: every network, unprotected")
+    port: int = _param(9464, "port to listen at; 0: any that is free", low=0, high=65535)
+
+
 NODE_PARAMS: dict[str, type] = {
     "policy": PolicyParams,
     "shadow_policy": ShadowPolicyParams,
@@ -413,6 +421,7 @@ NODE_PARAMS: dict[str, type] = {
     "lerobot_teleop": LerobotTeleopParams,
     "scripted_human": ScriptedHumanParams,
     "reward_model": RewardModelParams,
+    "metrics": MetricsParams,
 }
 
 

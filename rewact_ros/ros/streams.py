@@ -13,6 +13,8 @@ KEY = "stream "
 WINDOW_S, MOST_ARRIVALS = 2.0, 256
 # A stream below this share of the contract's rate leaves frames of a dataset without news.
 SLOW = 0.9
+# No rate or age is larger; a whole number from JSON may have any length.
+_LARGEST = 1e15
 # From bad to good; where two nodes observe a stream, the worse word counts.
 STATES = ("silent", "unusable", "old", "slow", "ok")
 
@@ -105,13 +107,25 @@ def read_streams(values: Mapping[str, str]) -> list[StreamState]:
             continue
         try:
             state = StreamState(**json.loads(text))
-            sound = state.state in STATES and not isinstance(state.hz, str)
-            float(state.contract_hz), float(state.limit_s), float(state.age_s or 0.0)
         except (ValueError, TypeError, RecursionError):
             continue
-        if sound:
+        if _is_sound(state):
             found.append(state)
     return found
+
+
+def _is_sound(state: StreamState) -> bool:
+    """Whether its values are of their types: a stranger's may hold anything that JSON has."""
+    texts = (state.topic, state.state, state.detail)
+    measured = [value for value in (state.hz, state.age_s) if value is not None]
+    return (
+        all(isinstance(text, str) for text in texts)
+        and state.state in STATES
+        and all(
+            type(number) in (int, float) and abs(number) < _LARGEST
+            for number in (state.contract_hz, state.limit_s, *measured)
+        )
+    )
 
 
 def merged(states: Iterable[StreamState]) -> dict[str, StreamState]:

@@ -83,6 +83,9 @@ class BringUp:
     bags_dir: str = setting(
         "", "folder of recordings, one per episode; empty: no recorder", path=True
     )
+    metrics: bool = setting(
+        False, "serve status and diagnostics to Prometheus; port 9464 of this machine alone"
+    )
     learn: str = setting(
         "",
         "folder of a learning run, whose newest version runs and explores; empty: none",

@@ -277,4 +277,6 @@ def processes(args: BringUp) -> list[Process]:
             looking |= {"policy_dir": str(run / VERSIONS), "run": str(run)}
         console = process("console", looking)
         nodes.append(replace(console, essential=False, niceness=ASIDE_NICENESS))
+    if args.metrics:
+        nodes.append(replace(process("metrics", {}), essential=False, niceness=ASIDE_NICENESS))
     return nodes

@@ -60,8 +60,8 @@ def film_dataset(
     meta, cameras = dataset.meta, dataset.meta.camera_keys
     engine = None
     if loaded is not None:
-        _require_reward(loaded)
-        _check_inputs(dataset, loaded)
+        require_reward(loaded)
+        check_inputs(dataset, loaded)
         engine = TorchEngine(loaded, rate_hz=meta.fps)
     numbers = _columns(dataset, index, loaded)
     times = np.arange(len(numbers["timestamp"])) / meta.fps
@@ -75,7 +75,7 @@ def film_dataset(
     with (
         RewardVideo(
             path,
-            _title(f"{meta.root.name}, episode {index}", loaded),
+            title_of(f"{meta.root.name}, episode {index}", loaded),
             meta.fps,
             name="predicted" if predicted else "label",
             duration_s=float(times[-1]),
@@ -112,7 +112,7 @@ def film_bag(bag: "Bag", contract: Contract, loaded: LoadedPolicy | None, path: 
 
     engine = None
     if loaded is not None:
-        _require_reward(loaded)
+        require_reward(loaded)
         check_contract(loaded, contract)
         engine = TorchEngine(loaded, rate_hz=contract.rate_hz)
     rewards = bag.rewards()
@@ -125,7 +125,7 @@ def film_bag(bag: "Bag", contract: Contract, loaded: LoadedPolicy | None, path: 
     with (
         RewardVideo(
             path,
-            _title(f"bag {bag.path.name}", loaded),
+            title_of(f"bag {bag.path.name}", loaded),
             contract.rate_hz,
             name="predicted" if engine else "recorded",
             duration_s=bag.duration_s,
@@ -163,11 +163,11 @@ def film_simulation(
     settings: RolloutSettings | None = None,
 ) -> tuple[Film, Rollout]:
     """Let a policy drive a simulated robot and show what it saw and predicted."""
-    _require_reward(loaded)
+    require_reward(loaded)
     with (
         RewardVideo(
             path,
-            _title(f"simulation, seed {seed}", loaded),
+            title_of(f"simulation, seed {seed}", loaded),
             sim.rate_hz,
             value_range=_range(loaded),
         ) as video,
@@ -224,8 +224,12 @@ def _columns(
     return columns
 
 
-def _check_inputs(dataset: LeRobotDataset, loaded: LoadedPolicy) -> None:
-    """The dataset has every input of the policy, its joints in the policy's order."""
+def check_inputs(dataset: LeRobotDataset, loaded: LoadedPolicy) -> None:
+    """The dataset has every input of the policy, its joints in the policy's order.
+
+    Raises:
+        FilmError: it has not.
+    """
     features, root = dataset.meta.features, dataset.meta.root
     missing = sorted(loaded.config.input_features.keys() - features.keys())
     if missing:
@@ -244,7 +248,8 @@ def _check_inputs(dataset: LeRobotDataset, loaded: LoadedPolicy) -> None:
         )
 
 
-def _require_reward(loaded: LoadedPolicy) -> None:
+def require_reward(loaded: LoadedPolicy) -> None:
+    """Raise FilmError where a policy predicts no reward."""
     if loaded.config.reward_head == "none":
         raise FilmError(f"{loaded.path}: has no reward head, so there is no reward to show")
 
@@ -264,5 +269,6 @@ def _recorded(rewards: "list[RecordedReward]", start_ns: int) -> Reference:
     return Reference("recorded", times, np.array([reward.value for reward in rewards]))
 
 
-def _title(what: str, loaded: LoadedPolicy | None) -> str:
+def title_of(what: str, loaded: LoadedPolicy | None) -> str:
+    """What is shown, and by which policy."""
     return what if loaded is None else f"{what}, policy {loaded.path.name} {loaded.version}"
