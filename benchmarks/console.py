@@ -4,6 +4,7 @@ Real processes hil and console before a real Chromium. `page`: two cameras of 48
 second; hil's command intervals alone, with the console and a page of another computer (a program
 that takes all that is sent), and with a browser on this machine too. `jog`: a key that is held, and
 five ways in which the hand is gone. `hostile`: what others write, in every text that is shown.
+`session`: a whole session by mouse alone (`console_session.py`).
 """
 
 import asyncio
@@ -24,6 +25,7 @@ import yaml
 from console_browser import Chromium, Wire, console_parameters, free_port, wait_for_port
 from console_browser import playwright_is_installed as is_installed
 from console_hostile import hostile
+from console_session import session
 
 from rewact_ros import strict_yaml
 from rewact_ros.bench.figures import Bench
@@ -37,12 +39,13 @@ TRIALS = 40  # of each way in which a hand is gone
 ALONE, ELSEWHERE, HERE = "alone", "console, page elsewhere", "console, browser here"
 KEY = "u"  # z, up
 MOVES_RAD, CRUISE_S = 1e-4, 0.5
+LASTING = 5  # commands that are slow in a row
 WAYS = ("key released", "focus lost", "browser killed", "console killed", "packets dropped")
 
 
 def run(bench: Bench) -> None:
     """`--quick`: one short turn of each, and two trials."""
-    parts = {"page": page, "jog": jog, "hostile": in_a_browser(hostile)}
+    parts = {"page": page, "jog": jog, "hostile": in_a_browser(hostile), "session": session}
     for name in bench.only or parts:
         if name not in parts:
             raise ValueError(f"console: no part '{name}'; known: {', '.join(parts)}")
@@ -331,11 +334,15 @@ class _Hand:
         return float(at_s[moving[0]]) if len(moving) else None
 
     def _braking_since(self, ended_s: float) -> float | None:
-        """Arrival of the first command after the end that is slower than half of before."""
+        """Arrival of the first of some slow commands after the end: below half the speed before."""
         at_s, sizes = self._steps(ended_s - 0.2)
         cruise = np.median(sizes[at_s <= ended_s]) if (at_s <= ended_s).any() else 0.0
-        slow = np.flatnonzero((at_s > ended_s) & (sizes < 0.5 * cruise))
-        return float(at_s[slow[0]]) if len(slow) else None
+        slow = (at_s > ended_s) & (sizes < 0.5 * cruise)
+        # One short step is the hand's own rhythm, which is slower than the commands'.
+        for first in np.flatnonzero(slow):
+            if slow[first : first + LASTING].sum() == LASTING:
+                return float(at_s[first])
+        return None
 
 
 # A robot and its page -------------------------------------------------------------------------

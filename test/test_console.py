@@ -27,7 +27,7 @@ from rewact_ros.nodes.console import ConsoleError, ConsoleNode, read_token
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.images import image_message
 from rewact_ros.ros.swap_client import SwapError
-from rewact_ros.stack.node_thread import NodeThread
+from rewact_ros.stack.node_thread import NodeThread, poll
 from rewact_ros.stack.robot_status import RobotStatus, SupervisorState
 
 TOKEN = "a-token-of-a-test"
@@ -259,6 +259,9 @@ def house(graph, tmp_path_factory):
     )
     robot.start()
     console.start()
+    known = [console.node.robot._clients["disarm"], console.node.robot._tasks]
+    ready = (known[0].service_is_ready, known[1].server_is_ready)
+    assert poll(lambda: all(is_ready() for is_ready in ready), 30.0)
     yield robot.node, console.node
     console.node.close()
     console.close()
