@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -29,6 +30,7 @@ ARGUMENTS = (
     "--remote-debugging-port=0",
 )
 START_S = 90.0
+PR_SET_PDEATHSIG = 1
 
 
 class BrowserError(RuntimeError):
@@ -65,6 +67,11 @@ def console_parameters(port: int) -> Iterator[Path]:
         yield file
 
 
+def _die_with_parent() -> None:
+    """However the bench ends, no browser goes on working without it."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Chromium:
     """A browser process of its own, so that it can be killed as one.
 
@@ -82,7 +89,16 @@ class Chromium:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=_die_with_parent,
         )
+        try:
+            self._open(playwright, url, size)
+        except BaseException:
+            self.kill()
+            shutil.rmtree(self._home, ignore_errors=True)
+            raise
+
+    def _open(self, playwright: Any, url: str, size: tuple[int, int]) -> None:
         self._browser = playwright.chromium.connect_over_cdp(self._endpoint())
         self._context = self._browser.contexts[0]
         self.page = self._context.pages[0]

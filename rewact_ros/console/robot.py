@@ -72,6 +72,8 @@ class Robot:
         self._task_text = ""
         self._jobs: deque[Callable[[], object]] = deque()
         self._wake = node.create_guard_condition(self._do_jobs)
+        self._since_s: float | None = None  # an episode runs since then, by the steady clock
+        self._ran_s: float | None = None
         self._policy: PolicyStatus | None = None
         self._swapping: tuple[Swapping, Timer] | None = None
         self._updates = node.create_publisher(PolicyUpdate, names.POLICY_UPDATE, names.EVENTS)
@@ -94,6 +96,10 @@ class Robot:
             self._curve.append((self._points, [time.time(), *map(number, values)]))
 
     def _on_event(self, msg: EpisodeEvent) -> None:
+        if msg.event == EpisodeEvent.RUNNING:
+            self._since_s, self._ran_s = time.monotonic(), None
+        elif msg.event == EpisodeEvent.VERDICT and self._since_s is not None:
+            self._ran_s, self._since_s = time.monotonic() - self._since_s, None
         with self._lock:
             self._told += 1
             self._events.append((self._told, event_record(msg)))
@@ -107,6 +113,11 @@ class Robot:
     def _on_control(self, msg: ControlStatus) -> None:
         self._control = (msg, time.monotonic())
 
+    def _clock_s(self) -> float | None:
+        """Running time of the episode, or of the last one; None: none was seen to begin."""
+        since_s = self._since_s
+        return self._ran_s if since_s is None else time.monotonic() - since_s
+
     def snapshot(self) -> dict[str, Any]:
         """The robot now, for JSON: `RobotStatus`, what nodes say of themselves, buttons."""
         status = self._listener.status()
@@ -115,6 +126,7 @@ class Robot:
             "t": time.time(),
             "robot": status.record(),
             "episode": episode_record(supervisor) if status.supervisor else None,
+            "clock_s": self._clock_s(),
             "nodes": [asdict(node) for node in self._listener.nodes()],
             "command": command_record(control) if status.mode else None,
             "buttons": {button.name: button.why_not(status) for button in BUTTONS},

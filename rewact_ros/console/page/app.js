@@ -7,6 +7,8 @@ export const $ = (id) => document.getElementById(id);
 // Nothing for so long, and the page says that it knows nothing any more.
 const SILENT_MS = 1000;
 const RETRY_MS = 500;
+// A command path that is slower than this at times is worth a look.
+const SLOW_MS = 100;
 const GROUPS = {
   "buttons-robot": ["arm", "disarm", "resume", "clear_fault", "take_over", "release",
     "confirm_reset"],
@@ -217,6 +219,7 @@ function showEpisode(message) {
   const { episode, robot } = message;
   const batch = episode && episode.episodes > 1 ? ` (${episode.episode} of ${episode.episodes})` : "";
   $("episode").textContent = episode ? episode.text + batch : "no supervisor is heard";
+  $("clock").textContent = message.clock_s === null ? "" : `${message.clock_s.toFixed(1)} s`;
   const number = (value) => (value === null || value === undefined ? "–" : value.toFixed(2));
   $("progress-now").textContent = number(robot.reward ?? episode?.progress);
   $("alarms").replaceChildren(...(episode?.alarms || []).map((name) => element("span", name)));
@@ -250,10 +253,11 @@ function showTables(message) {
   $("timings").replaceChildren(
     row([["hil"], ["p50 ms", "n"], ["p99 ms", "n"]], true),
     ...(command?.timings || []).map((t) =>
-      row([[t.name], [fixed(t.p50, 1), "n"], [fixed(t.p99, 1), "n"]])),
-    row([["clipped / refused / late"],
-      [command ? `${command.clipped} / ${command.rejected} / ${command.late_ticks}` : "–", "n"],
-      [command?.violation || ""]]),
+      row([[t.name.replaceAll("_", " ")], [fixed(t.p50, 1), "n"],
+        [fixed(t.p99, 1), t.p99 > SLOW_MS ? "n warn" : "n good"]])),
+    row([["clipped / refused / late ticks"], [""],
+      [command ? `${command.clipped} / ${command.rejected} / ${command.late_ticks}` : "–", "n"]]),
+    ...(command?.violation ? [row([[command.violation, "warn"], [""], [""]])] : []),
   );
   const levels = ["good", "warn", "bad", "bad"];
   $("nodes").replaceChildren(...message.nodes.map((node) => {
