@@ -162,8 +162,8 @@ def provide_plugins() -> None:
     for folder in PLUGINS:
         if folder not in sys.path:
             sys.path.append(folder)
-    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, known), *PLUGINS])
+    known = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*known, *PLUGINS]))
 
 
 def trained(kind: str, root: Path, quick: bool = False) -> Path:

@@ -24,6 +24,7 @@ class FakeRobot(Node):
         self.accepts, self.rewards, self.verdict = True, True, Outcome.SUCCESS
         self.calls, self.cancelled, self._goal = [], 0, None
         self.on_task = lambda: None
+        self.version = self.said = ""  # of the policy
         self._control = self.create_publisher(ControlStatus, names.CONTROL_STATUS, names.LATCHED)
         self._policy = self.create_publisher(PolicyStatus, names.POLICY_STATUS, names.COMMAND)
         self._reward = self.create_publisher(Reward, names.REWARD, names.EVENTS)
@@ -50,7 +51,9 @@ class FakeRobot(Node):
                 remedy="mend",
             )
         )
-        self._policy.publish(PolicyStatus(ready=True))
+        self._policy.publish(
+            PolicyStatus(ready=True, policy_version=self.version, reason=self.said)
+        )
         if self.rewards:
             self._reward.publish(Reward(value=0.75))
         if self._goal is not None:

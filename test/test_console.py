@@ -22,9 +22,11 @@ from rewact_ros.console.jog import LAPSE_S, HeldKeys
 from rewact_ros.console.learn import Learning
 from rewact_ros.console.sessions import FREE_TRIES, MOST_SESSIONS, NotAllowedError, Sessions
 from rewact_ros.control.modes import Mode
-from rewact_ros.msg import EpisodeEvent, SupervisorStatus
+from rewact_ros.msg import EpisodeEvent, PolicyUpdate, SupervisorStatus
 from rewact_ros.nodes.console import ConsoleError, ConsoleNode, read_token
+from rewact_ros.policy.updates import Update
 from rewact_ros.ros import interfaces as names
+from rewact_ros.ros.convert import to_ns
 from rewact_ros.ros.images import image_message
 from rewact_ros.ros.swap_client import SwapError
 from rewact_ros.stack.node_thread import NodeThread, poll
@@ -237,6 +239,10 @@ class Robot(FakeRobot):
         self.events = self.create_publisher(EpisodeEvent, names.EPISODE_EVENT, names.EVENTS)
         self.front = self.create_publisher(Image, "front/image_raw", names.SENSOR_OUT)
         self.size = (96, 96)
+        self.updates = []
+        self.create_subscription(
+            PolicyUpdate, names.POLICY_UPDATE, self.updates.append, names.EVENTS
+        )
         self.create_timer(0.05, self._tell)
 
     def _tell(self):
@@ -245,13 +251,40 @@ class Robot(FakeRobot):
         self.front.publish(image_message(np.zeros((*self.size, 3), np.uint8), now, "front"))
 
 
+def learned(folder):
+    """A learning run's folder with a curve, a test and two versions, of which one is broken."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(folder / "tensorboard") as board:
+        for step in range(5):
+            board.add_scalar("train/loss", 1.0 / (1 + step), step)
+    policies = folder / "policies"
+    whole = policies / "whole"
+    whole.mkdir(parents=True)
+    (whole / "model.safetensors").write_bytes(b"weights")
+    (whole / "contract.json").write_text('{"hash": "abc"}')
+    (whole / "learned.json").write_text('{"updates": 7}')
+    (policies / "broken").mkdir()
+    (policies / ".partial").mkdir()
+    (policies / "best").symlink_to("whole")
+    test = {"robot_steps": 9, "validation_success": 0.9, "validation_replaces": HOSTILE}
+    (folder / "episodes.jsonl").write_text(f'{{"episode": 1}}\n{json.dumps(test)}\n{{"v')
+    (folder / "best.json").write_text('{"success": 0.9, "version": "x", "scores": [1.0]}')
+    return folder
+
+
 @pytest.fixture(scope="module")
-def house(graph, tmp_path_factory):
+def run(tmp_path_factory):
+    return learned(tmp_path_factory.mktemp("learned"))
+
+
+@pytest.fixture(scope="module")
+def house(graph, tmp_path_factory, run):
     """A robot and a console, each in a thread of its own."""
     token = tmp_path_factory.mktemp("console") / "token"
     token.write_text(TOKEN)
     token.chmod(0o600)
-    given = {"contract": str(VX300S), "port": 0, "token_file": str(token)}
+    given = {"contract": str(VX300S), "port": 0, "token_file": str(token), "run": str(run)}
     overrides = [Parameter(name, value=value) for name, value in given.items()]
     robot = NodeThread(Robot)
     console = NodeThread(
@@ -537,29 +570,6 @@ def test_a_port_that_is_taken_is_told(house):
 # What is learned ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def run(tmp_path):
-    """A learning run's folder with a curve, a test and two versions, of which one is broken."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(tmp_path / "run" / "tensorboard") as board:
-        for step in range(5):
-            board.add_scalar("train/loss", 1.0 / (1 + step), step)
-    policies = tmp_path / "run" / "policies"
-    whole = policies / "whole"
-    whole.mkdir(parents=True)
-    (whole / "model.safetensors").write_bytes(b"weights")
-    (whole / "contract.json").write_text('{"hash": "abc"}')
-    (whole / "learned.json").write_text('{"updates": 7}')
-    (policies / "broken").mkdir()
-    (policies / ".partial").mkdir()
-    (policies / "best").symlink_to("whole")
-    test = {"robot_steps": 9, "validation_success": 0.9, "validation_replaces": HOSTILE}
-    (tmp_path / "run" / "episodes.jsonl").write_text(f'{{"episode": 1}}\n{json.dumps(test)}\n{{"v')
-    (tmp_path / "run" / "best.json").write_text('{"success": 0.9, "version": "x", "scores": [1.0]}')
-    return tmp_path / "run"
-
-
 def test_a_run_shows_its_curves_versions_and_tests(run):
     learning = Learning(run, None)
     record = learning.record()
@@ -589,3 +599,38 @@ def test_only_versions_of_the_listing_are_offered(run, name):
 def test_without_a_run_nothing_is_shown():
     empty = {"run": "", "curves": [], "versions": [], "best": {}, "tests": []}
     assert Learning(None, None).record() == empty
+
+
+def test_a_version_is_adopted_and_what_the_policy_says_is_told(house):
+    async def act(page, robot):
+        await (await page.log_in()).lead()
+        robot.version = ""
+        await asyncio.sleep(0.2)
+        found = [await page.post("/api/version", {"name": "whole"})]
+        robot.version, robot.updates[:] = "before", []
+        await asyncio.sleep(0.2)
+        found.append(await page.post("/api/version", {"name": "../whole"}))
+        asked = asyncio.create_task(page.post("/api/version", {"name": "whole"}))
+        while not robot.updates:
+            await asyncio.sleep(0.02)
+        robot.version = robot.updates[0].version
+        found.append(await asked)
+        update = robot.updates[0]
+        robot.updates.clear()
+        asked = asyncio.create_task(page.post("/api/version", {"rollback": True}))
+        while not robot.updates:
+            await asyncio.sleep(0.02)
+        label = Update(to_ns(robot.updates[0].header.stamp), rollback=True).label
+        robot.said = f"{label}: refused: {HOSTILE}"
+        found.append(await asked)
+        robot.version = robot.said = ""
+        async with page.client.get(page.base + "/api/learn") as answer:
+            return found, update, await answer.json()
+
+    found, update, told = at(house, act)
+    assert found[0] == (409, {"error": "no policy is heard"})
+    assert found[1][0] == 409 and "no version" in found[1][1]["error"]
+    assert found[2] == (200, {"message": f"version {update.version} runs"})
+    assert update.path.endswith("/policies/whole") and len(update.sha256) == 64
+    assert found[3][0] == 409 and "refused" in found[3][1]["error"]
+    assert {version["name"] for version in told["versions"]} == {"whole", "broken"}
