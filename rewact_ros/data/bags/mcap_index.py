@@ -20,7 +20,8 @@ def index_entries(file: BinaryIO, chunk: ChunkRecord, channel: int) -> NDArray[n
     The chunk has an index of the channel.
     """
     file.seek(chunk.offsets[channel] + INDEX_HEAD_BYTES)
-    entries = np.frombuffer(file.read(16 * chunk.messages[channel]), "<u8").reshape(-1, 2)
+    raw = file.read(16 * chunk.messages[channel])
+    entries: NDArray[np.uint64] = np.frombuffer(raw, "<u8").reshape(-1, 2)
     entries = entries[np.argsort(entries[:, 1], kind="stable")]
     return np.minimum(entries, MAX_NS).astype(np.int64)
 

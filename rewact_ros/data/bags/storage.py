@@ -241,7 +241,7 @@ class McapStorage:
     def times(self, topic: str) -> NDArray[np.int64]:
         """See `Storage`."""
         numbers = {number for number, c in self._scan.channels.items() if c.topic == topic}
-        parts = [np.empty(0, np.int64)]
+        parts: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
         try:
             for chunk in self._scan.chunks:
                 if chunk.messages.keys() & numbers:
