@@ -18,6 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from rewact_ros.console.server import Console, bad, body, text
+from rewact_ros.data.review.labeller import Labeller
 from rewact_ros.data.review.library import Library
 from rewact_ros.data.review.rows import ReviewError, UnknownEpisodeError
 from rewact_ros.text import printable, reason
@@ -38,7 +39,7 @@ class Review:
     """
 
     def __init__(self, bags_dir: Path | None, datasets: Path | None) -> None:
-        self._library = Library(bags_dir, datasets, _give_way)
+        self._library = Library(bags_dir, datasets, _give_way, Labeller())
         self._threads = ThreadPoolExecutor(THREADS, "review", initializer=_give_way)
         self._waiting = 0
 

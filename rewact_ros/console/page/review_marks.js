@@ -186,6 +186,7 @@ export class Sayings {
   async post(what, given = {}) {
     const { id } = this.episode;
     if (!id) return null;
+    say("writing …");
     const answer = await call(`/api/review/${what}/${id}`, given);
     if (answer && this.episode.id === id) await this.changed();
     return answer;

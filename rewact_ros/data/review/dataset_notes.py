@@ -8,6 +8,9 @@ that were replaced. `rewact label` and training do not read it.
 
 import json
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,11 +21,12 @@ from rewact_ros import strict_yaml
 from rewact_ros.data.bags.episode_file import OUTCOMES
 from rewact_ros.data.labels.write import EpisodeLabels
 from rewact_ros.data.review.rows import ReviewError
-from rewact_ros.files import replace_file
+from rewact_ros.files import LockedError, locked_folder, replace_file
 
 FOLDER = Path("rewact_extensions") / "review"
 # Labels of a minute are 10 kB; more steps back than these nobody goes.
 MOST_VERDICTS, MOST_MARKS = 20, 100
+_WAIT_S, _RETRY_S = 2.0, 0.02
 _FORMAT = 1
 _NAME = re.compile(r"episode-(\d{6,9})\.json")
 
@@ -99,6 +103,21 @@ def write_notes(root: Path, index: int, notes: Notes) -> None:
     path = notes_file(root, index)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, json.dumps({"format": _FORMAT, **asdict(notes)}) + "\n")
+
+
+@contextmanager
+def dataset_locked(root: Path) -> Iterator[None]:
+    """Nobody else changes a dataset meanwhile; raises ReviewError where another does too long."""
+    end_s = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            with locked_folder(root):
+                yield
+            return
+        except LockedError:
+            if time.monotonic() > end_s:
+                raise ReviewError(f"{root.name}: is being changed; try again") from None
+        time.sleep(_RETRY_S)
 
 
 def pack(labels: EpisodeLabels) -> dict[str, list[Any]]:

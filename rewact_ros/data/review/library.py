@@ -5,7 +5,6 @@ Everything here may take a while and is called in a thread; nothing here knows o
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -21,17 +20,17 @@ from rewact_ros.data.bags.episode_labels import (
     restore_episode,
 )
 from rewact_ros.data.review.choose import SORTS, chosen
+from rewact_ros.data.review.history import told_history
+from rewact_ros.data.review.labeller import Labeller
 from rewact_ros.data.review.listing import Listing, Place
 from rewact_ros.data.review.open_bags import OpenBags
 from rewact_ros.data.review.pictures import Shown
 from rewact_ros.data.review.places import Signature, bag_signature
 from rewact_ros.data.review.rows import BAG, DAMAGED, RECORDING, Page, ReviewError
-from rewact_ros.files import LockedError, locked_folder
 from rewact_ros.text import printable, reason
 
 MOST_PER_PAGE = 200
 _LOOKS_BYTES = 64 << 20
-_WAIT_S, _RETRY_S = 2.0, 0.02
 
 
 class Library:
@@ -41,6 +40,7 @@ class Library:
         bags_dir: folder of recordings; None: none.
         datasets: folder of datasets, or one; None: none.
         begin: called first in threads of its own, such as to give way to others.
+        labeller: writes the labels of datasets; None: they are written in the calling thread.
     """
 
     def __init__(
@@ -48,7 +48,9 @@ class Library:
         bags_dir: Path | None,
         datasets: Path | None,
         begin: Callable[[], None] = lambda: None,
+        labeller: Labeller | None = None,
     ) -> None:
+        self._labeller = labeller
         self._listing = Listing(bags_dir, datasets, begin)
         self._bags = OpenBags()
         self._pictures: Shown[tuple[str, Signature, int, int]] = Shown()
@@ -59,6 +61,8 @@ class Library:
         """Let go of files and threads."""
         self._listing.close()
         self._bags.close()
+        if self._labeller is not None:
+            self._labeller.close()
 
     # To look at ----------------------------------------------------------------------------------
 
@@ -155,7 +159,7 @@ class Library:
             else:
                 from rewact_ros.data.review.dataset_verdict import judge_episode
 
-                judge_episode(place.folder, place.index, outcome, by)
+                self._label(judge_episode, place.folder, place.index, outcome, by)
         return f"{self._listing.row(place).name}: {outcome}"
 
     def take_back(self, episode: str, by: str) -> str:
@@ -168,7 +172,7 @@ class Library:
             else:
                 from rewact_ros.data.review.dataset_verdict import take_back
 
-                take_back(place.folder, place.index, by)
+                self._label(take_back, place.folder, place.index, by)
         row = self._listing.row(place)
         return f"{row.name}: {row.outcome} again"
 
@@ -183,9 +187,13 @@ class Library:
                 self._finished(place)
                 annotate_episode(place.folder, tag, note)
             else:
-                from rewact_ros.data.review.dataset_notes import read_notes, write_notes
+                from rewact_ros.data.review.dataset_notes import (
+                    dataset_locked,
+                    read_notes,
+                    write_notes,
+                )
 
-                with _locked(place.folder):
+                with dataset_locked(place.folder):
                     notes = read_notes(place.folder, place.index)
                     write_notes(place.folder, place.index, replace(notes, tag=tag, note=note))
         return f"{self._listing.row(place).name}: noted"
@@ -213,11 +221,19 @@ class Library:
 
     # Parts ---------------------------------------------------------------------------------------
 
+    def _label[**P](self, work: Callable[P, None], *given: P.args, **named: P.kwargs) -> None:
+        if self._labeller is None:
+            work(*given, **named)
+        else:
+            self._labeller.run(work, *given, **named)
+
     def _in_marks(self, episode: str, change: Callable[[Any, int], None]) -> None:
         place = self._listing.find(episode)
         if place.kind == BAG:
             raise ReviewError("moments are marked in a dataset: export the recording first")
-        with self._telling(), self._changing, _locked(place.folder):
+        from rewact_ros.data.review.dataset_notes import dataset_locked
+
+        with self._telling(), self._changing, dataset_locked(place.folder):
             change(self._listing.index(place.folder), place.index)
 
     def _finished(self, place: Place) -> Any:
@@ -252,9 +268,17 @@ class Library:
             record = self._finished(place)
             history = [] if record is None else record.history
             moment = None if record is None else record.succeeded_s
-            return {"history": _history(history), "succeeded_s": moment, "marks": None, "fps": None}
+            return {
+                "history": told_history(history),
+                "succeeded_s": moment,
+                "marks": None,
+                "fps": None,
+            }
         from rewact_ros.data.review.dataset_notes import read_notes
         from rewact_ros.data.review.marks_file import read_marks
+
+        if self._labeller is not None:
+            self._labeller.warm()  # who looks at an episode may soon judge it
 
         index = self._listing.index(place.folder)
         history = read_notes(place.folder, place.index).verdicts
@@ -262,7 +286,7 @@ class Library:
             marks: dict[str, Any] = asdict(read_marks(index, place.index))
         except ReviewError as error:
             marks = {"why": str(error)}
-        said = {"history": _history(history), "succeeded_s": None}
+        said = {"history": told_history(history), "succeeded_s": None}
         return {**said, "marks": marks, "fps": index.fps}
 
     @contextmanager
@@ -274,31 +298,6 @@ class Library:
             raise
         except (ValueError, OSError) as error:
             raise ReviewError(printable(reason(error), 400)) from error
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Nobody else changes a dataset meanwhile."""
-    end_s = time.monotonic() + _WAIT_S
-    while True:
-        try:
-            with locked_folder(root):
-                yield
-            return
-        except LockedError:
-            if time.monotonic() > end_s:
-                raise ReviewError(f"{root.name}: is being changed; try again") from None
-        time.sleep(_RETRY_S)
-
-
-def _history(entries: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Former verdicts for the page, the newest first, without their labels."""
-    keys = ("outcome", "by", "labelled_at", "replaced_by", "replaced_at", "restored_by",
-            "restored_at", "taken_back")  # fmt: skip
-    return [
-        {key: printable(entry[key], 80) for key in keys if isinstance(entry.get(key), str)}
-        for entry in reversed(entries)
-    ]
 
 
 def _json(value: Any) -> bytes:

@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,9 +201,13 @@ class Listing:
         return None
 
     def _count_all(self, begin: Callable[[], None]) -> None:
+        begin()
+        # Imports hold every thread up for a moment: better now than when somebody jogs.
         from rewact_ros.data.review.bag_look import count_bag
 
-        begin()
+        if self.datasets is not None:
+            with suppress(ImportError):
+                import rewact_ros.data.review.marks_file  # noqa: F401
         while (job := self._jobs.get()) is not None:
             folder, record = job
             now = bag_signature(folder)
