@@ -65,6 +65,8 @@ class Review:
     # To look at ----------------------------------------------------------------------------------
 
     async def _episodes(self, request: web.Request) -> web.Response:
+        if self._console.session(request) is not None:
+            self._library.expect_changes()  # who has the token may soon judge
         query = request.query
         number, size = _whole(query.get("page", "0")), _whole(query.get("size", "50"))
         where = {key: query.get(key, "")[:200] for key in ("source", "outcome", "state", "text")}

@@ -134,6 +134,11 @@ class Library:
 
         return self._pictures.get(key, make)
 
+    def expect_changes(self) -> None:
+        """Let begin what a change of a dataset needs and takes long to load; returns at once."""
+        if self._labeller is not None and self._listing.datasets is not None:
+            self._labeller.warm()
+
     # To change -----------------------------------------------------------------------------------
 
     def judge(self, episode: str, outcome: str, by: str, at_s: float | None = None) -> str:
@@ -276,9 +281,6 @@ class Library:
             }
         from rewact_ros.data.review.dataset_notes import read_notes
         from rewact_ros.data.review.marks_file import read_marks
-
-        if self._labeller is not None:
-            self._labeller.warm()  # who looks at an episode may soon judge it
 
         index = self._listing.index(place.folder)
         history = read_notes(place.folder, place.index).verdicts
