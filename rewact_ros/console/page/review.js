@@ -39,7 +39,7 @@ async function choose(id) {
   $("review").classList.add("opened");
   sayings.show(what);
   episode.draw();
-  if (matchMedia("(max-width: 760px)").matches) viewer.scrollIntoView();
+  if (matchMedia("(max-width: 1100px)").matches) viewer.scrollIntoView();
 }
 
 async function renew() {

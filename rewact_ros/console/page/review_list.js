@@ -163,6 +163,7 @@ export class List {
     this.here = id;
     for (const row of this.table.querySelectorAll("tr[data-id]")) {
       row.classList.toggle("here", row.dataset.id === id);
+      if (row.dataset.id === id) row.scrollIntoView({ block: "nearest" });
     }
   }
 

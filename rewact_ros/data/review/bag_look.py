@@ -40,7 +40,7 @@ def count_bag(folder: Path, record: EpisodeRecord | None) -> Counts:
             missing = sum(missing_frames(bag.times(camera.topic)) for camera in cameras)
             return Counts(story.alarms, missing, story.interventions, bag.duration_s)
     except (BagError, OSError) as error:
-        return Counts(why=printable(reason(error), 300))
+        return Counts(why=printable(reason(error, f"bag {folder}"), 300))
 
 
 def look_at_bag(bags: OpenBags, folder: Path, record: EpisodeRecord | None) -> dict[str, Any]:
