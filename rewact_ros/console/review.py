@@ -151,7 +151,7 @@ class Review:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except UnknownEpisodeError as error:
             raise _refused(web.HTTPNotFound, error) from error
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ImportError) as error:
             raise _refused(web.HTTPConflict, error) from error
         finally:
             self._waiting -= 1

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rewact_ros.data.bags.episode_file import EpisodeFileError
 from rewact_ros.data.bags.episode_labels import (
@@ -23,11 +23,13 @@ from rewact_ros.data.review.choose import SORTS, chosen
 from rewact_ros.data.review.history import told_history
 from rewact_ros.data.review.labeller import Labeller
 from rewact_ros.data.review.listing import Listing, Place
-from rewact_ros.data.review.open_bags import OpenBags
 from rewact_ros.data.review.pictures import Shown
 from rewact_ros.data.review.places import Signature, bag_signature
 from rewact_ros.data.review.rows import BAG, DAMAGED, RECORDING, Page, ReviewError
 from rewact_ros.text import printable, reason
+
+if TYPE_CHECKING:
+    from rewact_ros.data.review.open_bags import OpenBags
 
 MOST_PER_PAGE = 200
 _LOOKS_BYTES = 64 << 20
@@ -52,15 +54,16 @@ class Library:
     ) -> None:
         self._labeller = labeller
         self._listing = Listing(bags_dir, datasets, begin)
-        self._bags = OpenBags()
+        self._opened: OpenBags | None = None
         self._pictures: Shown[tuple[str, Signature, int, int]] = Shown()
         self._looks: Shown[tuple[str, Signature]] = Shown(_LOOKS_BYTES)
-        self._changing = threading.Lock()
+        self._changing, self._opening = threading.Lock(), threading.Lock()
 
     def close(self) -> None:
         """Let go of files and threads."""
         self._listing.close()
-        self._bags.close()
+        if self._opened is not None:
+            self._opened.close()
         if self._labeller is not None:
             self._labeller.close()
 
@@ -123,7 +126,7 @@ class Library:
             def make() -> bytes:
                 from rewact_ros.data.review.bag_look import bag_picture
 
-                return bag_picture(self._bags, place.folder, record, camera, at_s)
+                return bag_picture(self._bags(), place.folder, record, camera, at_s)
         else:
             index = self._listing.index(place.folder)
 
@@ -258,11 +261,20 @@ class Library:
 
         return dataset_signature(place.folder)
 
+    def _bags(self) -> "OpenBags":
+        # What reads recordings is no part of the robot's side: a console starts without it.
+        from rewact_ros.data.review.open_bags import OpenBags
+
+        with self._opening:
+            if self._opened is None:
+                self._opened = OpenBags()
+            return self._opened
+
     def _draw(self, place: Place) -> dict[str, Any]:
         if place.kind == BAG:
             from rewact_ros.data.review.bag_look import look_at_bag
 
-            return look_at_bag(self._bags, place.folder, self._finished(place))
+            return look_at_bag(self._bags(), place.folder, self._finished(place))
         from rewact_ros.data.review.dataset_look import look_at_episode
 
         return look_at_episode(self._listing.index(place.folder), place.index)

@@ -203,8 +203,9 @@ class Listing:
     def _count_all(self, begin: Callable[[], None]) -> None:
         begin()
         # Imports hold every thread up for a moment: better now than when somebody jogs.
-        from rewact_ros.data.review.bag_look import count_bag
-
+        if self.bags_dir is not None:
+            with suppress(ImportError):
+                import rewact_ros.data.review.bag_look
         if self.datasets is not None:
             with suppress(ImportError):
                 import rewact_ros.data.review.marks_file  # noqa: F401
@@ -212,6 +213,8 @@ class Listing:
             folder, record = job
             now = bag_signature(folder)
             try:
+                from rewact_ros.data.review.bag_look import count_bag
+
                 counts = count_bag(folder, record)
             except Exception as error:  # the thread goes on with the others, whatever one holds
                 counts = Counts(why=_why(error))
