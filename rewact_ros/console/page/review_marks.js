@@ -134,9 +134,12 @@ export class Sayings {
       option.value = key;
       return option;
     }));
-    this.tool.value = options.some(([key]) => key === chosen) ? chosen : this.nextName(marks);
-    if (chosen && this.placed) this.tool.value = this.nextName(marks);
-    this.placed = false;
+    // Another episode, other names, or one that was just marked: the next one comes by itself.
+    const about = [this.episode.id, ...options.map(([key]) => key)].join();
+    const stays = about === this.chosenFor && !this.placed;
+    this.tool.value = stays && options.some(([key]) => key === chosen) ? chosen
+      : this.nextName(marks);
+    [this.chosenFor, this.placed] = [about, false];
     this.valueLabel.hidden = this.tool.value !== "keypoint";
     this.tool.onchange = () => {
       this.valueLabel.hidden = this.tool.value !== "keypoint";
@@ -178,7 +181,7 @@ export class Sayings {
     const milestone = Object.keys(marks.milestones).find((name) => !(name in entry));
     if (milestone) return `m ${milestone}`;
     const subtask = Object.keys(marks.subtasks).find((name) => !(name in (entry.subtasks || {})));
-    return subtask ? `s ${subtask}` : this.tool.options[0]?.value || "keypoint";
+    return subtask ? `s ${subtask}` : "keypoint";
   }
 
   // What it asks for --------------------------------------------------------------------------
