@@ -26,10 +26,10 @@ from rewact_ros.data.bags.episode_file import (
     EPISODE_FILE,
     EpisodeFileError,
     EpisodeRecord,
-    label_episode,
     read_episode,
     write_episode,
 )
+from rewact_ros.data.bags.episode_labels import label_episode
 from rewact_ros.data.bags.lock import BagsLockedError
 from rewact_ros.data.bags.mcap_scan import scan
 from rewact_ros.data.bags.message_types import message_type

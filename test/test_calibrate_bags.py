@@ -15,7 +15,8 @@ from rewact_ros.control.modes import Mode
 from rewact_ros.data.bags.day import only_day, read_days
 from rewact_ros.data.bags.day_settings import DaySource
 from rewact_ros.data.bags.day_signals import DaySignals, Score, day_basis
-from rewact_ros.data.bags.episode_file import EpisodeRecord, label_episode, write_episode
+from rewact_ros.data.bags.episode_file import EpisodeRecord, write_episode
+from rewact_ros.data.bags.episode_labels import label_episode
 from rewact_ros.data.bags.worked import read_worked
 from rewact_ros.learning.evaluation.scorers import open_scorer
 from rewact_ros.msg import ControlStatus, EpisodeEvent, Reward

@@ -22,9 +22,9 @@ from rewact_ros.cli.bag import bag as bag_command
 from rewact_ros.data.bags.episode_file import (
     EPISODE_FILE,
     EpisodeFileError,
-    label_episode,
     read_episode,
 )
+from rewact_ros.data.bags.episode_labels import label_episode
 from rewact_ros.data.bags.mcap_scan import scan
 from rewact_ros.data.bags.reader import Bag, BagError, typestore
 from rewact_ros.data.bags.recorder import BagRecorder, RecordingSettings

@@ -76,7 +76,7 @@ def label(
     ] = None,
 ) -> None:
     """Judge recorded episodes anew; the messages stay as they are."""
-    from rewact_ros.data.bags.episode_file import label_episode
+    from rewact_ros.data.bags.episode_labels import label_episode
     from rewact_ros.text import printable
 
     if not outcome and discard is None:

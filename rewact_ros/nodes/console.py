@@ -5,6 +5,7 @@ import os
 import secrets
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rewact_ros.console.guard import Guard
 from rewact_ros.console.jog import BrowserJog
 from rewact_ros.console.learn import Learning
 from rewact_ros.console.pictures import Pictures
+from rewact_ros.console.review import add_review
 from rewact_ros.console.robot import Robot
 from rewact_ros.console.server import Console
 from rewact_ros.console.sessions import Sessions
@@ -59,7 +61,8 @@ class ConsoleNode(Guarded, Node):
         learning = Learning(_folder(p.run), _folder(p.policy_dir))
         sessions = Sessions(token)
         self.console = Console(self.robot, pictures, learning, sessions, guard, self._jog)
-        self._server = WebServer(self.console, p.host, p.port)
+        review = add_review(_folder(p.bags_dir), _folder(p.datasets))
+        self._server = WebServer(self.console, p.host, p.port, review)
         self.port = self._server.port
         shown = "localhost" if p.host in ("0.0.0.0", "::", "127.0.0.1") else p.host
         # To the terminal only: a log goes to /rosout, which everybody in the graph reads.
@@ -88,10 +91,22 @@ class ConsoleNode(Guarded, Node):
 
 
 class WebServer:
-    """An application in an event loop and a thread of its own, until `close`."""
+    """An application in an event loop and a thread of its own, until `close`.
 
-    def __init__(self, console: Console, host: str, port: int) -> None:
-        self._console, self._loop = console, asyncio.new_event_loop()
+    Args:
+        console: whose application it is.
+        host, port: that it listens on.
+        more: as `Console.app` takes them.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        host: str,
+        port: int,
+        *more: Callable[[web.Application, Console], None],
+    ) -> None:
+        self._console, self._loop, self._more = console, asyncio.new_event_loop(), more
         self._failure: Exception | None = None
         self.port = port
         ready = threading.Event()
@@ -105,7 +120,9 @@ class WebServer:
 
     def _run(self, host: str, port: int, ready: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
-        runner = web.AppRunner(self._console.app(), access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(
+            self._console.app(*self._more), access_log=None, shutdown_timeout=1.0
+        )
         try:
             self._loop.run_until_complete(runner.setup())
             site = web.TCPSite(runner, host, port)

@@ -101,6 +101,8 @@ export class Jog {
     if (["o", "c"].includes(event.key.toLowerCase())) {
       [direction, sign] = [this.directions.at(-1), event.key.toLowerCase() === "o" ? 1 : -1];
     }
+    // The other tabs have keys of their own, which must not move an arm.
+    if (this.place.closest("main")?.hidden) return;
     if (this.on && this.directions.includes(direction)) this.hold(name, direction, sign);
   }
 
@@ -138,7 +140,8 @@ export class Jog {
     for (const [direction, sign] of this.held.values()) {
       rates[direction] = (rates[direction] || 0) + sign;
     }
-    const looked = this.on && document.hasFocus() && !document.hidden;
+    const looked = this.on && document.hasFocus() && !document.hidden &&
+      !this.place.closest("main")?.hidden;
     const pressed = looked && (this.gamepad(rates) || this.held.size > 0);
     if (pressed || this.wasHeld) {
       this.send({ n: this.number++, t: performance.now(), pressed, rates: pressed ? rates : {} });

@@ -15,6 +15,8 @@ from rewact_ros.files import replace_file
 EPISODE_FILE = "episode.json"
 FORMAT = 1
 OUTCOMES = ("unlabelled", "success", "failure")  # by the numbers of rewact_ros/msg/EpisodeEvent
+# What is a verdict, and what one of `history` keeps of it.
+VERDICT = ("outcome", "by", "labelled_at", "termination_reason", "detail", "succeeded_s")
 
 
 class EpisodeFileError(ValueError):
@@ -49,6 +51,10 @@ class EpisodeRecord:
         succeeded_s: when it succeeded, from its first message on, as a person said afterwards;
             None: nobody has.
         namespace: of the robot.
+        tag, note: a person's own words for it, a line each.
+        history: verdicts that were replaced after the episode's end, the oldest first: `VERDICT`
+            as it was, `replaced_by`, `replaced_at`, and of those that somebody went back to
+            `restored_by`, `restored_at` and `taken_back`, the outcome that was given up.
     """
 
     episode_id: str
@@ -72,6 +78,9 @@ class EpisodeRecord:
     recovered: bool = False
     namespace: str = ""
     succeeded_s: float | None = None
+    tag: str = ""
+    note: str = ""
+    history: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.outcome not in OUTCOMES:
@@ -89,6 +98,10 @@ class EpisodeRecord:
                     f"{counts!r:.60}"
                 )
 
+        for entry in self.history:
+            if not isinstance(entry, dict) or entry.get("outcome") not in OUTCOMES:
+                raise EpisodeFileError(f"history: expected former verdicts, got {entry!r:.60}")
+
     def text(self) -> str:
         """The JSON document."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, default=str) + "\n"
@@ -102,8 +115,13 @@ class EpisodeRecord:
             by=by if judged else "",
             termination_reason=reason or self.termination_reason,
             detail=detail or self.detail,
-            labelled_at=datetime.now(UTC).isoformat(timespec="seconds") if judged else "",
+            labelled_at=now_text() if judged else "",
         )
+
+
+def now_text() -> str:
+    """The time as labels carry it: ISO 8601, UTC, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class _VersionError(EpisodeFileError):
@@ -112,7 +130,7 @@ class _VersionError(EpisodeFileError):
 
 def _words(kind: Any) -> str:
     """A kind of value for people."""
-    words = {str: "a text", bool: "true or false", dict: "a mapping"}
+    words = {str: "a text", bool: "true or false", dict: "a mapping", list: "a list"}
     if float in _parts(kind):
         return "a number or nothing"
     return words.get(kind, "a whole number or nothing" if int in _parts(kind) else "a mapping")
@@ -127,6 +145,8 @@ _KINDS: dict[str, Any] = {
         ("episode_id", "task", "termination_reason", "detail", "by", "operator", "labelled_at"), str
     ),
     **dict.fromkeys(("contract_hash", "policy_version", "git_revision", "namespace"), str),
+    **dict.fromkeys(("tag", "note"), str),
+    "history": list,
     **dict.fromkeys(("discarded", "recovered"), bool),
     **dict.fromkeys(("contract", "calibration"), dict | None),
     **dict.fromkeys(("started_ns", "running_ns", "ended_ns"), int | None),
@@ -189,39 +209,6 @@ def write_episode(folder: Path, record: EpisodeRecord) -> None:
         OSError: no room, or not writable; the old file is still there.
     """
     replace_file(folder / EPISODE_FILE, record.text())
-
-
-def label_episode(
-    folder: Path,
-    outcome: str | None,
-    by: str,
-    discarded: bool | None = None,
-    succeeded_s: float | None = None,
-) -> EpisodeRecord:
-    """Change the verdict of a finished recording, its discarded mark, or both; None: as it is.
-
-    Args:
-        folder: of the recording.
-        outcome: one of `OUTCOMES`.
-        by: who judges.
-        discarded: mark or unmark.
-        succeeded_s: when it succeeded, from its first message on; another verdict forgets it.
-
-    Raises:
-        EpisodeFileError: no such episode, or it has not ended.
-    """
-    record = read_episode(folder)
-    if record.ended_ns is None:
-        raise EpisodeFileError(
-            f"{folder / EPISODE_FILE}: the episode has no end: it is being recorded, or its "
-            "recorder was killed; stop it, or run `rewact bag recover`"
-        )
-    if outcome is not None:
-        record = replace(record.labelled(outcome, by, ""), succeeded_s=succeeded_s)
-    if discarded is not None:
-        record = replace(record, discarded=discarded)
-    write_episode(folder, record)
-    return record
 
 
 def episode_folders(bags_dir: Path) -> list[Path]:

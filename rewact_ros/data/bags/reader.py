@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rewact_ros.contract import names
 from rewact_ros.contract.frames import NANO
@@ -59,14 +60,16 @@ class Bag:
     Args:
         path: folder of a rosbag2 recording, or one .mcap or .db3 file.
         namespace: of the robot whose relative topics are meant.
+        sparse: of uncompressed MCAP files read no more than the messages that are asked for, by
+            the files' index: for who looks at a few of them. Chunks' checksums are not compared.
 
     Raises:
         BagError: no recording there, empty, damaged, its message types are unknown, or time ran
             backwards in it.
     """
 
-    def __init__(self, path: str | Path, namespace: str = "") -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, namespace: str = "", sparse: bool = False) -> None:
+        self.path, self._sparse = Path(path), sparse
         self._namespace = namespace.strip("/")
         self._stack = ExitStack()
         self._files: list[Storage] = []
@@ -83,7 +86,7 @@ class Bag:
             scratch = self._scratch(stack)
             try:
                 for path in self._paths:
-                    self._files.append(open_storage(path, scratch))
+                    self._files.append(open_storage(path, scratch, self._sparse))
                     stack.callback(self._files[-1].close)
             except StorageError as error:
                 raise self._damaged(error) from error
@@ -153,6 +156,18 @@ class Bag:
         """Time of recording of the first message, and the nanosecond after the last one's."""
         filled = [file for file in self._files if any(topic.count for topic in file.topics)]
         return min(file.start_ns for file in filled), max(file.end_ns for file in filled) + 1
+
+    def times(self, topic: str) -> NDArray[np.int64]:
+        """When the messages of a topic (its full name) were recorded: (n,) ns, rising.
+
+        Raises:
+            BagError: the file is damaged.
+        """
+        try:
+            parts = [file.times(topic) for file in self._files]
+        except StorageError as error:
+            raise self._damaged(error) from error
+        return np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
 
     def messages(
         self, topics: Iterable[str], start_ns: int | None = None, end_ns: int | None = None

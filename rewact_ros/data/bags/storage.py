@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rewact_ros.data.bags.decompress import (
     MAX_BYTES,
     ZSTD,
@@ -20,6 +23,7 @@ from rewact_ros.data.bags.decompress import (
     plain_file,
     plain_message,
 )
+from rewact_ros.data.bags.mcap_index import chunk_times, index_entries, message_at
 from rewact_ros.data.bags.mcap_records import MAGIC
 from rewact_ros.data.bags.mcap_scan import (
     MAX_NS,
@@ -84,17 +88,22 @@ class Storage(Protocol):
         """Messages of some topics with start ≤ time < end; raises StorageError."""
         ...
 
+    def times(self, topic: str) -> NDArray[np.int64]:
+        """When the messages of a topic were recorded (n,), ns, rising; raises StorageError."""
+        ...
+
     def close(self) -> None:
         """Let go of the file."""
         ...
 
 
-def open_storage(path: Path, scratch: Callable[[], Path]) -> Storage:
+def open_storage(path: Path, scratch: Callable[[], Path], sparse: bool = False) -> Storage:
     """Open a file by its first bytes, whatever its name.
 
     Args:
         path: the file.
         scratch: makes a folder that a compressed file is decompressed into.
+        sparse: read no more than the messages that are asked for, see `McapStorage`.
 
     Raises:
         StorageError: neither MCAP nor sqlite3, damaged, or cut off.
@@ -107,7 +116,7 @@ def open_storage(path: Path, scratch: Callable[[], Path]) -> Storage:
             with open(path, "rb") as file:
                 head = file.read(16)
         if head.startswith(MAGIC) or path.suffix == ".mcap":
-            return McapStorage(path)
+            return McapStorage(path, sparse)
         if head == _SQLITE:
             return SqliteStorage(path)
     except ScanError as error:
@@ -129,10 +138,16 @@ def open_storage(path: Path, scratch: Callable[[], Path]) -> Storage:
 
 
 class McapStorage:
-    """An MCAP file; raises StorageError where it is not whole."""
+    """An MCAP file; raises StorageError where it is not whole.
 
-    def __init__(self, path: Path) -> None:
-        self._name = path.name
+    Args:
+        path: the file.
+        sparse: read messages of uncompressed chunks by the index, without what stands between
+            them, and without comparing the chunks' checksums.
+    """
+
+    def __init__(self, path: Path, sparse: bool = False) -> None:
+        self._name, self._sparse = path.name, sparse
         self._scan = scan(path)
         if why := self._scan.why():
             raise StorageError(why)
@@ -180,6 +195,9 @@ class McapStorage:
     def _of_chunk(
         self, chunk: ChunkRecord, names: dict[int, str], start_ns: int, end_ns: int
     ) -> Iterator[StoredMessage]:
+        if self._sparse and chunk.offsets and not chunk.compression:
+            yield from self._by_index(chunk, names, start_ns, end_ns)
+            return
         self._open_bytes += chunk.size
         if self._open_bytes > MAX_OPEN_BYTES and chunk.size <= MAX_BYTES:
             raise StorageError(
@@ -204,6 +222,34 @@ class McapStorage:
         for log_ns, topic, start, end in found:
             yield StoredMessage(topic, log_ns, _plain(data[start:end], self._name, topic))
         self._open_bytes -= chunk.size
+
+    def _by_index(
+        self, chunk: ChunkRecord, names: dict[int, str], start_ns: int, end_ns: int
+    ) -> Iterator[StoredMessage]:
+        found = []
+        for channel in names.keys() & chunk.offsets.keys():
+            entries = index_entries(self._file, chunk, channel)
+            wanted = (entries[:, 0] >= start_ns) & (entries[:, 0] < min(end_ns, MAX_NS))
+            found += [(*entry, channel) for entry in entries[wanted].tolist()]
+        for log_ns, offset, channel in sorted(found):
+            try:
+                data = message_at(self._file, chunk, channel, log_ns, offset)
+            except ChunkError as error:
+                raise StorageError(f"{self._name}: {error}") from error
+            yield StoredMessage(names[channel], log_ns, _plain(data, self._name, names[channel]))
+
+    def times(self, topic: str) -> NDArray[np.int64]:
+        """See `Storage`."""
+        numbers = {number for number, c in self._scan.channels.items() if c.topic == topic}
+        parts: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        try:
+            for chunk in self._scan.chunks:
+                if chunk.messages.keys() & numbers:
+                    times = chunk_times(self._file, chunk)
+                    parts += [times[number] for number in numbers & times.keys()]
+        except ChunkError as error:
+            raise StorageError(f"{self._name}: {error}") from error
+        return np.sort(np.concatenate(parts))
 
     def close(self) -> None:
         """See `Storage`."""
@@ -301,6 +347,19 @@ class SqliteStorage:
                 name = self._names[topic]
                 yield StoredMessage(name, log_ns, _plain(data, self._name, name))
         except sqlite3.Error as error:
+            raise StorageError(f"{self._name}: {error}") from error
+
+    def times(self, topic: str) -> NDArray[np.int64]:
+        """See `Storage`."""
+        numbers = [number for number, name in self._names.items() if name == topic]
+        marks = ", ".join("?" * len(numbers))
+        try:
+            rows = self._db.execute(
+                f"SELECT timestamp FROM messages WHERE topic_id IN ({marks}) ORDER BY timestamp",
+                numbers,
+            )
+            return np.array([time for (time,) in rows], np.int64)
+        except (sqlite3.Error, TypeError, ValueError, OverflowError) as error:
             raise StorageError(f"{self._name}: {error}") from error
 
     def close(self) -> None:

@@ -9,13 +9,12 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rewact_ros.data.bags.mcap_records import INDEX_HEAD_BYTES
-from rewact_ros.data.bags.mcap_scan import ChunkRecord, content, messages_in, scan
+from rewact_ros.data.bags.mcap_index import chunk_times
+from rewact_ros.data.bags.mcap_scan import scan
 from rewact_ros.stamps import BACK_S, NANO
 
 _MCAP, _DB3 = ".mcap", ".db3"
@@ -77,36 +76,19 @@ def _in_mcap(path: Path) -> StepBack | None:
     last: dict[int, int] = {}
     with open(path, "rb") as file:
         for chunk in sorted(found.chunks, key=lambda chunk: chunk.origin):
-            for channel, times in _times(file, chunk).items():
+            for channel, times in chunk_times(file, chunk).items():
                 if channel not in found.channels:
                     continue
                 for before, now in _falls(times, last.get(channel)):
                     return StepBack(path, found.channels[channel].topic, before, now)
                 if len(times):
-                    last[channel] = min(int(times[-1]), (1 << 63) - 1)
+                    last[channel] = int(times[-1])
     return None
 
 
-def _times(file: BinaryIO, chunk: ChunkRecord) -> dict[int, NDArray[np.uint64]]:
-    """Times (n,) of a chunk's messages per channel, in the order in which they were written."""
-    if not chunk.offsets:
-        found: dict[int, list[int]] = {}
-        for channel, log_ns, *_ in messages_in(content(file, chunk), chunk):
-            found.setdefault(channel, []).append(log_ns)
-        return {channel: np.array(times, np.uint64) for channel, times in found.items()}
-    times = {}
-    for channel, offset in chunk.offsets.items():
-        file.seek(offset + INDEX_HEAD_BYTES)
-        entries = np.frombuffer(file.read(16 * chunk.messages[channel]), "<u8").reshape(-1, 2)
-        times[channel] = entries[np.argsort(entries[:, 1], kind="stable"), 0]
-    return times
-
-
-def _falls(times: NDArray[np.uint64], last: int | None) -> Iterator[tuple[int, int]]:
+def _falls(times: NDArray[np.int64], last: int | None) -> Iterator[tuple[int, int]]:
     """Neighbours of (n,) times that fall by more than a slewed clock does."""
-    all_times = np.minimum(times, (1 << 63) - 1).astype(np.int64)
-    if last is not None:
-        all_times = np.concatenate([[last], all_times])
+    all_times = times if last is None else np.concatenate([[last], times])
     for place in np.flatnonzero(np.diff(all_times) < -BACK_S * NANO):
         yield int(all_times[place]), int(all_times[place + 1])
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from rewact_ros.data.bags.episode_file import (
     EpisodeFileError,
     EpisodeRecord,
-    label_episode,
     write_episode,
 )
+from rewact_ros.data.bags.episode_labels import label_episode
 from rewact_ros.data.bags.mcap_repair import NO_ROOM
 from rewact_ros.data.bags.metadata import BagTopic
 from rewact_ros.data.bags.writer import BagWriter, WriterSettings

@@ -58,7 +58,7 @@ def plan_labels(
     interpolation = settings.interpolation or known.interpolation or "pchip"
     made = {
         index: PlannedLabels(
-            _labels(plans[index], dataset.lengths[index], settings, interpolation),
+            labels_by(plans[index], dataset.lengths[index], settings, interpolation),
             sources[index],
             plans[index].keypoints,
         )
@@ -86,9 +86,10 @@ def _annotated(
     }
 
 
-def _labels(
+def labels_by(
     plan: EpisodePlan, n_frames: int, settings: LabelSettings, interpolation: str
 ) -> EpisodeLabels:
+    """Labels of an episode of n_frames by its plan; raises LabelError for a wrong interpolation."""
     if plan.ramp_to is None:
         curve = keypoint_curve(n_frames, plan.keypoints, interpolation)
     else:

@@ -6,8 +6,13 @@ from pathlib import Path
 from rewact_ros.reward.keypoints import INTERPOLATIONS, LabelError
 from rewact_ros.settings import check, setting
 
-# Where the RewACT packages keep keypoints inside a dataset.
-KEYPOINT_FILES = ("rewact_extensions/reward_keypoints.json", "meta/reward_keypoints.json")
+# What was marked in the console, and where the RewACT packages keep keypoints inside a dataset.
+MARKS_FILE = "rewact_extensions/labels.yaml"
+KEYPOINT_FILES = (
+    MARKS_FILE,
+    "rewact_extensions/reward_keypoints.json",
+    "meta/reward_keypoints.json",
+)
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,8 @@ class LabelSettings:
     """
 
     keypoints: Path | None = setting(
-        None, "label file, YAML or JSON; default: reward_keypoints.json in the dataset"
+        None,
+        "label file, YAML or JSON; default: that of the console or RewACT in the dataset",
     )
     subtasks: str | None = setting(None, "LeRobot's annotation: sparse, dense or language")
     failed: tuple[int, ...] = ()

@@ -113,12 +113,22 @@ def still_at_end_s(dataset: LabelledDataset) -> dict[int, float]:
     return still
 
 
-def write_labels(dataset: LabelledDataset, changed: Mapping[int, EpisodeLabels]) -> None:
+def write_labels(
+    dataset: LabelledDataset,
+    changed: Mapping[int, EpisodeLabels],
+    also: Callable[[Path], None] = lambda copy: None,
+) -> None:
     """Write labels of some episodes; the others keep theirs, or get unknown where there are none.
 
     `next.reward`, `next.success` and `next.done` (true at each episode's last frame), their
     features in meta/info.json, the episodes' statistics in meta/episodes and the dataset's in
     meta/stats.json change together: whatever happens, the dataset is the old or the new one.
+
+    Args:
+        dataset: as it was opened.
+        changed: labels by episode index.
+        also: changes further files in the same step; it gets the copy that becomes the dataset, of
+            which it must replace files and write into none.
 
     Raises:
         LabelError: not writable, disk full, or changed by another process; nothing was changed.
@@ -153,6 +163,7 @@ def write_labels(dataset: LabelledDataset, changed: Mapping[int, EpisodeLabels])
             rewrite_table(path, table)
         _edit_json(copy / "meta" / "info.json", describe)
         _edit_json(copy / "meta" / "stats.json", summarise)
+        also(copy)
 
 
 def remove_labels(dataset: LabelledDataset) -> None:
