@@ -81,6 +81,7 @@ def _session(chromium: Chromium, pictures: Path, name: str) -> int:
         if step in ("take over", "review", "adopt a version"):
             for scheme in ("light", "dark"):
                 page.emulate_media(color_scheme=scheme)
+                page.evaluate("window.scrollTo(0, 0)")  # its header stays at the top of what is seen
                 page.wait_for_timeout(400)
                 file = f"{name}-{step.split()[0]}-{scheme}.png"
                 page.screenshot(path=pictures / file, full_page=True)
@@ -154,7 +155,9 @@ def _robot(stack: ExitStack, folder: Path) -> int:
     parameters = strict_yaml.load(file)
     parameters["console"]["ros__parameters"]["policy_dir"] = str(versions)
     parameters["policy"] = {"ros__parameters": {"policy_dir": str(versions), "engine": "torch"}}
-    parameters["supervisor"] = {"ros__parameters": {"hold_timeout_s": 600.0, "timeout_s": 600.0}}
+    # A person judges: the policy would be done before a slow hand has pressed everything.
+    patient = {"hold_timeout_s": 600.0, "timeout_s": 600.0, "threshold": 0.999, "stall_s": 600.0}
+    parameters["supervisor"] = {"ros__parameters": patient}
     file.write_text(yaml.safe_dump(parameters))
     args = BringUp(params_file=str(file), console=True, bags_dir=str(folder / "bags"))
     stack.enter_context(Commander(args, write=lambda line: None)).wait_until_ready()

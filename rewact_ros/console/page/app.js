@@ -7,6 +7,8 @@ export const $ = (id) => document.getElementById(id);
 // Nothing for so long, and the page says that it knows nothing any more.
 const SILENT_MS = 1000;
 const RETRY_MS = 500;
+// Nobody reads figures that change faster, and each time the page is laid out anew.
+const TABLES_MS = 500;
 // A command path that is slower than this at times is worth a look.
 const SLOW_MS = 100;
 const GROUPS = {
@@ -17,7 +19,7 @@ const GROUPS = {
 };
 
 const state = {
-  socket: null, session: sessionStorage.getItem("session") || "", leads: false, heard: 0,
+  socket: null, session: sessionStorage.getItem("session") || "", leads: false, heard: 0, tables: 0,
   cameras: [], buttons: new Map(), now: null, force: false,
 };
 const curve = new Curve($("curve"));
@@ -184,7 +186,10 @@ function show(message) {
     const why = message.buttons[name] || "";
     allow(button, why || (state.leads ? "" : readOnly(message)));
   }
-  showTables(message);
+  if (state.heard - state.tables > TABLES_MS) {
+    state.tables = state.heard;
+    showTables(message);
+  }
   for (const event of message.events) addEvent(event);
   curve.add(message.points, message.t);
   const supervisor = message.nodes.find((node) => node.name === "supervisor");
