@@ -227,6 +227,9 @@ def jog(bench: Bench) -> None:
                 high=max(brakes),
             )
             bench.add(f"{way}: later than 250 ms", sum(b > 250 for b in brakes), "", goal="≤ 0")
+        for where in ("#tab-review", "#tab-learn", "#task-text"):
+            moved = hand.elsewhere(where)
+            bench.add(f"keys typed in {where}: moving commands", moved, "", goal="≤ 0")
         for share in (50, 95):
             value = float(np.percentile(starts, share))
             bench.add(f"key to moving command p{share}", value, "ms", n=len(starts))
@@ -260,6 +263,20 @@ class _Hand:
         assert braked_s is not None
         after()
         return 1e3 * (moved_s - pressed_s), 1e3 * (braked_s - ended_s)
+
+    def elsewhere(self, where: str) -> int:
+        """Moving commands while keys of the jog are held in another place of the page."""
+        page = self._ready()
+        page.click(where)
+        begun_s = time.monotonic()
+        for key in "ujyks":
+            page.keyboard.down(key)
+        self._rig.pause(CRUISE_S)
+        for key in "ujyks":
+            page.keyboard.up(key)
+        _, sizes = self._steps(begun_s)
+        page.click("#tab-live")
+        return int((sizes > MOVES_RAD).sum())
 
     def _ready(self) -> Any:
         """A page in control whose jog is on, before an armed robot that hears it."""

@@ -81,7 +81,9 @@ def _session(chromium: Chromium, pictures: Path, name: str) -> int:
         if step in ("take over", "review", "adopt a version"):
             for scheme in ("light", "dark"):
                 page.emulate_media(color_scheme=scheme)
-                page.evaluate("window.scrollTo(0, 0)")  # its header stays at the top of what is seen
+                page.evaluate(
+                    "window.scrollTo(0, 0)"
+                )  # its header stays at the top of what is seen
                 page.wait_for_timeout(400)
                 file = f"{name}-{step.split()[0]}-{scheme}.png"
                 page.screenshot(path=pictures / file, full_page=True)
