@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -19,15 +20,24 @@ def load_mujoco() -> ModuleType:
     """Import MuJoCo with an off-screen backend chosen.
 
     `MUJOCO_GL` is read by MuJoCo at its first import, so it is set here, before that import,
-    to `egl`, or to `osmesa` where no EGL library loads. A value that the user set is kept.
+    to `egl`, or to `osmesa` where no EGL library loads. A value that the user set is kept. Where
+    another package has imported MuJoCo before, such as a plug-in of LeRobot, MuJoCo has chosen
+    GLFW, which needs a screen: it gets ours instead.
 
     Raises:
         SimulationUnavailableError: MuJoCo is not installed, or refuses `MUJOCO_GL`.
     """
+    late = "MUJOCO_GL" not in os.environ and "mujoco" in sys.modules
     if "MUJOCO_GL" not in os.environ:
         os.environ["MUJOCO_GL"] = "egl" if _loads("libEGL.so.1") else "osmesa"
     try:
-        return importlib.import_module("mujoco")
+        mujoco = importlib.import_module("mujoco")
+        if late:
+            ours = importlib.import_module(f"mujoco.{os.environ['MUJOCO_GL']}").GLContext
+            # Where its Renderer looks for a context, each time that it makes one.
+            chosen = importlib.import_module("mujoco.rendering.classic.gl_context")
+            setattr(chosen, "GLContext", ours)  # noqa: B010  (MuJoCo has no types)
+        return mujoco
     except ImportError as error:
         raise SimulationUnavailableError(
             f"MuJoCo does not import ({error}). Mend: pip install mujoco==3.8.1"

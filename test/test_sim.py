@@ -1,6 +1,9 @@
 """The simulated robot: determinism, command semantics, ground truth and the scripted expert."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -281,3 +284,21 @@ def test_joint_names_are_the_contract_order():
         "wrist_rotate",
         "gripper",
     )
+
+
+def test_cameras_render_where_another_package_has_imported_mujoco_before():
+    """It has chosen a backend then, without us: the one that needs a screen."""
+    code = (
+        "import mujoco\n"
+        "from rewact_ros.mujoco_backend import make_renderer\n"
+        "model = mujoco.MjModel.from_xml_string('<mujoco/>')\n"
+        "renderer = make_renderer(model, 8, 8)\n"
+        "renderer.update_scene(mujoco.MjData(model))\n"
+        "assert renderer.render().shape == (8, 8, 3)\n"
+        "renderer.close()\n"
+    )
+    bare = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "DISPLAY")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=bare, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
