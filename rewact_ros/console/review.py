@@ -17,7 +17,8 @@ from typing import Any
 
 from aiohttp import web
 
-from rewact_ros.console.server import Console, bad, body, text
+from rewact_ros.console.requests import bad, body, text
+from rewact_ros.console.server import Console
 from rewact_ros.data.review.labeller import Labeller
 from rewact_ros.data.review.library import Library
 from rewact_ros.data.review.rows import ReviewError, UnknownEpisodeError
