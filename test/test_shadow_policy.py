@@ -123,6 +123,8 @@ def test_a_shadow_predicts_from_the_same_observations_is_recorded_and_hil_hears_
         hil.path.epoch += 1
         kept = (feeder.chunks, feeder.shadow_chunks)
         alone.turn(lambda: all(c and c[-1].epoch == hil.path.epoch for c in kept))
+        # Shadow, policy and recorder, which looks for topics twice a second.
+        alone.turn(lambda: feeder.events.get_subscription_count() >= 3)
         feeder.events.publish(EpisodeEvent(episode_id="e1", event=EpisodeEvent.STARTED))
         alone.turn(lambda: recorder.session.owner)
         feeder.events.publish(EpisodeEvent(episode_id="e1", event=EpisodeEvent.RUNNING))
