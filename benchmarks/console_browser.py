@@ -120,7 +120,6 @@ class Chromium:
 
     def lead(self) -> None:
         """Take control."""
-        self.page.wait_for_selector("#leader:not(:text-is('read-only'))")
         if "you lead" not in self.page.inner_text("#leader"):
             self.page.click("#control")
         self.page.wait_for_selector("#leader:has-text('you lead')")

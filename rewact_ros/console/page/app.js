@@ -356,13 +356,19 @@ $("login-leave").onclick = () => $("login").close();
 async function takeControl() {
   const leader = state.now?.leader;
   const force = Boolean(leader) && !state.leads;
-  const answer = await call("/api/control", { take: true, force });
-  if (answer) state.leads = true;
+  const answer = await call("/api/control", { take: true, force }, true);
+  if (answer?.message) {
+    state.leads = true;
+  } else if (answer?.error) {
+    // A console that was started anew knows no session of before.
+    if (answer.error.startsWith("read-only")) askToken("this console wants its token");
+    else say(answer.error, true);
+  }
 }
 
 $("control").onclick = async () => {
   if (state.leads) return call("/api/control", { take: false });
-  if (!state.session || !state.now?.you.name) return askToken();
+  if (!state.session) return askToken();
   return takeControl();
 };
 
