@@ -60,6 +60,7 @@ STEPS = (
     "relabel",
     "take back",
     "adopt a version",
+    "stop",
 )
 
 
@@ -117,8 +118,9 @@ def _acts(chromium: Chromium) -> dict[str, Any]:
 
     def review(page: Any) -> None:
         page.click("#tab-review")
-        page.wait_for_selector("tr[data-id] .link")
-        page.locator("tr[data-id] .link").first.click()
+        done = "tr[data-id]:has-text('success')"  # the recorder takes a moment
+        page.wait_for_selector(f"{done} .link")
+        page.locator(done).locator(".link").first.click()
 
     def adopt(page: Any) -> None:
         page.click("#tab-learn")
@@ -143,6 +145,7 @@ def _acts(chromium: Chromium) -> dict[str, Any]:
             ".viewer strong:text-is('success')",
         ),
         "adopt a version": then(adopt, "#learn .versions button:text-is('runs')"),
+        "stop": then(lambda page: page.click("#stop"), "#mode.DISARMED"),
     }
 
 

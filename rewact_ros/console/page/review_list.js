@@ -81,7 +81,9 @@ export class List {
     this.rows = found.rows;
     this.total = found.total;
     this.show(found);
-    if (found.pending && !$("review").hidden) {
+    // What is counted or recorded now is soon known.
+    const waits = found.pending || found.rows.some((row) => row.state === "recording");
+    if (waits && !$("review").hidden) {
       this.again = setTimeout(() => this.ask(), AGAIN_MS);
     }
   }
