@@ -223,3 +223,15 @@ def test_a_hand_asks_for_nothing_before_the_robot_is_known(world, hand):
     world.node.destroy_subscription(ear)
     assert len(heard) > 30
     assert not any(heard)  # hil would give it the arm, and stop for want of a target
+
+
+def test_a_pad_that_is_held_before_hil_has_seen_it_up_leads_as_soon_as_it_has(world):
+    world.arm()
+    hand = Hand(world.port)
+    hand.rates, hand.holds = {"x": 1.0}, True
+    world.wait(leads(world), "a hand that was too soon")
+    before = world.measured.copy()
+    world.wait(lambda: np.abs(world.measured - before)[:6].max() > 0.005, "motion")
+    hand.close()
+    world.wait(holds(world), "let go")
+    world.wait(lambda: world.node.count_publishers("teleop/keyboard") == 0, "no jog")

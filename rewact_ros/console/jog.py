@@ -33,6 +33,8 @@ PERIOD_S = 0.02
 LAPSE_S = 0.15
 # The last word, that nobody holds it, needs a moment to be read before its node goes.
 FAREWELL_S = 0.3
+# hil follows a deadman only once it has seen it up: some messages of it.
+SEEN_UP_S = 0.2
 
 
 class HeldKeys:
@@ -90,6 +92,10 @@ class HeldKeys:
         with self._lock:
             self._held_s, self._fastest_s, self._number = -math.inf, math.inf, -1
 
+    def nothing(self, now_s: float) -> JogInput:
+        """The input of a moment in which nobody holds anything."""
+        return JogInput(False, np.zeros(len(self._directions)), now_s)
+
     def given(self, now_s: float) -> JogInput:
         """The input of this moment."""
         with self._lock:
@@ -116,7 +122,15 @@ class JogNode(Guarded, Node):
         self._jog = JogSource(
             make_integrator(contract, source, find_task(task).robot_model), source.max_age_s
         )
+        self._heard_s = time.monotonic()  # until then nobody listened
         self._timer = self.create_timer(PERIOD_S, self._tick, clock=steady_clock())
+
+    @property
+    def waits(self) -> str:
+        """Why a hand would ask in vain yet; "": it would not."""
+        if time.monotonic() - self._heard_s < SEEN_UP_S:
+            return "hil has not seen yet that nobody holds it"
+        return self.robot.unready
 
     @property
     def leads(self) -> bool:
@@ -128,9 +142,13 @@ class JogNode(Guarded, Node):
         return self.count_publishers(self._source.topic) - 1
 
     def _tick(self) -> None:
-        given = self._keys.given(time.monotonic())
-        target = self._jog.step(given.received_s, given, self.robot.joints(), self.leads)
-        self._targets.publish(target, given.pressed and not self.robot.unready)
+        now_s = time.monotonic()
+        if not self._targets.is_heard:
+            self._heard_s = now_s
+        # A press that comes too soon counts from here on, as if it came now.
+        given = self._keys.given(now_s) if not self.waits else self._keys.nothing(now_s)
+        target = self._jog.step(now_s, given, self.robot.joints(), self.leads)
+        self._targets.publish(target, given.pressed)
 
 
 class Later(Protocol):
@@ -250,7 +268,7 @@ class BrowserJog:
             "directions": list(self._directions),
             "on": self._session is not None,
             "leads": bool(node and node.leads),
-            "waits": node.robot.unready if node else "",
+            "waits": node.waits if node else "",
             "others": max(node.others(), 0) if node else 0,
         }
 

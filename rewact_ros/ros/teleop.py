@@ -145,6 +145,11 @@ class TargetPublisher:
             node.create_publisher(Joy, own_deadman.topic, names.SENSOR_OUT) if own_deadman else None
         )
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether somebody listens to its deadman; a source without an own one is not asked."""
+        return self._joy is None or self._joy.get_subscription_count() > 0
+
     def publish(self, target: FloatArray | None, pressed: bool = False) -> None:
         """Send one target (A,) in action order (None: none), and the deadman where it is ours."""
         stamp = self._node.get_clock().now().to_msg()
