@@ -634,3 +634,17 @@ def test_a_version_is_adopted_and_what_the_policy_says_is_told(house):
     assert update.path.endswith("/policies/whole") and len(update.sha256) == 64
     assert found[3][0] == 409 and "refused" in found[3][1]["error"]
     assert {version["name"] for version in told["versions"]} == {"whole", "broken"}
+
+
+def test_an_error_of_our_own_ends_the_stream_and_is_told(house, monkeypatch):
+    _, console = house
+    monkeypatch.setattr(console.robot, "since", None)
+
+    async def act(page, robot):
+        async with page.stream() as socket:
+            while (await socket.receive(timeout=20)).type is aiohttp.WSMsgType.TEXT:
+                pass
+            return socket.closed
+
+    assert at(house, act)
+    assert poll(lambda: console.refusals.is_fault, 10.0)

@@ -182,6 +182,7 @@ def test_a_second_speaker_of_the_source_is_refused(world):
     thread.join(20)
     world.node.destroy_publisher(other)
     assert answers[0][0] == 409
+    assert not world.console._jog.state()["on"]
     assert "speaks as 'keyboard' already" in answers[0][1]["error"]
 
 

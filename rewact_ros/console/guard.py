@@ -46,7 +46,7 @@ class Guard:
         names: tuple[str, ...] = (),
         on_fault: Callable[[Exception], None] = lambda error: None,
     ) -> None:
-        self._on_fault = on_fault
+        self.on_fault = on_fault
         self._names = {*LOOPBACK, host, socket.gethostname(), *names}
         self._wildcard = host in ("0.0.0.0", "::")
 
@@ -89,7 +89,7 @@ class Guard:
             error.headers.update(HEADERS)
             raise
         except Exception as error:
-            self._on_fault(error)
+            self.on_fault(error)
             response = web.json_response({"error": "an error of the console's own"}, status=500)
         if not response.prepared:
             response.headers.update(HEADERS)

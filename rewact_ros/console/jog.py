@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from rclpy.context import Context
@@ -35,6 +35,8 @@ LAPSE_S = 0.15
 FAREWELL_S = 0.3
 # hil follows a deadman only once it has seen it up: some messages of it.
 SEEN_UP_S = 0.2
+LOOK_S = 0.1
+NO_NODE = {"leads": False, "waits": "", "others": 0}
 
 
 class HeldKeys:
@@ -99,12 +101,18 @@ class HeldKeys:
     def given(self, now_s: float) -> JogInput:
         """The input of this moment."""
         with self._lock:
-            held = now_s - self._held_s <= LAPSE_S
-            return JogInput(held, self._rates.copy() if held else np.zeros_like(self._rates), now_s)
+            if now_s - self._held_s <= LAPSE_S:
+                return JogInput(True, self._rates.copy(), now_s)
+        return self.nothing(now_s)
 
 
 class JogNode(Guarded, Node):
-    """Publishes targets and the deadman of one source while it is there."""
+    """Publishes targets and the deadman of one source while it is there.
+
+    Attributes:
+        state: whether hil follows it, why a hand would ask in vain, other speakers of its source;
+            made in the executor, for another thread to read.
+    """
 
     def __init__(
         self,
@@ -123,7 +131,9 @@ class JogNode(Guarded, Node):
             make_integrator(contract, source, find_task(task).robot_model), source.max_age_s
         )
         self._heard_s = time.monotonic()  # until then nobody listened
-        self._timer = self.create_timer(PERIOD_S, self._tick, clock=steady_clock())
+        self.state: dict[str, Any] = dict(NO_NODE)
+        self.create_timer(PERIOD_S, self._tick, clock=steady_clock())
+        self.create_timer(LOOK_S, self._look, clock=steady_clock())
 
     @property
     def waits(self) -> str:
@@ -137,9 +147,10 @@ class JogNode(Guarded, Node):
         """Whether hil follows it."""
         return self.robot.led_by(self._source.name)
 
-    def others(self) -> int:
-        """Publishers of its source's targets beside itself: such as `rewact teleop`."""
-        return self.count_publishers(self._source.topic) - 1
+    def _look(self) -> None:
+        # Publishers of its source's targets beside itself, such as `rewact teleop`.
+        others = max(self.count_publishers(self._source.topic) - 1, 0)
+        self.state = {"leads": self.leads, "waits": self.waits, "others": others}
 
     def _tick(self) -> None:
         now_s = time.monotonic()
@@ -149,13 +160,6 @@ class JogNode(Guarded, Node):
         given = self._keys.given(now_s) if not self.waits else self._keys.nothing(now_s)
         target = self._jog.step(now_s, given, self.robot.joints(), self.leads)
         self._targets.publish(target, given.pressed)
-
-
-class Later(Protocol):
-    """Runs something in the executor of the node."""
-
-    def __call__(self, job: Callable[[], object]) -> None:
-        """Soon."""
 
 
 class BrowserJog:
@@ -173,7 +177,12 @@ class BrowserJog:
     """
 
     def __init__(
-        self, node: Node, later: Later, contract: Contract, source: TeleopSource, task: str
+        self,
+        node: Node,
+        later: Callable[[Callable[[], object]], None],
+        contract: Contract,
+        source: TeleopSource,
+        task: str,
     ) -> None:
         # Once at the start, so that a contract that cannot jog is told then.
         make_integrator(contract, source, find_task(task).robot_model)
@@ -201,7 +210,6 @@ class BrowserJog:
 
     def _bring_up(self, session: Session) -> str:
         self._keys.begin()
-        self._session = session
         if self._farewell is not None:
             self._owner.destroy_timer(self._farewell)
             self._farewell = None
@@ -222,6 +230,7 @@ class BrowserJog:
             )
             assert owner.executor is not None
             owner.executor.add_node(self._node)
+        self._session = session
         return "jog is on: hold a key or a pad to lead the arm"
 
     def _bring_down(self) -> str:
@@ -257,7 +266,7 @@ class BrowserJog:
     def leave(self, session: Session) -> None:
         """As `let_go`, and the jog is switched off."""
         if session is self._session:
-            self._keys.let_go()
+            self._keys.let_go()  # at once: the executor may be busy
             self._later(self._bring_down)
 
     def state(self) -> dict[str, Any]:
@@ -267,9 +276,7 @@ class BrowserJog:
             "source": self._source.name,
             "directions": list(self._directions),
             "on": self._session is not None,
-            "leads": bool(node and node.leads),
-            "waits": node.waits if node else "",
-            "others": max(node.others(), 0) if node else 0,
+            **(node.state if node else NO_NODE),
         }
 
     def close(self) -> None:

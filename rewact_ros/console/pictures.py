@@ -10,12 +10,9 @@ from rclpy.node import Node
 from rclpy.subscription import Subscription
 
 from rewact_ros.contract import Camera, SampleError
-from rewact_ros.picture_file import encode_picture
+from rewact_ros.data.review.pictures import page_jpeg
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.images import camera_sample, camera_type
-
-# Wider ones are made smaller: a phone shows no more, and a network carries less.
-WIDEST, QUALITY = 640, 80
 
 
 class Pictures:
@@ -69,14 +66,13 @@ class Pictures:
 
 
 def as_jpeg(camera: Camera, msg: Any) -> bytes:
-    """A message as a JPEG that a page can show, no wider than `WIDEST`.
+    """A message as a JPEG that a page can show, as `page_jpeg` makes it.
 
     Raises:
         SampleError: it is no picture of this camera; the message says why.
     """
     pixels = np.asarray(camera_sample(camera, msg, 0.0).value)
-    step = -(-pixels.shape[1] // WIDEST)
     try:
-        return encode_picture(np.ascontiguousarray(pixels[::step, ::step]), QUALITY)
+        return page_jpeg(pixels)
     except ValueError as error:
         raise SampleError(f"{camera.topic}: {error}") from error

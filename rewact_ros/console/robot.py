@@ -41,7 +41,6 @@ ANSWER_S = 5.0
 SWAP_S, SWAP_LOOK_S = 300.0, 0.1
 # Some minutes at 20 Hz: what a page shows that was opened in the middle of an episode.
 CURVE, EVENTS = 6000, 200
-SILENT_S = 1.0
 
 
 class RefusedError(RuntimeError):
@@ -62,30 +61,19 @@ class Robot:
         self._curve: deque[tuple[int, list[float | None]]] = deque(maxlen=CURVE)
         self._events: deque[tuple[int, dict[str, Any]]] = deque(maxlen=EVENTS)
         self._points = self._told = 0  # so far, to go on from
-        self._supervisor: tuple[SupervisorStatus, float] | None = None
-        self._control: tuple[ControlStatus, float] | None = None
         self._clients = {b.name: node.create_client(Trigger, b.service) for b in BUTTONS}
         self._tasks = ActionClient(node, ExecuteTask, names.EXECUTE_TASK)
         # Also of a task that a terminal began: the action client knows its own goals only.
         self._cancel = node.create_client(CancelGoal, f"{names.EXECUTE_TASK}/_action/cancel_goal")
-        self._goal: Any = None
-        self._task_text = ""
         self._jobs: deque[Callable[[], object]] = deque()
         self._wake = node.create_guard_condition(self._do_jobs)
         self._since_s: float | None = None  # an episode runs since then, by the steady clock
         self._ran_s: float | None = None
-        self._policy: PolicyStatus | None = None
         self._swapping: tuple[Swapping, Timer] | None = None
         self._updates = node.create_publisher(PolicyUpdate, names.POLICY_UPDATE, names.EVENTS)
-        node.create_subscription(PolicyStatus, names.POLICY_STATUS, self._on_policy, names.COMMAND)
+        # Every reward makes the curve; the listener keeps the newest alone.
         node.create_subscription(Reward, names.REWARD, self._on_reward, names.EVENTS)
         node.create_subscription(EpisodeEvent, names.EPISODE_EVENT, self._on_event, names.EVENTS)
-        node.create_subscription(
-            SupervisorStatus, names.SUPERVISOR_STATUS, self._on_supervisor, names.LATCHED
-        )
-        node.create_subscription(
-            ControlStatus, names.CONTROL_STATUS, self._on_control, names.LATCHED
-        )
 
     # Hearing ----------------------------------------------------------------------------------
 
@@ -100,18 +88,7 @@ class Robot:
             self._since_s, self._ran_s = time.monotonic(), None
         elif msg.event == EpisodeEvent.VERDICT and self._since_s is not None:
             self._ran_s, self._since_s = time.monotonic() - self._since_s, None
-        with self._lock:
-            self._told += 1
-            self._events.append((self._told, event_record(msg)))
-
-    def _on_supervisor(self, msg: SupervisorStatus) -> None:
-        self._supervisor = (msg, time.monotonic())
-
-    def _on_policy(self, msg: PolicyStatus) -> None:
-        self._policy = msg
-
-    def _on_control(self, msg: ControlStatus) -> None:
-        self._control = (msg, time.monotonic())
+        self._add(event_record(msg))
 
     def _clock_s(self) -> float | None:
         """Running time of the episode, or of the last one; None: none was seen to begin."""
@@ -121,7 +98,8 @@ class Robot:
     def snapshot(self) -> dict[str, Any]:
         """The robot now, for JSON: `RobotStatus`, what nodes say of themselves, buttons."""
         status = self._listener.status()
-        supervisor, control = self._supervisor, self._control
+        supervisor = self._listener.newest(SupervisorStatus)
+        control = self._listener.newest(ControlStatus)
         return {
             "t": time.time(),
             "robot": status.record(),
@@ -130,11 +108,7 @@ class Robot:
             "nodes": [asdict(node) for node in self._listener.nodes()],
             "command": command_record(control) if status.mode else None,
             "buttons": {button.name: button.why_not(status) for button in BUTTONS},
-            "task": {
-                "why_not": "" if status.supervisor else "no supervisor is heard",
-                "runs_here": self._goal is not None,
-                "text": self._task_text,
-            },
+            "task": "" if status.supervisor else "no supervisor is heard",
         }
 
     def since(self, point: int, told: int) -> tuple[int, list[Any], int, list[Any]]:
@@ -184,20 +158,18 @@ class Robot:
         def taken(future: Any) -> None:
             handle = future.result()
             if not handle.accepted:
-                words = self._supervisor[0].text if self._supervisor else "no reason given"
+                said = self._listener.newest(SupervisorStatus)
+                words = said[0].text if said else "no reason given"
                 answer.set_exception(RefusedError(f"task refused: {words}"))
                 return
-            self._goal, self._task_text = handle, text
-            handle.get_result_async().add_done_callback(lambda end: self._ended(handle, end))
+            handle.get_result_async().add_done_callback(ended)
             answer.set_result("the task runs")
+
+        def ended(future: Any) -> None:
+            self._tell("task over", outcome_line(future.result().result))
 
         self.later(send)
         return answer
-
-    def _ended(self, handle: Any, end: Any) -> None:
-        if self._goal is handle:
-            self._goal = None
-        self._tell("task over", outcome_line(end.result().result))
 
     def cancel_task(self) -> "Future[str]":
         """Cancel every task of the supervisor, also one that a terminal began."""
@@ -225,7 +197,7 @@ class Robot:
         answer: Future[str] = Future()
 
         def begin() -> None:
-            status = self._policy
+            status = self._policy()
             if status is None or not status.policy_version:
                 answer.set_exception(RefusedError("no policy is heard"))
             elif self._swapping is not None:
@@ -237,11 +209,12 @@ class Robot:
                 self._swapping = (swapping, timer)
 
         def look() -> None:
-            assert self._swapping is not None and self._policy is not None
+            status = self._policy()
+            assert self._swapping is not None and status is not None
             swapping, timer = self._swapping
             found = self._updates.get_subscription_count() > 0
             try:
-                now_s, status = time.monotonic(), self._policy
+                now_s = time.monotonic()
                 if swapping.must_ask(now_s, found):
                     self._updates.publish(to_message(update))
                 if swapping.hear(now_s, status.policy_version, status.reason):
@@ -259,11 +232,18 @@ class Robot:
         self.later(begin)
         return answer
 
+    def _policy(self) -> PolicyStatus | None:
+        heard = self._listener.newest(PolicyStatus)
+        return heard[0] if heard else None
+
     def _tell(self, event: str, detail: str) -> None:
         """An event of the console's own."""
+        self._add({"t": time.time(), "event": event, "detail": detail})
+
+    def _add(self, event: dict[str, Any]) -> None:
         with self._lock:
             self._told += 1
-            self._events.append((self._told, {"t": time.time(), "event": event, "detail": detail}))
+            self._events.append((self._told, event))
 
     def later(self, job: Callable[[], object]) -> None:
         """Run something in the node's executor, soon."""

@@ -51,7 +51,7 @@ class Console:
     ) -> None:
         self._robot, self._learning, self._sessions = robot, learning, sessions
         self._guard, self._jog = guard, jog
-        self._stream = Stream(robot, pictures, sessions, jog)
+        self._stream = Stream(robot, pictures, sessions, jog, guard.on_fault)
 
     def app(self, *more: Callable[[web.Application, "Console"], None]) -> web.Application:
         """The application; `more` add routes to it."""

@@ -6,6 +6,7 @@ That is who it is, which pictures it has shown, and what its keys hold.
 import asyncio
 import json
 import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,11 +45,18 @@ class Stream:
 
     Args:
         robot, pictures, sessions, jog: as `Console`.
+        on_fault: told of an error of our own, which ends the page's stream: it connects anew.
     """
 
     def __init__(
-        self, robot: Robot, pictures: Pictures, sessions: Sessions, jog: BrowserJog | None
+        self,
+        robot: Robot,
+        pictures: Pictures,
+        sessions: Sessions,
+        jog: BrowserJog | None,
+        on_fault: Callable[[Exception], None],
     ) -> None:
+        self._on_fault = on_fault
         self._robot, self._pictures, self._sessions, self._jog = robot, pictures, sessions, jog
         self._pages: set[Looking] = set()
         self._encoder = ThreadPoolExecutor(1, "jpeg")
@@ -75,14 +83,16 @@ class Stream:
         """
         if len(self._pages) >= MOST_PAGES:
             raise web.HTTPServiceUnavailable(text=f"{MOST_PAGES} pages look already; close one")
-        socket = web.WebSocketResponse(heartbeat=2.0, max_msg_size=MESSAGE_BYTES, compress=False)
+        socket = web.WebSocketResponse(
+            heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_BYTES, compress=False
+        )
         await socket.prepare(request)
         looking = Looking()
         self._pages.add(looking)
         self._pictures.look(1)
         tellers = [
-            asyncio.create_task(self._tell_states(socket, looking)),
-            asyncio.create_task(self._tell_pictures(socket, looking)),
+            asyncio.create_task(self._watched(tell(socket, looking), socket))
+            for tell in (self._tell_states, self._tell_pictures)
         ]
         try:
             async for message in socket:
@@ -97,6 +107,16 @@ class Stream:
             self._pages.discard(looking)
             self._pictures.look(-1)
         return socket
+
+    async def _watched(self, telling: Awaitable[None], socket: web.WebSocketResponse) -> None:
+        """A page that is told nothing more must not wait for it."""
+        try:
+            await telling
+        except ConnectionError:
+            pass  # it is gone
+        except Exception as error:
+            self._on_fault(error)
+        await socket.close()
 
     def _hear(self, looking: Looking, data: str) -> None:
         """One message of a page; one that is not understood changes nothing."""

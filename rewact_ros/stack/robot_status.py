@@ -196,6 +196,11 @@ class StatusListener:
                 self._values[name] = (time.monotonic(), values)
                 self._words[name] = (int.from_bytes(status.level), status.message)
 
+    def newest(self, kind: type) -> tuple[Any, float] | None:
+        """The newest message of a kind and when it came, on the steady clock; None: none did."""
+        heard_s, msg = self._newest.get(kind, (-math.inf, None))
+        return None if msg is None else (msg, heard_s)
+
     def _fresh(self, kind: type, max_age_s: float) -> Any:
         heard_s, msg = self._newest.get(kind, (-math.inf, None))
         return msg if time.monotonic() - heard_s <= max_age_s else None

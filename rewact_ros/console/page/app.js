@@ -230,7 +230,7 @@ function showEpisode(message) {
   $("alarms").replaceChildren(...(episode?.alarms || []).map((name) => element("span", name)));
   $("bound").textContent = episode ? episode.bound : "";
   $("recorder").textContent = robot.recorder || "no recorder is heard";
-  const why = message.task.why_not || (state.leads ? "" : readOnly(message));
+  const why = message.task || (state.leads ? "" : readOnly(message));
   allow($("task-start"), why);
   allow($("task-cancel"), why);
 }
