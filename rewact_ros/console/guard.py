@@ -69,18 +69,20 @@ class Guard:
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let a request in, or refuse it with 403; every answer gets the headers."""
-        if not self.is_own(request.host):
-            response: web.StreamResponse = _refused(
-                f"this console is not {request.host[:80]!r}; see the parameter names"
-            )
-        elif request.headers.get("Upgrade") or request.method not in ("GET", "HEAD"):
-            if self.comes_from_itself(request):
-                return await self._handled(request, handler)
-            response = _refused("a page of another origin may not ask this console for anything")
-        else:
+        why = self._why_not(request)
+        if not why:
             return await self._handled(request, handler)
+        response = web.json_response({"error": why}, status=403)
         response.headers.update(HEADERS)
         return response
+
+    def _why_not(self, request: web.Request) -> str:
+        if not self.is_own(request.host):
+            return f"this console is not {request.host[:80]!r}; see the parameter names"
+        changes = request.headers.get("Upgrade") or request.method not in ("GET", "HEAD")
+        if changes and not self.comes_from_itself(request):
+            return "a page of another origin may not ask this console for anything"
+        return ""
 
     async def _handled(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -94,10 +96,6 @@ class Guard:
         if not response.prepared:
             response.headers.update(HEADERS)
         return response
-
-
-def _refused(why: str) -> web.Response:
-    return web.json_response({"error": why}, status=403)
 
 
 def _is_address(name: str) -> bool:

@@ -21,16 +21,19 @@ def finite(value: Any) -> Any:
     return [finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def forbidden(error: Exception) -> web.HTTPForbidden:
+def refusal(kind: type[web.HTTPException], why: str) -> web.HTTPException:
+    """An answer of a kind, such as `web.HTTPConflict`, with the reason."""
+    return kind(text=json.dumps({"error": why}), content_type="application/json")
+
+
+def forbidden(error: Exception) -> web.HTTPException:
     """403 with the reason."""
-    return web.HTTPForbidden(
-        text=json.dumps({"error": str(error)}), content_type="application/json"
-    )
+    return refusal(web.HTTPForbidden, str(error))
 
 
-def bad(why: str) -> web.HTTPBadRequest:
+def bad(why: str) -> web.HTTPException:
     """400 with the reason."""
-    return web.HTTPBadRequest(text=json.dumps({"error": why}), content_type="application/json")
+    return refusal(web.HTTPBadRequest, why)
 
 
 async def body(request: web.Request) -> dict[str, Any]:

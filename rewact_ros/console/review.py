@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-from rewact_ros.console.requests import bad, body, text
+from rewact_ros.console.requests import bad, body, refusal, text
 from rewact_ros.console.server import Console
 from rewact_ros.data.review.labeller import Labeller
 from rewact_ros.data.review.library import Library
@@ -143,17 +143,15 @@ class Review:
 
     async def _in_thread[T](self, work: Callable[[], T]) -> T:
         if self._waiting >= MOST_WAITING:
-            raise web.HTTPServiceUnavailable(
-                text=json.dumps({"error": "too much is asked for at once; try again"}),
-                content_type="application/json",
-            )
+            why = "too much is asked for at once; try again"
+            raise refusal(web.HTTPServiceUnavailable, why)
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except UnknownEpisodeError as error:
-            raise _refused(web.HTTPNotFound, error) from error
+            raise refusal(web.HTTPNotFound, _words(error)) from error
         except (ValueError, OSError, ImportError) as error:
-            raise _refused(web.HTTPConflict, error) from error
+            raise refusal(web.HTTPConflict, _words(error)) from error
         finally:
             self._waiting -= 1
 
@@ -165,9 +163,8 @@ def add_review(
     return Review(bags_dir, datasets).add
 
 
-def _refused(kind: type[web.HTTPException], error: Exception) -> web.HTTPException:
-    why = printable(reason(error), 500)
-    return kind(text=json.dumps({"error": why}), content_type="application/json")
+def _words(error: Exception) -> str:
+    return printable(reason(error), 500)
 
 
 def _give_way() -> None:

@@ -132,14 +132,18 @@ def _spans(root: Path, info: dict[str, Any], episodes: pa.Table) -> NDArray[np.i
     return length.astype(np.int64)
 
 
-def _check_videos(root: Path, info: dict[str, Any], episodes: pa.Table) -> None:
+def video_columns(
+    info: dict[str, Any], episodes: pa.Table
+) -> Iterator[tuple[str, tuple[NDArray[np.float64], ...]]]:
+    """Each camera that is a video: (E,) chunk and file numbers, and when in it each begins, s."""
+    columns = ("chunk_index", "file_index", "from_timestamp")
     for key, feature in info["features"].items():
-        if feature["dtype"] != "video":
-            continue
-        chunk, file, begin = (
-            column_numbers(episodes, f"videos/{key}/{name}")
-            for name in ("chunk_index", "file_index", "from_timestamp")
-        )
+        if feature["dtype"] == "video":
+            yield key, tuple(column_numbers(episodes, f"videos/{key}/{name}") for name in columns)
+
+
+def _check_videos(root: Path, info: dict[str, Any], episodes: pa.Table) -> None:
+    for key, (chunk, file, begin) in video_columns(info, episodes):
         numbers = np.stack([chunk, file, begin])
         if not np.isfinite(numbers).all() or (numbers < 0).any():
             raise DatasetError(

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rewact_ros.contract.schema import IMAGE_PREFIX
-from rewact_ros.data.dataset.files import check_tables, tables
+from rewact_ros.data.dataset.files import check_tables, tables, video_columns
 from rewact_ros.data.dataset.info import DatasetError, read_info
 from rewact_ros.data.labels.tables import column_numbers
 from rewact_ros.data.labels.write import REWARD, SUCCESS
@@ -173,13 +173,7 @@ def _videos(
     root: Path, info: dict[str, Any], spans: pa.Table
 ) -> dict[str, list[VideoPlace | None]]:
     found: dict[str, list[VideoPlace | None]] = {}
-    for key, feature in info["features"].items():
-        if feature["dtype"] != "video":
-            continue
-        chunk, file, begin = (
-            column_numbers(spans, f"videos/{key}/{name}")
-            for name in ("chunk_index", "file_index", "from_timestamp")
-        )
+    for key, (chunk, file, begin) in video_columns(info, spans):
         places: list[VideoPlace | None] = []
         there: dict[Path, bool] = {}
         for c, f, from_s in zip(chunk, file, begin, strict=True):

@@ -58,11 +58,7 @@ def film_dataset(
         FilmError: the dataset lacks what the policy needs, or there is nothing to draw.
     """
     meta, cameras = dataset.meta, dataset.meta.camera_keys
-    engine = None
-    if loaded is not None:
-        require_reward(loaded)
-        check_inputs(dataset, loaded)
-        engine = TorchEngine(loaded, rate_hz=meta.fps)
+    engine = engine_of_dataset(dataset, loaded)
     numbers = _columns(dataset, index, loaded)
     times = np.arange(len(numbers["timestamp"])) / meta.fps
     labels = numbers.get(REWARD)
@@ -110,11 +106,7 @@ def film_bag(bag: "Bag", contract: Contract, loaded: LoadedPolicy | None, path: 
     """
     from rewact_ros.data.bags.frames import BagFrames  # reads messages, which need ROS's classes
 
-    engine = None
-    if loaded is not None:
-        require_reward(loaded)
-        check_contract(loaded, contract)
-        engine = TorchEngine(loaded, rate_hz=contract.rate_hz)
+    engine = engine_of_robot(contract, loaded)
     rewards = bag.rewards()
     if engine is None and not rewards:
         raise FilmError(f"bag {bag.path}: no reward was recorded; give --policy")
@@ -224,7 +216,25 @@ def _columns(
     return columns
 
 
-def check_inputs(dataset: LeRobotDataset, loaded: LoadedPolicy) -> None:
+def engine_of_dataset(dataset: LeRobotDataset, loaded: LoadedPolicy | None) -> TorchEngine | None:
+    """What runs a policy on a dataset's frames; raises FilmError where it lacks what that needs."""
+    if loaded is None:
+        return None
+    require_reward(loaded)
+    _check_inputs(dataset, loaded)
+    return TorchEngine(loaded, rate_hz=dataset.meta.fps)
+
+
+def engine_of_robot(contract: Contract, loaded: LoadedPolicy | None) -> TorchEngine | None:
+    """What runs a policy on a robot's observations; raises FilmError, or of another contract."""
+    if loaded is None:
+        return None
+    require_reward(loaded)
+    check_contract(loaded, contract)
+    return TorchEngine(loaded, rate_hz=contract.rate_hz)
+
+
+def _check_inputs(dataset: LeRobotDataset, loaded: LoadedPolicy) -> None:
     """The dataset has every input of the policy, its joints in the policy's order.
 
     Raises:

@@ -18,15 +18,13 @@ from rewact_ros.data.video.reward_chart import Reading
 from rewact_ros.learning.evaluation.film import (
     Film,
     FilmError,
-    check_inputs,
+    engine_of_dataset,
+    engine_of_robot,
     reading_of,
-    require_reward,
     title_of,
 )
 from rewact_ros.learning.imitation.videos import decode_episodes
 from rewact_ros.policy.checkpoint import LoadedPolicy
-from rewact_ros.policy.compatibility import check_contract
-from rewact_ros.policy.engine import TorchEngine
 from rewact_ros.supervision.verdict import Change
 
 if TYPE_CHECKING:
@@ -50,11 +48,7 @@ def view_dataset(
         RerunMissingError: rerun-sdk is not installed.
     """
     meta = dataset.meta
-    engine = None
-    if loaded is not None:
-        require_reward(loaded)
-        check_inputs(dataset, loaded)
-        engine = TorchEngine(loaded, rate_hz=meta.fps)
+    engine = engine_of_dataset(dataset, loaded)
     columns = _columns(dataset, index, loaded)
     title = title_of(f"{meta.root.name}, episode {index}", loaded)
     length = dataset.meta.episodes[index]["length"]
@@ -165,11 +159,7 @@ def view_bag(bag: "Bag", contract: Contract, loaded: LoadedPolicy | None, path: 
     """
     from rewact_ros.data.bags.frames import BagFrames  # reads messages, which need ROS's classes
 
-    engine = None
-    if loaded is not None:
-        require_reward(loaded)
-        check_contract(loaded, contract)
-        engine = TorchEngine(loaded, rate_hz=contract.rate_hz)
+    engine = engine_of_robot(contract, loaded)
     found = BagFrames(bag, contract)
     start_ns: int | None = None
     cameras = {camera.key: camera.name for camera in contract.cameras}
