@@ -67,7 +67,7 @@ def test_without_the_package_the_extra_is_named_before_anything_is_read(
 @pytest.mark.parametrize("more", [("--sim", "--policy", "x"), ("--bag", "x", "--out", "y.mp4")])
 def test_what_rerun_does_not_go_with_is_told(more, monkeypatch, tmp_path, capsys):
     assert run_command(monkeypatch, "visualise", "--rerun", tmp_path / "a.rrd", *more) == 2
-    assert "--rerun: expected --dataset or --bag, and no --out" in capsys.readouterr().err
+    assert "--rerun: expected --dataset, --bag or --live, and no --out" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_a_dataset_without_cameras_and_with_outcomes_is_shown(reader, tmp_path):
     events = [(time_s, values["text"][0]) for time_s, values in rows["/events"]]
     assert (0.2, "a person leads: yes") in [(round(t, 3), said) for t, said in events]
     said = [said for _, said in events]
-    assert {"task: tidy up", "a person leads: no", "mode HUMAN", "mode POLICY"} <= set(said)
+    assert {"task: tidy up", "a person leads: no", "HUMAN", "POLICY"} <= set(said)
     assert [values["text"][0] for _, values in rows["/outcome"]] == ["success"]
 
 
@@ -173,7 +173,7 @@ def test_a_bag_is_written_and_read_back(reader, tmp_path, monkeypatch):
     assert recorded[6][1] == [0.5]
     assert {tuple(v) for _, v in scalars(rows["/progress/q90"])} == {(1.0,)}
     assert lines(rows["/events"]) == [
-        "mode HOLD: cameras are old\\x1b[2J", "alarms: stalled", "alarms: none",
+        "HOLD: cameras are old\\x1b[2J", "alarms: stalled", "alarms: none",
         "episode: verdict, progress, task: wipe",
     ]  # fmt: skip
     levels = [values["level"][0] for _, values in rows["/events"]]

@@ -1,5 +1,6 @@
 """`rewact visualise`: an episode as a video with the reward drawn in, or for the Rerun viewer."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,9 @@ from rewact_ros.sim.task import DEFAULT_TASK
 if TYPE_CHECKING:
     from rewact_ros.learning.evaluation.film import Film
 
+# So long nothing may come of a robot that runs before that is told.
+QUIET_S = 10.0
+
 
 def visualise(
     policy: Annotated[
@@ -20,9 +24,13 @@ def visualise(
     episodes: Annotated[str, typer.Option(help="Of the dataset, e.g. 0:3 or 1,4.")] = "0",
     bag: Annotated[Path | None, typer.Option(help="Folder or .mcap file of a recording.")] = None,
     contract: Annotated[
-        Path | None, typer.Option(help="Of the bag's robot (default: the task's).")
+        Path | None,
+        typer.Option(help="Of the bag's, or the running, robot (default: the task's)."),
     ] = None,
-    namespace: Annotated[str, typer.Option(help="Of the bag's robot.")] = "",
+    live: Annotated[
+        bool, typer.Option("--live", help="The robot that runs, until Ctrl-C; with --rerun.")
+    ] = False,
+    namespace: Annotated[str, typer.Option(help="Of the bag's, or the running, robot.")] = "",
     sim: Annotated[
         bool, typer.Option("--sim", help="Let the policy drive the simulation.")
     ] = False,
@@ -32,33 +40,44 @@ def visualise(
         typer.Option(help="An .mp4 file, or a folder (default: runs/<time>-visualise)."),
     ] = None,
     rerun: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Write for the Rerun viewer instead: an .rrd file, or a folder of them "
-            "(dataset or bag; needs the extra rerun)."
+            help="For the Rerun viewer instead: an .rrd file, a folder of them, or with --live a "
+            "viewer such as rerun+http://127.0.0.1:9876/proxy (not with --sim; needs the extra "
+            "rerun)."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     task: TaskName = DEFAULT_TASK,
 ) -> None:
     """Write a video that plays in a browser with a picture of the whole, or a Rerun recording."""
-    if (dataset is not None) + (bag is not None) + sim != 1:
-        raise ValueError("give one of --dataset, --bag and --sim")
+    if (dataset is not None) + (bag is not None) + sim + live != 1:
+        raise ValueError("give one of --dataset, --bag, --sim and --live")
+    if live:
+        if rerun is None or out is not None or policy is not None:
+            raise ValueError(
+                "--live: expected --rerun with a viewer or a file, no --out, no --policy"
+            )
+        return _show_live(rerun, contract, namespace, task)
     if sim and policy is None:
         raise ValueError("--sim: expected --policy, the checkpoint that drives, got none")
     if rerun is not None:
         if sim or out is not None:
-            raise ValueError("--rerun: expected --dataset or --bag, and no --out")
+            raise ValueError("--rerun: expected --dataset, --bag or --live, and no --out")
         from rewact_ros.data.video.rerun_file import import_rerun
+        from rewact_ros.data.video.rerun_viewer import is_address
 
+        if is_address(rerun):
+            raise ValueError(f"--rerun {rerun}: a viewer goes with --live; expected a file here")
         import_rerun()  # before anything is read
     from rewact_ros.policy.checkpoint import load_policy
     from rewact_ros.runs import new_run, require_writable
 
-    require_writable(rerun or out)
+    viewed = Path(rerun) if rerun else None
+    require_writable(viewed or out)
     loaded = load_policy(policy, device) if policy else None
     suffix = ".mp4" if rerun is None else ".rrd"
-    out = rerun or out or new_run("visualise")
+    out = viewed or out or new_run("visualise")
 
     def report(film: "Film") -> None:
         beside = "" if rerun else f" and {film.path.with_suffix('.png').name}"
@@ -106,6 +125,34 @@ def visualise(
         report(film)
         verdict = "success" if rollout.success else f"failed at {rollout.stage}"
         typer.echo(f"seed {seed}: {verdict} after {rollout.duration_s:.1f} s")
+
+
+def _show_live(rerun: str, contract: Path | None, namespace: str, task: str) -> None:
+    """Send what a robot says to a viewer, or write it to a file, until Ctrl-C."""
+    from rewact_ros.contract import load_contract
+    from rewact_ros.data.video.rerun_file import RerunFile, import_rerun
+    from rewact_ros.data.video.rerun_viewer import RerunViewer, is_address
+    from rewact_ros.stack.bringup import default_contract
+    from rewact_ros.stack.client import RobotClient
+    from rewact_ros.stack.rerun_live import RerunLive
+
+    import_rerun()
+    robot = load_contract(contract or default_contract(task))
+    cameras, title = [camera.name for camera in robot.cameras], f"{robot.robot}, live"
+    viewer = is_address(rerun)
+    out = RerunViewer(rerun, title, cameras) if viewer else RerunFile(Path(rerun), title, cameras)
+    with out, RobotClient(namespace, name="rewact_visualise") as client:
+        live = RerunLive(client.node, robot, out)
+        typer.echo(f"{'sends to' if viewer else 'writes'} {rerun} until Ctrl-C")
+        with suppress(KeyboardInterrupt):
+            while not client.spin(lambda: live.messages > 0, QUIET_S):
+                typer.echo(
+                    f"no message has come in {QUIET_S:g} s; rewact doctor says why", err=True
+                )
+            client.spin(lambda: False, float("inf"))
+    typer.echo(f"{live.messages} messages")
+    for topic, count in live.refused.items():
+        typer.echo(f"{count} messages of {topic} did not fit the contract")
 
 
 def _file(out: Path, name: str, suffix: str) -> Path:

@@ -14,6 +14,11 @@ class Mode(IntEnum):
     FAULT = 5
 
 
+def mode_name(number: int) -> str:
+    """Name of a mode, or its number: a message may hold any."""
+    return Mode(number).name if number in set(Mode) else f"mode {number}"
+
+
 class Event(Enum):
     """What may change a mode."""
 

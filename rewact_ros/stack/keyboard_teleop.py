@@ -17,7 +17,7 @@ from rewact_ros.contract.names import check_namespace
 from rewact_ros.contract.schema import TeleopSource
 from rewact_ros.control.jog import JogSource, make_integrator
 from rewact_ros.control.keyboard import KEYS_HELP, Call, KeyboardJog, split_keys
-from rewact_ros.control.modes import Mode
+from rewact_ros.control.modes import Mode, mode_name
 from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.teleop import RobotState, TargetPublisher
 from rewact_ros.sim.task import DEFAULT_TASK, find_task
@@ -88,7 +88,7 @@ class KeyboardTeleop(Guarded, Node):
             mode = "hil is silent"
         else:
             who = f" ({status.active_source})" if status.mode == Mode.HUMAN else ""
-            mode = f"{Mode(status.mode).name}{who}: {status.reason}"
+            mode = f"{mode_name(status.mode)}{who}: {status.reason}"
         where = (
             "no joint states"
             if joints is None

@@ -10,7 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from rewact_ros.control.modes import Mode
+from rewact_ros.control.modes import mode_name
 from rewact_ros.msg import ControlStatus, PolicyStatus, RecorderStatus, Reward, SupervisorStatus
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.absent import nobody
@@ -261,10 +261,7 @@ class StatusListener:
 
 
 def _mode(control: ControlStatus | None) -> str:
-    if control is None:
-        return ""
-    known = control.mode in set(Mode)
-    return Mode(control.mode).name if known else f"mode {control.mode}"
+    return "" if control is None else mode_name(control.mode)
 
 
 def read_status(client: RobotClient, timeout_s: float) -> RobotStatus:

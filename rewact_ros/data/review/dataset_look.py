@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rewact_ros.contract.schema import ACTION_KEY, STATE_KEY
-from rewact_ros.control.modes import Mode
+from rewact_ros.control.modes import Mode, mode_name
 from rewact_ros.data.dataset.info import DatasetError
 from rewact_ros.data.labels.write import REWARD, SUCCESS
 from rewact_ros.data.review.bag_streams import COMMANDS, JOINTS, MOST_SERIES, PROGRESS
@@ -149,7 +149,7 @@ def _happenings(
         modes = columns[MODE][:, 0].astype(int)
         for k in np.flatnonzero(np.diff(modes, prepend=modes[0] - 1)):
             known = int(modes[k]) in set(Mode)
-            text = Mode(int(modes[k])).name if known else "nobody says the mode"
+            text = mode_name(int(modes[k])) if known else "nobody says the mode"
             found.append({"t": round(float(times_s[k]), 3), "kind": "mode", "text": text})
     if SUCCESS in columns:
         done = np.flatnonzero(columns[SUCCESS][:, 0] > 0)

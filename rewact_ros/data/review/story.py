@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros.contract.frames import NANO
-from rewact_ros.control.modes import Mode
+from rewact_ros.control.modes import Mode, mode_name
 from rewact_ros.data.bags.episode_file import OUTCOMES
 from rewact_ros.data.bags.reader import Bag
 from rewact_ros.supervision.verdict import Change
@@ -68,7 +68,7 @@ class Story:
         if mode == Mode.HUMAN:
             self.interventions += 1
             self.human_s.append((at_s, at_s))
-        name = Mode(mode).name if mode in set(Mode) else f"mode {mode}"
+        name = mode_name(mode)
         self._tell(at_s, "mode", f"{name}: {reason}" if reason else name)
 
     def _alarms(self, at_s: float, standing: frozenset[str]) -> None:

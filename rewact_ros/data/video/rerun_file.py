@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rewact_ros.contract.schema import ActionPart, StatePart
 from rewact_ros.data.video.reward_chart import Reading
 from rewact_ros.files import replacing_file
 from rewact_ros.text import printable
@@ -39,35 +40,41 @@ def import_rerun() -> ModuleType:
     return module
 
 
-class RerunFile:
-    """Writes a recording; the file takes its name when it is whole: leave by `with`.
+def entity_of(what: str, part: StatePart | ActionPart, parts: int) -> str:
+    """Where a part's curves are, such as `joints` or `commands/arm`; one alone needs no name."""
+    return what if parts == 1 else f"{what}/{part.name or part.topic.strip('/').replace('/', '_')}"
+
+
+class RerunLog:
+    """What an episode is made of, as a stream of Rerun's; leave by `with`.
 
     Args:
-        path: of the .rrd.
         title: name of the recording in the viewer.
         cameras: names, in the order in which they are shown.
 
     Raises:
         RerunMissingError: at `__init__`.
-        OSError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, title: str, cameras: Sequence[str]) -> None:
-        self._rr = import_rerun()
-        self.path, self._title, self._cameras = path, printable(title, 200), cameras
-        self._stack = ExitStack()
+    timeline = TIMELINE
 
-    def __enter__(self) -> "RerunFile":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._stack.enter_context(replacing_file(self.path))
+    def __init__(self, title: str, cameras: Sequence[str]) -> None:
+        self._rr = import_rerun()
+        self._title, self._cameras = printable(title, 200), cameras
+
+    def __enter__(self) -> Self:
         self._out = self._rr.RecordingStream("rewact_ros")
-        self._stack.callback(self._out.disconnect)  # before the file is given its name
-        self._out.save(partial.name, default_blueprint=self._blueprint())
-        self._out.send_recording_name(self._title)
+        with ExitStack() as stack:
+            self._open(stack)
+            self._out.send_recording_name(self._title)
+            self._stack = stack.pop_all()
         return self
 
+    def _open(self, stack: ExitStack) -> None:
+        """Say where the stream goes; `stack` ends it."""
+        raise NotImplementedError
+
     def __exit__(self, *error: Any) -> None:
-        self._out.flush()
         self._stack.__exit__(*error)
 
     def pictures(self, time_s: float, images: Mapping[str, NDArray[np.uint8]]) -> None:
@@ -102,7 +109,7 @@ class RerunFile:
         self._out.log("outcome", self._rr.TextDocument(printable(text)), static=True)
 
     def _log(self, time_s: float, path: list[str], what: Any) -> None:
-        self._out.set_time(TIMELINE, duration=time_s)
+        self._out.set_time(self.timeline, duration=time_s)
         self._out.log(path, what)  # a list, whose parts may hold slashes and blanks
 
     def _blueprint(self) -> Any:
@@ -125,3 +132,27 @@ class RerunFile:
             ),
             collapse_panels=True,
         )
+
+
+class RerunFile(RerunLog):
+    """Writes a recording; the file takes its name when it is whole.
+
+    Args:
+        path: of the .rrd.
+        title, cameras: as of `RerunLog`.
+
+    Raises:
+        RerunMissingError: at `__init__`.
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path, title: str, cameras: Sequence[str]) -> None:
+        super().__init__(title, cameras)
+        self.path = path
+
+    def _open(self, stack: ExitStack) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = stack.enter_context(replacing_file(self.path))
+        stack.callback(self._out.disconnect)  # before the file is given its name
+        stack.callback(self._out.flush)
+        self._out.save(partial.name, default_blueprint=self._blueprint())

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from rewact_ros.contract import Contract, SampleError
 from rewact_ros.contract.frames import NANO
-from rewact_ros.control.modes import Mode
-from rewact_ros.data.video.rerun_file import RerunFile
+from rewact_ros.control.modes import mode_name
+from rewact_ros.data.video.rerun_events import EVENT_TOPICS, EventLines
+from rewact_ros.data.video.rerun_file import RerunFile, entity_of
 from rewact_ros.data.video.reward_chart import Reading
 from rewact_ros.learning.evaluation.film import (
     Film,
@@ -25,7 +26,6 @@ from rewact_ros.learning.evaluation.film import (
 )
 from rewact_ros.learning.imitation.videos import decode_episodes
 from rewact_ros.policy.checkpoint import LoadedPolicy
-from rewact_ros.supervision.verdict import Change
 
 if TYPE_CHECKING:
     from rewact_ros.data.bags.reader import Bag
@@ -34,8 +34,7 @@ PREDICTED = "predicted_reward"
 # Curves of a dataset: column → name beside the quantiles.
 CURVES = {REWARD: "label", PREDICTED: "recorded"}
 # Changes of these columns are lines of the log.
-SAID = {"intervention": "a person leads: {}", "control_mode": "mode {}"}
-LEVELS = {Change.HELP: "WARN", Change.WARNING: "WARN"}
+SAID = {"intervention": "a person leads: {}", "control_mode": "{}"}
 
 
 def view_dataset(
@@ -119,12 +118,8 @@ def _say_changes(out: RerunFile, columns: dict[str, NDArray[Any]], fps: float) -
         values = columns.get(key, np.zeros(0))
         for k, (before, now) in enumerate(pairwise([None, *values.tolist()])):
             if before != now and (before is not None or now):
-                said = _mode(int(now)) if key == "control_mode" else "yes" if now else "no"
+                said = mode_name(int(now)) if key == "control_mode" else "yes" if now else "no"
                 out.event(k / fps, words.format(said))
-
-
-def _mode(number: int) -> str:
-    return Mode(number).name if number in set(Mode) else str(number)
 
 
 def _outcome(columns: dict[str, NDArray[Any]]) -> str:
@@ -193,15 +188,12 @@ def _write_commands(out: RerunFile, bag: "Bag", contract: Contract, start_ns: in
     """What was sent to the robot, by the time of recording; a dry run sent nothing."""
     from rewact_ros.ros.commands import command_decoder
 
-    several = len(contract.action) > 1
     for part in contract.action:
         topic, decode = bag.resolve(part.topic), command_decoder(part)
         if topic not in bag.topics:
             continue
         bag.require(part.topic, part.type)
-        what = (
-            f"commands/{part.name or topic.strip('/').replace('/', '_')}" if several else "commands"
-        )
+        what = entity_of("commands", part, len(contract.action))
         out.names(what, part.joints)
         for message in bag.messages([topic]):
             try:
@@ -212,29 +204,12 @@ def _write_commands(out: RerunFile, bag: "Bag", contract: Contract, start_ns: in
 
 
 def _write_events(out: RerunFile, bag: "Bag", start_ns: int) -> None:
-    """Changes of the episode, of hil's mode and of the supervisor's alarms, as lines of the log."""
-    event, control, supervisor = (
-        bag.resolve(f"rewact/{name}")
-        for name in ("episode_event", "control_status", "supervisor_status")
-    )
-    last: dict[str, str] = {}
-    for message in bag.messages([event, control, supervisor]):
-        body, time_s, level = message.body, (message.logged_ns - start_ns) / NANO, "INFO"
-        if message.topic == event:
-            known = body.event in set(Change)
-            name = Change(body.event).name.lower() if known else str(body.event)
-            words = (body.termination_reason, body.detail, f"task: {body.task}")
-            text = ", ".join(filter(None, (f"episode: {name}", *words)))
-            level = LEVELS.get(body.event, level)
-        elif message.topic == control:
-            text = f"mode {_mode(body.mode)}: {body.reason}"
-            level = "WARN" if body.resume_required else level
-        else:
-            text = f"alarms: {', '.join(body.alarms) or 'none'}"
-            level = "WARN" if len(body.alarms) else level
-        if message.topic == event or last.get(message.topic, "alarms: none") != text:
-            out.event(time_s, text, level)
-        last[message.topic] = text
+    """What the robot's nodes say of the episode, as lines of the log."""
+    lines = EventLines()
+    topics = {bag.resolve(topic): topic for topic in EVENT_TOPICS}
+    for message in bag.messages(list(topics)):
+        if line := lines.take(topics[message.topic], message.body):
+            out.event((message.logged_ns - start_ns) / NANO, *line)
 
 
 def _judged(path: Path) -> str:
