@@ -3,8 +3,9 @@
 Real processes hil and console before a real Chromium. `page`: two cameras of 480 x 640 at 10 per
 second; hil's command intervals alone, with the console and a page of another computer (a program
 that takes all that is sent), and with a browser on this machine too. `jog`: a key that is held, and
-five ways in which the hand is gone. `hostile`: what others write, in every text that is shown.
-`session`: a whole session by mouse alone (`console_session.py`).
+five ways in which the hand is gone; a finger and a gamepad. `hostile`: what others write, in every
+text that is shown. `session`: a whole session by mouse alone. `marks`: an episode's keypoints
+through the page, beside a file written by hand.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ import yaml
 from console_browser import Chromium, Wire, console_parameters, free_port, wait_for_port
 from console_browser import playwright_is_installed as is_installed
 from console_hostile import hostile
+from console_marks import marks
 from console_session import session
 
 from rewact_ros import strict_yaml
@@ -41,11 +43,21 @@ KEY = "u"  # z, up
 MOVES_RAD, CRUISE_S = 1e-4, 0.5
 LASTING = 5  # commands that are slow in a row
 WAYS = ("key released", "focus lost", "browser killed", "console killed", "packets dropped")
+# Other hands than the keyboard's, and fewer trials of each: what is behind them is the same.
+HANDS = ("finger lifted", "shoulder button released", "gamepad unplugged")
+HAND_TRIALS = 10
+UP = [0.0, 0.0, 0.0, -1.0]  # sticks; the right one pushed away
 
 
 def run(bench: Bench) -> None:
     """`--quick`: one short turn of each, and two trials."""
-    parts = {"page": page, "jog": jog, "hostile": in_a_browser(hostile), "session": session}
+    parts = {
+        "page": page,
+        "jog": jog,
+        "hostile": in_a_browser(hostile),
+        "session": session,
+        "marks": marks,
+    }
     for name in bench.only or parts:
         if name not in parts:
             raise ValueError(f"console: no part '{name}'; known: {', '.join(parts)}")
@@ -211,9 +223,9 @@ def jog(bench: Bench) -> None:
         hand = _Hand(stack.enter_context(sync_playwright()), rig, port, wire)
         stack.callback(hand.close)
         starts: list[float] = []
-        for way in WAYS:
+        for way in (*WAYS, *HANDS):
             brakes = []
-            for _ in range(trials):
+            for _ in range(trials if way in WAYS else min(trials, HAND_TRIALS)):
                 start_ms, brake_ms = hand.trial(way)
                 starts.append(start_ms)
                 brakes.append(brake_ms)
@@ -246,12 +258,12 @@ class _Hand:
 
     def trial(self, way: str) -> tuple[float, float]:
         """(ms from the key to the first command that moves, ms from the end to braking)."""
-        page = self._ready()
+        self._ready()
         # Up and down in turn: the arm stays where it is.
         key, self._up = ("u" if self._up else "m"), not self._up
         self._rig.pause(0.4)
         pressed_s = time.monotonic()
-        page.keyboard.down(key)
+        self._begin(way, key)
         self._rig.wait(lambda: self._moving_since(pressed_s) is not None, "motion", 10.0)
         moved_s = self._moving_since(pressed_s)
         assert moved_s is not None
@@ -296,12 +308,29 @@ class _Hand:
     def _holds(self) -> bool:
         return self._rig.status.mode == ControlStatus.HOLD
 
+    def _begin(self, way: str, key: str) -> None:
+        """Hold a pad by a finger, a stick or a key."""
+        chromium = self._chromium
+        assert chromium is not None
+        if way == "finger lifted":
+            chromium.touch('[data-jog="z+"]' if key == "u" else '[data-jog="z-"]')
+        elif way in HANDS:
+            chromium.gamepad([sign * (1 if key == "u" else -1) for sign in UP], deadman=True)
+        else:
+            chromium.page.keyboard.down(key)
+
     def _end(self, way: str, key: str) -> Callable[[], None]:
         """Let the hand be gone; returns what makes ready for the next."""
         chromium = self._chromium
         assert chromium is not None
         if way == "key released":
             chromium.page.keyboard.up(key)
+            return lambda: None
+        if way == "finger lifted":
+            chromium.touch(None)
+            return lambda: None
+        if way in HANDS:
+            chromium.gamepad(UP if way.startswith("shoulder") else None, deadman=False)
             return lambda: None
         if way == "focus lost":
             other = chromium.other_tab()

@@ -103,6 +103,7 @@ class Chromium:
         self._context = self._browser.contexts[0]
         self.page = self._context.pages[0]
         self.page.set_viewport_size({"width": size[0], "height": size[1]})
+        self._fingers: Any = None  # a touch ends in the session in which it began
         self.dialogs: list[str] = []
         self.page.on(
             "dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss())
@@ -129,6 +130,35 @@ class Chromium:
         if "off" not in self.page.inner_text("#jog-switch"):
             self.page.click("#jog-switch")
         self.page.wait_for_selector("#jog-switch:has-text('off')")
+
+    def touch(self, selector: str | None) -> None:
+        """Put a finger on an element and leave it there, or lift it (None)."""
+        points = []
+        if selector is not None:
+            self.page.locator(selector).scroll_into_view_if_needed()
+            box = self.page.locator(selector).bounding_box()
+            points = [{"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}]
+        if self._fingers is None:
+            self._fingers = self._context.new_cdp_session(self.page)
+        session = self._fingers
+        session.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+        kind = "touchStart" if points else "touchEnd"
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    def gamepad(self, axes: list[float] | None, deadman: bool) -> None:
+        """A gamepad of the standard layout as the page's Gamepad API gives it; None: unplugged.
+
+        Chromium has no way to plug in a device; all from that API on is the page's own.
+        """
+        self.page.evaluate(
+            """([axes, deadman]) => {
+                const buttons = Array.from({ length: 17 }, (_, k) =>
+                    ({ pressed: k === 5 && deadman, value: 0, touched: false }));
+                const pad = { connected: true, mapping: "standard", axes, buttons };
+                navigator.getGamepads = () => axes ? [null, pad] : [null];
+            }""",
+            [axes, deadman],
+        )
 
     def other_tab(self) -> Any:
         """Put another page before this one, as a person does; real focus, not an emulated one."""

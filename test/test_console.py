@@ -4,6 +4,9 @@ import asyncio
 import json
 import math
 import re
+import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -299,6 +302,12 @@ def house(graph, tmp_path_factory, run):
     console.node.close()
     console.close()
     robot.close()
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 class Page:
@@ -648,3 +657,21 @@ def test_an_error_of_our_own_ends_the_stream_and_is_told(house, monkeypatch):
 
     assert at(house, act)
     assert poll(lambda: console.refusals.is_fault, 10.0)
+
+
+def test_what_the_command_line_leaves_open_is_the_parameter_files(house, tmp_path):
+    file, token = tmp_path / "params.yaml", tmp_path / "token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    values = f"{{port: 1, token_file: {token}}}"  # a port that the command line replaces
+    file.write_text(f"console:\n  ros__parameters: {values}\n")
+    command = [sys.executable, "-m", "rewact_ros.cli", "console", "--contract", "none",
+               "--port", str(free_port()), "--params-file", str(file)]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline()
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+    # With the file's token there is none in the address.
+    assert re.search(rf"http://localhost:{command[-3]}/$", line.strip()), line

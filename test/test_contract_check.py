@@ -122,6 +122,7 @@ def test_every_command_checks_the_contract_that_it_names_first(all_wrong):
     check_named(["x", "--contract", str(VX300S)])
     check_named(["x", "--", "--contract", str(all_wrong)])
     check_named(["x", "--contract"])
+    check_named(["x", "--contract", "none"])  # of `record` and `console`: there is no contract
     assert plain_check(["contract", "check", "a.yaml"]).name == "a.yaml"
     assert plain_check(["contract", "check", "--json", "a.yaml"]) is None
     with pytest.raises(ContractError, match="errors"):

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rewact_ros.cli.contract_check import NO_CONTRACT
 from rewact_ros.cli.options import OptionsOf, with_options
 from rewact_ros.ros.params import ConsoleParams
 
@@ -27,11 +28,13 @@ def console(
     from rewact_ros.stack.stop_request import StopRequest
 
     values = values or {}
-    robot = "" if contract == "none" else contract or default_contract(values["task"])
+    robot = "" if contract == NO_CONTRACT else contract or default_contract(values["task"])
+    # What was not given is the file's to say: parameters of a process count more than its file.
+    given = {name: v for name, v in values.items() if v != getattr(ConsoleParams, name)}
     process = Process(
         name="console",
         module="rewact_ros.nodes.console",
-        parameters={"contract": robot, **values},
+        parameters={"contract": robot, **given},
         python=sys.executable,
         respawn=True,
         params_file=params_file,

@@ -14,6 +14,8 @@ from rewact_ros.contract.problems import ContractError, Problem
 from rewact_ros.contract.report import problem_line, problem_record, summary
 
 WRONG = 2
+# The word of `record` and `console` for a robot without a contract; it is no file.
+NO_CONTRACT = "none"
 
 
 def check_contract(file: Path, namespace: str = "/", as_json: bool = False) -> int:
@@ -51,7 +53,7 @@ def check_named(words: Sequence[str]) -> None:
         ContractError: it is wrong, with all that is.
     """
     file, namespace = _option(words, "--contract"), _option(words, "--namespace")
-    if file:
+    if file and file != NO_CONTRACT:
         load_contract(file, check_namespace("--namespace", namespace or "/"))
 
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from rewact_ros.cli.contract_check import NO_CONTRACT
 from rewact_ros.ros.params import RecorderParams
 
 
@@ -34,7 +35,7 @@ def record(
     from rewact_ros.stack.keyboard_recorder import record_by_keys
 
     given = {"bags_dir": bags_dir, "topics": topics, "task": task, "operator": operator}
-    if contract != "none":
+    if contract != NO_CONTRACT:
         given["contract"] = contract or default_contract()
     parameters: dict[str, str | int | float | bool] = {k: v for k, v in given.items() if v}
     if use_sim_time:
