@@ -4,7 +4,8 @@ Real processes hil and console before a real Chromium. `page`: two cameras of 48
 second; hil's command intervals alone, with the console and a page of another computer (a program
 that takes all that is sent), and with a browser on this machine too. `jog`: a key that is held, and
 five ways in which the hand is gone; a finger and a gamepad. `hostile`: what others write, in every
-text that is shown. `session`: a whole session by mouse alone. `marks`: an episode's keypoints
+text that is shown. `killed`: console and browser under a policy that drives. `session`: a whole
+session by mouse alone. `marks`: an episode's keypoints
 through the page, beside a file written by hand.
 """
 
@@ -23,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from console_browser import Chromium, Wire, console_parameters, free_port, wait_for_port
+from console_browser import Chromium, Wire, console_parameters, free_port, listens, wait_for_port
 from console_browser import playwright_is_installed as is_installed
 from console_hostile import hostile
 from console_marks import marks
@@ -47,6 +48,7 @@ WAYS = ("key released", "focus lost", "browser killed", "console killed", "packe
 # Other hands than the keyboard's, and fewer trials of each: what is behind them is the same.
 HANDS = ("finger lifted", "shoulder button released", "gamepad unplugged")
 HAND_TRIALS = 10
+KILLS = 20
 # Pictures that the page shows, counted in the page.
 COUNT = """window.counted = 0;
 for (const image of document.querySelectorAll("#cameras img"))
@@ -60,6 +62,7 @@ def run(bench: Bench) -> None:
         "page": page,
         "jog": jog,
         "hostile": in_a_browser(hostile),
+        "killed": killed,
         "session": session,
         "marks": marks,
     }
@@ -399,6 +402,44 @@ class _Hand:
             if slow[first : first + LASTING].sum() == LASTING:
                 return float(at_s[first])
         return None
+
+
+# Nobody needs it -----------------------------------------------------------------------------
+
+
+def killed(bench: Bench) -> None:
+    """Console and browser killed in turn while a policy drives: the robot must not notice."""
+    from playwright.sync_api import sync_playwright
+
+    kills = 2 if bench.quick else KILLS
+    bench.settings["killed"] = {"kills": kills}
+    with ExitStack() as stack:
+        plays = ("joints", "cameras", "policy", "supervisor")
+        port, rig = _robot(stack, default_contract(), plays=plays)
+        playwright = stack.enter_context(sync_playwright())
+        rig.rig.arm()
+        rig.rig.run_policy()
+        left, longest_s = 0, 0.0
+        for k in range(kills):
+            rig.rig.wait(lambda: listens(port), "the console, which bring-up starts again", 60.0)
+            chromium = Chromium(playwright, f"http://127.0.0.1:{port}")
+            try:
+                chromium.lead()
+                since_s = time.monotonic()
+                if k % 2:
+                    chromium.kill()
+                else:
+                    os.kill(rig.runner.pid("console"), signal.SIGKILL)
+                rig.rig.pause(CRUISE_S)
+            finally:
+                chromium.close()
+            left += rig.rig.status.mode != ControlStatus.POLICY
+            came_s = [at_s for at_s, _ in list(rig.rig.wire) if at_s >= since_s]
+            longest_s = max(longest_s, float(np.diff(came_s).max()))
+        bench.add("killed under a policy: it no longer drives", left, "", goal="≤ 0", n=kills)
+        bench.add(
+            "killed under a policy: longest pause of commands", 1e3 * longest_s, "ms", n=kills
+        )
 
 
 # A robot and its page -------------------------------------------------------------------------

@@ -44,12 +44,17 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def listens(port: int) -> bool:
+    """Whether somebody does, on that port of this machine."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+        return True
+    return False
+
+
 def wait_for_port(port: int) -> None:
     """Wait until somebody listens there; raises BrowserError where nobody does in time."""
     end_s = time.monotonic() + START_S
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
-            return
+    while not listens(port):
         if time.monotonic() > end_s:
             raise BrowserError(f"no console on port {port} within {START_S:g} s")
         time.sleep(0.05)
