@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import typer
 from conftest import ROOT, run_command
 
 from rewact_ros import home
+from rewact_ros.cli.app import COMMANDS as TABLE
 from rewact_ros.cli.app import app
 from rewact_ros.cli.faults import INTERRUPTED, MENDABLE, UNEXPECTED, exit_code
 from rewact_ros.data.dataset.info import DatasetError
@@ -23,9 +25,11 @@ SCRIPT = Path(sys.executable).with_name("rewact")
 
 def commands(command, path=()):
     """Every command of the tree with its words."""
-    for name, child in getattr(command, "commands", {}).items():
-        yield from commands(child, (*path, name))
-    if not hasattr(command, "commands"):
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from commands(command.get_command(context, name), (*path, name))
+    else:
         yield path, command
 
 
@@ -283,7 +287,11 @@ def test_completion_is_installed_and_completes_commands_and_options(tmp_path):
 
 def test_the_command_table_imports_nothing_heavy():
     """Help and completion wait for what the commands import, so they import late."""
-    code = "import sys, rewact_ros.cli.app; print(*sorted(sys.modules))"
+    code = (
+        "import sys, importlib; from rewact_ros.cli.app import COMMANDS\n"
+        "for file, _ in COMMANDS.values(): importlib.import_module(f'rewact_ros.cli.{file}')\n"
+        "print(*sorted(sys.modules))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     )
@@ -299,3 +307,22 @@ def test_the_command_table_imports_nothing_heavy():
         "scipy",
     }
     assert not heavy & set(done.stdout.split())
+
+
+def test_the_table_is_shown_without_loading_a_command_and_in_the_commands_own_words():
+    code = (
+        "import sys; sys.argv = ['rewact', '--help']; from rewact_ros.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    loaded = {name for name in done.stderr.split() if name.startswith("rewact_ros.cli.")}
+    assert loaded == {"rewact_ros.cli.app", "rewact_ros.cli.faults"}
+    shown = "".join(done.stdout.split())  # a line may break at a hyphen
+    table = typer.main.get_command(app)
+    for name in TABLE:
+        help_ = table.get_command(click.Context(table), name).help or ""
+        words = help_.partition("\n\n")[0]
+        assert words and name + "".join(words.split()) in shown, name

@@ -9,14 +9,10 @@ import sys
 import threading
 
 import pytest
-import typer
 from conftest import run_command
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from fake_robot import FakeRobot
 
-from rewact_ros.cli import TO_A_ROBOT
-from rewact_ros.cli.app import app
-from rewact_ros.cli.to_a_robot import app as to_a_robot
 from rewact_ros.msg import ControlStatus, SupervisorStatus
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.streams import Arrivals, stream_state, stream_values
@@ -218,19 +214,13 @@ def test_a_panel_stays_below_what_is_printed_and_takes_no_steering_text(monkeypa
     assert out.getvalue() == "\x1b[3A\r\x1b[J"
 
 
-def test_the_short_table_has_the_commands_that_are_there_at_once_as_the_long_one_does():
-    short = typer.main.get_command(to_a_robot).commands
-    long = typer.main.get_command(app).commands
-    assert set(short) == TO_A_ROBOT and set(short) <= set(long)
-
-
 def test_a_command_to_a_robot_loads_neither_numpy_nor_torch():
-    heavy = "('numpy', 'torch', 'lerobot', 'cv2', 'mujoco', 'rewact_ros.cli.app')"
+    heavy = "('numpy', 'torch', 'lerobot', 'cv2', 'mujoco')"
     code = (
-        "import sys, rewact_ros.cli.to_a_robot, rewact_ros.stack.robot_status\n"
+        "import sys, rewact_ros.cli.app, rewact_ros.cli.robot, rewact_ros.stack.robot_status\n"
         f"assert not [m for m in {heavy} if m in sys.modules]\n"
         "import rewact_ros.ros.swap_client\n"
-        "assert not {'torch', 'lerobot', 'rewact_ros.cli.app'} & set(sys.modules)\n"
+        "assert not {'torch', 'lerobot'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr

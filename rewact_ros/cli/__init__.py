@@ -11,26 +11,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 logging.getLogger("lerobot.utils.import_utils").setLevel(logging.ERROR)
 
 
-# Commands to a running robot, in `cli/robot.py` and `cli/swap.py`: they are there at once, for the
-# table of all commands is not loaded.
-TO_A_ROBOT = frozenset(
-    {
-        "arm",
-        "disarm",
-        "resume",
-        "take-over",
-        "release",
-        "clear-fault",
-        "confirm-reset",
-        "verdict",
-        "task",
-        "status",
-        "doctor",
-        "swap",
-    }
-)
-
-
 def main() -> None:
     """Entry point: whatever goes wrong becomes a line or two and an exit code."""
     from rewact_ros.cli.faults import exit_code
@@ -45,15 +25,12 @@ def _run() -> None:
 
     provide_home()
     words = [expand_home(word) for word in sys.argv[1:]]
-    if words and words[0] in TO_A_ROBOT:
-        from rewact_ros.cli.to_a_robot import app as to_a_robot
+    if any("contract" in word for word in words):
+        from rewact_ros.cli.contract_check import check_contract, check_named, plain_check
 
-        to_a_robot(words, prog_name="rewact")
-    from rewact_ros.cli.contract_check import check_contract, check_named, plain_check
-
-    if file := plain_check(words):
-        sys.exit(check_contract(file))
-    check_named(words)
+        if file := plain_check(words):
+            sys.exit(check_contract(file))
+        check_named(words)
     from rewact_ros.cli.app import app
 
     app(words, prog_name="rewact")

@@ -1,41 +1,104 @@
-"""The command table of `rewact`."""
+"""The command table of `rewact`. A command's file is loaded when it is called, and no other."""
 
+import ast
+from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
+import click
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from rewact_ros.cli.bag import bag
-from rewact_ros.cli.bench import bench
-from rewact_ros.cli.calibrate import calibrate
-from rewact_ros.cli.compare import compare
-from rewact_ros.cli.console import console
-from rewact_ros.cli.contract import app as contract_app
-from rewact_ros.cli.convert import convert
-from rewact_ros.cli.dataset import app as dataset_app
-from rewact_ros.cli.demo import demo
-from rewact_ros.cli.demos import demos
-from rewact_ros.cli.doctor import doctor
-from rewact_ros.cli.evaluate import evaluate
-from rewact_ros.cli.export import export
-from rewact_ros.cli.finetune import finetune
-from rewact_ros.cli.label import label
-from rewact_ros.cli.label_frames import label_frames
-from rewact_ros.cli.learn import learn
-from rewact_ros.cli.params import params
-from rewact_ros.cli.record import record
-from rewact_ros.cli.replay import replay
-from rewact_ros.cli.robot import COMMANDS as ROBOT_COMMANDS
-from rewact_ros.cli.shadow import shadow
-from rewact_ros.cli.swap import swap
-from rewact_ros.cli.teleop import teleop
-from rewact_ros.cli.train import train
-from rewact_ros.cli.train_classifier import train_classifier
-from rewact_ros.cli.train_reward import train_reward
-from rewact_ros.cli.up import up
-from rewact_ros.cli.visualise import visualise
+# Name -> the file in this folder and what it calls there: a function, or a Typer of several.
+COMMANDS = {
+    "up": ("up", "up"),
+    "demo": ("demo", "demo"),
+    "teleop": ("teleop", "teleop"),
+    "replay": ("replay", "replay"),
+    "demos": ("demos", "demos"),
+    "label": ("label", "label"),
+    "train": ("train", "train"),
+    "convert": ("convert", "convert"),
+    "bench": ("bench", "bench"),
+    "params": ("params", "params"),
+    "visualise": ("visualise", "visualise"),
+    "eval": ("evaluate", "evaluate"),
+    "compare": ("compare", "compare"),
+    "label-frames": ("label_frames", "label_frames"),
+    "train-classifier": ("train_classifier", "train_classifier"),
+    "train-reward": ("train_reward", "train_reward"),
+    "calibrate": ("calibrate", "calibrate"),
+    "record": ("record", "record"),
+    "console": ("console", "console"),
+    "export": ("export", "export"),
+    "shadow": ("shadow", "shadow"),
+    "finetune": ("finetune", "finetune"),
+    "learn": ("learn", "learn"),
+    "arm": ("robot", "arm"),
+    "disarm": ("robot", "disarm"),
+    "resume": ("robot", "resume"),
+    "take-over": ("robot", "take_over"),
+    "release": ("robot", "release"),
+    "clear-fault": ("robot", "clear_fault"),
+    "confirm-reset": ("robot", "confirm_reset"),
+    "verdict": ("robot", "verdict"),
+    "task": ("robot", "task"),
+    "status": ("robot", "status"),
+    "doctor": ("doctor", "doctor"),
+    "swap": ("swap", "swap"),
+    "bag": ("bag", "bag"),
+    "contract": ("contract", "app"),
+    "dataset": ("dataset", "app"),
+}
+
+
+class Table(TyperGroup):
+    """Commands by name, loaded one by one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command, whose file is loaded now; None: there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        file, what = COMMANDS[cmd_name]
+        found: Any = getattr(import_module(f"rewact_ros.cli.{file}"), what)
+        if not isinstance(found, typer.Typer):
+            alone = typer.Typer(
+                add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+            )
+            alone.command(cmd_name)(found)
+            found = alone
+        command = get_command(found)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table, with the words that stand in the files: none of them is loaded."""
+        rows = [(name, _words(*where)) for name, where in COMMANDS.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _words(file: str, what: str) -> str:
+    """First paragraph of a function's docstring, or the help of a Typer, as its file has it."""
+    tree = ast.parse((Path(__file__).parent / f"{file}.py").read_text())
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == what:
+            return (ast.get_docstring(node) or "").partition("\n\n")[0].replace("\n", " ")
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == what:
+            assert isinstance(node.value, ast.Call)
+            helps = [k.value for k in node.value.keywords if k.arg == "help"]
+            return str(ast.literal_eval(helps[0]))
+    raise LookupError(f"{file}.py: no {what}")
+
 
 app = typer.Typer(
+    cls=Table,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its tables cut the names of options at 80 columns
@@ -56,20 +119,3 @@ def root(
     ] = False,
 ) -> None:
     """RewACT on ROS 2: a policy that acts and says how far the task has come."""
-
-
-for command in (up, demo, teleop, replay, demos, label, train, convert, bench, params, visualise):
-    app.command()(command)
-app.command("eval")(evaluate)
-app.command()(compare)
-for command in (label_frames, train_classifier, train_reward, calibrate):
-    app.command()(command)
-app.command()(record)
-app.command()(console)
-app.add_typer(bag, name="bag")
-app.add_typer(contract_app, name="contract")
-app.add_typer(dataset_app, name="dataset")
-app.command()(export)
-app.command()(shadow)
-for command in (finetune, learn, *ROBOT_COMMANDS, doctor, swap):
-    app.command()(command)

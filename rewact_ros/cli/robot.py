@@ -114,17 +114,3 @@ def _call(service: str, namespace: str, timeout_s: float) -> None:
 
     with RobotClient(namespace, timeout_s) as client:
         typer.echo(client.call(service))
-
-
-COMMANDS = (
-    arm,
-    disarm,
-    resume,
-    take_over,
-    release,
-    clear_fault,
-    confirm_reset,
-    verdict,
-    task,
-    status,
-)
