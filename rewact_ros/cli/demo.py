@@ -23,6 +23,13 @@ def demo(
     timeout_s: Annotated[
         float, typer.Option(min=0.0, help="Running time per task; 0: default.")
     ] = 0.0,
+    rerun: Annotated[
+        str,
+        typer.Option(
+            help="Show it live, too: a Rerun viewer such as rerun+http://127.0.0.1:9876/proxy, or "
+            "an .rrd file (needs the extra rerun)."
+        ),
+    ] = "",
     verbose: Annotated[bool, typer.Option(help="Show the log of the nodes.")] = False,
     task: TaskName = DEFAULT_TASK,
 ) -> None:
@@ -30,6 +37,8 @@ def demo(
     from rewact_ros.cli.demo_report import print_tables
     from rewact_ros.stack.demo import run_demo
 
-    record = run_demo(episodes, seed, policy, contract, out, timeout_s, verbose, task, typer.echo)
+    record = run_demo(
+        episodes, seed, policy, contract, out, timeout_s, verbose, task, typer.echo, rerun
+    )
     print_tables(record)
     typer.echo(f"pictures and summary.json: {record.folder}")

@@ -1,5 +1,6 @@
 """`rewact visualise`: an episode as a video with the reward drawn in, or for the Rerun viewer."""
 
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from rewact_ros.learning.evaluation.film import Film
 
 # So long nothing may come of a robot that runs before that is told.
-QUIET_S = 10.0
+QUIET_S, POLL_S = 10.0, 0.1
 
 
 def visualise(
@@ -130,26 +131,20 @@ def visualise(
 def _show_live(rerun: str, contract: Path | None, namespace: str, task: str) -> None:
     """Send what a robot says to a viewer, or write it to a file, until Ctrl-C."""
     from rewact_ros.contract import load_contract
-    from rewact_ros.data.video.rerun_file import RerunFile, import_rerun
-    from rewact_ros.data.video.rerun_viewer import RerunViewer, is_address
     from rewact_ros.stack.bringup import default_contract
-    from rewact_ros.stack.client import RobotClient
-    from rewact_ros.stack.rerun_live import RerunLive
+    from rewact_ros.stack.rerun_live import live_log, live_view
+    from rewact_ros.stack.stop_request import StopRequest
 
-    import_rerun()
     robot = load_contract(contract or default_contract(task))
-    cameras, title = [camera.name for camera in robot.cameras], f"{robot.robot}, live"
-    viewer = is_address(rerun)
-    out = RerunViewer(rerun, title, cameras) if viewer else RerunFile(Path(rerun), title, cameras)
-    with out, RobotClient(namespace, name="rewact_visualise") as client:
-        live = RerunLive(client.node, robot, out)
-        typer.echo(f"{'sends to' if viewer else 'writes'} {rerun} until Ctrl-C")
-        with suppress(KeyboardInterrupt):
-            while not client.spin(lambda: live.messages > 0, QUIET_S):
-                typer.echo(
-                    f"no message has come in {QUIET_S:g} s; rewact doctor says why", err=True
-                )
-            client.spin(lambda: False, float("inf"))
+    with live_view(live_log(rerun, robot), robot, namespace) as live:
+        typer.echo(f"shown in {rerun} until Ctrl-C")
+        late_s = time.monotonic() + QUIET_S
+        with suppress(KeyboardInterrupt), StopRequest() as stop:
+            while not stop.given:
+                time.sleep(POLL_S)
+                if not live.messages and time.monotonic() > late_s:
+                    typer.echo(f"no message for {QUIET_S:g} s; rewact doctor says why", err=True)
+                    late_s = time.monotonic() + QUIET_S
     typer.echo(f"{live.messages} messages")
     for topic, count in live.refused.items():
         typer.echo(f"{count} messages of {topic} did not fit the contract")

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from rewact_ros.contract import load_contract
@@ -13,6 +14,7 @@ from rewact_ros.stack.bringup import default_contract, default_policy
 from rewact_ros.stack.commander import Commander
 from rewact_ros.stack.demo_record import DemoRecord
 from rewact_ros.stack.episode_watch import EpisodeWatch
+from rewact_ros.stack.rerun_live import live_log, live_view
 from rewact_ros.stack.runner import node_log
 
 # A call for help is given up after this: nobody is there.
@@ -39,6 +41,7 @@ def run_demo(
     verbose: bool = False,
     task: str = DEFAULT_TASK,
     show: Callable[[str], None] = print,
+    rerun: str = "",
 ) -> DemoRecord:
     """Run the demo, and write pictures and `summary.json` into its folder.
 
@@ -51,8 +54,10 @@ def run_demo(
         verbose: print the log of the nodes.
         task: simulated one.
         show: called with a line at the start and after every episode.
+        rerun: viewer or file that shows it live (`live_log`); "": none.
 
     Raises:
+        RerunMissingError, ValueError: as `live_log`.
         BringUpError, StackError: a process cannot run, or does not answer.
     """
     folder = Path(out) if out else new_run("demo")
@@ -65,15 +70,18 @@ def run_demo(
         task=task,
         seed=seed,
     )
+    robot_contract = load_contract(args.contract)
+    log = live_log(rerun, robot_contract) if rerun else None  # its faults before anything starts
     record = DemoRecord(folder, seed, args)
     show("starting robot, policy, hil and supervisor")
     with node_log(folder, verbose) as write, Commander(args, write=write) as robot:
         show(f"they run in ROS domain {os.environ['ROS_DOMAIN_ID']}")
-        watch = EpisodeWatch(robot, load_contract(args.contract))
-        for _ in range(episodes):
-            robot.arm()
-            show(record.add(*watch.execute(find_task(task).text, timeout_s)).line)
-        robot.disarm()
+        watch = EpisodeWatch(robot, robot_contract)
+        with live_view(log, robot_contract) if log else nullcontext():
+            for _ in range(episodes):
+                robot.arm()
+                show(record.add(*watch.execute(find_task(task).text, timeout_s)).line)
+            robot.disarm()
         record.take_timings(robot.timings())
     record.save()
     return record

@@ -1,8 +1,10 @@
 """A robot that runs, in the Rerun viewer: pictures, joints, commands, progress and events."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,17 +13,59 @@ from rclpy.node import Node
 from rewact_ros.contract import Camera, Contract, SampleError
 from rewact_ros.contract.schema import StatePart
 from rewact_ros.data.video.rerun_events import EVENT_TOPICS, EventLines
-from rewact_ros.data.video.rerun_file import RerunLog, entity_of
+from rewact_ros.data.video.rerun_file import RerunFile, RerunLog, entity_of
+from rewact_ros.data.video.rerun_viewer import RerunViewer, is_address
 from rewact_ros.data.video.reward_chart import Reading
 from rewact_ros.msg import ControlStatus, EpisodeEvent, Reward, SupervisorStatus
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.commands import command_decoder, command_type
+from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.images import camera_sample, camera_type
 from rewact_ros.ros.states import state_sample, state_type
+from rewact_ros.stack.node_thread import NodeThread
 
 # More of each camera's pictures is more than an eye sees, and than a viewer keeps for long.
 PICTURES_S = 0.1
 _EVENT_KINDS = (EpisodeEvent, ControlStatus, SupervisorStatus)
+
+
+def live_log(target: str, contract: Contract) -> RerunLog:
+    """Where a live view goes: a viewer, where `target` is an address, or an .rrd file.
+
+    Raises:
+        RerunMissingError: rerun-sdk is not installed.
+        ValueError: nobody listens at the address.
+    """
+    cameras, title = [camera.name for camera in contract.cameras], f"{contract.robot}, live"
+    if is_address(target):
+        return RerunViewer(target, title, cameras)
+    return RerunFile(Path(target), title, cameras)
+
+
+@contextmanager
+def live_view(log: RerunLog, contract: Contract, namespace: str = "") -> Iterator["RerunLive"]:
+    """Show a robot as long as the block lasts; a thread of its own takes the messages."""
+
+    class View(Guarded, Node):
+        """Listens, and publishes nothing."""
+
+    def make(context: Any) -> Node:
+        return View(
+            "rewact_view",
+            namespace=namespace,
+            context=context,
+            enable_rosout=False,
+            start_parameter_services=False,
+        )
+
+    with log:
+        thread = NodeThread(make)
+        try:
+            live = RerunLive(thread.node, contract, log)
+            thread.start()
+            yield live
+        finally:
+            thread.close()
 
 
 class RerunLive:
