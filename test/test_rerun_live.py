@@ -119,7 +119,7 @@ def free_port():
     ],
 )
 def test_an_address_without_a_viewer_is_named(address, said, monkeypatch):
-    monkeypatch.setattr(rerun_viewer.RerunLog, "__init__", lambda self, title, cameras: None)
+    monkeypatch.setattr(rerun_viewer.RerunLog, "__init__", lambda self, *given, **more: None)
     with pytest.raises(ValueError, match=said):
         RerunViewer(address.format(free_port()), "robot", [])
 

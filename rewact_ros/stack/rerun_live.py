@@ -39,7 +39,7 @@ def live_log(target: str, contract: Contract) -> RerunLog:
     cameras, title = [camera.name for camera in contract.cameras], f"{contract.robot}, live"
     if is_address(target):
         return RerunViewer(target, title, cameras)
-    return RerunFile(Path(target), title, cameras)
+    return RerunFile(Path(target), title, cameras, live=True)
 
 
 @contextmanager

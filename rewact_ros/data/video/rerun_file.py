@@ -16,8 +16,9 @@ from rewact_ros.text import printable
 
 EXTRA = "rerun"
 JPEG_QUALITY = 90
-# What the viewer shows as one of its timelines: seconds from the episode's first observation.
-TIMELINE = "episode"
+# What the viewer shows as one of its timelines: seconds from the episode's first observation, or
+# from the beginning of a live view.
+TIMELINE, LIVE = "episode", "live"
 
 
 class RerunMissingError(ValueError):
@@ -51,16 +52,15 @@ class RerunLog:
     Args:
         title: name of the recording in the viewer.
         cameras: names, in the order in which they are shown.
+        live: several episodes, of which none has ended.
 
     Raises:
         RerunMissingError: at `__init__`.
     """
 
-    timeline = TIMELINE
-
-    def __init__(self, title: str, cameras: Sequence[str]) -> None:
+    def __init__(self, title: str, cameras: Sequence[str], live: bool = False) -> None:
         self._rr = import_rerun()
-        self._title, self._cameras = printable(title, 200), cameras
+        self._title, self._cameras, self._live = printable(title, 200), cameras, live
 
     def __enter__(self) -> Self:
         self._out = self._rr.RecordingStream("rewact_ros")
@@ -109,7 +109,7 @@ class RerunLog:
         self._out.log("outcome", self._rr.TextDocument(printable(text)), static=True)
 
     def _log(self, time_s: float, path: list[str], what: Any) -> None:
-        self._out.set_time(self.timeline, duration=time_s)
+        self._out.set_time(LIVE if self._live else TIMELINE, duration=time_s)
         self._out.log(path, what)  # a list, whose parts may hold slashes and blanks
 
     def _blueprint(self) -> Any:
@@ -119,9 +119,11 @@ class RerunLog:
             rrb.Spatial2DView(origin=self._rr.new_entity_path(["cameras", name]), name=name)
             for name in self._cameras
         ]
+        if not self._live:
+            pictures.append(rrb.TextDocumentView(origin="outcome", name="outcome"))
         return rrb.Blueprint(
             rrb.Horizontal(
-                rrb.Vertical(*pictures, rrb.TextDocumentView(origin="outcome", name="outcome")),
+                rrb.Vertical(*pictures),
                 rrb.Vertical(
                     rrb.TimeSeriesView(origin="progress", name="progress"),
                     rrb.TimeSeriesView(origin="joints", name="joints"),
@@ -139,15 +141,15 @@ class RerunFile(RerunLog):
 
     Args:
         path: of the .rrd.
-        title, cameras: as of `RerunLog`.
+        title, cameras, live: as of `RerunLog`.
 
     Raises:
         RerunMissingError: at `__init__`.
         OSError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, title: str, cameras: Sequence[str]) -> None:
-        super().__init__(title, cameras)
+    def __init__(self, path: Path, title: str, cameras: Sequence[str], live: bool = False) -> None:
+        super().__init__(title, cameras, live)
         self.path = path
 
     def _open(self, stack: ExitStack) -> None:

@@ -30,10 +30,8 @@ class RerunViewer(RerunLog):
         ValueError: at `__init__`, no address of a viewer, or nobody listens there.
     """
 
-    timeline = "live"
-
     def __init__(self, address: str, title: str, cameras: Sequence[str]) -> None:
-        super().__init__(title, cameras)
+        super().__init__(title, cameras, live=True)
         self.address = address
         try:
             parts = urlsplit(address)
