@@ -156,11 +156,13 @@ def scan(path: Path, verify_bytes: int = 0) -> Scan:
         _read_records(file, at, size, found)
         if verify_bytes:
             _verify(file, found, verify_bytes)
-        for i, chunk in enumerate(found.chunks):
+        unread: list[ChunkRecord] = []
+        for chunk in found.chunks:
             if not chunk.loose and not chunk.messages:
                 chunk.messages = _count(file, found, chunk)
             else:
-                _define_all(file, found, i)
+                unread.append(chunk)
+                _define_all(file, found, chunk, unread)
         if found.closed:
             _define_from_summary(file, size, found)
         if found.closed and not found.damaged:
@@ -463,17 +465,19 @@ def _count(file: BinaryIO, found: Scan, chunk: ChunkRecord) -> Counter[int]:
         return Counter()  # whoever reads it, or mends it, says so
 
 
-def _define_all(file: BinaryIO, found: Scan, index: int) -> None:
-    """Find the definitions of what chunk `index` holds: in it, or in a chunk before it.
+def _define_all(file: BinaryIO, found: Scan, chunk: ChunkRecord, unread: list[ChunkRecord]) -> None:
+    """Find the definitions of what a chunk holds: in it, or in a chunk before it.
 
     A topic may be announced long before its first message; writers define it where they hear of it.
+    Each chunk is read once and taken off `unread`: in a file of which no chunk defines anything,
+    all would be read for each.
     """
-    needed = found.chunks[index].messages.keys()
-    for chunk in reversed(found.chunks[: index + 1]):
-        if needed <= found.channels.keys():
-            return
-        if not chunk.loose:
-            _define(file, found, chunk)
+    missing = chunk.messages.keys() - found.channels.keys()
+    while missing and unread:
+        before = unread.pop()
+        if not before.loose:
+            _define(file, found, before)
+            missing -= found.channels.keys()
 
 
 def _define(file: BinaryIO, found: Scan, chunk: ChunkRecord) -> None:
