@@ -117,7 +117,7 @@ def load_json(path: str | Path) -> Any:
 
 
 def parse_json(text: str, infinity: bool = False, nan: bool = False) -> Any:
-    """As `load_json`, of a text; with `infinity` and `nan`, those as Python writes them are numbers.
+    """As `load_json`, of a text; Python's `Infinity` and `NaN` are numbers where they may be.
 
     Raises YamlError.
     """
