@@ -1,5 +1,5 @@
 # `make demo` runs the robot, `make test` the tests; both set everything up first.
-.PHONY: setup suites demo test faults lint types docs clean
+.PHONY: setup suites demo test fuzz faults lint types docs clean
 .DEFAULT_GOAL := setup
 
 # One thread per process: on few cores more threads fight. No download at run time. Robots of other
@@ -33,6 +33,11 @@ test: setup
 	@$(MAKE) --no-print-directory types
 	@.venv/bin/python -m pytest -m "not real_time" -n 2 --dist loadfile --no-loadscope-reorder; \
 	parallel=$$?; .venv/bin/python -m pytest -m real_time; serial=$$?; exit $$((parallel | serial))
+
+# Ever new spoilt files and messages for every reader, FUZZ_SECONDS each; a crash goes into test/fuzz/corpus.
+FUZZ_SECONDS ?= 60
+fuzz: setup
+	FUZZ_SECONDS=$(FUZZ_SECONDS) .venv/bin/python -m pytest -q --timeout=0 test/fuzz
 
 # Every fault on real processes, with the published trial counts; takes a while.
 faults: setup

@@ -37,6 +37,9 @@ _FLOAT = re.compile(
 )
 _NONZERO_DIGITS = re.compile(r"[^e]*[1-9]")
 _LARGEST_INTEGER = 2**63 - 1  # what ROS, JSON readers and NumPy take
+# Where JSON may hold half of a character, which no file and no terminal takes.
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_MAYBE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
 class YamlError(ValueError):
@@ -100,7 +103,8 @@ def parse(text: str, notes: Notes | None = None) -> Any:
 
 
 def load_json(path: str | Path) -> Any:
-    """As `load`, of a JSON file: no key twice, nothing that is not finite, bounded depth.
+    """As `load`, of a JSON file: no key twice, nothing that is not finite, bounded depth, whole
+    characters, integers within ±2^63.
 
     Raises:
         OSError: it cannot be read.
@@ -112,12 +116,19 @@ def load_json(path: str | Path) -> Any:
         raise YamlError(f"{path}: {error}") from None
 
 
-def parse_json(text: str, infinity: bool = False) -> Any:
-    """As `load_json`, of a text; `infinity`: as Python writes it is one, too. Raises YamlError."""
-    constant = _infinite if infinity else _no_constant
+def parse_json(text: str, infinity: bool = False, nan: bool = False) -> Any:
+    """As `load_json`, of a text; Python's `Infinity` and `NaN` are numbers where they may be.
+
+    Raises YamlError.
+    """
+    taken = {"Infinity": infinity, "-Infinity": infinity, "NaN": nan}
     try:
         value = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=constant, parse_float=_finite
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=lambda name: float(name) if taken[name] else _no_constant(name),
+            parse_float=_finite,
+            parse_int=_integer,
         )
     except json.JSONDecodeError as error:
         raise YamlError(f"line {error.lineno}: not valid JSON: {error.msg}") from None
@@ -129,6 +140,8 @@ def parse_json(text: str, infinity: bool = False) -> Any:
         raise YamlError("not valid JSON: too many levels inside one another") from None
     if _is_deeper(value, MAX_DEPTH):
         raise YamlError("not valid JSON: too many levels inside one another")
+    if _MAYBE_SURROGATE.search(text) and (half := _half_character(value)):
+        raise YamlError(f"not valid JSON: {half!r} is half of a character; write the whole one")
     return value
 
 
@@ -348,6 +361,24 @@ def _finite(text: str) -> float:
     return number
 
 
+def _integer(text: str) -> int:
+    number = int(text) if len(text) <= 24 else _LARGEST_INTEGER + 1
+    if abs(number) > _LARGEST_INTEGER:
+        raise YamlError(f"{text[:24]} is beyond ±2^63; quote it if it is text")
+    return number
+
+
+def _half_character(value: Any) -> str:
+    """A lone surrogate in a text or key of a value; "": none."""
+    if isinstance(value, str):
+        found = _SURROGATE.search(value)
+        return found[0] if found else ""
+    parts = [*value, *value.values()] if isinstance(value, dict) else value
+    if not isinstance(value, dict | list):
+        return ""
+    return next(filter(None, map(_half_character, parts)), "")
+
+
 def _is_deeper(value: Any, depth: int) -> bool:
     level = [value]
     for _ in range(depth + 1):
@@ -358,10 +389,6 @@ def _is_deeper(value: Any, depth: int) -> bool:
             return False
         level = [child for children in inner for child in children]
     return True
-
-
-def _infinite(name: str) -> float:
-    return float(name) if name.endswith("Infinity") else _no_constant(name)
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -280,7 +280,7 @@ def test_a_feature_that_no_dataset_has_is_refused_by_name(root, case):
 DAMAGE = {
     "info text": ("meta/info.json", b"{", r"meta/info\.json: .*JSON"),
     "info list": ("meta/info.json", b"[]", "expected a JSON object, got list"),
-    "info deep": ("meta/info.json", b"[" * 100_000, "nested too deep"),
+    "info deep": ("meta/info.json", b"[" * 100_000, "too many levels inside one another"),
     "info binary": ("meta/info.json", b"\xff\xfe\x00", r"meta/info\.json: .*JSON"),
     "stats": ("meta/stats.json", b"{", r"meta/stats\.json: .*JSON"),
     "data": ("data/chunk-000/file-000.parquet", b"PAR1", "file-000.parquet cannot be read"),

@@ -215,6 +215,8 @@ def test_json_has_no_key_twice_no_bottomless_nesting_and_no_nan(tmp_path):
         ('{"a": {"b": 1, "c": 2, "b": 3}}', "file.json: b: given twice"),
         ("[" * 100_000, "file.json: not valid JSON: too many levels"),
         ('{"a": NaN}', "file.json: NaN is no number"),
+        ('{"a": 1' + "0" * 400 + "}", "file.json: 1000"),
+        ('{"a": ["\\ud800"]}', "file.json: not valid JSON: .* is half of a character"),
         ('{"a":\n-Infinity}', "file.json: -Infinity is no number"),
         ('{"a":\n]', "file.json: line 2: not valid JSON"),
     ):
@@ -222,6 +224,7 @@ def test_json_has_no_key_twice_no_bottomless_nesting_and_no_nan(tmp_path):
         with pytest.raises(YamlError, match=words):
             load_json(path)
     assert parse_json("1") == 1
+    assert parse_json('"\\ud83e\\udd16"') == "\N{ROBOT FACE}"  # both halves
 
 
 INDICATORS = [

@@ -23,6 +23,9 @@ MOVED_OPCODE = 0x81
 INDEX_HEAD_BYTES = HEADER.size + 6  # before the entries: channel, and their bytes
 # Definitions, metadata and indexes; messages and chunks have their own bounds.
 MAX_RECORD_BYTES = 16 << 20
+# Of one chunk; one of a recorder has 1 MB and so at most 34,000 messages. A few kilobytes of
+# compressed zeros would else be read for minutes.
+MAX_RECORDS = 1 << 20
 
 
 class RecordError(ValueError):
@@ -126,13 +129,18 @@ def records(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield (opcode, start of the body, its length) of records one behind the other.
 
     Raises:
-        RecordError: one reaches beyond the end.
+        RecordError: one reaches beyond the end, is of zeros, or there are more than `MAX_RECORDS`.
     """
-    at = 0
+    at = n = 0
     while at < len(data):
+        n += 1
+        if n > MAX_RECORDS:
+            raise RecordError(f"more than {MAX_RECORDS} records; write smaller chunks")
         if at + HEADER.size > len(data):
             raise RecordError(f"{len(data) - at} bytes are no record")
         opcode, length = HEADER.unpack_from(data, at)
+        if opcode == 0:
+            raise RecordError(f"zeros instead of a record, {at} bytes from its beginning")
         start = at + HEADER.size
         if start + length > len(data):
             raise RecordError(f"a record of {length} bytes reaches beyond the end")

@@ -140,7 +140,7 @@ def _complete(found: Scan, torn: bytes) -> None:
     with open(found.path, "r+b", buffering=0) as file:
         file.truncate(found.end)
         place = found.end
-        for chunk in found.reindex:
+        for chunk in found.reindex.values():
             covered.append((chunk.start, chunk.index_end))
             place = _move_to_end(file, chunk, place)
         tail = RecordBuilder()
@@ -164,7 +164,7 @@ def _complete(found: Scan, torn: bytes) -> None:
         for start, end in covered:  # only now that all of it stands elsewhere
             _write(file, *_cover(start, end))
         os.fsync(file.fileno())
-    found.closed, found.damaged, found.reindex = True, [], []
+    found.closed, found.damaged, found.reindex = True, [], {}
 
 
 def _chunk_of(data: bytes, tail: RecordBuilder, place: int) -> ChunkRecord | None:

@@ -90,7 +90,7 @@ class Scan:
         closed: it has its summary and footer.
         damaged: (first byte, byte behind) of what is no record, and why.
         end: of the data section, or of what is whole in it.
-        reindex: chunks whose own index is damaged.
+        reindex: chunks whose own index is damaged, by their first byte.
         moved: where the next chunk was written first.
         torn: first byte of a chunk that the end of the file cuts off.
     """
@@ -103,7 +103,7 @@ class Scan:
     attachments: list[AttachmentIndex] = field(default_factory=list)
     metadata: list[MetadataIndex] = field(default_factory=list)
     damaged: list[tuple[int, int, str]] = field(default_factory=list)
-    reindex: list[ChunkRecord] = field(default_factory=list)
+    reindex: dict[int, ChunkRecord] = field(default_factory=dict)
     end: int = 0
     moved: int | None = None
     torn: int | None = None
@@ -156,11 +156,13 @@ def scan(path: Path, verify_bytes: int = 0) -> Scan:
         _read_records(file, at, size, found)
         if verify_bytes:
             _verify(file, found, verify_bytes)
-        for i, chunk in enumerate(found.chunks):
+        unread: list[ChunkRecord] = []
+        for chunk in found.chunks:
             if not chunk.loose and not chunk.messages:
                 chunk.messages = _count(file, found, chunk)
             else:
-                _define_all(file, found, i)
+                unread.append(chunk)
+                _define_all(file, found, chunk, unread)
         if found.closed:
             _define_from_summary(file, size, found)
         if found.closed and not found.damaged:
@@ -267,11 +269,12 @@ def index_of(data: bytes, chunk: ChunkRecord) -> dict[int, MessageIndex]:
 def drop_from(found: Scan, index: int) -> None:
     """Leave out chunk `index` and all that follows."""
     found.end = found.chunks[index].start
+    for chunk in found.chunks[index:]:
+        found.reindex.pop(chunk.start, None)
     del found.chunks[index:]
     found.metadata = [m for m in found.metadata if m.offset < found.end]
     found.attachments = [a for a in found.attachments if a.offset < found.end]
     found.damaged = [d for d in found.damaged if d[1] <= found.end]
-    found.reindex = [c for c in found.reindex if c.start < found.end]
 
 
 # Record by record ------------------------------------------------------------------------------
@@ -307,7 +310,7 @@ def _read_records(file: BinaryIO, at: int, size: int, found: Scan) -> None:
             return
         found.damaged.append((at, following, why))
         if found.chunks and found.chunks[-1].index_end == at and not found.chunks[-1].loose:
-            found.reindex.append(found.chunks[-1])
+            found.reindex[found.chunks[-1].start] = found.chunks[-1]
         at = following
 
 
@@ -421,7 +424,7 @@ def _verify(file: BinaryIO, found: Scan, verify_bytes: int) -> None:
     for i in range(len(found.chunks) - 1, -1, -1):
         chunk = found.chunks[i]
         is_near = chunk.start + chunk.length > found.end - verify_bytes
-        if chunk.loose or not (is_near or chunk in found.reindex):
+        if chunk.loose or not (is_near or chunk.start in found.reindex):
             continue
         is_last = i == len(found.chunks) - 1 and not found.closed
         try:
@@ -430,7 +433,7 @@ def _verify(file: BinaryIO, found: Scan, verify_bytes: int) -> None:
         except ChunkError as error:
             _leave_out(found, i, str(error))
             continue
-        found.reindex = [c for c in found.reindex if c is not chunk]
+        found.reindex.pop(chunk.start, None)
         counted = Counter({channel: len(index.records) for channel, index in indexes.items()})
         if is_last:
             chunk.messages = counted
@@ -439,13 +442,13 @@ def _verify(file: BinaryIO, found: Scan, verify_bytes: int) -> None:
             found.metadata = [m for m in found.metadata if m.offset < found.end]
             found.attachments = [a for a in found.attachments if a.offset < found.end]
         elif chunk.offsets and counted != chunk.messages:
-            found.reindex.append(chunk)
+            found.reindex[chunk.start] = chunk
 
 
 def _leave_out(found: Scan, index: int, why: str) -> None:
     """Take a damaged chunk and its indexes for what is no record."""
     chunk = found.chunks[index]
-    found.reindex = [c for c in found.reindex if c is not chunk]
+    found.reindex.pop(chunk.start, None)
     if index == len(found.chunks) - 1 and not found.closed:
         drop_from(found, index)
         return
@@ -463,17 +466,19 @@ def _count(file: BinaryIO, found: Scan, chunk: ChunkRecord) -> Counter[int]:
         return Counter()  # whoever reads it, or mends it, says so
 
 
-def _define_all(file: BinaryIO, found: Scan, index: int) -> None:
-    """Find the definitions of what chunk `index` holds: in it, or in a chunk before it.
+def _define_all(file: BinaryIO, found: Scan, chunk: ChunkRecord, unread: list[ChunkRecord]) -> None:
+    """Find the definitions of what a chunk holds: in it, or in a chunk before it.
 
     A topic may be announced long before its first message; writers define it where they hear of it.
+    Each chunk is read once and taken off `unread`: in a file of which no chunk defines anything,
+    all would be read for each.
     """
-    needed = found.chunks[index].messages.keys()
-    for chunk in reversed(found.chunks[: index + 1]):
-        if needed <= found.channels.keys():
-            return
-        if not chunk.loose:
-            _define(file, found, chunk)
+    missing = chunk.messages.keys() - found.channels.keys()
+    while missing and unread:
+        before = unread.pop()
+        if not before.loose:
+            _define(file, found, before)
+            missing -= found.channels.keys()
 
 
 def _define(file: BinaryIO, found: Scan, chunk: ChunkRecord) -> None:

@@ -4,7 +4,6 @@ LeRobot fetches from the Hub what it does not find, fills the templates of the f
 and looks its types up by name; so all that is checked here first.
 """
 
-import json
 import math
 import re
 import shlex
@@ -13,6 +12,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, TypeGuard
 
+from rewact_ros import strict_yaml
 from rewact_ros.contract.signature import image_shape, signature_of_dataset
 
 VIDEO_FIELDS = ("video_key", "chunk_index", "file_index")
@@ -58,11 +58,10 @@ def read_json(file: Path, root: Path) -> dict[str, Any]:
     try:
         if (size := file.stat().st_size) > _LARGEST_BYTES:
             raise ValueError(f"expected at most {_LARGEST_BYTES >> 20} MiB, got {size >> 20}")
-        content = json.loads(file.read_text())
+        # Statistics of what was never measured are NaN, and of what has no bound infinite.
+        content = strict_yaml.parse_json(file.read_text("utf-8"), infinity=True, nan=True)
         if not isinstance(content, dict):
             raise ValueError(f"expected a JSON object, got {type(content).__name__}")
-    except RecursionError:
-        raise DatasetError(f"{root}: {name}: is nested too deep; copy it anew") from None
     except ValueError as error:
         raise DatasetError(
             f"{root}: {name}: not readable as JSON: {error}; copy it anew"
