@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rewact_ros.formats import FORMAT_KEY, FormatError, require_format
+
 from .keypoints import INTERPOLATIONS, Keypoint, LabelError, check_keypoints
 from .label_syntax import is_index, load, nearest, number, numbers, require_known, short
 
@@ -23,7 +25,8 @@ _START, _FAILURE, _FAILED, _KEYPOINTS, _SUBTASKS = EPISODE_KEYS = (
     "keypoints",
     "subtasks",
 )
-_TOP_KEYS = ("interpolation", "milestones", "subtasks", "episodes")
+FORMAT = 1
+_TOP_KEYS = (FORMAT_KEY, "dataset", "interpolation", "milestones", "subtasks", "episodes")
 _SECONDS = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*s")
 
 
@@ -37,11 +40,15 @@ class EpisodePlan:
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A label file against one dataset: plans by episode index; the rest None where not given."""
+    """A label file against one dataset: plans by episode index; the rest None where not given.
+
+    `dataset` is what the file keeps of the episodes that it was made for, unread.
+    """
 
     episodes: dict[int, EpisodePlan]
     interpolation: str | None = None
     shares: dict[str, float] | None = None
+    dataset: object = None
 
 
 @dataclass(frozen=True)
@@ -84,8 +91,8 @@ def read_label_file(path: Path, fps: float, lengths: Mapping[int, int]) -> Label
         lengths: frames by episode index.
 
     Raises:
-        LabelError: not readable, an unknown key or episode, a key given twice, a moment outside
-            its episode, or keypoints that make no curve.
+        LabelError: not readable, of another format, an unknown key or episode, a key given twice,
+            a moment outside its episode, or keypoints that make no curve.
     """
     data = load(path)
     try:
@@ -94,7 +101,7 @@ def read_label_file(path: Path, fps: float, lengths: Mapping[int, int]) -> Label
         if all(is_index(key) for key in data):
             return LabelFile(_public_episodes(data, fps, lengths))
         return _own(data, fps, lengths)
-    except LabelError as error:
+    except (LabelError, FormatError) as error:
         raise LabelError(f"{path}: {error}") from None
 
 
@@ -138,6 +145,7 @@ def subtask_keypoints(
 
 
 def _own(data: Mapping[Any, Any], fps: float, lengths: Mapping[int, int]) -> LabelFile:
+    require_format(data, FORMAT, "write it anew as docs/labels.md says", absent=FORMAT)
     require_known("", data, _TOP_KEYS)
     interpolation = data.get("interpolation")
     if interpolation is not None and interpolation not in INTERPOLATIONS:
@@ -156,7 +164,7 @@ def _own(data: Mapping[Any, Any], fps: float, lengths: Mapping[int, int]) -> Lab
     plans = {}
     for index, episode, entry in _episodes("episodes.", data.get("episodes", {}), fps, lengths):
         plans[index] = _plan(episode, entry, milestones, shares)
-    return LabelFile(plans, interpolation, shares)
+    return LabelFile(plans, interpolation, shares, data.get("dataset"))
 
 
 def _shares(numbers: dict[str, float]) -> dict[str, float]:
