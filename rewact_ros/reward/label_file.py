@@ -7,7 +7,7 @@ episode. Both become keypoints; see `read_label_file`.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,15 +40,11 @@ class EpisodePlan:
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A label file against one dataset: plans by episode index; the rest None where not given.
-
-    `dataset` is what the file keeps of the episodes that it was made for, unread.
-    """
+    """A label file against one dataset: plans by episode index; the rest None where not given."""
 
     episodes: dict[int, EpisodePlan]
     interpolation: str | None = None
     shares: dict[str, float] | None = None
-    dataset: object = None
 
 
 @dataclass(frozen=True)
@@ -82,13 +78,20 @@ class _Episode:
         return frame
 
 
-def read_label_file(path: Path, fps: float, lengths: Mapping[int, int]) -> LabelFile:
+def read_label_file(
+    path: Path,
+    fps: float,
+    lengths: Mapping[int, int],
+    require_fits: Callable[[object], None] = lambda kept: None,
+) -> LabelFile:
     """Read a label file for a dataset.
 
     Args:
         path: YAML, or JSON where it ends in `.json`.
         fps: frames per second of the dataset.
         lengths: frames by episode index.
+        require_fits: gets what the file keeps of the episodes that it was made for, None where it
+            is by hand, before any is read; raises LabelError where they are others.
 
     Raises:
         LabelError: not readable, of another format, an unknown key or episode, a key given twice,
@@ -100,6 +103,9 @@ def read_label_file(path: Path, fps: float, lengths: Mapping[int, int]) -> Label
             raise LabelError(f"expected a mapping of episodes, got {short(data)}")
         if all(is_index(key) for key in data):
             return LabelFile(_public_episodes(data, fps, lengths))
+        require_format(data, FORMAT, "write it anew as docs/labels.md says", absent=FORMAT)
+        require_known("", data, _TOP_KEYS)
+        require_fits(data.get("dataset"))
         return _own(data, fps, lengths)
     except (LabelError, FormatError) as error:
         raise LabelError(f"{path}: {error}") from None
@@ -145,8 +151,6 @@ def subtask_keypoints(
 
 
 def _own(data: Mapping[Any, Any], fps: float, lengths: Mapping[int, int]) -> LabelFile:
-    require_format(data, FORMAT, "write it anew as docs/labels.md says", absent=FORMAT)
-    require_known("", data, _TOP_KEYS)
     interpolation = data.get("interpolation")
     if interpolation is not None and interpolation not in INTERPOLATIONS:
         raise LabelError(f"interpolation: expected pchip or linear, got {short(interpolation)}")
@@ -164,7 +168,7 @@ def _own(data: Mapping[Any, Any], fps: float, lengths: Mapping[int, int]) -> Lab
     plans = {}
     for index, episode, entry in _episodes("episodes.", data.get("episodes", {}), fps, lengths):
         plans[index] = _plan(episode, entry, milestones, shares)
-    return LabelFile(plans, interpolation, shares, data.get("dataset"))
+    return LabelFile(plans, interpolation, shares)
 
 
 def _shares(numbers: dict[str, float]) -> dict[str, float]:

@@ -82,12 +82,14 @@ def label_file_of(root: Path, path: Path, fps: float, lengths: Mapping[int, int]
     Raises:
         LabelError: as `read_label_file`; also where the file was made for other episodes.
     """
-    known = read_label_file(path, fps, lengths)
-    try:
-        require_made_for(root, known.dataset)
-    except DatasetError as error:
-        raise LabelError(f"{path}: {error}") from None
-    return known
+
+    def require_fits(kept: object) -> None:
+        try:
+            require_made_for(root, kept)
+        except DatasetError as error:
+            raise LabelError(str(error)) from None
+
+    return read_label_file(path, fps, lengths, require_fits)
 
 
 def _annotated(

@@ -77,7 +77,7 @@ def load_learner(
     folder = out / "checkpoints" / _LAST
     if not folder.exists():
         return None
-    counts = _counts(folder / STATE)
+    counts = read_counts(folder / STATE)
     saved = load_settings(folder / SETTINGS)
     for name in (f.name for f in fields(RLSettings)):
         then, now = getattr(saved, name), getattr(settings, name)
@@ -94,7 +94,8 @@ def load_learner(
     return counts
 
 
-def _counts(file: Path) -> dict[str, Any]:
+def read_counts(file: Path) -> dict[str, Any]:
+    """A learner's counts by name; raises LearnError: damaged, or of another format."""
     try:
         counts = json.loads(file.read_text())
         # Those of before the key are of format 1, too.
