@@ -139,16 +139,16 @@ def test_frame_labels_survive_writing_and_reading(corridor, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('{"version": 2, "episodes": {}}', "version: expected 1, got 2"),
-        ('{"version": 1, "episodes": {"7": {}}}', "episode 7: the dataset has episodes 0 to 0"),
-        ('{"version": 1, "episodes": {"0": {"fail": [[3, 9]]}}}', r"\[3, 9\] is no range of its 7"),
+        ('{"format": 2, "episodes": {}}', "format: expected 1, got 2"),
+        ('{"format": 1, "episodes": {"7": {}}}', "episode 7: the dataset has episodes 0 to 0"),
+        ('{"format": 1, "episodes": {"0": {"fail": [[3, 9]]}}}', r"\[3, 9\] is no range of its 7"),
         (
-            '{"version": 1, "episodes": {"0": {"fail": [[0, 3]], "success": [[2, 4]]}}}',
+            '{"format": 1, "episodes": {"0": {"fail": [[0, 3]], "success": [[2, 4]]}}}',
             "given twice",
         ),
-        ('{"version": 1, "episodes": {"0": {"good": [[0, 3]]}}}', "success and fail, got good"),
+        ('{"format": 1, "episodes": {"0": {"good": [[0, 3]]}}}', "success and fail, got good"),
         ("[]", "frame_labels.json"),
-        ('{"version": 1, "episodes": {}, "episodes": {}}', "episodes: given twice in one object"),
+        ('{"format": 1, "episodes": {}, "episodes": {}}', "episodes: given twice in one object"),
         ("[" * 100_000, "too many levels inside one another"),
         ("\xff", "frame_labels.json: line 1: the byte 0xff is not UTF-8"),
     ],

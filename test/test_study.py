@@ -99,7 +99,7 @@ def test_a_study_is_read_as_it_was_written(tmp_path):
     ("text", "words"),
     [
         ("{", "not valid JSON"),
-        ("[]", "format 1"),
+        ("[]", "mapping of format 1"),
         ('{"format": 1, "seed": "x"}', "seed: expected an integer"),
         ('{"format": 1, "seed": 1, "settings": {"a": []}}', "settings: expected"),
         ('{"format": 1, "seed": 1, "settings": {}, "versions": [1]}', "versions: expected two"),

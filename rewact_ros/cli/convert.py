@@ -25,7 +25,7 @@ def convert(
     record = loaded.contract
     if robot is not None:
         check_contract(loaded, robot)
-        record = {"hash": robot.hash, "signature": robot.signature()}
+        record = robot.record()
     version = save_policy(
         destination, loaded.policy, loaded.preprocessor, loaded.postprocessor, record
     )

@@ -44,9 +44,10 @@ from rewact_ros.contract.schema import (
     TeleopSource,
 )
 from rewact_ros.contract.sections import Section, interval
-from rewact_ros.contract.tables import CAMERA, ON_VIOLATION, RESET, TOP
+from rewact_ros.contract.tables import CAMERA, ON_VIOLATION, RESET, TOP, contract_format
 from rewact_ros.contract.turns import turns_hint
 from rewact_ros.contract.unobserved import check_observed, check_rest
+from rewact_ros.formats import FORMAT_KEY
 
 # Of a depth camera: nearer is 0 in 16UC1, which means nothing; farther, it has no numbers.
 NEAREST_M, FARTHEST_M = 0.001, 65.0
@@ -95,6 +96,8 @@ def parse_contract(data: object, folder: Path | None = None, namespace: str = "/
 
     `folder` is what the paths of robot models in it are relative to (default: where we are).
     """
+    if isinstance(data, dict) and FORMAT_KEY in data:  # of another format no more is read
+        contract_format(FORMAT_KEY, data[FORMAT_KEY])
     problems = Problems()
     top = Section("", data, TOP, problems, prefix=IMAGE_PREFIX)
     if not top.is_mapping:
@@ -119,8 +122,9 @@ def parse_contract(data: object, folder: Path | None = None, namespace: str = "/
     for space in dict.fromkeys(("/", namespace)):
         topic_problems(owned, space, problems)
     problems.require_none()
+    values = {key: value for key, value in top.values.items() if key != FORMAT_KEY}
     return Contract(
-        **{**top.values, "replan_hz": top.get("replan_hz") or top.get("rate_hz"),
+        **{**values, "replan_hz": top.get("replan_hz") or top.get("rate_hz"),
            "controllers": made_controllers,
            "teleop": tuple(source for source in sources.values() if source), "reset": reset,
            "kinematics": kinematics},

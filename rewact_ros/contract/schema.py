@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rewact_ros.contract.problems import ContractError as ContractError
+from rewact_ros.formats import FORMAT_KEY
 
 if TYPE_CHECKING:  # half of the time of a check would be NumPy's import
     import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # half of the time of a check would be NumPy's import
 STATE_KEY = "observation.state"
 IMAGE_PREFIX = "observation.images."
 ACTION_KEY = "action"
+RECORD_FORMAT = 1  # of `Contract.record`
 # Of one part and of one joint state: more are no robot's.
 MOST_JOINTS = 1000
 
@@ -461,6 +463,10 @@ class Contract:
         """SHA-256 (hex) of the canonical JSON of `signature()`."""
         text = json.dumps(self.signature(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def record(self) -> dict[str, Any]:
+        """What datasets and checkpoints keep of it, as `contract.json`."""
+        return {FORMAT_KEY: RECORD_FORMAT, "hash": self.hash, "signature": self.signature()}
 
     def dataset_features(self, use_videos: bool = True) -> dict[str, dict[str, Any]]:
         """Observation and action features as `LeRobotDataset.create` takes them."""

@@ -6,10 +6,12 @@ from typing import Any
 from rewact_ros.contract.schema import (
     ACTION_KEY,
     IMAGE_PREFIX,
+    RECORD_FORMAT,
     STATE_KEY,
     Contract,
     ContractError,
 )
+from rewact_ros.formats import require_format
 
 _ORDER = ("height", "width", "channels")
 _AXES = {
@@ -17,6 +19,14 @@ _AXES = {
     "channel": "channels",
     **{axis[0]: axis for axis in _ORDER},
 }
+
+
+def require_record_format(record: dict[str, Any]) -> None:
+    """Check the format of what `Contract.record` made; raises FormatError.
+
+    One without a format is of 1, too: those of before the key are.
+    """
+    require_format(record, RECORD_FORMAT, "copy it anew from what wrote it", absent=1)
 
 
 def signature_of_dataset(info: dict[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from rewact_ros.contract.sections import (
     text,
 )
 from rewact_ros.contract.state_values import ARRAY, NAMED_VALUES, POSE, SCALARS, SENSOR_UNITS, TWIST
+from rewact_ros.formats import FORMAT_KEY, FormatError, require_format
 
 STATE_TYPES = ("sensor_msgs/msg/JointState", *NAMED_VALUES, ARRAY, *SCALARS)
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -403,7 +404,20 @@ def _parts_schema(*tables: tuple[Key, ...]) -> dict[str, Any]:
     return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
 
 
+FORMAT = 1
+
+
+def contract_format(where: str, value: object) -> int:
+    """The format that a contract says it is written in; raises ContractError for another."""
+    try:
+        return require_format({FORMAT_KEY: value}, FORMAT, f"write {FORMAT}, or remove the key")
+    except FormatError as error:
+        raise refusal(where, fault=str(error).removeprefix(f"{where}: ")) from None
+
+
 TOP = (
+    Key(FORMAT_KEY, Kind(contract_format, {"const": FORMAT}),
+        "of the file; a newer one is for a newer rewact_ros", FORMAT),
     Key("robot", Kind(_robot, _NAME), "name of the robot"),
     Key("rate_hz", RATE, "rate of observations, data sets and chunk steps, Hz"),
     Key("max_skew_s", above_zero(), "how far the streams of one observation may lie apart, s"),

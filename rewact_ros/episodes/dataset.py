@@ -88,10 +88,7 @@ def new_dataset(
     features = {**contract.dataset_features(), **LABELS, **(further or {})}
     with create_dataset(folder, round(contract.rate_hz), features, contract.robot) as dataset:
         yield dataset
-    write_json(
-        folder / "meta" / "contract.json",
-        {"hash": contract.hash, "signature": contract.signature()},
-    )
+    write_json(folder / "meta" / "contract.json", contract.record())
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from rewact_ros.episodes.dataset import (
     whole_folder,
     write_json,
 )
+from rewact_ros.episodes.verdicts import FORMAT, ROLLOUTS
+from rewact_ros.formats import FORMAT_KEY
 from rewact_ros.policy.checkpoint import LoadedPolicy
 from rewact_ros.policy.compatibility import fitted
 from rewact_ros.policy.engine import TorchEngine
@@ -89,7 +91,7 @@ def record_rollouts(
                 )
                 results.append(rollout)
                 yield rollout
-        write_json(partial / "meta" / "rollouts.json", _report(loaded, settings, results))
+        write_json(partial / ROLLOUTS, _report(loaded, settings, results))
 
 
 @contextmanager
@@ -146,6 +148,7 @@ def _report(
     for episode in episodes:
         del episode["rewards"]  # the column predicted_reward has them
     return {
+        FORMAT_KEY: FORMAT,
         "policy": {"path": loaded.path.name, "version": loaded.version},
         "settings": asdict(settings),
         "episodes": episodes,

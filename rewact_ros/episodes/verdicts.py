@@ -5,9 +5,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rewact_ros.data.dataset.info import read_json
+from rewact_ros.data.dataset.info import DatasetError, read_json
 from rewact_ros.files import replace_file
+from rewact_ros.formats import FORMAT_KEY, FormatError, require_format
 from rewact_ros.supervision.verdict import Verdict
+
+ROLLOUTS = Path("meta") / "rollouts.json"
+FORMAT = 1
+
+
+def read_rollouts(dataset: Path) -> dict[str, Any]:
+    """Read what a dataset says of its roll-outs; raises DatasetError, also for another format."""
+    document = read_json(dataset / ROLLOUTS, dataset)
+    try:  # those of before the key are of format 1, too
+        require_format(document, FORMAT, "record the roll-outs anew", absent=1)
+    except FormatError as error:
+        raise DatasetError(f"{dataset / ROLLOUTS}: {error}") from None
+    return document
 
 
 @dataclass
@@ -21,7 +35,7 @@ class VerdictFile:
         about: `policy`, `judge` and `settings` of the recording, as JSON has them.
 
     Raises:
-        DatasetError: a file that is there already cannot be read.
+        DatasetError: a file that is there already cannot be read, or is of another format.
         ValueError: it is of another policy, whose episodes these would mix with.
     """
 
@@ -32,7 +46,7 @@ class VerdictFile:
     def __post_init__(self) -> None:
         if not self._file.is_file():
             return
-        before = read_json(self._file, self.dataset)
+        before = read_rollouts(self.dataset)
         driver = (before.get("policy") or {}).get("version")
         if driver != self.about["policy"]["version"]:
             raise ValueError(
@@ -45,7 +59,7 @@ class VerdictFile:
 
     @property
     def _file(self) -> Path:
-        return self.dataset / "meta" / "rollouts.json"
+        return self.dataset / ROLLOUTS
 
     def keep(self, episode: int, verdict: Verdict, duration_s: float) -> None:
         """Take the verdict of an episode; that of one that is recorded again replaces it."""
@@ -66,5 +80,9 @@ class VerdictFile:
             self._write()
 
     def _write(self) -> None:
-        document = {**self.about, "episodes": [self.episodes[k] for k in sorted(self.episodes)]}
+        document = {
+            FORMAT_KEY: FORMAT,
+            **self.about,
+            "episodes": [self.episodes[k] for k in sorted(self.episodes)],
+        }
         replace_file(self._file, json.dumps(document, indent=1) + "\n")

@@ -15,7 +15,9 @@ from typing import Any
 from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.processor import PolicyProcessorPipeline
 
+from rewact_ros.contract.signature import require_record_format
 from rewact_ros.files import replacing_folder
+from rewact_ros.formats import FormatError
 
 from .checkpoint_files import (
     CALIBRATION,
@@ -206,6 +208,10 @@ def _contract(files: CheckpointFiles) -> dict[str, Any] | None:
     if CONTRACT not in files:
         return None
     contract = files.json(CONTRACT)
+    try:
+        require_record_format(contract)
+    except FormatError as error:
+        raise CheckpointError(f"{files.path / CONTRACT}: {error}") from None
     if not isinstance(contract.get("hash"), str) or not isinstance(contract.get("signature"), dict):
         raise CheckpointError(
             f"{files.path / CONTRACT}: expected hash and signature of a robot's contract; copy the "

@@ -7,10 +7,12 @@ episode. Both become keypoints; see `read_label_file`.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from rewact_ros.formats import FORMAT_KEY, FormatError, require_format
 
 from .keypoints import INTERPOLATIONS, Keypoint, LabelError, check_keypoints
 from .label_syntax import is_index, load, nearest, number, numbers, require_known, short
@@ -23,7 +25,8 @@ _START, _FAILURE, _FAILED, _KEYPOINTS, _SUBTASKS = EPISODE_KEYS = (
     "keypoints",
     "subtasks",
 )
-_TOP_KEYS = ("interpolation", "milestones", "subtasks", "episodes")
+FORMAT = 1
+_TOP_KEYS = (FORMAT_KEY, "dataset", "interpolation", "milestones", "subtasks", "episodes")
 _SECONDS = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*s")
 
 
@@ -75,17 +78,24 @@ class _Episode:
         return frame
 
 
-def read_label_file(path: Path, fps: float, lengths: Mapping[int, int]) -> LabelFile:
+def read_label_file(
+    path: Path,
+    fps: float,
+    lengths: Mapping[int, int],
+    require_fits: Callable[[object], None] = lambda kept: None,
+) -> LabelFile:
     """Read a label file for a dataset.
 
     Args:
         path: YAML, or JSON where it ends in `.json`.
         fps: frames per second of the dataset.
         lengths: frames by episode index.
+        require_fits: gets what the file keeps of the episodes that it was made for, None where it
+            is by hand, before any is read; raises LabelError where they are others.
 
     Raises:
-        LabelError: not readable, an unknown key or episode, a key given twice, a moment outside
-            its episode, or keypoints that make no curve.
+        LabelError: not readable, of another format, an unknown key or episode, a key given twice,
+            a moment outside its episode, or keypoints that make no curve.
     """
     data = load(path)
     try:
@@ -93,8 +103,11 @@ def read_label_file(path: Path, fps: float, lengths: Mapping[int, int]) -> Label
             raise LabelError(f"expected a mapping of episodes, got {short(data)}")
         if all(is_index(key) for key in data):
             return LabelFile(_public_episodes(data, fps, lengths))
+        require_format(data, FORMAT, "write it anew as docs/labels.md says", absent=FORMAT)
+        require_known("", data, _TOP_KEYS)
+        require_fits(data.get("dataset"))
         return _own(data, fps, lengths)
-    except LabelError as error:
+    except (LabelError, FormatError) as error:
         raise LabelError(f"{path}: {error}") from None
 
 
@@ -138,7 +151,6 @@ def subtask_keypoints(
 
 
 def _own(data: Mapping[Any, Any], fps: float, lengths: Mapping[int, int]) -> LabelFile:
-    require_known("", data, _TOP_KEYS)
     interpolation = data.get("interpolation")
     if interpolation is not None and interpolation not in INTERPOLATIONS:
         raise LabelError(f"interpolation: expected pchip or linear, got {short(interpolation)}")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rewact_ros import strict_yaml
 from rewact_ros.files import replace_file
+from rewact_ros.formats import FormatError, require_format
 from rewact_ros.reward.judge_check import JudgeCheck
 from rewact_ros.settings import check, setting
 from rewact_ros.supervision.alarms import calibrated
@@ -30,6 +31,7 @@ from rewact_ros.supervision.world import World, read_world
 from rewact_ros.text import printable, reason
 
 FORMAT = 1
+_ANEW = "make it anew by `rewact calibrate`"
 
 
 class CalibrationError(ValueError):
@@ -286,12 +288,11 @@ def load_calibration(file: Path) -> Calibration:
     """Read what ``Calibration.save`` wrote.
 
     Raises:
-        CalibrationError: no such file, not one of ours, or damaged.
+        CalibrationError: no such file, not one of ours, damaged, or of another format.
     """
     try:
         raw = strict_yaml.load_json(file)
-        if raw.get("format") != FORMAT:
-            raise CalibrationError(f"format: expected {FORMAT}, got {raw.get('format')}")
+        require_format(raw, FORMAT, _ANEW)
         basis = raw["basis"]
         found = Calibration(
             completion=_bound(raw["completion"]),
@@ -311,14 +312,15 @@ def load_calibration(file: Path) -> Calibration:
             groups=_groups(raw.get("groups")),
             world=read_world(raw.get("world")),
         )
+    except FormatError as error:
+        raise CalibrationError(f"{file}: {error}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"no key {error}" if isinstance(error, KeyError) else reason(error, file)
-        raise CalibrationError(f"{file}: {what}; make it anew by `rewact calibrate`") from error
+        raise CalibrationError(f"{file}: {what}; {_ANEW}") from error
     expected = {alarm.name for alarm in calibrated(found.distance is not None)}
     if set(found.alarms) != expected:
         raise CalibrationError(
-            f"{file}: alarms: expected {sorted(expected)}, got {sorted(found.alarms)}; "
-            "make it anew by `rewact calibrate`"
+            f"{file}: alarms: expected {sorted(expected)}, got {sorted(found.alarms)}; {_ANEW}"
         )
     return found
 

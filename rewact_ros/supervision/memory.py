@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rewact_ros.files import replace_file
+from rewact_ros.formats import require_format
 from rewact_ros.supervision.batch import Plan, Tally
 from rewact_ros.supervision.evidence import Ended, Kind, kind_of
 from rewact_ros.supervision.standing import Judged
@@ -192,8 +193,7 @@ def _verdict(raw: dict[str, Any] | None) -> Verdict | None:
 
 
 def _remembered(raw: dict[str, Any]) -> Remembered:
-    if raw["format"] != FORMAT:
-        raise ValueError(f"format: expected {FORMAT}, got {raw['format']}")
+    require_format(raw, FORMAT, "read it with the rewact_ros that wrote it")
     last, batch = raw["last"], raw["batch"]
     if last is not None:
         verdicts = {key: _verdict(last.get(key)) for key in ("verdict", "ended")}

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from rewact_ros.files import replace_file
+from rewact_ros.formats import FormatError, require_format
 from rewact_ros.strict_yaml import YamlError, parse_json, read_text
 from rewact_ros.text import printable, reason
 
 STUDY = "study.json"
 _FORMAT = 1
+_ITS_OWN = "go on with the rewact_ros that began it, or give another --name"
 _CODE_DIGITS = 6
 _PLAIN = (str, int, float, bool)
 
@@ -154,7 +156,7 @@ def read_study(folder: Path) -> Study:
     """Read a study's file.
 
     Raises:
-        StudyError: none there, or a damaged one.
+        StudyError: none there, a damaged one, or one of another format.
     """
     file = folder / STUDY
     if not file.exists():
@@ -164,6 +166,8 @@ def read_study(folder: Path) -> Study:
         )
     try:
         return _study(parse_json(read_text(file)))
+    except FormatError as error:
+        raise StudyError(f"{file}: {error}") from None
     except (OSError, YamlError, StudyError) as error:
         raise StudyError(
             f"{file}: {reason(error, file)}; it is written once and never by hand: give another "
@@ -171,9 +175,8 @@ def read_study(folder: Path) -> Study:
         ) from error
 
 
-def _study(found: object) -> Study:
-    if not isinstance(found, dict) or found.get("format") != _FORMAT:
-        raise StudyError(f"expected a study of format {_FORMAT}")
+def _study(found: Any) -> Study:
+    require_format(found, _FORMAT, _ITS_OWN)
     seed, settings = found.get("seed"), found.get("settings")
     versions = found.get("versions")
     if not isinstance(seed, int) or isinstance(seed, bool):

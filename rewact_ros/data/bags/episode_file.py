@@ -11,6 +11,7 @@ from typing import Any
 
 from rewact_ros import strict_yaml
 from rewact_ros.files import replace_file
+from rewact_ros.formats import FormatError, require_format
 
 EPISODE_FILE = "episode.json"
 FORMAT = 1
@@ -167,11 +168,10 @@ def parse_episode(text: str) -> EpisodeRecord:
         raise EpisodeFileError(str(error)) from error
     if not isinstance(document, dict):
         raise EpisodeFileError(f"expected a mapping, got {document!r:.60}")
-    if document.get("format") != FORMAT:
-        raise _VersionError(
-            f"format: expected {FORMAT}, got {document.get('format')!r:.60}; read it with the "
-            "version of rewact_ros that wrote it"
-        )
+    try:
+        require_format(document, FORMAT, "read it with the rewact_ros that wrote it")
+    except FormatError as error:
+        raise _VersionError(str(error)) from None
     known = {f.name for f in fields(EpisodeRecord)}
     if "episode_id" not in document:
         raise EpisodeFileError("episode_id: missing")

@@ -13,7 +13,8 @@ from string import Formatter
 from typing import Any, TypeGuard
 
 from rewact_ros import strict_yaml
-from rewact_ros.contract.signature import image_shape, signature_of_dataset
+from rewact_ros.contract.signature import image_shape, require_record_format, signature_of_dataset
+from rewact_ros.formats import FormatError
 
 VIDEO_FIELDS = ("video_key", "chunk_index", "file_index")
 DATA_FIELDS = ("chunk_index", "file_index")
@@ -75,13 +76,18 @@ def recorded_signature(root: Path) -> dict[str, Any]:
     """The signature of the contract that a dataset was recorded under, else of its features.
 
     Raises:
-        DatasetError: no dataset, or its `meta/contract.json` is none.
+        DatasetError: no dataset, or its `meta/contract.json` is none, or of another format.
         ContractError: a feature that every robot data set has is absent.
     """
     info, file = read_info(root), root / "meta" / "contract.json"
     if not file.is_file():
         return signature_of_dataset(info)
-    signature = read_json(file, root).get("signature")
+    document = read_json(file, root)
+    try:
+        require_record_format(document)
+    except FormatError as error:
+        raise DatasetError(f"{file}: {error}") from None
+    signature = document.get("signature")
     features = signature.get("features") if isinstance(signature, dict) else None
     if (
         not isinstance(signature, dict)

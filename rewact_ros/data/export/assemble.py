@@ -137,8 +137,7 @@ class DatasetAssembler:
             if len(known):
                 stats[key] = get_feature_stats(known, axis=0, keepdims=True)
         write_stats(stats, self._folder)
-        signature = {"hash": self._contract.hash, "signature": self._contract.signature()}
-        write_json(self._folder / "meta" / "contract.json", signature)
+        write_json(self._folder / "meta" / "contract.json", self._contract.record())
 
     def abandon(self) -> None:
         """Close files and forget them; the folder is not a dataset."""

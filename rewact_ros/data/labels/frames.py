@@ -3,9 +3,11 @@
 `next.success` has two values; a classifier's frames have three, for a frame on the brink teaches
 nothing. They live in `rewact_extensions/frame_labels.json` inside the dataset:
 
-    {"version": 1, "episodes": {"3": {"success": [[80, 116]], "fail": [[0, 76]]}}}
+    {"format": 1, "dataset": {"episodes": 24, "hash": "…"},
+     "episodes": {"3": {"success": [[80, 116]], "fail": [[0, 76]]}}}
 
-with frame ranges, end exclusive; frames of no range are not used. Where there is no such file, the
+with frame ranges, end exclusive; frames of no range are not used. `dataset` says which episodes it
+was made for (`data/dataset/made_for.py`). Where there is no such file, the
 labels follow from the episodes' outcomes, `next.success`.
 """
 
@@ -18,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewact_ros import strict_yaml
-from rewact_ros.data.dataset.info import read_info
+from rewact_ros.data.dataset.info import DatasetError, read_info
+from rewact_ros.data.dataset.made_for import DATASET_KEY, made_for, require_made_for
 from rewact_ros.files import replace_file
+from rewact_ros.formats import FORMAT_KEY, FormatError, require_format
 from rewact_ros.reward.keypoints import LabelError
 from rewact_ros.text import reason
 
@@ -30,7 +34,8 @@ Frames = NDArray[np.int8]
 FAIL, SUCCESS, UNUSED = 0, 1, -1
 _NAMES = {"success": SUCCESS, "fail": FAIL}
 _FILE = Path("rewact_extensions") / "frame_labels.json"
-_VERSION = 1
+_FORMAT = 1
+_ANEW = "mend it, or write it anew by `rewact label-frames`"
 
 
 def frame_labels_file(root: Path) -> Path:
@@ -79,7 +84,8 @@ def read_frame_labels(root: Path, margin: int) -> dict[int, Frames]:
     Episodes that the file does not name are unused.
 
     Raises:
-        LabelError: a file that does not fit the dataset, or neither file nor outcomes.
+        LabelError: a file of another format, made for other episodes or that does not fit the
+            dataset; or neither file nor outcomes.
     """
     file = frame_labels_file(root)
     if not file.exists():
@@ -90,15 +96,19 @@ def read_frame_labels(root: Path, margin: int) -> dict[int, Frames]:
     }
     try:
         content = strict_yaml.load_json(file)
-        version, episodes = content["version"], content["episodes"]
-        if version != _VERSION:
-            raise ValueError(f"version: expected {_VERSION}, got {version}")
-        for key, own in episodes.items():
+        if isinstance(content, dict) and "version" in content:  # the key's first name
+            content.setdefault(FORMAT_KEY, content["version"])
+        require_format(content, _FORMAT, _ANEW)
+        require_made_for(root, content.get(DATASET_KEY))
+        for key, own in content["episodes"].items():
             if not key.isdecimal() or int(key) not in frames:
                 raise ValueError(f"episode {key}: the dataset has episodes 0 to {len(lengths) - 1}")
             _fill(frames[int(key)], own, key)
+    except (FormatError, DatasetError) as error:
+        raise LabelError(f"{file}: {error}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LabelError(f"{file}: {reason(error, file)}; mend it, or write it anew") from error
+        what = f"no key {error}" if isinstance(error, KeyError) else reason(error, file)
+        raise LabelError(f"{file}: {what}; {_ANEW}") from error
     return frames
 
 
@@ -116,7 +126,8 @@ def write_frame_labels(root: Path, frames: Mapping[int, Frames]) -> Path:
     file = frame_labels_file(root)
     try:
         file.parent.mkdir(exist_ok=True)
-        replace_file(file, json.dumps({"version": _VERSION, "episodes": episodes}))
+        document = {FORMAT_KEY: _FORMAT, DATASET_KEY: made_for(root), "episodes": episodes}
+        replace_file(file, json.dumps(document))
     except OSError as error:
         raise LabelError(f"{file}: {error.strerror}; the labels were not changed") from error
     return file

@@ -1,11 +1,13 @@
 """Which labels the episodes of a dataset are to get: label file, annotation, or a ramp in time."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from rewact_ros.data.dataset.info import DatasetError
+from rewact_ros.data.dataset.made_for import require_made_for
 from rewact_ros.reward.keypoints import Keypoint, LabelError, keypoint_curve
 from rewact_ros.reward.label_file import (
     EpisodePlan,
@@ -41,7 +43,7 @@ def plan_labels(
     path = settings.keypoints or keypoint_file(dataset.root)
     known = LabelFile({})
     if path is not None:
-        known = read_label_file(path, dataset.fps, dataset.lengths)
+        known = label_file_of(dataset.root, path, dataset.fps, dataset.lengths)
     sources = dict.fromkeys(known.episodes, "" if path is None else path.name)
     plans = dict(known.episodes)
     if settings.subtasks is not None:
@@ -72,6 +74,22 @@ def plan_labels(
 def keypoint_file(root: Path) -> Path | None:
     """The keypoints that the dataset itself holds, if any."""
     return next((root / name for name in KEYPOINT_FILES if (root / name).is_file()), None)
+
+
+def label_file_of(root: Path, path: Path, fps: float, lengths: Mapping[int, int]) -> LabelFile:
+    """Read a label file for the dataset in `root`, whose episodes have `lengths`.
+
+    Raises:
+        LabelError: as `read_label_file`; also where the file was made for other episodes.
+    """
+
+    def require_fits(kept: object) -> None:
+        try:
+            require_made_for(root, kept)
+        except DatasetError as error:
+            raise LabelError(str(error)) from None
+
+    return read_label_file(path, fps, lengths, require_fits)
 
 
 def _annotated(

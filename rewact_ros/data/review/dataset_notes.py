@@ -19,15 +19,19 @@ import numpy as np
 
 from rewact_ros import strict_yaml
 from rewact_ros.data.bags.episode_file import OUTCOMES
+from rewact_ros.data.dataset.info import DatasetError
+from rewact_ros.data.dataset.made_for import DATASET_KEY, made_for, require_made_for
 from rewact_ros.data.labels.write import EpisodeLabels
 from rewact_ros.data.review.rows import ReviewError
 from rewact_ros.files import LockedError, locked_folder, replace_file
+from rewact_ros.formats import FORMAT_KEY, FormatError, require_format
 
 FOLDER = Path("rewact_extensions") / "review"
 # Labels of a minute are 10 kB; more steps back than these nobody goes.
 MOST_VERDICTS, MOST_MARKS = 20, 100
 _WAIT_S, _RETRY_S = 2.0, 0.02
 _FORMAT = 1
+_AWAY = "move it away"
 _NAME = re.compile(r"episode-(\d{6,9})\.json")
 
 
@@ -80,7 +84,7 @@ def read_notes(root: Path, index: int) -> Notes:
     """Read what is kept of an episode; empty where nothing is.
 
     Raises:
-        ReviewError: the file is damaged, or of another version.
+        ReviewError: the file is damaged, of another format, or made for other episodes.
     """
     path = notes_file(root, index)
     try:
@@ -88,21 +92,25 @@ def read_notes(root: Path, index: int) -> Notes:
     except FileNotFoundError:
         return Notes()
     except (OSError, ValueError) as error:
-        raise ReviewError(f"{path.name}: cannot be read: {error}; move it away") from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise ReviewError(f"{path.name}: format: expected {_FORMAT}; move it away")
+        raise ReviewError(f"{path.name}: cannot be read: {error}; {_AWAY}") from error
+    try:
+        require_format(content, _FORMAT, _AWAY)
+        require_made_for(root, content.get(DATASET_KEY))
+    except (FormatError, DatasetError) as error:
+        raise ReviewError(f"{path.name}: {error}") from None
     known = {f.name for f in fields(Notes)}
     try:
         return Notes(**{key: value for key, value in content.items() if key in known})
     except ReviewError as error:
-        raise ReviewError(f"{path.name}: {error}; move it away") from None
+        raise ReviewError(f"{path.name}: {error}; {_AWAY}") from None
 
 
 def write_notes(root: Path, index: int, notes: Notes) -> None:
-    """Write what is kept of an episode, whole or not at all; raises OSError."""
+    """Write what is kept of an episode, whole or not at all; raises OSError and DatasetError."""
     path = notes_file(root, index)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, json.dumps({"format": _FORMAT, **asdict(notes)}) + "\n")
+    document = {FORMAT_KEY: _FORMAT, DATASET_KEY: made_for(root), **asdict(notes)}
+    replace_file(path, json.dumps(document) + "\n")
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class DatasetRows:
     def __init__(self, datasets: Path) -> None:
         self._datasets = datasets
         self._read: dict[Path, _Read] = {}
-        self._notes: dict[Path, tuple[Signature, Notes]] = {}
+        self._notes: dict[Path, tuple[tuple[Signature, str], Notes]] = {}
 
     def name(self, root: Path) -> str:
         """What a dataset is called on the page."""
@@ -83,12 +83,14 @@ class DatasetRows:
         return found
 
     def _noted(self, root: Path) -> "dict[int, Notes]":
+        from rewact_ros.data.dataset.made_for import made_for
         from rewact_ros.data.review.dataset_notes import noted, notes_file, read_notes
 
         found = {}
         for k in noted(root):
             path = notes_file(root, k)
-            now, known = signature([path]), self._notes.get(path)
+            now = (signature([path]), made_for(root)["hash"])
+            known = self._notes.get(path)
             if known is None or known[0] != now:
                 try:
                     known = (now, read_notes(root, k))

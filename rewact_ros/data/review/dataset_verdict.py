@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rewact_ros.data.bags.episode_file import OUTCOMES, now_text
-from rewact_ros.data.labels.plan import keypoint_file, labels_by
+from rewact_ros.data.labels.plan import keypoint_file, label_file_of, labels_by
 from rewact_ros.data.labels.settings import LabelSettings
 from rewact_ros.data.labels.write import (
     EpisodeLabels,
@@ -30,7 +30,7 @@ from rewact_ros.data.review.dataset_notes import (
 )
 from rewact_ros.data.review.rows import ReviewError
 from rewact_ros.reward.keypoints import LabelError
-from rewact_ros.reward.label_file import EpisodePlan, read_label_file
+from rewact_ros.reward.label_file import EpisodePlan
 
 
 def judge_episode(root: Path, episode: int, outcome: str, by: str) -> None:
@@ -109,7 +109,7 @@ def _labels(dataset: LabelledDataset, episode: int, outcome: str) -> EpisodeLabe
         return EpisodeLabels.unknown(n)
     path = keypoint_file(dataset.root)
     if path is not None:
-        known = read_label_file(path, dataset.fps, dataset.lengths)
+        known = label_file_of(dataset.root, path, dataset.fps, dataset.lengths)
         if episode in known.episodes:
             plan, between = known.episodes[episode], known.interpolation or "pchip"
             made = labels_by(plan, n, settings, between)

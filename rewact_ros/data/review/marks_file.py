@@ -13,18 +13,21 @@ from typing import Any
 import yaml
 
 from rewact_ros.data.bags.episode_file import now_text
-from rewact_ros.data.labels.plan import keypoint_file, labels_by
+from rewact_ros.data.dataset.made_for import DATASET_KEY, made_for
+from rewact_ros.data.labels.plan import keypoint_file, label_file_of, labels_by
 from rewact_ros.data.labels.settings import MARKS_FILE, LabelSettings
 from rewact_ros.data.review.dataset_index import DatasetIndex
 from rewact_ros.data.review.dataset_notes import MOST_MARKS, read_notes, write_notes
 from rewact_ros.data.review.marks import Entry, marked, scheme_of
 from rewact_ros.data.review.rows import ReviewError
 from rewact_ros.files import new_beside, place_file
+from rewact_ros.formats import FORMAT_KEY
 from rewact_ros.reward.keypoints import LabelError
-from rewact_ros.reward.label_file import LabelFile, read_label_file
+from rewact_ros.reward.label_file import FORMAT, LabelFile, read_label_file
 from rewact_ros.reward.label_syntax import is_index, load
 from rewact_ros.text import printable, reason
 
+_ORDER = (FORMAT_KEY, DATASET_KEY, "interpolation", "milestones", "subtasks")
 _ABOUT = "# Marked in the console; `rewact label` reads it (docs/labels.md).\n"
 
 
@@ -139,6 +142,7 @@ def _change(index: DatasetIndex, change: Callable[[dict[str, Any]], None]) -> di
     before, _ = _read(index, keypoint_file(index.root))
     content, _ = _read(index, keypoint_file(index.root))
     change(content)
+    content |= {FORMAT_KEY: FORMAT, DATASET_KEY: made_for(index.root)}
     try:
         path.parent.mkdir(exist_ok=True)
         with new_beside(path) as file:
@@ -165,9 +169,7 @@ def _check(index: DatasetIndex, partial: Path) -> None:
 
 def _text(content: dict[str, Any]) -> str:
     """The file's text: an episode a line. Without episodes a list of none is still a file."""
-    ordered: dict[str, Any] = {
-        k: content[k] for k in ("interpolation", "milestones", "subtasks") if k in content
-    }
+    ordered: dict[str, Any] = {k: content[k] for k in _ORDER if k in content}
     ordered["episodes"] = content["episodes"]
     return _ABOUT + yaml.safe_dump(
         ordered, sort_keys=False, default_flow_style=None, allow_unicode=True, width=math.inf
@@ -179,7 +181,7 @@ def _read(index: DatasetIndex, path: Path | None) -> tuple[dict[str, Any], Label
     if path is None:
         return {"episodes": {}}, LabelFile({})
     try:
-        known = read_label_file(path, index.fps, _lengths(index))
+        known = label_file_of(index.root, path, index.fps, _lengths(index))
         data: Any = load(path)
     except LabelError as error:
         raise ReviewError(printable(error, 400)) from None

@@ -8,6 +8,7 @@ from lerobot.utils.constants import OBS_IMAGES
 from tqdm import tqdm
 
 from rewact_ros.data.dataset.info import DatasetError, parse_episodes, read_json, recorded_signature
+from rewact_ros.episodes.verdicts import ROLLOUTS, read_rollouts
 from rewact_ros.learning.imitation.demonstrations import load_demonstrations
 from rewact_ros.learning.imitation.origin import acts_as, identities, taught_episodes
 from rewact_ros.learning.imitation.teaching import SUCCESS
@@ -209,10 +210,10 @@ def _ranges(episodes: list[int]) -> str:
 
 def _as_recorded(dataset: Path) -> tuple[float, str]:
     """Time-out in s and driver's version, as `meta/rollouts.json` says; 0 and "" without one."""
-    file = dataset / "meta" / "rollouts.json"
+    file = dataset / ROLLOUTS
     if not file.is_file():
         return 0.0, ""
-    report = read_json(file, dataset)
+    report = read_rollouts(dataset)
     try:
         limit_s = float(report.get("settings", {}).get("limit_s", 0))
         return limit_s, str(report.get("policy", {}).get("version", ""))

@@ -377,7 +377,7 @@ def _contract_record(contract: Contract | None, data: Demonstrations) -> dict[st
         # Its columns were matched one by one.
         frozenset({ACTION}) if own is not None and own.recorded else frozenset(),
     )
-    return {"hash": contract.hash, "signature": contract.signature()}
+    return contract.record()
 
 
 def _tell_turns(contract: Contract, data: Demonstrations, rows: NDArray[np.intp]) -> None:

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rewact_ros.files import point, replace_folder
+from rewact_ros.formats import FORMAT_KEY, FormatError, require_format
 from rewact_ros.policy.checkpoint_files import WEIGHTS
 
 from .demonstrations import Demonstrations
@@ -30,6 +31,7 @@ from .settings import TrainError, TrainSettings
 POLICY = "pretrained_model"  # LeRobot's names
 STATE = "training_state"
 STEP = "step.json"
+FORMAT = 1  # of step.json
 
 # What may differ between a run and its resumption: none of it changes the weights.
 _FREE = {
@@ -62,11 +64,20 @@ class TrainingState:
 
     @classmethod
     def find(cls, out: Path) -> "TrainingState | None":
-        """Read the state that ``out/checkpoints/last`` points at; None where there is none."""
+        """Read the state that ``out/checkpoints/last`` points at; None where there is none.
+
+        Raises:
+            TrainError: it is of another format.
+        """
         folder = out / "checkpoints" / "last"
         if not folder.exists():
             return None
         saved = json.loads((folder / STATE / STEP).read_text())
+        try:  # those of before the key are of format 1, too
+            require_format(saved, FORMAT, "resume with the rewact_ros that began the run", absent=1)
+        except FormatError as error:
+            raise TrainError(f"{folder / STATE / STEP}: {error}") from None
+        saved.pop(FORMAT_KEY, None)
         return cls(**{**saved, "folder": folder.resolve()})
 
 
@@ -133,6 +144,7 @@ def save_training_state(
         save_optimizer_state(getattr(optimizer, "optimizer", optimizer), partial / STATE)
         save_scheduler_state(scheduler, partial / STATE)
         record = {k: v for k, v in asdict(state).items() if k != "folder"}
+        record = {FORMAT_KEY: FORMAT, **record}
         (partial / STATE / STEP).write_text(json.dumps(record, indent=2))
         replace_folder(partial, folder)
     finally:

@@ -1,8 +1,9 @@
 """Every transition goes to disk before anything learns from it: append-only, crash-safe.
 
-A record is ``RWT1``, the payload's length and CRC-32 (little-endian uint32 each), and the payload:
-a safetensors document whose metadata holds what is no array. A process that dies loses nothing that
-``append`` returned from; a power cut loses at most what came after the last ``sync``.
+A record is ``RWT1``, whose digit is the format, the payload's length and CRC-32 (little-endian
+uint32 each), and the payload: a safetensors document whose metadata holds what is no array. A
+process that dies loses nothing that ``append`` returned from; a power cut loses at most what came
+after the last ``sync``.
 """
 
 import io
@@ -20,11 +21,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from rewact_ros.files import FileLock, LockedError, replace_file
+from rewact_ros.formats import FORMAT_KEY, FormatError, require_format
 
 from .transitions import Transition
 
-_MAGIC, _HEAD = b"RWT1", struct.Struct("<4sII")
+_KIND, FORMAT = b"RWT", 1
+_MAGIC, _HEAD = _KIND + b"%d" % FORMAT, struct.Struct("<4sII")
 _ROTATE_BYTES = 256 * 2**20  # so much has to be copied again where a file is damaged
+_ITS_OWN = "resume with the rewact_ros that began it"
 _PREFIX = "observation "  # of an observation's arrays among the record's
 _RUN = "run"
 
@@ -46,7 +50,8 @@ class Journal:
         rotate_bytes: size from which a new file is begun.
 
     Raises:
-        JournalError: another process holds it, or a record in the middle is damaged.
+        JournalError: another process holds it, a record in the middle is damaged, or the journal
+            is of another format, which leaves it as it is.
     """
 
     def __init__(self, folder: Path, rotate_bytes: int = _ROTATE_BYTES) -> None:
@@ -157,8 +162,9 @@ def from_record(record: bytes) -> Transition:
     """The transition in a record.
 
     Raises:
-        JournalError: the record is not whole, or not of a transition.
+        JournalError: the record is not whole, not of a transition, or of another format.
     """
+    _require_format(f"record of {len(record)} bytes", record[: len(_MAGIC)])
     whole = _read(io.BytesIO(record))
     if whole is None or len(record) != len(whole):
         raise JournalError(f"record of {len(record)} bytes: damaged; it has to be sent again")
@@ -200,18 +206,31 @@ def _scan(file: Path, last: bool) -> int:
     """Count the whole records; the last file's torn end is cut off.
 
     Raises:
-        JournalError: damage elsewhere.
+        JournalError: damage elsewhere, or a record of another format, which is never cut off.
     """
     count, good = 0, 0
     with file.open("rb") as handle:
         while _read(handle) is not None:
             count, good = count + 1, handle.tell()
+        handle.seek(good)
+        _require_format(file, handle.read(len(_MAGIC)))
     size = file.stat().st_size
     if good < size:
         if not last:
             raise JournalError(f"{file}: damaged after {count} records; copy the run again")
         os.truncate(file, good)
     return count
+
+
+def _require_format(where: object, magic: bytes) -> None:
+    """Raise JournalError where a record begins as one of another format does."""
+    number = magic[len(_KIND) :]
+    if not magic.startswith(_KIND) or not number.isdigit():
+        return
+    try:
+        require_format({FORMAT_KEY: int(number)}, FORMAT, _ITS_OWN)
+    except FormatError as error:
+        raise JournalError(f"{where}: {error}") from None
 
 
 def _read(handle: BinaryIO) -> bytes | None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rewact_ros.files import point, replace_folder
+from rewact_ros.formats import FORMAT_KEY, FormatError, require_format
 
 from .settings import LearnError, RLSettings, load_settings, settings_text
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 AGENT, OPTIMIZERS = "agent.safetensors", "optimizers.safetensors"
 STATE, SETTINGS = "state.json", "settings.json"
 _LAST = "last"
+FORMAT = 1
 
 
 def save_learner(
@@ -52,7 +54,7 @@ def save_learner(
     try:
         save_file(agent_tensors(agent), partial / AGENT)
         save_file(_optimizer_tensors(optimizers), partial / OPTIMIZERS)
-        (partial / STATE).write_text(json.dumps(numbers) + "\n")
+        (partial / STATE).write_text(json.dumps({FORMAT_KEY: FORMAT, **numbers}) + "\n")
         (partial / SETTINGS).write_text(settings_text(settings))
         replace_folder(partial, folder)
     finally:
@@ -70,11 +72,12 @@ def load_learner(
     """Put the newest checkpoint back; returns its counts, None where there is none.
 
     Raises:
-        LearnError: it was made with other settings, or is damaged.
+        LearnError: it was made with other settings, is damaged, or of another format.
     """
     folder = out / "checkpoints" / _LAST
     if not folder.exists():
         return None
+    counts = read_counts(folder / STATE)
     saved = load_settings(folder / SETTINGS)
     for name in (f.name for f in fields(RLSettings)):
         then, now = getattr(saved, name), getattr(settings, name)
@@ -86,9 +89,23 @@ def load_learner(
     try:
         load_agent(agent, load_file(folder / AGENT))
         _load_optimizers(optimizers, load_file(folder / OPTIMIZERS))
-        return json.loads((folder / STATE).read_text())
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise LearnError(f"{folder}: damaged ({error}); begin a new run") from error
+    return counts
+
+
+def read_counts(file: Path) -> dict[str, Any]:
+    """A learner's counts by name; raises LearnError: damaged, or of another format."""
+    try:
+        counts = json.loads(file.read_text())
+        # Those of before the key are of format 1, too.
+        require_format(counts, FORMAT, "resume with the rewact_ros that began the run", absent=1)
+    except FormatError as error:
+        raise LearnError(f"{file}: {error}") from None
+    except (OSError, ValueError) as error:
+        raise LearnError(f"{file}: damaged ({error}); begin a new run") from error
+    counts.pop(FORMAT_KEY, None)
+    return dict(counts)
 
 
 def agent_tensors(agent: nn.Module) -> dict[str, Tensor]:

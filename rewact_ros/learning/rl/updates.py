@@ -10,11 +10,13 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 
 from rewact_ros.contract import Contract
 from rewact_ros.files import replace_folder
+from rewact_ros.formats import FORMAT_KEY, FormatError, require_format
 from rewact_ros.policy.checkpoint import load_policy
 from rewact_ros.policy.checkpoint_files import (
     CALIBRATION,
@@ -33,6 +35,7 @@ from .learner_state import agent_tensors, load_agent
 from .settings import LearnError, settings_from, settings_text
 
 BASE, SETTINGS = "base", "settings.json"
+FORMAT = 1  # of learned.json
 
 
 def write_update(directory: Path, agent: Agent, base: Base, updates: int) -> Update:
@@ -48,9 +51,8 @@ def write_update(directory: Path, agent: Agent, base: Base, updates: int) -> Upd
     partial = Path(tempfile.mkdtemp(prefix=".update.", dir=directory))
     try:
         save_file(agent_tensors(agent), partial / WEIGHTS)
-        robot = {"hash": base.contract.hash, "signature": base.contract.signature()}
-        about = {"base": base.loaded.version, "updates": updates}
-        (partial / CONTRACT).write_text(json.dumps(robot, indent=2) + "\n")
+        about = {FORMAT_KEY: FORMAT, "base": base.loaded.version, "updates": updates}
+        (partial / CONTRACT).write_text(json.dumps(base.contract.record(), indent=2) + "\n")
         (partial / SETTINGS).write_text(settings_text(agent.settings))
         (partial / LEARNED).write_text(json.dumps(about) + "\n")
         shutil.copytree(base.loaded.path, partial / BASE)
@@ -102,7 +104,7 @@ def open_update(
         )
     agent = Agent(settings, base)
     try:
-        about = files.json(LEARNED)
+        about = _learned(files)
         if about["base"] != loaded.version:
             raise ValueError(f"base: expected {about['base']}, got {loaded.version}")
         load_agent(agent, tensors)
@@ -111,13 +113,22 @@ def open_update(
     return base, agent.to(loaded.config.device).eval()
 
 
+def _learned(files: CheckpointFiles) -> dict[str, Any]:
+    learned = files.json(LEARNED)
+    try:  # those of before the key are of format 1, too
+        require_format(learned, FORMAT, "go on with the rewact_ros that wrote it", absent=1)
+    except FormatError as error:
+        raise LearnError(f"{files.path / LEARNED}: {error}") from None
+    return learned
+
+
 def updates_seen(files: CheckpointFiles) -> int:
     """Updates that the agent of a version has seen.
 
     Raises:
-        LearnError: the folder does not say.
+        LearnError: the folder does not say, or is of another format.
     """
-    seen = files.json(LEARNED).get("updates")
+    seen = _learned(files).get("updates")
     if type(seen) is not int or seen < 0:
         raise LearnError(
             f"{files.path / LEARNED}: damaged (updates: expected a count, got {str(seen)[:40]}); "
