@@ -54,6 +54,10 @@ def run(bench: Bench) -> None:
     for fault, times in joint_times.items():
         add_times(bench, f"joints_{fault}_to_hold", times, 1e3 * contract.state[0].max_age_s + 20)
     bench.add("joints_permuted_holds", holds, "holds", goal="0")
+    held = arm_held_back(setup, 1 if few else 10)
+    add_times(bench, "arm_held_back_to_fault", [to_fault for to_fault, _ in held], 600)
+    late = sum(sent for _, sent in held)
+    bench.add("arm_held_back_commands_afterwards", late, "commands", goal="0", n=len(held))
     chunks, unsafe = bad_chunks_on_the_wire(setup, 2.0 if few else 30.0)
     bench.add("bad_chunks_unsafe_commands", unsafe, "commands", goal="0", n=chunks)
     chunks, commands, unsafe = fuzzed_chunks(20_000 if few else 1_000_000)
@@ -275,6 +279,42 @@ def joint_faults(setup: Setup, trials: int) -> tuple[dict[str, list[float]], int
         rig.pause(1.0)
         holds = sum(m.mode != ControlStatus.POLICY for t, m in rig.statuses if t > since_s)
     return times, holds
+
+
+def arm_held_back(setup: Setup, trials: int) -> list[tuple[float, int]]:
+    """The arm stops where it is, as by an emergency stop, and its driver still says where.
+
+    Per trial: ms from the first command that is further away than the contract allows to FAULT, and
+    how many commands were sent from half a second later on.
+    """
+    allowed, results = 0.05, []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "following.yaml"
+        data = strict_yaml.load(setup.contract)
+        data["action"]["max_following_error"] = {"default": allowed, "gripper": 2.0}
+        path.write_text(yaml.safe_dump(data, sort_keys=False))
+        with robot(
+            replace(setup, contract=str(path)), ("joints", "policy", "supervisor"), ("hil",)
+        ) as bot:
+            rig = bot.rig
+            for _ in range(trials):
+                rig.run_policy()
+                rig.pause(0.2)
+                stopped_s, pose = time.monotonic(), list(rig.wire[-1][1])
+                rig.spoil["joints"] = lambda m, pose=pose: edit_joints(m, lambda n, p: (n, pose))
+                fault_s = rig.wait_for_mode(ControlStatus.FAULT, stopped_s, 10.0)
+                assert "does not follow" in rig.status.reason, rig.status.reason
+                away_s = next(
+                    at_s
+                    for at_s, sent in list(rig.wire)
+                    if at_s > stopped_s and np.abs(sent[:-1] - pose[:-1]).max() > allowed
+                )
+                rig.pause(1.0)
+                sent = sum(at_s > fault_s + 0.5 for at_s, _ in list(rig.wire))
+                results.append((1e3 * (fault_s - away_s), sent))
+                rig.spoil.clear()
+                rig.trigger("hil/clear_fault")
+    return results
 
 
 def edit_joints(message, edit: Callable):  # type: ignore[no-untyped-def]

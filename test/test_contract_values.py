@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
 from conftest import G1, VX300S
 
@@ -38,6 +39,21 @@ def test_what_a_contract_does_not_say_has_a_value_of_its_own():
     assert leader.scale == (1.0,) * 7 and leader.offset == (0.0,) * 7
     assert (leader.type, leader.align) == ("sensor_msgs/msg/JointState", "offset")
     assert gamepad.jog.tool.tip_m == (0.0, 0.0, 0.0) and gamepad.jog.tool.model is None
+
+
+def test_how_far_a_joint_may_be_from_its_commands_is_said_by_joint_or_not_at_all():
+    limits = {"default": 0.15, "gripper": 2.0}
+    contract = parse_contract(edited(lambda d: d["action"].update(max_following_error=limits)))
+    assert contract.following.tolist() == [0.15] * 6 + [2.0]
+    assert contract.hash == parse_contract(edited(lambda d: None)).hash
+    assert np.isinf(parse_contract(edited(lambda d: None)).following).all()
+
+    def velocity(d):
+        d.pop("teleop")
+        d["action"].update(command="velocity", controller_timeout_s=0.2, max_following_error=0.1)
+
+    with pytest.raises(ContractError, match=r"max_following_error: .*velocity"):
+        parse_contract(edited(velocity))
 
 
 def test_a_velocity_interface_and_measured_velocities_and_efforts_are_taken():
@@ -156,7 +172,7 @@ def test_the_messages_stay_short_and_name_the_nearest_key():
     # A key that was read already is not what was meant.
     with pytest.raises(ContractError, match="velocity: missing$"):
         parse_contract(edited(lambda d: d["action"].pop("velocity")))
-    known = r"zz: unknown key; known: \['action', 'controllers', 'handover_s'"
+    known = r"zz: unknown key; known: \['action', 'controllers', 'format', 'handover_s'"
     with pytest.raises(ContractError, match=known):
         parse_contract(edited(lambda d: d.update(zz=1)))
 

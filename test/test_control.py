@@ -60,6 +60,7 @@ class Robot:
         self.request = 1
         self.offset = np.zeros(7)
         self.jump_ms = 0
+        self.blocked = False  # an emergency stop, an obstacle
 
     @property
     def now(self):
@@ -78,7 +79,7 @@ class Robot:
                 self.path.on_chunk(self.chunk(), self.now)
             command = self.path.step(self.now)
             self.sent.append(command)
-            if command is not None:
+            if command is not None and not self.blocked:
                 self.measured = command.copy()
         return self
 
@@ -311,3 +312,69 @@ def test_histogram_percentiles_are_within_one_percent():
     for got, share in ((summary.p50_ms, 50), (summary.p99_ms, 99)):
         assert got == pytest.approx(1e3 * np.percentile(values, share), rel=0.02)
     assert summary.max_ms == pytest.approx(1e3 * values.max())
+
+
+def watching(vx300s, **limits):
+    """A robot whose joints are watched while they follow; those without a limit are not."""
+    (part,) = vx300s.action
+    following = tuple(limits.get(joint, 1e3) for joint in part.joints)
+    return Robot(replace(vx300s, action=(replace(part, max_following_error=following),)))
+
+
+def test_an_arm_that_does_not_follow_is_a_fault_and_falls_silent(vx300s):
+    robot = watching(vx300s, waist=0.05)
+    robot.moving_under_policy()
+    robot.blocked = True
+    robot.offset[0] = 0.6
+    before = len(robot.sent)
+    robot.run(1500)
+    assert robot.path.mode is Mode.FAULT
+    reason = robot.path.modes.reason
+    assert reason.startswith("waist does not follow: commanded 0.") and "0.05" in reason
+    assert "clear_fault" in robot.path.modes.remedy
+    apart = [command is not None and abs(command[0] - robot.measured[0]) > 0.05
+             for command in robot.sent[before:]]  # fmt: skip
+    first = apart.index(True)
+    silent = next(k for k, c in enumerate(robot.sent[before:]) if k > first and c is None)
+    assert 0.3 <= (silent - first) / 100 <= 0.8  # the limit of 0.3 s, and braking
+    assert robot.sent[-1] is None
+    robot.run(1000)  # it is latched, whatever the arm does now
+    assert robot.path.mode is Mode.FAULT and robot.sent[-1] is None
+    robot.path.clear_fault()
+    robot.lease = Mode.HOLD
+    assert robot.path.arm(robot.now).ok
+    robot.run(20)
+    assert np.abs(robot.sent[-1] - robot.measured).max() < 1e-6  # it is held where it is
+
+
+def test_a_held_arm_that_is_pushed_away_is_a_fault_too(vx300s):
+    robot = watching(vx300s, waist=0.05)
+    robot.run(100)
+    assert robot.path.arm(robot.now).ok
+    robot.blocked = True
+    robot.measured[0] += 0.2
+    robot.run(250)
+    assert robot.path.mode is Mode.HOLD
+    robot.run(150)
+    assert robot.path.mode is Mode.FAULT
+
+
+@pytest.mark.parametrize("lag_ms", [100, 250])
+def test_a_lag_that_passes_is_no_fault(vx300s, lag_ms):
+    robot = watching(vx300s, waist=0.02)
+    robot.moving_under_policy()
+    robot.offset[0] = 0.6
+    robot.blocked = True
+    robot.run(lag_ms)
+    robot.blocked = False
+    robot.run(1000)
+    assert robot.path.mode is Mode.POLICY
+
+
+def test_what_has_no_limit_is_not_watched(vx300s):
+    for robot in (Robot(vx300s), watching(vx300s, gripper=0.05)):
+        robot.moving_under_policy()
+        robot.blocked = True
+        robot.offset[0] = 0.6  # the waist's
+        robot.run(2000)
+        assert robot.path.mode is not Mode.FAULT

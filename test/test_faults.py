@@ -53,6 +53,11 @@ def test_unusable_joint_states_hold_the_arm_and_their_order_does_not_matter(setu
     assert all(times.values()) and holds == 0
 
 
+def test_an_arm_that_is_held_back_is_a_fault_and_gets_no_more_commands(setup):
+    [(to_fault_ms, afterwards)] = faults.arm_held_back(setup, 1)
+    assert to_fault_ms > 250 and afterwards == 0
+
+
 def test_no_chunk_however_bad_brings_an_unsafe_command_onto_the_wire(setup):
     spoiled, unsafe = faults.bad_chunks_on_the_wire(setup, 2.0)
     assert spoiled > 5 and unsafe == 0

@@ -180,6 +180,10 @@ def _action_part(section: Section) -> ActionPart | None:
             mend="a velocity interface keeps moving when commands stop, so give the time after "
             "which the robot's own controller stops",
         )
+    if section.get("command") == "velocity" and "max_following_error" in section:
+        mend = "leave it out: of velocities nothing says where the joint should be"
+        where = section.path("max_following_error")
+        section.problems.add(where, "command: position beside it", "velocity", mend)
     check_single(section)
     made = {"binary": binary(section)}
     if not section.whole:
@@ -187,6 +191,8 @@ def _action_part(section: Section) -> ActionPart | None:
     values = {**_renamed(section.values), **made, "drive": drive(section)}
     for key in ("max_effort", "workspace", "linear", "angular"):
         values.pop(key, None)
+    if "max_following_error" not in section:
+        values.pop("max_following_error", None)
     if values["drive"] is not None:
         values |= {"topic": f"{values['topic']}/{SAID}", "type": said_type(section)}
     return ActionPart(**values)

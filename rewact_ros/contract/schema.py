@@ -119,7 +119,8 @@ class ActionPart:
     """Joints that are commanded on one topic, with the limits of the safety gate.
 
     Limits are per joint, in the joint's unit, unit/s and unit/s². `max_start_jump` bounds the
-    distance between the first command of a motion and the measured joints. `drivers`, `scale` and
+    distance between the first command of a motion and the measured joints, `max_following_error`
+    that of all commands (empty: not watched). `drivers`, `scale` and
     `offset` are as in `StatePart`; all else here is in our units. Joints that are not `observed`
     are, before anything was sent to them, at `rest`.
 
@@ -149,6 +150,7 @@ class ActionPart:
     offset: tuple[float, ...] = ()
     observed: bool = True
     rest: tuple[float, ...] = ()
+    max_following_error: tuple[float, ...] = ()
     binary: Binary | None = None
     drive: Drive | None = None
     name: str = ""
@@ -429,6 +431,16 @@ class Contract:
             velocity=column("velocity"),
             acceleration=column("acceleration"),
             start_jump=column("max_start_jump"),
+        )
+
+    @cached_property
+    def following(self) -> FloatArray:
+        """`max_following_error` of the whole action vector (A,); infinite: not watched."""
+        import numpy as np
+
+        free = float("inf")
+        return np.concatenate(
+            [part.max_following_error or (free,) * len(part.joints) for part in self.action]
         )
 
     def signature(self) -> dict[str, Any]:

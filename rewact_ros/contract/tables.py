@@ -281,6 +281,8 @@ ACTION = (
     Key("velocity", LIMIT, "largest speed by joint, unit/s"),
     Key("acceleration", LIMIT, "largest acceleration by joint, unit/s²"),
     Key("max_start_jump", LIMIT, "largest distance of a first command from the measured joint"),
+    Key("max_following_error", LIMIT, "largest distance of commands from the measured joint for "
+        "more than 0.3 s; absent: not watched", None),
     Key("observed", FLAG, "false: nobody measures these joints; they are where they were last sent",
         True),
     Key("rest", NUMBER_PER_JOINT, "observed: false: where they are before anything was sent; "

@@ -21,7 +21,7 @@ from rewact_ros.control.pose_input import make_input
 from rewact_ros.control.profile import PEAK_SPEED
 from rewact_ros.control.space import Space
 from rewact_ros.control.violations import Violation, ViolationCounts, worst
-from rewact_ros.control.watch import Heartbeat, Joints, Lease, Now
+from rewact_ros.control.watch import Following, Heartbeat, Joints, Lease, Now
 
 FloatArray = NDArray[np.float64]
 # After a tick that is later than this, what came meanwhile still waits unread, so ages say nothing.
@@ -86,6 +86,7 @@ class CommandPath:
         self.human = HumanControl(contract, make_input)
         self.joints = Joints(contract)
         self.sources = joint_sources(contract)
+        self.following = Following(contract)
         self.heartbeat = Heartbeat(contract.heartbeat_timeout_s)
         self.lease = Lease(self.settings.lease_timeout_s)
         # The first epoch is unique per process, so chunks made for an earlier hil are never taken.
@@ -391,6 +392,9 @@ class CommandPath:
             if untrue:
                 remedy = "stop the other publisher or mend its stamps, then call ~/clear_fault"
                 self._fault("joint states", untrue, remedy)
+        sent = self.sent if self.mode in SENDING else None
+        if left := self.following.fault(sent, self.joints.measured, now):
+            self._fault("following", left, "see what holds the robot, then call ~/clear_fault")
         if self.mode not in MOVING:
             return
         fault = self._grounds(now)

@@ -10,6 +10,8 @@ from rewact_ros.control.modes import Mode
 from rewact_ros.tokens import TokenReceiver
 
 FloatArray = NDArray[np.float64]
+# An arm lags its commands by what its controller needs, which is a tenth of a second or two.
+FOLLOWING_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,44 @@ class Joints:
     def fault(self, now: Now) -> str:
         """Why the joints cannot be relied on, or an empty string."""
         return self._fresh.fault(now.age_s)
+
+
+class Following:
+    """Whether the robot is where it was told to be, within the contract's `max_following_error`.
+
+    An arm that an emergency stop, an obstacle or a driver holds back is left behind by its
+    commands, and would go to them in one leap as soon as it may.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self._limit = contract.following
+        self._names = contract.action_names
+        self._watched = bool(np.isfinite(self._limit).any())
+        self._near_s = -np.inf
+
+    def fault(self, sent: FloatArray | None, measured: FloatArray | None, now: Now) -> str:
+        """Which joint has been too far from its commands for too long, or an empty string.
+
+        Args:
+            sent: last command (A,); None: none is sent now.
+            measured: positions (A,).
+        """
+        if not self._watched:
+            return ""
+        if measured is None or sent is None:
+            self._near_s = now.steady_s
+            return ""
+        share = np.abs(sent - measured) / self._limit
+        i = int(np.argmax(share))
+        if share[i] <= 1:
+            self._near_s = now.steady_s
+            return ""
+        if now.steady_s - self._near_s <= FOLLOWING_S:
+            return ""
+        return (
+            f"{self._names[i]} does not follow: commanded {sent[i]:.3f}, measured "
+            f"{measured[i]:.3f} for {FOLLOWING_S:g} s, max_following_error {self._limit[i]:g}"
+        )
 
 
 class Heartbeat:
