@@ -189,3 +189,18 @@ def test_the_command_fails_on_a_lost_ratio_and_on_no_other(tmp_path, monkeypatch
     write(measured, content)
     lost = CliRunner().invoke(app, ["bench", "compare"])
     assert lost.exit_code == 1 and f"ratios lost: throughput: {name}" in lost.output
+
+
+def test_a_part_measured_anew_keeps_the_others_of_the_same_settings(tmp_path):
+    def measured(only, value, **settings):
+        bench = Bench("topic", False, tmp_path, only=only, settings={"scenes": 20, **settings})
+        for name in only or ("a", "b"):
+            bench.add(f"{name}: success", value, "share")
+        bench.keep_parts(("scenes",))
+        (tmp_path / "topic.json").write_text(json.dumps(bench.document({})))
+        return {name: figure.value for name, figure in bench.figures.items()}
+
+    assert measured((), 0.5) == {"a: success": 0.5, "b: success": 0.5}
+    assert measured(("b",), 0.9) == {"a: success": 0.5, "b: success": 0.9}
+    assert measured((), 0.7) == {"a: success": 0.7, "b: success": 0.7}  # all of it is new
+    assert measured(("b",), 0.9, scenes=30) == {"b: success": 0.9}

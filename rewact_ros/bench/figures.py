@@ -1,5 +1,7 @@
 """One topic of `rewact bench`: what its `run` fills in, and the document that keeps it."""
 
+import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,22 @@ class Bench:
         self.figures[name] = Figure(value, unit, **more)
         shown = "–" if value is None else f"{value:.4g}"
         print(f"  {name}: {shown} {unit}")
+
+    def keep_parts(self, settings: Iterable[str]) -> None:
+        """Take over what the last run in `folder` measured and this one did not.
+
+        Args:
+            settings: names of those that must be equal; of another run nothing is taken.
+        """
+        file = self.folder / f"{self.topic}.json"
+        if not self.only or not file.exists():
+            return
+        earlier = json.loads(file.read_text())
+        own = {"quick": self.quick, **self.settings}
+        if any(earlier["settings"].get(name) != own.get(name) for name in ("quick", *settings)):
+            return
+        kept = {name: Figure(**one) for name, one in earlier["figures"].items()}
+        self.figures = kept | self.figures  # in the order of the earlier one
 
     def document(self, before: dict[str, Any]) -> dict[str, Any]:
         """All of it as JSON takes it; ``before``: the machine when it began."""
