@@ -74,6 +74,7 @@ def run(bench: Bench) -> None:
             raise ValueError(f"console: no part '{name}'; known: {', '.join(parts)}")
         if is_installed():
             parts[name](bench)
+    bench.keep_parts(())
 
 
 def in_a_browser(measure: Callable[..., None]) -> Callable[[Bench], None]:
