@@ -65,6 +65,7 @@ class Bench:
             return
         kept = {name: Figure(**one) for name, one in earlier["figures"].items()}
         self.figures = kept | self.figures  # in the order of the earlier one
+        self.settings = earlier["settings"] | self.settings
 
     def document(self, before: dict[str, Any]) -> dict[str, Any]:
         """All of it as JSON takes it; ``before``: the machine when it began."""
