@@ -270,6 +270,34 @@ def test_pictures_are_decoded_once_by_whoever_uses_them_and_the_rest_never(live,
     assert len(decoded) == 3, "the wrist's picture was decoded already"
 
 
+def test_whoever_looks_back_gets_what_it_was_too_slow_for(live, decoded):
+    live.observations.memory = 2
+    stamps = []
+    for value in (10, 20, 30, 40):
+        live.get(wrist=jpeg(value))
+        stamps.append(live.get(front=jpeg(value)))
+    seen = live.observations.newest()
+    assert [frame.stamp_ns for frame in (*seen.missed, seen.frame)] == stamps[1:]
+    means = [float(frame.values[FRONT].mean()) for frame in seen.missed]
+    assert means == pytest.approx([20, 30], abs=3) and len(decoded) == 6
+    live.get(wrist=jpeg(50))
+    live.get(front=jpeg(50))
+    assert live.observations.newest().missed == ()  # each is handed on once
+    live.get(wrist=jpeg(60), front=jpeg(60))
+    live.observations.epoch += 1  # somebody else moved the robot in between
+    live.get(wrist=jpeg(70), front=jpeg(70))
+    assert live.observations.newest().missed == ()
+
+
+def test_a_missed_picture_that_does_not_decode_is_left_out(live):
+    live.observations.memory = 5
+    stamps = [live.get(wrist=jpeg(value), front=jpeg(value)) for value in (10, 20)]
+    live.get(front=jpeg(25)[:200])
+    stamps.append(live.get(wrist=jpeg(30), front=jpeg(30)))
+    seen = live.observations.newest()
+    assert [frame.stamp_ns for frame in (*seen.missed, seen.frame)] == stamps
+
+
 def test_an_observation_is_there_with_its_reference_image_and_only_then(live):
     live.get(wrist=jpeg(1), front=jpeg(1))
     assert live.observations.newest() is not None

@@ -107,6 +107,26 @@ def test_it_gives_what_lerobots_own_rollout_gives_at_every_step(saved):
     assert loaded.config.chunk_size == CHUNK[kind]
 
 
+def test_what_a_slow_policy_had_no_time_for_is_its_past_all_the_same(saved):
+    """Else it would take each observation for an episode's first one, and never see a motion."""
+    _, folder = saved
+    slow, quick = (load_engine(load_policy(folder, "cpu"), rate_hz=RATE_HZ) for _ in range(2))
+    seen = observations(9)
+    for step, observation in enumerate(seen):
+        torch.manual_seed(step)
+        expected = quick.infer(observation, step / RATE_HZ).actions
+        if step % 4:  # three of four come while it thinks
+            continue
+        for missed in range(max(step - quick.memory, step - 3), step):
+            if missed >= 0:
+                slow.remember(seen[missed], missed / RATE_HZ)
+        torch.manual_seed(step)
+        np.testing.assert_allclose(
+            slow.infer(observation, step / RATE_HZ).actions, expected, atol=1e-5
+        )
+    assert slow.memory == load_policy(folder, "cpu").config.n_obs_steps - 1 > 0
+
+
 def test_after_a_reset_nothing_of_the_past_is_left(saved):
     engine = load_engine(load_policy(saved[1], "cpu"), rate_hz=RATE_HZ)
 

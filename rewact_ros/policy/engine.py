@@ -111,6 +111,24 @@ class Engine(ABC):
         if self._loaded.resolver is not None:
             self._loaded.resolver.reset()
 
+    @property
+    def memory(self) -> int:
+        """So many observations before the newest, a step apart, are looked at, too."""
+        return int(self._loaded.config.n_obs_steps) - 1
+
+    def remember(self, observation: Observation, stamp_s: float) -> None:
+        """Take an observation for its past that nobody infers from, because a newer one is there.
+
+        Without it a policy slower than its rate would have no past: what lies further apart than
+        its steps counts as a gap.
+
+        Raises:
+            KeyError, ValueError: as `infer`.
+        """
+        if self.memory:
+            kept = {key: value.copy() for key, value in self._checked(observation).items()}
+            self._history.add(kept, stamp_s)
+
     def warm_up(self, runs: int = 3) -> None:
         """Run on zeros, so that the first observation of a robot does not pay for allocations."""
         observation = {
@@ -150,7 +168,7 @@ class Engine(ABC):
             raise ValueError(f"{self._loaded.path}: {TASK}: {UNTOLD}")
         checked = self._checked(observation)
         past = [checked]
-        if self._loaded.config.n_obs_steps > 1:
+        if self.memory:
             if stamp_s is None:
                 raise ValueError("stamp_s: expected the observation's time for a history, got None")
             kept = {key: value.copy() for key, value in checked.items()}

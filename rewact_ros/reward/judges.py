@@ -61,8 +61,17 @@ class Judge(Protocol):
     @property
     def description(self) -> str: ...
 
+    @property
+    def memory(self) -> int:
+        """So many observations before the newest are looked at, too."""
+        ...
+
     def reset(self) -> None:
         """Forget the past: what is seen next does not follow from it."""
+        ...
+
+    def remember(self, observation: Observation, stamp_s: float) -> None:
+        """Take one that nobody scores; see ``Engine``."""
         ...
 
     def warm_up(self) -> None:
@@ -87,7 +96,7 @@ class JudgeSettings:
 class ClassifierJudge:
     """The success classifier's probability as a score; it has neither quantiles nor features."""
 
-    instruction, needs_text = "", False
+    instruction, needs_text, memory = "", False, 0
 
     def __init__(self, classifier: LoadedClassifier, contract: Contract | None) -> None:
         if contract is not None:
@@ -99,6 +108,9 @@ class ClassifierJudge:
 
     def reset(self) -> None:
         """It looks at one moment at a time."""
+
+    def remember(self, observation: Observation, stamp_s: float) -> None:
+        """It has no past."""
 
     def warm_up(self) -> None:
         """Run on black pictures."""

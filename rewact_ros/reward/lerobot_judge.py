@@ -30,6 +30,7 @@ class Window:
         step = math.gcd(*past) or 1
         self._chosen = [delta // step - 1 for delta in past]  # from the end: the newest is -1
         steps = 1 - min(past) // step
+        self.memory = -min(past)  # observations of the data's rate
         self._history = ObservationHistory[Observation](steps, step / rate_hz)
 
     def reset(self) -> None:
@@ -47,6 +48,8 @@ class Spread:
 
     Those kept are at least so far apart that a long episode fits.
     """
+
+    memory = 0  # of an episode enough is judged to choose from
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -114,6 +117,17 @@ class RewardModelJudge:
         self._loaded.model.reset()
         if self._past is not None:
             self._past.reset()
+
+    @property
+    def memory(self) -> int:
+        """So many observations before the newest are looked at, too."""
+        return self._past.memory if self._past is not None else 0
+
+    def remember(self, observation: Observation, stamp_s: float) -> None:
+        """Take one that nobody scores; see ``Engine``."""
+        if self.memory and self._past is not None:
+            kept = {key: value.copy() for key, value in self._checked(observation).items()}
+            self._past.add(kept, stamp_s)
 
     def warm_up(self) -> None:
         """Run on zeros; a model that takes any size waits for the robot's own pictures."""

@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,11 +33,13 @@ class Observation:
         frame: its values, decoded.
         epoch: control epoch of that moment.
         complete_s: that moment on the steady clock.
+        missed: of the same epoch, oldest first, those since the last one that nobody had.
     """
 
     frame: Frame
     epoch: int
     complete_s: float
+    missed: tuple[Frame, ...] = ()
 
 
 class Observations:
@@ -51,10 +54,12 @@ class Observations:
         received: messages by stream.
         refused: messages that did not carry what the contract promises, of those looked at.
         skipped: observations that a newer one overtook before anybody asked.
+        memory: so many of those go into `missed`, for whoever looks back: what it was too slow to
+            judge is its past all the same.
     """
 
     def __init__(self, node: Node, contract: Contract, clock: NodeClock) -> None:
-        self.epoch = self.refused = self.skipped = 0
+        self.epoch = self.refused = self.skipped = self.memory = 0
         self.frame_id = ""
         self.received: Counter[str] = Counter()
         self._arrivals: dict[str, Arrivals] = defaultdict(Arrivals)
@@ -67,6 +72,7 @@ class Observations:
         self._changed = threading.Condition()
         self._open = True
         self._waiting: tuple[Selection, int, float] | None = None
+        self._missed: deque[tuple[Selection, int]] = deque()
         self._stale: Stale | None = None
         self._complete_s = -np.inf  # on the age clock
         self._asked: dict[str, tuple[float, str]] = {}
@@ -152,7 +158,11 @@ class Observations:
         selected = self._assembler.select(now.age_s, now.ros_ns)
         if isinstance(selected, Selection):
             self._stale, self._complete_s = None, now.age_s
-            self.skipped += self._waiting is not None
+            if self._waiting is not None:
+                self.skipped += 1
+                self._missed.append(self._waiting[:2])
+                while len(self._missed) > self.memory:
+                    self._missed.popleft()
             self._waiting = (selected, self.epoch, now.steady_s)
             self._changed.notify_all()
         elif isinstance(selected, Stale):
@@ -165,12 +175,15 @@ class Observations:
 
         For one thread, which is not the executor's.
         """
+        missed: list[tuple[Selection, int]] = []
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting is not None or not self._open)
                 if self._waiting is None:
                     return None
                 (selected, epoch, complete_s), self._waiting = self._waiting, None
+                missed += self._missed
+                self._missed.clear()
             try:
                 frame = self._assembler.read(selected)
             except DecodeError as error:
@@ -184,7 +197,14 @@ class Observations:
                 for stream in self._decoded_s:
                     self._unusable.pop(stream, None)
                     self._decoded_s[stream] = selected.samples[stream].received_s
-            return Observation(frame, epoch, complete_s)
+            return Observation(frame, epoch, complete_s, tuple(self._frames(missed, epoch)))
+
+    def _frames(self, missed: list[tuple[Selection, int]], epoch: int) -> Iterator[Frame]:
+        """Those of an epoch, decoded; one that does not decode is left out."""
+        for selected, of in missed:
+            if of == epoch:
+                with suppress(DecodeError):
+                    yield self._assembler.read(selected)
 
     def values(self) -> dict[str, object]:
         """Entries of `/diagnostics`."""

@@ -79,6 +79,10 @@ class LearnedEngine(Engine):
         self._driver.release()
         self._stamp_s = float("-inf")
 
+    def remember(self, observation: RawObservation, stamp_s: float) -> None:
+        """Take an observation for the base's past; see ``Engine.remember``."""
+        self._runs.remember(observation, stamp_s)
+
     def warm_up(self, runs: int = 3) -> None:
         """Run on zeros; the draws of exploration begin anew afterwards."""
         self._runs.warm_up(runs)
