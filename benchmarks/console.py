@@ -52,6 +52,7 @@ WAYS = ("key released", "focus lost", "browser killed", "console killed", "packe
 HANDS = ("finger lifted", "shoulder button released", "gamepad unplugged")
 HAND_TRIALS = 10
 KILLS = 20
+KILLED_S = 6.5  # watched after each; a console that dies six times in a minute is left out
 # Pictures that the page shows, counted in the page.
 COUNT = """window.counted = 0;
 for (const image of document.querySelectorAll("#cameras img"))
@@ -444,7 +445,7 @@ def killed(bench: Bench) -> None:
                     chromium.kill()
                 else:
                     os.kill(rig.runner.pid("console"), signal.SIGKILL)
-                rig.rig.pause(CRUISE_S)
+                rig.rig.pause(KILLED_S)
             finally:
                 chromium.close()
             left += rig.rig.status.mode != ControlStatus.POLICY
