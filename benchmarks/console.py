@@ -11,6 +11,7 @@ through the page, beside a file written by hand.
 
 import asyncio
 import json
+import math
 import os
 import resource
 import signal
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +49,14 @@ FIRST, PRIORITY = "console, browser here, hil's priority 50", 50
 KEY = "u"  # z, up
 MOVES_RAD, CRUISE_S = 1e-4, 0.5
 LASTING = 5  # commands that are slow in a row
-WAYS = ("key released", "focus lost", "browser killed", "console killed", "packets dropped")
+KEY_WAY = "key released"
+WAYS = (KEY_WAY, "focus lost", "browser killed", "console killed", "packets dropped")
 # Other hands than the keyboard's, and fewer trials of each: what is behind them is the same.
 HANDS = ("finger lifted", "shoulder button released", "gamepad unplugged")
 HAND_TRIALS = 10
 KILLS = 20
-KILLED_S = 6.5  # watched after each; a console that dies six times in a minute is left out
+# A console that dies six times in a minute is left out: its kills are so far apart.
+SPACE_S, KILLED_S = 13.0, 6.5
 # Pictures that the page shows, counted in the page.
 COUNT = """window.counted = 0;
 for (const image of document.querySelectorAll("#cameras img"))
@@ -61,16 +65,17 @@ UP = [0.0, 0.0, 0.0, -1.0]  # sticks; the right one pushed away
 
 
 def run(bench: Bench) -> None:
-    """`--quick`: one short turn of each, and two trials."""
+    """`--quick`: one short turn of each, and two trials. A way to let go is a part, too."""
     parts = {
         "page": page,
         "jog": jog,
+        **{way: partial(jog, ways=(way,)) for way in (*WAYS, *HANDS)},
         "hostile": in_a_browser(hostile),
         "killed": killed,
         "session": session,
         "marks": marks,
     }
-    for name in bench.only or parts:
+    for name in bench.only or ("page", "jog", "hostile", "killed", "session", "marks"):
         if name not in parts:
             raise ValueError(f"console: no part '{name}'; known: {', '.join(parts)}")
         if is_installed():
@@ -237,7 +242,7 @@ class _large_pictures:  # noqa: N801  (a context manager, used as a function)
 # A hand that is gone --------------------------------------------------------------------------
 
 
-def jog(bench: Bench) -> None:
+def jog(bench: Bench, ways: tuple[str, ...] = (*WAYS, *HANDS)) -> None:
     """From a key to the first command that moves, and from each way it is gone to braking."""
     from playwright.sync_api import sync_playwright
 
@@ -251,7 +256,7 @@ def jog(bench: Bench) -> None:
         hand = _Hand(stack.enter_context(sync_playwright()), rig, port, wire)
         stack.callback(hand.close)
         starts: list[float] = []
-        for way in (*WAYS, *HANDS):
+        for way in ways:
             brakes = []
             for _ in range(trials if way in WAYS else min(trials, HAND_TRIALS)):
                 start_ms, brake_ms = hand.trial(way)
@@ -267,6 +272,8 @@ def jog(bench: Bench) -> None:
                 high=max(brakes),
             )
             bench.add(f"{way}: later than 250 ms", sum(b > 250 for b in brakes), "", goal="≤ 0")
+        if KEY_WAY not in ways:
+            return
         for where in ("#tab-review", "#tab-learn", "#task-text"):
             moved = hand.elsewhere(where)
             bench.add(f"keys typed in {where}: moving commands", moved, "", goal="≤ 0")
@@ -282,10 +289,12 @@ class _Hand:
         self._port = port
         self._playwright, self._robot, self._rig, self._wire = playwright, rig, rig.rig, wire
         self._chromium: Chromium | None = None
-        self._up = True
+        self._up, self._killed_s = True, -math.inf
 
     def trial(self, way: str) -> tuple[float, float]:
         """(ms from the key to the first command that moves, ms from the end to braking)."""
+        if way == "console killed":
+            self._rig.pause(max(0.0, self._killed_s + SPACE_S - time.monotonic()))
         self._ready()
         # Up and down in turn: the arm stays where it is.
         key, self._up = ("u" if self._up else "m"), not self._up
@@ -381,6 +390,7 @@ class _Hand:
             chromium.kill()
         else:
             os.kill(self._robot.runner.pid("console"), signal.SIGKILL)
+            self._killed_s = time.monotonic()
         return self._drop
 
     def _drop(self) -> None:
