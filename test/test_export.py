@@ -222,7 +222,7 @@ def test_a_dataset_has_what_was_recorded_and_training_takes_it(tmp_path, contrac
         np.testing.assert_array_equal(shown.reshape(-1), np.asarray(images[k]))
         assert dataset[k]["task"] == "touch"
     recorded = json.loads((tmp_path / "out" / "meta" / "contract.json").read_text())
-    assert recorded == {"hash": contract.hash, "signature": contract.signature()}
+    assert recorded == {"format": 1, "hash": contract.hash, "signature": contract.signature()}
     data = load_demonstrations(tmp_path / "out")
     assert data.teaches.all() and data.succeeds.all() and np.isfinite(data.reward).all()
     stats = json.loads((tmp_path / "out" / "meta" / "stats.json").read_text())

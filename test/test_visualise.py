@@ -158,7 +158,7 @@ def test_where_there_is_nothing_to_draw_nothing_is_written(vx300s, tmp_path, tin
     with pytest.raises(FilmError, match="has no reward head"):
         film_dataset(bare, 0, headless, tmp_path / "out" / "c.mp4")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(ValueError, match="give one of --dataset, --bag and --sim"):
+    with pytest.raises(ValueError, match="give one of --dataset, --bag, --sim and --live"):
         visualise(policy=tiny_policy)
     with pytest.raises(ValueError, match="2 episodes need a folder"):
         visualise(dataset=bare.root, episodes="0:2", out=tmp_path / "two.mp4")

@@ -13,13 +13,13 @@ from rewact_ros.contract.frames import NANO
 from rewact_ros.control.modes import Mode
 from rewact_ros.data.bags.episode_file import OUTCOMES, EpisodeRecord, read_episode
 from rewact_ros.data.bags.reader import REWARD_TOPIC, Bag
+from rewact_ros.data.bags.story_topics import CONTROL, EVENTS
 from rewact_ros.ros.convert import to_ns
 from rewact_ros.supervision.evidence import Ended
 from rewact_ros.supervision.signals import PolicySample
 from rewact_ros.supervision.verdict import SUPERVISOR, Change, Outcome, Termination
 from rewact_ros.tokens import EpisodeOwners
 
-EVENTS, CONTROL = "rewact/episode_event", "rewact/control_status"
 FEATURES = "rewact/reward_features"
 # A key that was pressed as late after the end has judged it anew, and did not end it.
 _PRESS_S = 3.0

@@ -10,11 +10,10 @@ from rewact_ros.contract.frames import NANO
 from rewact_ros.control.modes import Mode, mode_name
 from rewact_ros.data.bags.episode_file import OUTCOMES
 from rewact_ros.data.bags.reader import Bag
+from rewact_ros.data.bags.story_topics import CONTROL, EVENTS, SUPERVISOR
 from rewact_ros.supervision.verdict import Change
 from rewact_ros.text import printable
 
-EVENTS, CONTROL = "rewact/episode_event", "rewact/control_status"
-SUPERVISOR = "rewact/supervisor_status"
 _TYPES = {
     EVENTS: "rewact_ros/msg/EpisodeEvent",
     CONTROL: "rewact_ros/msg/ControlStatus",

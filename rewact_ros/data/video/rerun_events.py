@@ -3,7 +3,7 @@
 from typing import Any
 
 from rewact_ros.control.modes import mode_name
-from rewact_ros.data.review.story import CONTROL, EVENTS, SUPERVISOR
+from rewact_ros.data.bags.story_topics import CONTROL, EVENTS, SUPERVISOR
 from rewact_ros.supervision.verdict import Change
 
 EVENT_TOPICS = (EVENTS, CONTROL, SUPERVISOR)
