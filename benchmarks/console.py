@@ -69,18 +69,20 @@ def run(bench: Bench) -> None:
     parts = {
         "page": page,
         "jog": jog,
-        **{way: partial(jog, ways=(way,)) for way in (*WAYS, *HANDS)},
         "hostile": in_a_browser(hostile),
         "killed": killed,
         "session": session,
         "marks": marks,
     }
-    for name in bench.only or ("page", "jog", "hostile", "killed", "session", "marks"):
-        if name not in parts:
-            raise ValueError(f"console: no part '{name}'; known: {', '.join(parts)}")
-        if is_installed():
-            parts[name](bench)
+    known = parts | {way: partial(jog, ways=(way,)) for way in (*WAYS, *HANDS)}
+    chosen = bench.only or tuple(parts)
+    if unknown := [name for name in chosen if name not in known]:
+        raise ValueError(f"console: no part '{unknown[0]}'; known: {', '.join(known)}")
+    if not is_installed():
+        return
     bench.keep_parts(())
+    for name in chosen:
+        known[name](bench)
 
 
 def in_a_browser(measure: Callable[..., None]) -> Callable[[Bench], None]:

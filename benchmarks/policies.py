@@ -69,6 +69,7 @@ def run(bench: Bench) -> None:
     chosen = bench.only or ((*list(KINDS)[:2], "RewACT", "ACT", TOLD) if bench.quick else every)
     episodes = 1 if bench.quick else 20
     bench.settings.update(first_scene=SEED, episodes=episodes, max_chunk_age_s=MAX_CHUNK_AGE_S)
+    bench.keep_parts(("first_scene", "episodes", "max_chunk_age_s"))
     with tempfile.TemporaryDirectory() as folder:
         contract = for_the_slow(Path(folder))
         for name in (name for name in KINDS if name in chosen):
@@ -89,7 +90,6 @@ def run(bench: Bench) -> None:
             drive(bench, f"{TOLD}, {TEXT}", Path(folder), contract, told, episodes)
             second = {"task": POINT, "text": POINT_TEXT, "judge": "", "timeout_s": POINT_S}
             drive(bench, f"{TOLD}, {POINT_TEXT}", Path(folder), contract, told, episodes, **second)
-    bench.keep_parts(("first_scene", "episodes", "max_chunk_age_s"))
     absent = [n for n in every if not any(key.startswith(n) for key in bench.figures)]
     bench.settings["left out"] = "; ".join(absent) or "none"
 

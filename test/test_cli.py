@@ -285,6 +285,13 @@ def test_completion_is_installed_and_completes_commands_and_options(tmp_path):
         assert done.stdout.split() == [wanted]
 
 
+def run_python(code):
+    """A fresh interpreter's output: what a process of its own loads."""
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+
+
 def test_the_command_table_imports_nothing_heavy():
     """Help and completion wait for what the commands import, so they import late."""
     code = (
@@ -292,9 +299,7 @@ def test_the_command_table_imports_nothing_heavy():
         "for file, _ in COMMANDS.values(): importlib.import_module(f'rewact_ros.cli.{file}')\n"
         "print(*sorted(sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
-    )
+    done = run_python(code)
     heavy = {
         "torch",
         "lerobot",
@@ -315,9 +320,7 @@ def test_the_table_is_shown_without_loading_a_command_and_in_the_commands_own_wo
         "try: main()\n"
         "except SystemExit: print(*sorted(sys.modules), file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
-    )
+    done = run_python(code)
     loaded = {name for name in done.stderr.split() if name.startswith("rewact_ros.cli.")}
     assert loaded == {"rewact_ros.cli.app", "rewact_ros.cli.faults"}
     shown = "".join(done.stdout.split())  # a line may break at a hyphen

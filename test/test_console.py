@@ -4,7 +4,6 @@ import asyncio
 import json
 import math
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ import aiohttp
 import numpy as np
 import pytest
 from aiohttp.test_utils import make_mocked_request
-from conftest import VX300S
+from conftest import VX300S, free_port
 from fake_robot import FakeRobot
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
@@ -302,12 +301,6 @@ def house(graph, tmp_path_factory, run):
     console.node.close()
     console.close()
     robot.close()
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 class Page:

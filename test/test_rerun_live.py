@@ -2,14 +2,13 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
-from conftest import run_command
+from conftest import free_port, run_command
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image
@@ -101,12 +100,6 @@ def test_a_viewer_goes_with_live_only(monkeypatch, tmp_path, capsys):
     address = "rerun+http://127.0.0.1:9876/proxy"
     assert run_command(monkeypatch, "visualise", "--dataset", tmp_path, "--rerun", address) == 2
     assert "a viewer goes with --live" in capsys.readouterr().err
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@
 
 import multiprocessing
 import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import free_port
 from safetensors.torch import load_file, save_file
 from test_rl_agent import make_base
 from test_rl_learner import QUICK, episode, learn, make_learner
@@ -53,9 +53,7 @@ def take_part(rank: int, count: int, port: int, settings: RLSettings, policy: st
 def test_two_processes_learn_what_one_does(
     settings: RLSettings, tiny_policy: Path, vx300s: Contract, tmp_path: Path, monkeypatch
 ):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     context = multiprocessing.get_context("spawn")
     members = [
         context.Process(

@@ -8,6 +8,8 @@ from typing import Any
 
 from rewact_ros.sim.task import DEFAULT_TASK
 
+ENDED_EARLY = "ended early"  # setting of a run that an error or a kill ended: which
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -51,7 +53,9 @@ class Bench:
         print(f"  {name}: {shown} {unit}")
 
     def keep_parts(self, settings: Iterable[str]) -> None:
-        """Take over what the last run in `folder` measured and this one did not.
+        """Take over what the last run in `folder` measured; what this one measures replaces it.
+
+        Call it first: a run that ends early then leaves the other parts as they were.
 
         Args:
             settings: names of those that must be equal; of another run nothing is taken.
@@ -65,6 +69,7 @@ class Bench:
             return
         kept = {name: Figure(**one) for name, one in earlier["figures"].items()}
         self.figures = kept | self.figures  # in the order of the earlier one
+        earlier["settings"].pop(ENDED_EARLY, None)
         self.settings = earlier["settings"] | self.settings
 
     def document(self, before: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from rewact_ros.bench.compare import KEPT_SHARE, compare_topics
-from rewact_ros.bench.figures import Bench
+from rewact_ros.bench.figures import ENDED_EARLY, Bench
 from rewact_ros.bench.results import cells, publish, write_page, write_results
 from rewact_ros.bench.topics import load_topic
 from rewact_ros.cli.options import TaskName
@@ -55,7 +55,7 @@ def bench(
     try:
         load_topic(share_dir() / "benchmarks", result)(result)
     except BaseException as error:  # a kill, too: nobody must take a part for the whole
-        result.settings["ended early"] = type(error).__name__
+        result.settings[ENDED_EARLY] = type(error).__name__
         raise
     finally:  # what was measured before a failure took its time too
         document = result.document(before)

@@ -121,9 +121,7 @@ class JudgeNode(ScoringNode):
             judge.reset()
             self._turn = turn
         judge.instruction = self._instruction
-        self._observations.memory = judge.memory
-        for frame in seen.missed:
-            judge.remember(frame.values, frame.stamp_ns / NANO)
+        self._observations.tell_missed(seen, judge)
         found = judge.infer(seen.frame.values, seen.frame.stamp_ns / NANO)
         return _Scored(turn.resident, found)
 

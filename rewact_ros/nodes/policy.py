@@ -214,9 +214,7 @@ class PolicyNode(Guarded, LifecycleNode):
                     # Somebody else moved the robot in between: what was seen then is no history.
                     engine.reset()
                     last, last_epoch = ready, seen.epoch
-                observations.memory = engine.memory
-                for frame in seen.missed:
-                    engine.remember(frame.values, frame.stamp_ns / NANO)
+                observations.tell_missed(seen, engine)
                 prediction = engine.infer(seen.frame.values, seen.frame.stamp_ns / NANO)
                 if ready is not residents.running:
                     continue  # what it says is of no task any more

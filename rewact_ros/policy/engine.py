@@ -126,8 +126,11 @@ class Engine(ABC):
             KeyError, ValueError: as `infer`.
         """
         if self.memory:
-            kept = {key: value.copy() for key, value in self._checked(observation).items()}
-            self._history.add(kept, stamp_s)
+            self._past(self._checked(observation), stamp_s)
+
+    def _past(self, checked: Observation, stamp_s: float) -> list[Observation]:
+        """Keep a copy of an observation; returns it with those before it, oldest first."""
+        return self._history.add({key: value.copy() for key, value in checked.items()}, stamp_s)
 
     def warm_up(self, runs: int = 3) -> None:
         """Run on zeros, so that the first observation of a robot does not pay for allocations."""
@@ -171,8 +174,7 @@ class Engine(ABC):
         if self.memory:
             if stamp_s is None:
                 raise ValueError("stamp_s: expected the observation's time for a history, got None")
-            kept = {key: value.copy() for key, value in checked.items()}
-            past = self._history.add(kept, stamp_s)
+            past = self._past(checked, stamp_s)
         if self._loaded.real_time is not None and stamp_s is not None and self._rate_hz:
             self._loaded.real_time.begin(stamp_s, self.delay_s, self._rate_hz)
         prediction = self._read(self._predict(past))

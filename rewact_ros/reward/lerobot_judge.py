@@ -126,8 +126,7 @@ class RewardModelJudge:
     def remember(self, observation: Observation, stamp_s: float) -> None:
         """Take one that nobody scores; see ``Engine``."""
         if self.memory and self._past is not None:
-            kept = {key: value.copy() for key, value in self._checked(observation).items()}
-            self._past.add(kept, stamp_s)
+            self._past.add(_copied(self._checked(observation)), stamp_s)
 
     def warm_up(self) -> None:
         """Run on zeros; a model that takes any size waits for the robot's own pictures."""
@@ -163,7 +162,7 @@ class RewardModelJudge:
         if self._past is not None:
             if stamp_s is None:
                 raise ValueError("stamp_s: expected the observation's time for a history, got None")
-            seen = self._past.add({k: v.copy() for k, v in seen[0].items()}, stamp_s)
+            seen = self._past.add(_copied(seen[0]), stamp_s)
         batch = {key: self._tensor(key, seen) for key in seen[0]}
         place = {"index": torch.zeros(1), "episode_index": torch.zeros(1)}
         return {**batch, **place, TASK: [self.instruction]}
@@ -194,6 +193,11 @@ class RewardModelJudge:
             key: np.ascontiguousarray(observation[key], np.float32 if key == OBS_STATE else None)
             for key in keys
         }
+
+
+def _copied(observation: Observation) -> Observation:
+    """What may be kept: the caller's arrays may be written to again."""
+    return {key: value.copy() for key, value in observation.items()}
 
 
 def _picture(loaded: LoadedRewardModel, key: str) -> tuple[int, int, int]:

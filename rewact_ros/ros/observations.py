@@ -6,6 +6,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from rclpy.node import Node
@@ -20,6 +21,7 @@ from rewact_ros.ros.graph_look import look
 from rewact_ros.ros.images import camera_interface, camera_sample, camera_type
 from rewact_ros.ros.states import is_stamped, state_sample, state_type
 from rewact_ros.ros.streams import Arrivals, StreamState, stream_state, stream_values
+from rewact_ros.stamps import NANO
 from rewact_ros.text import printable
 
 ASK_S = 1.0
@@ -40,6 +42,19 @@ class Observation:
     epoch: int
     complete_s: float
     missed: tuple[Frame, ...] = ()
+
+
+class LooksBack(Protocol):
+    """Who infers from past observations, too, such as an engine or a judge."""
+
+    @property
+    def memory(self) -> int:
+        """So many observations before the newest are looked at."""
+        ...
+
+    def remember(self, observation: dict[str, Any], stamp_s: float) -> None:
+        """Take one that nobody infers from."""
+        ...
 
 
 class Observations:
@@ -198,6 +213,12 @@ class Observations:
                     self._unusable.pop(stream, None)
                     self._decoded_s[stream] = selected.samples[stream].received_s
             return Observation(frame, epoch, complete_s, tuple(self._frames(missed, epoch)))
+
+    def tell_missed(self, seen: Observation, who: LooksBack) -> None:
+        """Let somebody remember what it was too slow for, and keep as much as it looks back."""
+        self.memory = who.memory
+        for frame in seen.missed:
+            who.remember(frame.values, frame.stamp_ns / NANO)
 
     def _frames(self, missed: list[tuple[Selection, int]], epoch: int) -> Iterator[Frame]:
         """Those of an epoch, decoded; one that does not decode is left out."""

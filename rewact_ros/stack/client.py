@@ -48,6 +48,17 @@ class _Client(Guarded, Node):
     """A node with a door."""
 
 
+def client_node(name: str, namespace: str, context: Context) -> Node:
+    """A node that hears and asks, and tells nothing of itself: no log, no parameters."""
+    return _Client(
+        name,
+        namespace=namespace,
+        context=context,
+        enable_rosout=False,
+        start_parameter_services=False,
+    )
+
+
 class RobotClient:
     """Context manager around a node that speaks to one robot; every call ends in bounded time.
 
@@ -68,13 +79,7 @@ class RobotClient:
     def __enter__(self) -> "RobotClient":
         self._context = Context()
         rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
-        self.node: Node = _Client(
-            self._name,
-            namespace=self._namespace,
-            context=self._context,
-            enable_rosout=False,
-            start_parameter_services=False,
-        )
+        self.node = client_node(self._name, self._namespace, self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         return self

@@ -74,14 +74,17 @@ def run_demo(
     log = live_log(rerun, robot_contract) if rerun else None  # its faults before anything starts
     record = DemoRecord(folder, seed, args)
     show("starting robot, policy, hil and supervisor")
-    with node_log(folder, verbose) as write, Commander(args, write=write) as robot:
+    with (
+        node_log(folder, verbose) as write,
+        Commander(args, write=write) as robot,
+        live_view(log, robot_contract) if log else nullcontext(),
+    ):
         show(f"they run in ROS domain {os.environ['ROS_DOMAIN_ID']}")
         watch = EpisodeWatch(robot, robot_contract)
-        with live_view(log, robot_contract) if log else nullcontext():
-            for _ in range(episodes):
-                robot.arm()
-                show(record.add(*watch.execute(find_task(task).text, timeout_s)).line)
-            robot.disarm()
+        for _ in range(episodes):
+            robot.arm()
+            show(record.add(*watch.execute(find_task(task).text, timeout_s)).line)
+        robot.disarm()
         record.take_timings(robot.timings())
     record.save()
     return record

@@ -19,9 +19,9 @@ from rewact_ros.data.video.reward_chart import Reading
 from rewact_ros.msg import ControlStatus, EpisodeEvent, Reward, SupervisorStatus
 from rewact_ros.ros import interfaces as names
 from rewact_ros.ros.commands import command_decoder, command_type
-from rewact_ros.ros.door import Guarded
 from rewact_ros.ros.images import camera_sample, camera_type
 from rewact_ros.ros.states import state_sample, state_type
+from rewact_ros.stack.client import client_node
 from rewact_ros.stack.node_thread import NodeThread
 
 # More of each camera's pictures is more than an eye sees, and than a viewer keeps for long.
@@ -45,21 +45,8 @@ def live_log(target: str, contract: Contract) -> RerunLog:
 @contextmanager
 def live_view(log: RerunLog, contract: Contract, namespace: str = "") -> Iterator["RerunLive"]:
     """Show a robot as long as the block lasts; a thread of its own takes the messages."""
-
-    class View(Guarded, Node):
-        """Listens, and publishes nothing."""
-
-    def make(context: Any) -> Node:
-        return View(
-            "rewact_view",
-            namespace=namespace,
-            context=context,
-            enable_rosout=False,
-            start_parameter_services=False,
-        )
-
     with log:
-        thread = NodeThread(make)
+        thread = NodeThread(partial(client_node, "rewact_view", namespace))
         try:
             live = RerunLive(thread.node, contract, log)
             thread.start()

@@ -317,7 +317,7 @@ def _frame_labels(folder: Path) -> Prepared:
     file = frame_labels_file(folder)
     file.parent.mkdir()
     document = {
-        "version": 1,
+        "format": 1,
         "episodes": {"0": {"success": [[80, 116]], "fail": [[0, 76]]}, "2": {"fail": [[3, 5]]}},
     }
 

@@ -86,10 +86,13 @@ class DatasetRows:
         from rewact_ros.data.dataset.made_for import made_for
         from rewact_ros.data.review.dataset_notes import noted, notes_file, read_notes
 
-        found = {}
-        for k in noted(root):
+        found: dict[int, Notes] = {}
+        if not (numbers := noted(root)):
+            return found
+        episodes = made_for(root)["hash"]
+        for k in numbers:
             path = notes_file(root, k)
-            now = (signature([path]), made_for(root)["hash"])
+            now = (signature([path]), episodes)
             known = self._notes.get(path)
             if known is None or known[0] != now:
                 try:
